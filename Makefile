@@ -1,0 +1,34 @@
+# Two commands do everything on a fresh machine: `make improve` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: improve test check bench clean
+
+improve: $(READY)  ## run the whole loop on the sandbox: a model is made better by principles.yaml
+	$(BIN)/precept improve $(ARGS)
+
+test: $(READY)  ## the whole test suite, with linting, types and the layering of the packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY)  ## speed as ratios, both sides measured in one run
+	$(BIN)/python -m benchmarks.judging
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.storage
+
+# torch comes first and alone: PyPI's Linux build of it carries CUDA. TORCH= names another build or index.
+TORCH ?= torch==2.13.0
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "precept needs Python 3.11 or newer; name one with make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) runs *.egg-info

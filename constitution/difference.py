@@ -1,0 +1,136 @@
+"""What changed between two constitutions, and what each change costs: judging anew, criticising anew, or nothing.
+
+Order, comments, layout and the file's name change nothing here, as they change no version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias
+
+from constitution.principles import Constitution, Principle
+from constitution.templates import comparison_skeleton, critique_skeleton, revision_skeleton
+
+Kind: TypeAlias = Literal["added", "removed", "renamed", "changed"]
+WORDING = ("critique", "revision", "comparison", "applies", "exemplars")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One principle that differs. `old` is None when added, `new` when removed; `fields` names what differs, in the
+    order of the format.
+
+    `asks_judge`: no principle of the old constitution put this question, so verdicts on it do not exist yet.
+    `asks_critic`: its critiques and revisions have to be written anew wherever it is drawn.
+    `redraws`: its coming or going moves draws of principles (its own and nobody else's).
+    """
+
+    kind: Kind
+    old: Principle | None
+    new: Principle | None
+    fields: tuple[str, ...] = ()
+    asks_judge: bool = False
+    asks_critic: bool = False
+    redraws: bool = False
+
+    @property
+    def id(self) -> str:
+        """The id in the new constitution, or in the old one when it was removed."""
+        principle = self.new or self.old
+        assert principle is not None
+        return principle.id
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """All changes: those of the new constitution in its order, then those removed in the old one's."""
+
+    old: Constitution
+    new: Constitution
+    changes: tuple[Change, ...]
+
+    def _of(self, *kinds: Kind) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.kind in kinds)
+
+    def _with(self, *names: str) -> tuple[Change, ...]:
+        return tuple(c for c in self._of("changed", "renamed") if set(names) & set(c.fields))
+
+    @property
+    def added(self) -> tuple[Change, ...]:
+        return self._of("added")
+
+    @property
+    def removed(self) -> tuple[Change, ...]:
+        return self._of("removed")
+
+    @property
+    def renamed(self) -> tuple[Change, ...]:
+        """Same words under another id."""
+        return self._of("renamed")
+
+    @property
+    def reworded(self) -> tuple[Change, ...]:
+        """What a critic, a reviser or a judge is told."""
+        return self._with(*WORDING)
+
+    @property
+    def reweighted(self) -> tuple[Change, ...]:
+        return self._with("weight")
+
+    @property
+    def retitled(self) -> tuple[Change, ...]:
+        return self._with("title")
+
+    @property
+    def asks_judge(self) -> tuple[str, ...]:
+        """Ids of the principles on which the judge has to be asked."""
+        return tuple(change.id for change in self.changes if change.asks_judge)
+
+    @property
+    def same_version(self) -> bool:
+        return self.old.version == self.new.version
+
+
+def diff(old: Constitution, new: Constitution) -> Diff:
+    """The changes from `old` to `new`. A principle whose words are all kept under another id is renamed."""
+    before, after = {p.id: p for p in old}, {p.id: p for p in new}
+    gone = [p for p in old if p.id not in after]
+    asked = {comparison_skeleton(p) for p in old}
+    changes = []
+    for principle in new:
+        previous = before.get(principle.id)
+        kind: Kind = "changed"
+        if previous is None:
+            previous = next((p for p in gone if _words(p) == _words(principle)), None)
+            kind = "renamed" if previous else "added"
+            if previous:
+                gone.remove(previous)
+        differing = _differing(previous, principle) if previous else ()
+        if previous and not differing:
+            continue
+        changes.append(
+            Change(
+                kind,
+                previous,
+                principle,
+                differing,
+                asks_judge=comparison_skeleton(principle) not in asked,
+                asks_critic=previous is None or _critic_reads(previous) != _critic_reads(principle),
+                redraws=kind != "changed",
+            )
+        )
+    changes += [Change("removed", principle, None, redraws=True) for principle in gone]
+    return Diff(old, new, tuple(changes))
+
+
+def _critic_reads(principle: Principle) -> tuple[str, str]:
+    return (critique_skeleton(principle), revision_skeleton(principle))
+
+
+def _words(principle: Principle) -> tuple[str, ...]:
+    """All that any model reads of a principle, by the templates themselves: so they cannot disagree."""
+    return (comparison_skeleton(principle), *_critic_reads(principle))
+
+
+def _differing(old: Principle, new: Principle) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(Principle) if getattr(old, f.name) != getattr(new, f.name))

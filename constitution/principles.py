@@ -1,0 +1,129 @@
+"""Principle and Constitution: what a file of principles says, its version, and the seeded draw of a principle.
+
+Reading the file and finding its mistakes is `loading.py`; comparing two constitutions is `difference.py`; the requests
+that models read are built in `templates.py`. Nothing here imports YAML or pydantic, so that a GPU box needs neither
+until a file is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from constitution.records import WEIGHT, Id, Messages, make_id
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """A worked critique and revision, shown to the critic before the real one (few-shot)."""
+
+    prompt: Messages
+    response: str
+    critique: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A pair of answers with a known winner under the principle: a test of the wording, read by no model in a run."""
+
+    prompt: Messages
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True, slots=True)
+class Principle:
+    """One entry of a constitution. `weight` is in thousandths (1000 stands for 1.0); texts carry no outer spaces."""
+
+    id: str
+    title: str
+    critique: str
+    revision: str
+    comparison: str
+    weight: int = WEIGHT
+    tags: tuple[str, ...] = ()
+    applies: str = ""
+    exemplars: tuple[Exemplar, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def digest(self) -> Id:
+        """Digest of what can change a request, a draw or a label. Title and examples are read by people only."""
+        parts: dict[str, Any] = {
+            "id": self.id,
+            "critique": self.critique,
+            "revision": self.revision,
+            "comparison": self.comparison,
+            "weight": self.weight,
+        }
+        # Left out at their defaults, so that a field added to the format later voids no version.
+        if self.tags:
+            parts["tags"] = sorted(set(self.tags))
+        if self.applies:
+            parts["applies"] = self.applies
+        if self.exemplars:
+            parts["exemplars"] = [[list(e.prompt), e.response, e.critique, e.revision] for e in self.exemplars]
+        return make_id("principle", **parts)
+
+
+@dataclass(frozen=True)
+class Constitution:
+    """A named set of principles. `source` is the text they were read from, comments and layout included."""
+
+    name: str
+    principles: tuple[Principle, ...]
+    source: str = ""
+
+    @classmethod
+    def load(cls, path: str | Path) -> Constitution:
+        """Read and check a file. Raises ConstitutionError naming every mistake in it, with line and column."""
+        from constitution.loading import load
+
+        return load(Path(path))
+
+    @classmethod
+    def parse(cls, text: str, filename: str = "principles.yaml") -> Constitution:
+        """Check a text. Raises ConstitutionError as `load` does; `filename` is only named in it."""
+        from constitution.loading import parse
+
+        return parse(text, filename)
+
+    @cached_property
+    def version(self) -> str:
+        """32 hex digits over the principles' digests, whatever their order: name, titles and comments are not in it."""
+        return make_id("constitution", principles=sorted(p.digest.hex() for p in self.principles)).hex()
+
+    def weights(self) -> dict[str, int]:
+        """Weight in thousandths by principle id."""
+        return {principle.id: principle.weight for principle in self.principles}
+
+    def __iter__(self) -> Iterator[Principle]:
+        return iter(self.principles)
+
+    def __len__(self) -> int:
+        return len(self.principles)
+
+    def __getitem__(self, id: str) -> Principle:
+        """The principle of that id. Raises KeyError."""
+        for principle in self.principles:
+            if principle.id == id:
+                return principle
+        raise KeyError(id)
+
+
+def draw(constitution: Constitution, seed: int, prompt_id: Id, round: int) -> Principle:
+    """The principle of one critique-revision round: the one with the highest hash of (seed, prompt, round, its id).
+
+    Uniform, independent between rounds and with replacement, as in Constitutional AI (arXiv 2212.08073, section 3.1).
+    A hash for each principle instead of a shared generator, so that an edit redraws only what it must: adding one to
+    n moves 1 in n + 1 draws, all to the newcomer; removing one redraws only its own; order, titles and weights move
+    none.
+    """
+    return max(
+        constitution.principles,
+        key=lambda p: make_id("draw", seed=seed, prompt=prompt_id, principle=p.id),
+    )

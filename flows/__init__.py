@@ -1,0 +1,1 @@
+"""Flows: the only place that knows Prefect, and where `pipeline` and `storage` meet. Read `improve.py` first."""

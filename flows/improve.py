@@ -1,0 +1,48 @@
+"""The whole loop: a model answers, criticises and revises itself, an AI judge labels, and a better model is promoted.
+
+Read this first. It is Constitutional AI (arXiv 2212.08073) from top to bottom: the supervised stage (section 3), AI
+feedback and preference training (section 4), and then what a team needs to believe it: a measurement on held-out
+prompts by a judge that made none of the labels, and a gate that promotes or says why not.
+
+Each step is a Prefect task that finds its input in the store and leaves its output there, so that running this again
+is going on with it. What a step does is in `pipeline`; how a batch is asked, stored and counted is in `flows/work.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows import stages
+from flows.session import at_work
+
+
+@flow(name="improve", description="Make a model better by its constitution, and prove it.", validate_parameters=False)
+def improve(file: str | None = None, flags: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One run of the loop. `file`: settings; `flags`: dotted settings that override it. Returns the result that
+    `precept improve --json` prints; a run that is finished returns it at once and asks no model anything."""
+    with at_work("improve", file, flags) as work:
+        if work.finished:
+            return work.finished
+
+        # Supervised: the policy answers, criticises its answers against drawn principles, and revises them.
+        policy = stages.start_model(work)
+        stages.respond(work, "answers", policy, split="train")
+        stages.revise(work, "revisions", of="answers")
+        better = stages.judge_revisions(work, "revisions")
+        sft = stages.train_on_revisions(work, "sft", parent=policy, better=better)
+
+        # AI feedback: the tuned model answers again, and a judge says which answers follow the principles better.
+        stages.respond(work, "samples", sft, split="train", samples=work.settings.compare.samples)
+        stages.respond(work, "held-out samples", sft, split="heldout", samples=2, most=150)
+        stages.compare(work, "feedback", samples="samples", revisions="revisions")
+        stages.compare(work, "held-out feedback", samples="held-out samples")
+        labels = stages.label(work, "feedback", heldout="held-out feedback")
+        reward = stages.train_reward_model(work, "reward model", parent=sft, labels=labels)
+        tuned = stages.optimise(work, "policy", parent=sft, labels=labels)
+
+        # Measured: before against after, on held-out prompts, by a judge that made none of the labels.
+        evaluation = stages.evaluate(work, "evaluation", before=policy, halfway=sft, after=tuned)
+        decision = stages.promote_or_refuse(work, tuned, evaluation)
+        return stages.report(work, labels, reward, tuned, evaluation, decision)

@@ -1,0 +1,99 @@
+"""Figures that say how good the work was: against people's spot checks, and, where it is known, against truth.
+
+Every look at the truth is in this file, and nothing that a run decides reads what it returns: turned upside down, the
+truth changes these figures and nothing else (`tests/flows/test_truth_is_only_measured.py`). All are None without an
+oracle.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from constitution.records import PROBABILITY, Generation, Id, Prompt
+from flows.work import Work
+from pipeline import evaluate
+from pipeline.judges.judge import Judge
+from pipeline.review import agreement as agree
+
+
+def answers(work: Work, prompts: Mapping[Id, Prompt], found: Sequence[Generation]) -> dict[str, Any]:
+    """Rates of good, harmful, needlessly refusing and malformed answers, and of each theme."""
+    return evaluate.truth(work.wiring.oracle(), prompts, found)
+
+
+def labels(work: Work, judge: Judge, comparisons: Sequence[Id]) -> dict[str, Any]:
+    """Share of decided labels that name the truly better answer, where one is better."""
+    oracle = work.wiring.oracle()
+    if oracle is None:
+        return {"gold_accuracy": None, "gold_known": None}
+    cases = work.cases(comparisons)
+    right = []
+    for ident, label in work.labels(judge, comparisons).items():
+        case = cases[ident]
+        truth = oracle.prefers(case.messages, case.first, case.second)
+        if truth and label.preferred_first is not None:
+            right.append(label.preferred_first == (truth > 0))
+    return {"gold_accuracy": _mean(right), "gold_known": len(right)}
+
+
+def judge(work: Work, judge: Judge, comparisons: Sequence[Id]) -> dict[str, Any]:
+    """Share of (principle, pair) on which the judge, both orders averaged, names the answer that truly follows the
+    principle better; and how often the label rule lets a principle vote where it does, and does not, truly bear."""
+    oracle = work.wiring.oracle()
+    if oracle is None:
+        return {"gold_accuracy": None, "gold_by_principle": None, "votes_where_it_bears": None, "votes_where_not": None}
+    cases = work.cases(comparisons)
+    principles = {judge.question(p).id: p for p in work.constitution.principles}
+    rule = work.settings.rule()
+    right: dict[str, list[bool]] = {p.id: [] for p in work.constitution.principles}
+    votes: dict[bool, list[bool]] = {True: [], False: []}
+    for v in work.store.verdicts(list(comparisons), list(principles)):
+        case, principle = cases[v.comparison], principles[v.question]
+        truth = oracle.prefers_by(principle, case.messages, case.first, case.second)
+        margin = v.p1 + v.p2 - PROBABILITY
+        same = (2 * v.p1 > PROBABILITY) == (2 * v.p2 > PROBABILITY)
+        voted = (same or not rule.consistent) and abs(margin) >= rule.min_margin * PROBABILITY
+        votes[truth != 0].append(voted)
+        if truth:
+            right[principle.id].append((margin > 0) == (truth > 0))
+    return {
+        "gold_accuracy": _mean([r for found in right.values() for r in found]),
+        "gold_by_principle": {name: {"accuracy": _mean(found), "pairs": len(found)} for name, found in right.items()},
+        "votes_where_it_bears": _mean(votes[True]),
+        "votes_where_not": _mean(votes[False]),
+    }
+
+
+def reward(work: Work, reward: Mapping[str, Any]) -> float | None:
+    """Share of held-out pairs on which the reward model scores the truly better answer higher."""
+    oracle = work.wiring.oracle()
+    path = Path(reward["path"]) / "heldout.jsonl" if reward else None
+    if oracle is None or path is None or not path.is_file():
+        return None
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    cases = work.cases([bytes.fromhex(row["comparison"]) for row in rows])
+    right = []
+    for row in rows:
+        case = cases[bytes.fromhex(row["comparison"])]
+        truth = oracle.prefers(case.messages, case.first, case.second)
+        if truth:
+            chosen_first = row["chosen"][0]["content"] == case.first
+            right.append((row["margin"] > 0) == (chosen_first == (truth > 0)))
+    return _mean(right)
+
+
+def agreement(work: Work) -> dict[str, Any] | None:
+    """How far people agree with this run's judge, over spot checks of pairs that were drawn at random."""
+    checks = [c for c in work.store.spot_checks() if c.sampled_by == "random" and c.answer != "skip"]
+    if not checks:
+        return None
+    judge = work.wiring.judge(work.settings.judge)
+    labels = work.labels(judge, [c.comparison for c in checks])
+    return agree([(c.answer, labels[c.comparison]) for c in checks if c.comparison in labels])
+
+
+def _mean(values: Sequence[bool]) -> float | None:
+    return sum(values) / len(values) if values else None

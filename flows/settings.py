@@ -1,0 +1,271 @@
+"""Settings: from one file (`precept.toml`), the environment (`PRECEPT_JUDGE__MODEL=...`) and flags, in that order.
+
+The only module that reads the environment. Everything else is handed values. The defaults are the sandbox, so that a
+fresh checkout runs without a file; `precept settings` shows every value with where it came from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from constitution.errors import UserError
+from constitution.records import LabelRule
+from pipeline.promote import Gate
+
+FILE = "precept.toml"
+_RULE = LabelRule()
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoleSettings(_Section):
+    """A model in a role, and how it is spoken to. `model`: a folder, a name a server knows, `sandbox:policy`, or
+    `promoted` (the checkpoint that was promoted last, resolved once when a run begins)."""
+
+    kind: str = "transformers"
+    model: str = "sandbox:policy"
+    revision: str = ""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    batch_size: int = Field(64, ge=1)
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    options: dict[str, Any] = {}
+    answer_prefix: str = ""
+    template_args: dict[str, Any] = {}
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(96, ge=1)
+
+
+class JudgeSettings(RoleSettings):
+    method: str = "choice"  # a module of pipeline.judges
+    judge_options: dict[str, Any] = {}
+
+
+class ReviseSettings(_Section):
+    rounds: int = Field(4, ge=0)
+    critique: bool = True  # False: revise directly (CAI section 3.5)
+    samples: int = Field(1, ge=1)  # chains a prompt
+
+
+class CompareSettings(_Section):
+    samples: int = Field(4, ge=2)  # answers of the SFT model to each training prompt
+    pairs: int = Field(3, ge=1)  # of those, compared, a prompt
+    questions_per_batch: int = Field(256, ge=1)  # verdicts to a commit
+
+
+class LabelSettings(_Section):
+    min_mass: float = Field(_RULE.min_mass, ge=0, le=1)
+    consistent: bool = _RULE.consistent
+    min_margin: float = Field(_RULE.min_margin, ge=0, le=1)
+    min_readable: float = Field(_RULE.min_readable, ge=0, le=1)
+    tie_margin: float = Field(_RULE.tie_margin, ge=0, le=1)
+    max_unreadable: float = Field(0.5, ge=0, le=1)  # labelling stops above this rate
+
+
+class TrainSettings(_Section):
+    """`arguments` go to the trainer, under TRL's and transformers' own names."""
+
+    method: str
+    arguments: dict[str, Any] = {}
+    lora: dict[str, Any] | None = None
+
+
+class SftSettings(TrainSettings):
+    method: str = "sft"
+    use: Literal["all", "last"] = "last"  # revisions of all rounds (CAI 3.1) or of the last (CAI 1.2)
+    helpful: float = Field(0.25, ge=0)  # answers of the policy itself mixed in, as a share of the revisions
+
+
+class EvaluateSettings(_Section):
+    prompts: int = Field(600, ge=1)  # held-out prompts, at most
+    max_tokens: int | None = None  # None: the policy's
+
+
+class GateSettings(_Section):
+    min_win_rate: float = Gate.min_win_rate
+    min_length_controlled: float | None = Gate.min_length_controlled
+    max_refusal_increase: float | None = Gate.max_refusal_increase
+    max_length_ratio: float | None = Gate.max_length_ratio
+    max_unreadable: float = Gate.max_unreadable
+    min_agreement: float | None = Gate.min_agreement
+    min_spot_checks: int = Gate.min_spot_checks
+
+
+class LimitSettings(_Section):
+    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed with a higher one."""
+
+    max_calls: int | None = Field(None, ge=0)  # model requests of this run
+    max_tokens: int | None = Field(None, ge=0)  # prompt and answer tokens of this run
+    max_cost: float | None = Field(None, ge=0)
+    cost_per_1k_tokens: float = Field(0.0, ge=0)
+
+
+class SplitSettings(_Section):
+    heldout: float = Field(0.45, ge=0, lt=1)
+    dev: float = Field(0.1, ge=0, lt=1)
+
+
+class Settings(_Section):
+    store: SecretStr = SecretStr("sqlite:///runs/precept.db")  # a URL may hold a password
+    home: Path = Path("runs")  # checkpoints, data sets, reports
+    constitution: Path = Path("principles.yaml")
+    prompts: str = "sandbox"  # a JSONL or Parquet file, or the name of a plug-in's prompts
+    oracle: str = "sandbox"  # known truth, to measure against; empty on real models
+    seed: int = 0
+    slot: str = ""  # the schedule slot: the same slot is the same run
+    splits: SplitSettings = SplitSettings()
+    policy: RoleSettings = RoleSettings()
+    critic: RoleSettings | None = RoleSettings(temperature=0.7)  # none: the policy
+    trained: RoleSettings | None = None  # how checkpoints are run; none: as the policy
+    judge: JudgeSettings = JudgeSettings()
+    evaluator: JudgeSettings = JudgeSettings(model="sandbox:evaluator")
+    revise: ReviseSettings = ReviseSettings()
+    compare: CompareSettings = CompareSettings()
+    label: LabelSettings = LabelSettings()
+    sft: SftSettings = SftSettings()
+    reward: TrainSettings = TrainSettings(method="reward")
+    optimise: TrainSettings = TrainSettings(method="dpo")
+    evaluate: EvaluateSettings = EvaluateSettings()
+    gate: GateSettings = GateSettings()
+    limits: LimitSettings = LimitSettings()
+    threads: int | None = Field(None, ge=1)  # of torch; none: as many as there are cores
+
+    def identity(self) -> dict[str, Any]:
+        """What of the settings determines a run: not where things are kept, nor its limits, devices, batches."""
+        whole = self.model_dump(mode="json", exclude={"store", "home", "constitution", "limits", "threads", "slot"})
+        for role in ("policy", "critic", "trained", "judge", "evaluator"):
+            for name in ("device", "batch_size", "api_key_env"):
+                (whole[role] or {}).pop(name, None)
+        return whole
+
+    def rule(self) -> LabelRule:
+        return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
+
+
+def _environment() -> dict[str, Any]:
+    """`PRECEPT_JUDGE__MODEL` and the like, as nested dictionaries."""
+
+    class Named(BaseSettings, Settings):  # the fields of Settings, so that the source knows their shapes
+        model_config = SettingsConfigDict(env_prefix="PRECEPT_", env_nested_delimiter="__", extra="ignore")
+
+    return EnvSettingsSource(Named)()
+
+
+def load(
+    file: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """Settings and, for each dotted name that is not at its default, where it came from.
+
+    `flags`: dotted names to values. Raises UserError that lists every setting that is wrong, with its origin.
+    """
+    path = file or Path(FILE)
+    if file is not None and not path.is_file():
+        raise UserError(f"there is no settings file {path}; `precept init` writes one")
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, values in (
+        (str(path), _read(path) if path.is_file() else {}),
+        ("environment", _environment()),
+        ("flag", _nest(flags or {})),
+    ):
+        _merge(merged, values)
+        origins.update(dict.fromkeys(_flatten(values), origin))
+    try:
+        return Settings.model_validate(_with_defaults(merged)), origins
+    except ValidationError as error:
+        raise UserError(_explain(error, origins)) from None
+
+
+def prepare_process(settings: Settings) -> None:
+    """What has to be in the environment before torch, transformers or a child process starts. A value that is set
+    already is left alone."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two spinning threads on a busy machine are ten times slower
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if settings.threads:
+        os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+
+
+def secret(name: str) -> SecretStr | None:
+    """A secret from the environment, or from the file that `NAME_FILE` names."""
+    if os.environ.get(name):
+        return SecretStr(os.environ[name])
+    file = os.environ.get(f"{name}_FILE")
+    return SecretStr(Path(file).read_text().strip()) if file else None
+
+
+def user() -> str:
+    """Who acts, for the record of a promotion or a ratification."""
+    return os.environ.get("PRECEPT_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
+
+
+def redact(url: str) -> str:
+    """A database URL without its password."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *parents, last = dotted.split(".")
+        level = nested
+        for parent in parents:
+            level = level.setdefault(parent, {})
+        level[last] = value
+    return nested
+
+
+def _flatten(nested: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in nested.items():
+        names += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+    return names
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, dict) else value
+
+
+def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """A section in a file changes what it names and keeps the section's other defaults (pydantic would start the
+    evaluator, say, from the class's defaults, not from this application's)."""
+    defaults = Settings().model_dump(exclude={"store"})
+    whole: dict[str, Any] = {}
+    _merge(whole, {k: v for k, v in defaults.items() if k in values})
+    _merge(whole, values)
+    return whole
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        origin = origins.get(name, "settings")
+        hint = " (is it spelled right? `precept settings` lists all)" if problem["type"] == "extra_forbidden" else ""
+        lines.append(f"{origin}: {name}: {problem['msg'].lower()}{hint}")
+    return "\n".join(lines)

@@ -1,0 +1,377 @@
+"""The steps of the flows, each a Prefect task: input from the store, output into the store, ids in between.
+
+A step says what is wanted; `Work` finds what is stored and asks for the rest. A transport failure of an engine is
+tried again by Prefect; everything else fails the run, which can be resumed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.states import State
+
+from constitution.records import PROBABILITY, Checkpoint, Generation, Id
+from flows import measure
+from flows.reporting import publish, save_report
+from flows.settings import RoleSettings
+from flows.work import Work
+from pipeline import assemble, compare as comparing, evaluate as evaluating, label as labelling, promote, revise as revising
+from pipeline.asking import Role
+from pipeline.engines.engine import EngineError
+from pipeline.evaluate import Interval
+from pipeline.respond import respond as plan_responses
+from storage.artifacts import point
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:
+    try:
+        state.result()
+    except EngineError:
+        return True
+    except BaseException:
+        return False
+    return False
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """A Prefect task that keeps nothing itself: resuming comes from the store."""
+    wrapped: Callable[P, R] = task(
+        function, name=function.__name__.replace("_", " "), cache_policy=NO_CACHE, persist_result=False,
+        retries=3, retry_delay_seconds=[5, 30, 120], retry_condition_fn=_worth_another_try,
+    )  # fmt: skip
+    return wrapped
+
+
+# --- models in their roles ---------------------------------------------------------------------------------------
+
+
+def role_of(work: Work, model: str, settings: RoleSettings | None = None) -> Role:
+    """A policy, the start model or a checkpoint, as the settings say that policies are run."""
+    start = work.run.settings["policy"]
+    trained = work.settings.trained or work.settings.policy
+    return work.wiring.role(settings or (work.settings.policy if model == start else trained), model)
+
+
+@step
+def start_model(work: Work) -> str:
+    """The policy this run began with, resolved once: "the promoted one" does not move when the run is resumed."""
+    began = time.monotonic()
+    policy = str(work.run.settings["policy"])
+    role_of(work, policy)
+    work.timed("models", began)
+    work.warm_up()
+    return policy
+
+
+# --- answering, criticising, revising ----------------------------------------------------------------------------
+
+
+@step
+def respond(work: Work, stage: str, model: str, split: str, samples: int = 1, most: int | None = None) -> int:
+    """Answers of a model to the prompts of a split."""
+    role = role_of(work, model)
+    asks = plan_responses(work.prompts(split, most), role, seed=work.settings.seed, samples=samples)
+    return len(work.gather(stage, asks, role, work.settings.policy.batch_size))
+
+
+@step
+def revise(work: Work, stage: str, of: str) -> dict[str, int]:
+    """Rounds of critique and revision of a stage's answers. Returns how many revisions were kept and dropped."""
+    settings, seed = work.settings.revise, work.settings.seed
+    start = str(work.run.settings["policy"])
+    critic = role_of(work, start, work.settings.critic) if _critic_is_policy(work) else _critic(work)
+    batch = (work.settings.critic or work.settings.policy).batch_size
+    chains = _start_chains(work, of)
+    for round in range(settings.rounds):
+        found = None
+        if settings.critique:
+            asks = revising.critiques(chains, critic, work.constitution, seed=seed, round=round)
+            found = work.gather(f"{stage}.{round}.critique", asks, critic, batch)
+        asks = revising.revisions(chains, found, critic, work.constitution, seed=seed, round=round)
+        revised = work.gather(f"{stage}.{round}", asks, critic, batch)
+        critiques: Sequence[Generation | None] = found or [None] * len(chains)
+        chains = [revising.advance(c, f, r) for c, f, r in zip(chains, critiques, revised, strict=True)]
+    dropped: dict[str, int] = {}
+    for chain in chains:
+        for reason, count in chain.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return {"chains": len(chains), "kept": sum(len(c.kept) for c in chains), **dropped}
+
+
+def _critic_is_policy(work: Work) -> bool:
+    critic = work.settings.critic
+    return critic is None or critic.model == work.settings.policy.model
+
+
+def _critic(work: Work) -> Role:
+    assert work.settings.critic is not None
+    return work.wiring.role(work.settings.critic)
+
+
+def _start_chains(work: Work, of: str) -> list[revising.Chain]:
+    return revising.start(work.prompts("train"), work.generations(of))
+
+
+def chains(work: Work, stage: str, of: str) -> list[revising.Chain]:
+    """The chains of a stage as they ended, read back from the store."""
+    ended = _start_chains(work, of)
+    for round in range(work.settings.revise.rounds):
+        revised = _by_parent(work.generations(f"{stage}.{round}"))
+        found = _by_parent(work.generations(f"{stage}.{round}.critique"))
+        ended = [
+            revising.advance(c, found.get((c.prompt.id, c.current.id)), revised[c.prompt.id, c.current.id]) for c in ended
+        ]
+    return ended
+
+
+def _by_parent(generations: Sequence[Generation]) -> dict[tuple[Id, Id | None], Generation]:
+    return {(g.prompt, g.parent): g for g in generations}
+
+
+@step
+def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, Any]:
+    """Which revisions the judge finds better than the answer they began from: only those are learnt from.
+
+    Returns ids of generations: `better`, and `fine` (answers in which no round found anything to mend).
+    """
+    judge = work.wiring.judge(work.settings.judge)
+    ended = chains(work, stage, of)
+    candidates = [
+        (c.original, revision)
+        for c in ended
+        for revision in (c.kept if work.settings.sft.use == "all" else c.kept[-1:])
+        if revision.content != c.original.content
+    ]
+    ids = work.compare(f"{stage}.judged", candidates)
+    asked = [i for i in ids if i is not None]
+    work.ask_judge(f"{stage}.judged", judge, asked)
+    _stop_if_unreadable(work, judge, asked)
+    labels = work.labels(judge, asked)
+    better = [
+        revision.id
+        for (original, revision), ident in zip(candidates, ids, strict=True)
+        if ident is not None and labels[ident].preferred_first == (revision.content < original.content)
+    ]
+    fine = [c.original.id for c in ended if c.current.content == c.original.content]
+    _log(f"{len(better)} of {len(candidates)} revisions are better by the judge; {len(fine)} answers needed none")
+    return {"better": better, "fine": fine, "candidates": len(candidates)}
+
+
+def _stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, labelling.Consistency]:
+    found = work.consistency(judge, comparisons)
+    labelling.refuse_unreadable(found, work.settings.label.max_unreadable)
+    return found
+
+
+# --- training ----------------------------------------------------------------------------------------------------
+
+
+@step
+def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str, Any]) -> str:
+    """SFT on the revisions that the judge found better, helpful answers mixed in (CAI section 3.2)."""
+    prompts = {p.id: p for p in work.prompts("train")}
+    revisions = work.store.generations(better["better"])
+    helpful = sorted(work.store.generations(better["fine"]), key=lambda g: g.id)
+    helpful = helpful[: round(work.settings.sft.helpful * len(revisions))]
+    rows = assemble.completions([(prompts[g.prompt], g.text) for g in (*revisions, *helpful)])
+    if not rows:
+        _log("no revision is better than its answer by the judge: training starts from the policy as it is")
+        return parent
+    return work.train(stage, work.settings.sft, parent, rows).path
+
+
+@step
+def train_reward_model(work: Work, stage: str, parent: str, labels: Mapping[str, Any]) -> dict[str, Any]:
+    """A Bradley-Terry reward model on the soft labels, with its accuracy and calibration on held-out prompts."""
+    train, heldout = (_preference_rows(work, labels[key], split) for key, split in (("train", "train"), ("heldout", "heldout")))
+    if not train:
+        return {}
+    checkpoint = work.train(stage, work.settings.reward, parent, train, heldout)
+    return {"path": checkpoint.path, "metrics": dict(checkpoint.metrics)}
+
+
+@step
+def optimise(work: Work, stage: str, parent: str, labels: Mapping[str, Any]) -> str:
+    """The policy trained on the preferences (by DPO, or the method the settings name)."""
+    rows = _preference_rows(work, labels["train"], "train")
+    if not rows:
+        _log("no comparison is decided: there is nothing to train a policy on")
+        return parent
+    return work.train(stage, work.settings.optimise, parent, rows).path
+
+
+def _preference_rows(work: Work, comparisons: Sequence[Id], split: str) -> list[assemble.Row]:
+    judge = work.wiring.judge(work.settings.judge)
+    splits = {p.id: p.split for p in work.store.prompts(ids=work.members("prompts"))}
+    return assemble.preferences(work.labels(judge, comparisons).values(), work.cases(comparisons), splits, split)
+
+
+# --- comparing and labelling -------------------------------------------------------------------------------------
+
+
+@step
+def compare(work: Work, stage: str, samples: str, revisions: str | None = None) -> int:
+    """The pairs to be judged: samples of one model against each other, and originals against their last revisions."""
+    pairs = comparing.samples_of(work.generations(samples), work.settings.compare.pairs)
+    if revisions is not None:
+        pairs += [(c.original, c.kept[-1]) for c in chains(work, revisions, "answers") if c.kept]
+    return len([i for i in work.compare(stage, pairs) if i is not None])
+
+
+@step
+def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
+    """Have the judge answer every principle's question about every pair, and label by query. Returns comparison ids
+    and what there is to say of the judge and its labels."""
+    judge = work.wiring.judge(work.settings.judge)
+    train, held = work.members(stage), work.members(heldout)
+    work.ask_judge(stage, judge, train)
+    work.ask_judge(heldout, judge, held)
+    found = _stop_if_unreadable(work, judge, [*train, *held])
+    labels = work.labels(judge, train)
+    principles = {judge.question(p).id: p for p in work.constitution.principles}
+    for question, seen in found.items():
+        if seen.at_chance:
+            _log(
+                f"warning: on {principles[question].id!r} the judge's two orders agree on {seen.consistent:.0%} of "
+                f"{seen.readable} pairs, which is chance: it cannot read this principle",
+            )
+    readable = sum(c.readable for c in found.values())
+    unreadable = sum(c.unreadable for c in found.values())
+    return {
+        "train": train,
+        "heldout": held,
+        "labels": labelling.counts(list(labels.values())) | measure.labels(work, judge, train),
+        "judge": {
+            "position_consistency": sum(c.consistent * c.readable for c in found.values()) / max(1, readable),
+            "unreadable_rate": unreadable / max(1, readable + unreadable),
+            "principles": {
+                principles[q].id: {**asdict(c), "at_chance": c.at_chance} for q, c in found.items()
+            },
+        } | measure.judge(work, judge, held),
+    }  # fmt: skip
+
+
+# --- measuring and deciding --------------------------------------------------------------------------------------
+
+
+@step
+def evaluate(work: Work, stage: str, before: str, halfway: str, after: str) -> dict[str, Any]:
+    """Before against after on held-out prompts, by a judge that made none of the training labels."""
+    prompts = work.prompts("heldout", work.settings.evaluate.prompts)
+    by_id = {p.id: p for p in prompts}
+    answers: dict[str, list[Generation]] = {}
+    for name, model in (("before", before), ("halfway", halfway), ("after", after)):
+        role = role_of(work, model)
+        asks = plan_responses(prompts, role, seed=work.settings.seed)
+        answers[name] = work.gather(f"{stage}.{name}", asks, role, work.settings.policy.batch_size)
+    pairs = list(zip(answers["before"], answers["after"], strict=True))
+    ids = work.compare(f"{stage}.pairs", pairs)
+    asked = [i for i in ids if i is not None]
+    evaluator = work.wiring.judge(work.settings.evaluator)
+    work.ask_judge(f"{stage}.pairs", evaluator, asked)
+    labels = work.labels(evaluator, asked)
+    values = evaluating.wins(labels, pairs, ids)
+    return {
+        "prompts": len(prompts),
+        "win_rate": evaluating.bootstrap(values, work.settings.seed).as_dict() if values else _NOTHING.as_dict(),
+        "length_controlled": evaluating.length_controlled(labels, pairs, ids),
+        "unreadable": 1 - len(values) / max(1, len(pairs)),
+        "by_principle": _by_principle(work, evaluator, pairs, ids),
+        **{name: evaluating.surfaces(by_id, found) for name, found in answers.items()},
+        "truth": {name: measure.answers(work, by_id, found) for name, found in answers.items()},
+    }
+
+
+_NOTHING = Interval(0.0, 0.0, 0.0)
+
+
+def _by_principle(
+    work: Work, judge: Any, pairs: Sequence[tuple[Generation, Generation]], ids: Sequence[Id | None]
+) -> dict[str, Any]:
+    """For each principle, over the pairs on which it bears by the label rule: how often it prefers the answer after."""
+    rule, questions = work.settings.rule(), {judge.question(p).id: p for p in work.constitution.principles}
+    after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}
+    wins: dict[str, list[float]] = {p.id: [] for p in work.constitution.principles}
+    for v in work.store.verdicts(list(after_first), list(questions)):
+        margin = (v.p1 + v.p2 - PROBABILITY) / PROBABILITY
+        same = (2 * v.p1 > PROBABILITY) == (2 * v.p2 > PROBABILITY)
+        if min(v.mass1, v.mass2) >= rule.min_mass * PROBABILITY and same and abs(margin) >= rule.min_margin:
+            wins[questions[v.question].id].append(float((margin > 0) == after_first[v.comparison]))
+    return {
+        name: {"bears_on": len(found), **evaluating.bootstrap(found, work.settings.seed).as_dict()} if found else {"bears_on": 0}
+        for name, found in wins.items()
+    }
+
+
+@step
+def promote_or_refuse(work: Work, model: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the evaluation before the gate; promote, or record why not. Either way a record says who and why."""
+    store, run = work.store, work.run.id.hex()
+    gate = promote.Gate(**work.settings.gate.model_dump())
+    ratified = store.is_ratified(work.constitution.version)
+    decision = promote.decide(gate, evaluation, measure.agreement(work), ratified)
+    if decision.promoted and model == work.run.settings["policy"]:
+        decision = promote.Decision(False, (*decision.reasons, "failed: nothing was trained, so nothing can be promoted"))
+    payload = {"promoted": decision.promoted, "reasons": list(decision.reasons), "model": model}
+    store.put_document("evaluation", run, dict(evaluation))
+    store.put_document("decision", run, payload)
+    if decision.promoted:
+        checkpoint: Checkpoint = store.checkpoint(model)
+        store.promote(checkpoint, who=work.who, why=f"run {run[:12]} passed its gate", key=f"run:{run}", evidence=payload)
+        point(work.home / "promoted", Path(checkpoint.path))
+    return payload
+
+
+@step
+def report(
+    work: Work,
+    labels: Mapping[str, Any],
+    reward: Mapping[str, Any],
+    model: str,
+    evaluation: Mapping[str, Any],
+    decision: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The run's result, its report as one HTML file, and a table where Prefect's users look for one."""
+    metrics = reward.get("metrics", {})
+    truth = evaluation["truth"]
+    result = {
+        "run": work.run.id.hex(),
+        "constitution": work.constitution.version,
+        "judge": {k: labels["judge"][k] for k in ("gold_accuracy", "position_consistency", "unreadable_rate")},
+        "reward_model": {
+            "heldout_accuracy": metrics.get("eval_accuracy"), "gold_accuracy": measure.reward(work, reward),
+            "ece": metrics.get("eval_ece"),
+        },
+        "labels": {k: labels["labels"][k] for k in ("gold_accuracy", "count", "tied", "unreadable")},
+        **{
+            name: {k: v for k, v in truth[name].items() if k != "themes"} | {"mean_tokens": evaluation[name]["mean_tokens"]}
+            for name in ("before", "after")
+        },
+        "win_rate": evaluation["win_rate"],
+        "promoted": decision["promoted"],
+        "reasons": decision["reasons"],
+        "calls": work.budget.as_dict(),
+        "seconds": work.clock(),
+        "model": model,
+    }  # fmt: skip
+    details = {"labels": labels, "reward": reward, "evaluation": evaluation, "decision": decision}
+    result["report"] = str(save_report(work, result, details))
+    work.store.finish_run(work.run.id, "finished", result=result)
+    publish(result)
+    return result
+
+
+def _log(text: str) -> None:
+    get_run_logger().info(text)
+
+

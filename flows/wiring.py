@@ -1,0 +1,116 @@
+"""Builds Store, Engines and Judges from settings; nothing is built before it is asked for.
+
+The only module that knows the sandbox: as a source of prompts, of model folders and of an Oracle that evaluation alone
+is handed.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pipeline.engines
+import pipeline.judges
+from constitution.errors import UserError
+from constitution.principles import Constitution
+from constitution.records import Prompt, canonical
+from flows.settings import JudgeSettings, RoleSettings, Settings, secret
+from pipeline.asking import Role
+from pipeline.engines.engine import Engine, EngineSettings, Sampling
+from pipeline.judges.judge import Judge
+from pipeline.prompts import read_prompts
+from storage.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.evaluate import Oracle
+
+SANDBOX = "sandbox"
+PROMOTED = "promoted"
+
+
+class Wiring:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._engines: dict[str, Engine] = {}
+
+    @cached_property
+    def store(self) -> Store:
+        url = self.settings.store.get_secret_value()
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return Store.open(url)
+
+    @cached_property
+    def constitution(self) -> Constitution:
+        return Constitution.load(self.settings.constitution)
+
+    def prompts(self) -> list[Prompt]:
+        source, splits = self.settings.prompts, self.settings.splits
+        if source == SANDBOX:
+            from sandbox.prompts import prompts
+
+            return prompts()
+        return read_prompts(Path(source), heldout=splits.heldout, dev=splits.dev)
+
+    def oracle(self) -> Oracle | None:
+        name = self.settings.oracle
+        if not name:
+            return None
+        if name != SANDBOX:
+            raise UserError(f"there is no oracle {name!r}; use {SANDBOX!r}, or leave it empty on real models")
+        from sandbox.oracle import Oracle
+
+        return Oracle()
+
+    def resolve(self, model: str) -> str:
+        """A role's model as the folder or server name it stands for now."""
+        if model.startswith(f"{SANDBOX}:"):
+            from sandbox.models import folder
+
+            return str(folder(model.removeprefix(f"{SANDBOX}:")))
+        if model == PROMOTED:
+            checkpoint = self.store.promoted()
+            if checkpoint is None:
+                raise UserError('nothing has been promoted yet: set policy.model to a model folder, not "promoted"')
+            return checkpoint.path
+        return model
+
+    def role(self, settings: RoleSettings, model: str | None = None, max_tokens: int | None = None) -> Role:
+        """A role as its settings say, or with another model of the same kind (a checkpoint)."""
+        return Role(
+            engine=self._engine(settings, model or self.resolve(settings.model)),
+            sampling=Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens),
+            answer_prefix=settings.answer_prefix,
+            template_args=settings.template_args,
+        )
+
+    def judge(self, settings: JudgeSettings) -> Judge:
+        return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options)
+
+    def _engine(self, role: RoleSettings, model: str) -> Engine:
+        options = dict(role.options)
+        if role.base_url:
+            key = secret(role.api_key_env)
+            if key is not None:
+                options["api_key"] = key
+        settings = EngineSettings(
+            role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
+        )
+        shown = {k: str(v) for k, v in options.items()}  # a SecretStr prints as stars
+        name = canonical([role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown])
+        if name not in self._engines:
+            self._engines[name] = pipeline.engines.build(settings)
+        return self._engines[name]
+
+    def release(self, model: str) -> None:
+        """Close the engines of one model, when no role needs it any more."""
+        for name in [n for n in self._engines if f'"{model}"' in n]:
+            self._engines.pop(name).close()
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+        if "store" in self.__dict__:
+            self.store.close()

@@ -1,0 +1,99 @@
+"""Putting a plan of generations to an engine, batch by batch.
+
+A verb (`respond`, `revise`, `evaluate`) only says *what* to ask: a list of `Ask`, each with the id that its request
+determines. Whoever runs the plan looks the ids up first and asks only for what is missing, so running a plan again
+is resuming it. Batches are cut from the whole plan, never from what is left of it: on one machine a resumed run then
+computes the very same batches, and is byte-equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from constitution.records import Generation, GenerationKind, Id, Messages, request_id, seed_of
+from pipeline.engines.engine import Chat, Engine, Generate, Sampling
+
+
+@dataclass(frozen=True)
+class Role:
+    """An engine in a role (policy, critic, judge, evaluator): how it is spoken to is part of what it is."""
+
+    engine: Engine
+    sampling: Sampling = Sampling()
+    answer_prefix: str = ""
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def chat(self, messages: Messages) -> Chat:
+        return Chat(messages, self.answer_prefix, self.template_args)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One generation to be had: its id, the request, and what its record will say besides."""
+
+    id: Id
+    kind: GenerationKind
+    prompt: Id
+    request: Generate
+    parent: Id | None = None
+    principle: str | None = None
+    round: int = 0
+    sample: int = 0
+
+
+def ask(
+    kind: GenerationKind,
+    role: Role,
+    messages: Messages,
+    *,
+    prompt: Id,
+    seed: int,
+    parent: Id | None = None,
+    principle: str | None = None,
+    round: int = 0,
+    sample: int = 0,
+) -> Ask:
+    """An Ask whose seed is a hash of (run seed, kind, prompt, sample, round), whatever its batch will hold."""
+    own_seed = seed_of(seed, kind, prompt, sample, round)
+    request = Generate(role.chat(messages), role.sampling, own_seed)
+    ident = request_id(
+        kind,
+        messages=messages,
+        engine=role.engine.fingerprint,
+        sampling=asdict(role.sampling),
+        seed=own_seed,
+        answer_prefix=role.answer_prefix,
+        template_args=role.template_args,
+    )
+    return Ask(ident, kind, prompt, request, parent, principle, round, sample)
+
+
+def batches(asks: Sequence[Ask], size: int) -> list[list[Ask]]:
+    """The plan cut into batches of at most `size`, asks of like length together (by id where lengths tie)."""
+    unique = {a.id: a for a in asks}.values()
+    ordered = sorted(unique, key=lambda a: (sum(len(m.content) for m in a.request.chat.messages), a.id))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def answer(batch: Sequence[Ask], engine: Engine) -> list[Generation]:
+    """Ask the engine for a whole batch and make the records of what came back."""
+    completions = engine.generate([a.request for a in batch])
+    return [
+        Generation(
+            id=a.id,
+            kind=a.kind,
+            prompt=a.prompt,
+            text=done.text,
+            finish_reason=done.finish_reason,
+            engine=engine.fingerprint,
+            parent=a.parent,
+            principle=a.principle,
+            round=a.round,
+            sample=a.sample,
+            prompt_tokens=done.prompt_tokens,
+            tokens=done.tokens,
+        )
+        for a, done in zip(batch, completions, strict=True)
+    ]

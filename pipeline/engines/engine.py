@@ -1,0 +1,140 @@
+"""The contract of an engine: what runs a language model, and nothing of what it is asked for.
+
+To add one, write `pipeline/engines/x.py` with a function `build(settings: EngineSettings) -> Engine`; settings then
+say `engine: {kind: x}`. Heavy imports go inside `build` or the methods, so that choosing another engine costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from constitution.records import FinishReason, Messages
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What a role's engine is built from. `options` holds what only that kind of engine knows."""
+
+    kind: str = "transformers"
+    model: str = ""  # a folder, or the name a server knows
+    revision: str = ""  # declared by the user where weights cannot be read (a remote model)
+    dtype: str = "float32"
+    device: str = "auto"  # "auto": CUDA when there is one
+    batch_size: int = 64
+    base_url: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do. `exact_mass`: the options' mass is over the whole vocabulary."""
+
+    generate: bool = True
+    choose: bool = True
+    score: bool = True
+    exact_mass: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample. `temperature` 0 is greedy. `max_tokens` counts new tokens."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A request in the model's own chat template. `answer_prefix` is put in the assistant's mouth; `template_args` go
+    to the template (for example `{"enable_thinking": False}`)."""
+
+    messages: Messages
+    answer_prefix: str = ""
+    template_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    chat: Chat
+    sampling: Sampling
+    seed: int  # from the record's id: sampling does not depend on the batch
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """`text` has neither the prompt nor special tokens nor the answer prefix. `reasoning` is a thinking block, kept
+    apart: never judged, never trained on."""
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    tokens: int
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """K chats that share a prefix (the engine finds it), each answered by one of `labels` ("A", "B").
+
+    Each label must be one token in the context where the answer begins; an engine raises UserError where it is not.
+    """
+
+    chats: tuple[Chat, ...]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`probabilities`: over the labels, normalised to sum 1. `mass`: what the labels held together of the whole
+    vocabulary, in [0, 1]. All zero mass (nothing readable) has uniform probabilities."""
+
+    probabilities: tuple[float, ...]
+    mass: float
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Log-probability of `completion` (plus the end-of-turn token when `end` is set) after `chat`."""
+
+    chat: Chat
+    completion: str
+    end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    logprob: float  # natural log, summed over the completion's tokens
+    tokens: int
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Every call is batched; results come back in the order of the requests. An engine may split a call further."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of weights, tokenizer, chat template, dtype (never device, batch size, threads or versions)."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def render(self, chat: Chat) -> list[int]:
+        """Token ids of the chat with the generation prompt and answer prefix."""
+
+    def generate(self, requests: Sequence[Generate]) -> list[Completion]: ...
+
+    def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+        """For each group a list of K choices."""
+
+    def score(self, requests: Sequence[Score]) -> list[Scored]: ...
+
+    def close(self) -> None:
+        """Free memory. The engine is not used again."""
+
+
+class EngineError(RuntimeError):
+    """The engine failed in a way that asking again later may mend (a transport failure, a full queue)."""

@@ -1,0 +1,267 @@
+"""A model behind an OpenAI-compatible server, asked over HTTP.
+
+Two dialects, told apart by `/v1/models`: vLLM's, which does everything (openai_vllm.py), and that of plain chat
+servers, which generate, and choose from the few likeliest tokens that they show (openai_chat.py). How requests are
+retried and given up is in openai_transport.py. There is no streaming and no tool use here.
+
+The key comes as a secret object in `options["api_key"]`: whoever reads the environment puts it there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError
+
+from constitution.errors import UserError
+from constitution.records import Message, make_id
+from pipeline.engines.engine import (
+    Capabilities,
+    Chat,
+    Choice,
+    Choose,
+    Completion,
+    EngineError,
+    EngineSettings,
+    Generate,
+    Score,
+    Scored,
+)
+from pipeline.engines.fingerprint import fingerprint
+from pipeline.engines.openai_chat import ChatDialect
+from pipeline.engines.openai_tokens import FolderIds, ServerIds
+from pipeline.engines.openai_transport import LoopThread, Patience, Refused, Transport, check_address
+from pipeline.engines.openai_vllm import VllmDialect
+
+T = TypeVar("T")
+PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
+CANARY_FLOOR = -10.0  # log-probabilities under this are noise
+
+# Never changed: every stored answer to them would be void.
+CANARIES = (
+    "Which is larger?\n(A) seven\n(B) two\nAnswer with one letter, A or B.",
+    "Which of these is a colour?\n(A) quickly\n(B) green\nAnswer with one letter, A or B.",
+    "Which reply is kinder to a child who lost a toy?\n(A) Too bad.\n(B) I am sorry. Shall we look for it?\n"
+    "Answer with one letter, A or B.",
+)
+
+
+class Options(Patience, frozen=True, extra="forbid"):
+    """The engine's own settings, beside those of Patience.
+
+    `dialect` "" asks the server. `tokenizer` is a folder; without one, vLLM is asked for ids, one small request a chat.
+    `continue_final_message` says that a chat server continues an assistant's unfinished message (vLLM and SGLang do).
+    """
+
+    dialect: Literal["", "vllm", "chat"] = ""
+    tokenizer: str = ""
+    continue_final_message: bool = False
+    concurrency: int = Field(32, ge=1)  # requests of one prompt in flight
+    prompts_per_request: int = Field(32, ge=1)  # `choose` on vLLM
+    requests_in_flight: int = Field(4, ge=1)  # `choose` on vLLM
+
+
+class Dialect(Protocol):
+    """What the engine needs of a server; the calls are batched as the server likes it."""
+
+    capabilities: Capabilities
+
+    async def probe(self, deadline: float) -> None:
+        """Generate one token, or raise."""
+
+    async def render(self, chat: Chat) -> list[int]: ...
+
+    async def generate(self, requests: Sequence[Generate]) -> list[Completion]: ...
+
+    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]: ...
+
+    async def score(self, requests: Sequence[Score]) -> list[Scored]: ...
+
+
+def build(settings: EngineSettings) -> OpenAIEngine:
+    """Checks the settings; the server is first asked when something is wanted of it. Raises UserError."""
+    if not settings.base_url:
+        raise UserError("the openai engine needs base_url (or OPENAI_BASE_URL), like http://localhost:8000/v1")
+    given = dict(settings.options)
+    key = given.pop("api_key", None)
+    if key is not None and not hasattr(key, "get_secret_value"):
+        raise UserError("an API key does not belong in the settings file; put it in the environment as OPENAI_API_KEY")
+    if key is not None and not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
+        raise UserError("OPENAI_API_KEY holds a character that no key has (a line break, perhaps); set it again")
+    try:
+        options = Options.model_validate(given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise UserError(f"the openai engine's options are wrong: {wrong}; it knows {', '.join(_names())}") from None
+    if options.tokenizer and not Path(options.tokenizer).is_dir():
+        raise UserError(f"the engine's option tokenizer names {options.tokenizer}, which is not a folder")
+    return OpenAIEngine(settings, options, key if key and key.get_secret_value() else None)
+
+
+def drifted(stored: Sequence[float], now: Sequence[float], tolerance: float) -> bool:
+    """Whether two `canary()` answers differ by more than `tolerance` (natural log) anywhere."""
+    if len(stored) != len(now):
+        return True
+    pairs = zip(stored, now, strict=True)
+    return any(not abs(max(a, CANARY_FLOOR) - max(b, CANARY_FLOOR)) <= tolerance for a, b in pairs)
+
+
+class OpenAIEngine:
+    """See the module. May be called from several threads and from inside a running event loop."""
+
+    def __init__(self, settings: EngineSettings, options: Options, key: Any) -> None:
+        address = check_address(settings.base_url)
+        self._api = address if urlsplit(address).path else f"{address}/v1"
+        self._settings = settings
+        self._options = options
+        self._loop = LoopThread()
+        self._lock = asyncio.Lock()
+        self._dialect: Dialect | None = None
+        self._models: list[str] = []
+        self._probed = False
+        connections = options.concurrency + options.requests_in_flight
+        self._transport = Transport(address, key, options, connections)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Not of the weights, which a server does not show: of the model's name, the `revision` that the settings
+        declare, the dialect, the dtype and the local tokenizer. `canary` is what notices a silent change."""
+        if not self._settings.revision:
+            raise UserError(
+                f"the weights of {self._settings.model or 'a remote model'} cannot be read over HTTP: declare a "
+                "revision in the engine's settings (a commit, a date), and change it when the served model changes"
+            )
+        settings = self._settings
+        parts = {"model": settings.model, "revision": settings.revision, "dtype": settings.dtype}
+        if self._options.tokenizer:
+            parts["tokenizer"] = fingerprint([Path(self._options.tokenizer)], settings.dtype)
+        dialect = self._options.dialect or ("vllm" if isinstance(self._found(), VllmDialect) else "chat")
+        return make_id("engine", engine="openai", dialect=dialect, **parts).hex()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._found().capabilities
+
+    def check(self) -> None:
+        """Ask for one token. Raises UserError or EngineError saying why there is none: a port may answer while the
+        engine behind it is dead."""
+        self._loop.run(self._ready())
+
+    def canary(self) -> list[float]:
+        """Natural log-probabilities of A and B after each of a few fixed questions: to be stored, and compared later by
+        `drifted`. Called what it is: a declared revision and canaries, not a fingerprint. Never hash them."""
+        chats = tuple(Chat((Message("user", question),)) for question in CANARIES)
+        choices = self.choose([Choose(chats, ("A", "B"))])[0]
+        held = [p * choice.mass for choice in choices for p in choice.probabilities]
+        return [max(CANARY_FLOOR, math.log(p)) if p > 0 else CANARY_FLOOR for p in held]
+
+    def render(self, chat: Chat) -> list[int]:
+        return self._loop.run(self._found().render(chat))
+
+    def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+        return self._ask(lambda dialect: dialect.generate(requests)) if requests else []
+
+    def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+        return self._ask(lambda dialect: dialect.choose(groups)) if groups else []
+
+    def score(self, requests: Sequence[Score]) -> list[Scored]:
+        return self._ask(lambda dialect: dialect.score(requests)) if requests else []
+
+    def close(self) -> None:
+        self._loop.close(self._transport.close())
+
+    def _ask(self, call: Callable[[Dialect], Coroutine[Any, Any, T]]) -> T:
+        async def ask() -> T:
+            dialect = await self._ready()
+            try:
+                return await call(dialect)
+            except Refused as refusal:
+                raise self._explained(refusal) from None
+
+        return self._loop.run(ask())
+
+    def _found(self) -> Dialect:
+        return self._loop.run(self._find())
+
+    async def _find(self) -> Dialect:
+        """The server's dialect, from the settings or from its list of models."""
+        async with self._lock:
+            if self._dialect is None:
+                self._dialect = self._speaks(self._options.dialect or await self._list_models())
+            return self._dialect
+
+    async def _ready(self) -> Dialect:
+        """The dialect of a server that has generated one token."""
+        dialect = await self._find()
+        async with self._lock:
+            if not self._probed:
+                try:
+                    await dialect.probe(min(PROBE_SECONDS, self._options.timeout))
+                except Refused as refusal:
+                    raise self._explained(refusal) from None
+                except EngineError as failure:
+                    raise EngineError(f"asked for one token, the server gave none: {failure}") from None
+                self._probed = True
+        return dialect
+
+    def _speaks(self, name: str) -> Dialect:
+        folder = self._options.tokenizer
+        if name == "vllm":
+            root = self._api.removesuffix("/v1")
+            return VllmDialect(
+                self._transport,
+                self._api,
+                self._settings.model,
+                FolderIds(Path(folder)) if folder else ServerIds(self._transport, root, self._settings.model),
+                concurrency=self._options.concurrency,
+                prompts_per_request=self._options.prompts_per_request,
+                requests_in_flight=self._options.requests_in_flight,
+            )
+        return ChatDialect(
+            self._transport,
+            self._api,
+            self._settings.model,
+            FolderIds(Path(folder)) if folder else None,
+            concurrency=self._options.concurrency,
+            continues=self._options.continue_final_message,
+        )
+
+    async def _list_models(self) -> Literal["vllm", "chat"]:
+        try:
+            answer = await self._transport.request("GET", f"{self._api}/models")
+        except Refused as refusal:
+            if refusal.status in (404, 405):  # some chat servers list nothing
+                return "chat"
+            raise
+        data = answer.get("data")
+        models = [model for model in data if isinstance(model, dict)] if isinstance(data, list) else []
+        self._models = sorted(str(model.get("id")) for model in models)
+        if not self._settings.model:
+            raise UserError(f"name the model to ask {self._transport.host} for; it has {self._listed()}")
+        if any(model.get("owned_by") == "vllm" for model in models):
+            if self._settings.model not in self._models:
+                raise UserError(self._unknown())
+            return "vllm"
+        return "chat"
+
+    def _explained(self, refusal: Refused) -> UserError:
+        return UserError(f"{self._unknown()} ({refusal})") if refusal.status == 404 else refusal
+
+    def _unknown(self) -> str:
+        return (
+            f"the server at {self._transport.host} knows no model {self._settings.model!r}; it has {self._listed()}. "
+            "Set the engine's model to one of them, and see that base_url ends as the server wants it (often in /v1)"
+        )
+
+    def _listed(self) -> str:
+        return ", ".join(self._models[:20]) or "not said which"
+
+
+def _names() -> list[str]:
+    return sorted([*Options.model_fields, "api_key"])

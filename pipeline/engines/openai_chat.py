@@ -1,0 +1,122 @@
+"""What the openai engine asks of a plain chat server: messages in, text and the likeliest few first tokens out.
+
+It cannot score, and its mass is a lower bound: only the TOP_LOGPROBS likeliest tokens are shown, and those that are a
+label once spaces are stripped are summed. A label that is not among them has probability 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from constitution.errors import UserError
+from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completion, Generate, Score, Scored
+from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob
+from pipeline.engines.openai_tokens import Ids
+from pipeline.engines.openai_transport import Transport, gather
+
+TOP_LOGPROBS = 20  # the most that such servers show
+SEEDS = 2**31  # some servers keep a seed in 32 bits and refuse, or quietly cut, a longer one
+
+
+class ChatDialect:
+    capabilities = Capabilities(score=False, exact_mass=False)
+
+    def __init__(
+        self, transport: Transport, api: str, model: str, ids: Ids | None, *, concurrency: int, continues: bool
+    ) -> None:
+        self._transport = transport
+        self._url = f"{api}/chat/completions"
+        self._model = model
+        self._ids = ids
+        self._at_once = asyncio.Semaphore(concurrency)
+        self._continues = continues
+
+    async def probe(self, deadline: float) -> None:
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+        await self._answer(body, deadline)
+
+    async def render(self, chat: Chat) -> list[int]:
+        if self._ids is None:
+            raise UserError("a chat server does not show its tokens; give the engine's option tokenizer, a folder")
+        return await self._ids.render(chat)
+
+    async def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+        return await gather((self._generate(request) for request in requests), self._at_once)
+
+    async def _generate(self, request: Generate) -> Completion:
+        sampling = request.sampling
+        body = {
+            **self._chat(request.chat),
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": request.seed % SEEDS,
+        }
+        choice, usage = await self._answer(body)
+        with in_protocol(self._transport.host):
+            message = choice["message"]
+            return completion(
+                message.get("content") or "",
+                choice.get("finish_reason"),
+                sampling,
+                count(usage, "prompt_tokens"),
+                count(usage, "completion_tokens"),
+                reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
+            )
+
+    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+        asked = [self._choose(chat, group.labels) for group in groups for chat in group.chats]
+        answers = iter(await gather(asked, self._at_once))
+        return [[next(answers) for _ in group.chats] for group in groups]
+
+    async def _choose(self, chat: Chat, labels: tuple[str, ...]) -> Choice:
+        body = {
+            **self._chat(chat),
+            "max_tokens": 1,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "logprobs": True,
+            "top_logprobs": TOP_LOGPROBS,
+        }
+        choice, usage = await self._answer(body)
+        with in_protocol(self._transport.host):
+            steps = (choice.get("logprobs") or {}).get("content") or []
+            tops = steps[0]["top_logprobs"] if steps else []
+            shown = [(str(top["token"]).strip(), logprob(top["logprob"])) for top in tops]
+        if not shown:
+            raise UserError(
+                f"the server at {self._transport.host} shows no log-probabilities, so it cannot choose between "
+                "options; take a judge that reasons in words, or a server that shows them (vLLM does)"
+            )
+        held = [math.fsum(math.exp(min(log, 0.0)) for token, log in shown if token == label) for label in labels]
+        return choice_of(held, count(usage, "prompt_tokens"))
+
+    async def score(self, requests: Sequence[Score]) -> list[Scored]:
+        raise UserError(
+            f"the chat server at {self._transport.host} cannot score a text; use vLLM or the transformers engine"
+        )
+
+    def _chat(self, chat: Chat) -> dict[str, Any]:
+        messages = [{"role": message.role, "content": message.content} for message in chat.messages]
+        body: dict[str, Any] = {"messages": messages}
+        if chat.answer_prefix:
+            if not self._continues:
+                raise UserError(
+                    "this server cannot continue an answer: unset answer_prefix, or, if it knows "
+                    "continue_final_message (vLLM and SGLang do), set the engine's option of that name"
+                )
+            messages.append({"role": "assistant", "content": chat.answer_prefix})
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        if chat.template_args:
+            body["chat_template_kwargs"] = dict(chat.template_args)
+        return body
+
+    async def _answer(self, body: dict[str, Any], deadline: float | None = None) -> tuple[dict[str, Any], Any]:
+        answer = await self._transport.request("POST", self._url, {"model": self._model, **body}, deadline)
+        with in_protocol(self._transport.host):
+            choice: dict[str, Any] = answer["choices"][0]
+            choice["message"].get("content")  # every chat answer has a message
+        return choice, answer.get("usage")

@@ -1,0 +1,360 @@
+"""JSON over HTTP to a model server that may be slow, busy or dying; and the thread its event loop runs in.
+
+Every request ends in the server's JSON, in UserError (something a person must mend: the key, the address, the request)
+or in EngineError (asking again later may mend it). Nothing in between: a transport failure never becomes an answer.
+What the JSON means is the engine's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, Field
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, stop_before_delay
+from tenacity.wait import wait_exponential_jitter
+
+from constitution.errors import UserError
+from pipeline.engines.engine import EngineError
+
+T = TypeVar("T")
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+MAX_BYTES = 8 * 2**20  # of one response: 32 prompts with their log-probabilities are a hundredth of it
+CONNECT_SECONDS = 10.0
+
+
+class Secret(Protocol):
+    """What pydantic's SecretStr is: prints as stars, and hands out its value only when asked."""
+
+    def get_secret_value(self) -> str: ...
+
+
+class Patience(BaseModel, frozen=True, extra="forbid"):
+    """How long one request is tried, in seconds, and when the server is given up.
+
+    `timeout` bounds an attempt and `deadline` all of them, waits included. Waits double from `backoff` to
+    `max_backoff`, unless the server says `Retry-After`. After `breaker` requests in a row that failed for good, further
+    ones are refused at once until `cooldown` has passed.
+    """
+
+    attempts: int = Field(8, ge=1)
+    timeout: float = Field(300.0, gt=0)
+    deadline: float = Field(900.0, gt=0)
+    backoff: float = Field(0.5, ge=0)
+    max_backoff: float = Field(30.0, ge=0)
+    breaker: int = Field(3, ge=1)
+    cooldown: float = Field(30.0, ge=0)
+
+
+class Refused(UserError):
+    """The server understood and said no: a status in the 400s that asking again does not change."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Transient(Exception):
+    """One attempt failed in a way that the next may not."""
+
+    def __init__(self, cause: str, retry_after: float | None = None) -> None:
+        super().__init__(cause)
+        self.retry_after = retry_after
+
+
+def check_address(url: str) -> str:
+    """`url` without a trailing slash. Raises UserError for what is not a plain http(s) address of a model server."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise UserError("base_url is not a valid address; write it like http://localhost:8000/v1") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise UserError(f"base_url must begin with http:// or https:// and name a host, not {parts.scheme!r}")
+    if parts.username is not None or parts.password is not None:
+        raise UserError("base_url holds a name or a password; take it out, and give the key as OPENAI_API_KEY")
+    if parts.query or parts.fragment:
+        raise UserError("base_url must end with its path (like /v1): no ? and no #")
+    with suppress(ValueError):  # a name, not a number: looked up when the server is first asked
+        _refuse_metadata(host, [host])
+    return url.rstrip("/")
+
+
+def _refuse_metadata(host: str, addresses: Iterable[str]) -> None:
+    """Clouds hand out credentials at link-local addresses (169.254.169.254, fe80::/10, fd00:ec2::254)."""
+    for address in addresses:
+        number = ipaddress.ip_address(address.partition("%")[0])
+        number = getattr(number, "ipv4_mapped", None) or number
+        if number.is_link_local or number == ipaddress.ip_address("fd00:ec2::254"):
+            raise UserError(f"base_url names {host} ({number}), a link-local address: no model server is there")
+
+
+class _BearerKey(httpx.Auth):
+    """Adds the key as the request leaves, so that no variable in a traceback holds it."""
+
+    def __init__(self, key: Secret) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
+        yield request
+
+
+class Transport:
+    """One server. `request` is called in one event loop; redirects are not followed, and no proxy is taken from the
+    environment."""
+
+    def __init__(self, address: str, key: Secret | None, patience: Patience, connections: int) -> None:
+        self.host = urlsplit(address).netloc
+        self._address = address
+        self._key = key
+        self._patience = patience
+        self._failed = 0  # requests in a row, for good
+        self._failed_at = 0.0
+        self._looked_up = False
+        self._client = httpx.AsyncClient(
+            auth=_BearerKey(key) if key is not None else None,
+            timeout=httpx.Timeout(patience.timeout, connect=min(CONNECT_SECONDS, patience.timeout), pool=None),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def request(self, method: str, url: str, body: Any = None, deadline: float | None = None) -> dict[str, Any]:
+        """The JSON object at `url`. Raises Refused (a UserError), UserError or EngineError; see the module."""
+        self._refuse_if_broken()
+        limit = self._patience.deadline if deadline is None else deadline
+        ends = time.monotonic() + limit
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(_Transient),
+            wait=self._wait,
+            stop=stop_after_attempt(self._patience.attempts) | stop_before_delay(limit),
+            reraise=True,
+        )
+        try:
+            answer: dict[str, Any] = await retrying(self._attempt, method, url, body, ends)
+        except _Transient as failure:
+            self._failed, self._failed_at = self._failed + 1, time.monotonic()
+            raise EngineError(
+                f"the server at {self.host} stopped answering ({failure}); nothing was lost: "
+                "see that it is well, then run the same command again"
+            ) from None
+        self._failed = 0
+        return answer
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _refuse_if_broken(self) -> None:
+        if self._failed >= self._patience.breaker and time.monotonic() < self._failed_at + self._patience.cooldown:
+            raise EngineError(
+                f"the server at {self.host} stopped answering: {self._failed} requests in a row failed, so no more are "
+                f"sent for {self._patience.cooldown:g} s; nothing was lost: run the same command again"
+            )
+
+    async def _look_up(self) -> None:
+        """Refuse a name that stands for a forbidden address."""
+        if self._looked_up:
+            return
+        host = urlsplit(self._address).hostname or ""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise _Transient(f"cannot find {host}: {error.strerror or error}") from None
+        _refuse_metadata(host, {str(entry[4][0]) for entry in found})
+        self._looked_up = True
+
+    def _wait(self, state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        if isinstance(failure, _Transient) and failure.retry_after is not None:
+            return failure.retry_after
+        first, most = self._patience.backoff, self._patience.max_backoff
+        return float(wait_exponential_jitter(initial=first, max=most, jitter=first)(state))
+
+    async def _attempt(self, method: str, url: str, body: Any, ends: float) -> dict[str, Any]:
+        await self._look_up()
+        seconds = min(self._patience.timeout, max(0.0, ends - time.monotonic()))
+        content = None if body is None else _encoded(body)
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._client.stream(method, url, content=content, headers=headers) as response,
+            ):
+                data = await _read(response.aiter_bytes())
+        except TimeoutError:
+            raise _Transient(f"no answer within {seconds:.3g} s") from None
+        except httpx.ConnectError as error:
+            raise _Transient(f"cannot connect: {self._shown(str(error))}") from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise _Transient(f"the answer broke off: {type(error).__name__}") from None
+        if data is None:
+            raise EngineError(
+                f"the server at {self.host} answered with more than {MAX_BYTES // 2**20} MiB and was cut off; "
+                "nothing of it was kept"
+            )
+        return self._judge(response, data)
+
+    def _judge(self, response: httpx.Response, data: bytes) -> dict[str, Any]:
+        status = response.status_code
+        if status in RETRIED:
+            seconds = _retry_after(response.headers.get("Retry-After", ""))
+            asked = "" if seconds is None else f", asking to wait {seconds:g} s"
+            raise _Transient(f"status {status}{asked}: {self._said(data)}", seconds)
+        if 300 <= status < 400:
+            target = self._shown(response.headers.get("Location", "elsewhere"))
+            raise UserError(f"the server at {self.host} redirects to {target}; set base_url to where it really is")
+        if status in (401, 403):
+            how = "refused the key in OPENAI_API_KEY" if self._key else "wants a key; set OPENAI_API_KEY"
+            raise Refused(f"the server at {self.host} {how} (status {status}: {self._said(data)})", status)
+        if status >= 400:
+            raise Refused(f"the server at {self.host} refused (status {status}): {self._said(data)}", status)
+        try:
+            answer = json.loads(data)
+        except (ValueError, RecursionError):
+            raise _Transient("the answer is not JSON, or is cut short") from None
+        if not isinstance(answer, dict) or answer.get("error"):
+            raise _Transient(f"no answer in the answer: {self._said(data)}")
+        return answer
+
+    def _said(self, data: bytes) -> str:
+        """The server's own words, short and fit for a terminal."""
+        try:
+            parsed = json.loads(data)
+            error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
+            text = error.get("message", error) if isinstance(error, dict) else error
+        except (ValueError, RecursionError):
+            text = data.decode("utf-8", "replace")
+        return self._shown(str(text)) or "no reason given"
+
+    def _shown(self, text: str) -> str:
+        if self._key is not None:
+            text = text.replace(self._key.get_secret_value(), "***")
+        return " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())[:300]
+
+
+async def _read(chunks: AsyncIterator[bytes]) -> bytes | None:
+    """The whole body, or None when it is larger than MAX_BYTES; the rest is then never fetched."""
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_BYTES:
+            return None
+    return bytes(body)
+
+
+def _encoded(body: Any) -> bytes:
+    """ASCII JSON. A lone surrogate, which no tokenizer takes, goes out as U+FFFD."""
+    text = json.dumps(body, allow_nan=False)
+    if "\\ud" in text:
+        text = json.dumps(_cleaned(json.loads(text)))
+    return text.encode("ascii")
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _cleaned(item) for key, item in value.items()}
+    return value
+
+
+def _retry_after(header: str) -> float | None:
+    """Seconds to wait: the header holds a number, or an HTTP date (RFC 9110, section 10.2.3)."""
+    try:
+        return max(0.0, min(float(header), 86_400.0))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(header)
+    except (TypeError, ValueError):
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (aware - datetime.now(UTC)).total_seconds())
+
+
+class LoopThread:
+    """An event loop in a thread of its own, so that async code can be called from anywhere, a running loop included."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`. An interrupt (Ctrl-C) cancels it and is raised on."""
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._started())
+        except BaseException:
+            work.close()
+            raise
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Cancel what still runs, do the `last` work and end the thread. A second call does nothing."""
+        with self._starting:
+            loop, thread, self._closed = self._loop, self._thread, True
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            last.close()
+            return
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
+        asyncio.run_coroutine_threadsafe(last, loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._closed:
+                raise RuntimeError("this engine was closed")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="engine-http", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+async def _cancel_others() -> None:
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def gather(work: Iterable[Coroutine[Any, Any, T]], at_once: asyncio.Semaphore) -> list[T]:
+    """The results in order, `at_once` under way at a time. The first failure cancels the rest."""
+
+    async def one(item: Coroutine[Any, Any, T]) -> T:
+        async with at_once:
+            return await item
+
+    items = list(work)
+    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for item in items:
+            item.close()  # those that never started
+        raise

@@ -1,0 +1,170 @@
+"""What the openai engine asks of vLLM's server: prompts as token ids, log-probabilities over the whole vocabulary."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from itertools import chain, groupby
+from typing import Any
+
+from constitution.errors import UserError
+from pipeline.engines.engine import (
+    Capabilities,
+    Chat,
+    Choice,
+    Choose,
+    Completion,
+    EngineError,
+    Generate,
+    Score,
+    Scored,
+)
+from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob
+from pipeline.engines.openai_tokens import Ids
+from pipeline.engines.openai_transport import Transport, gather
+
+# Said outright, because vLLM fills in what is not said from the model's generation_config.json.
+PLAIN_SAMPLING = {
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+# Options are read at temperature 1: the same as greedy for a server that shows raw log-probabilities, and the right
+# numbers from one that was told to show processed ones.
+READ_OPTIONS = {"max_tokens": 1, "temperature": 1.0, "top_p": 1.0, **PLAIN_SAMPLING}
+
+
+class VllmDialect:
+    """`choose` packs prompts of many groups into a request, those with a common beginning side by side, so that the
+    server's prefix cache computes it once. The server must honour `logprob_token_ids` (0.32 does)."""
+
+    capabilities = Capabilities()
+
+    def __init__(
+        self,
+        transport: Transport,
+        api: str,
+        model: str,
+        ids: Ids,
+        *,
+        concurrency: int,
+        prompts_per_request: int,
+        requests_in_flight: int,
+    ) -> None:
+        self._transport = transport
+        self._url = f"{api}/completions"
+        self._model = model
+        self._ids = ids
+        self._single = asyncio.Semaphore(concurrency)
+        self._packed = asyncio.Semaphore(requests_in_flight)
+        self._prompts_per_request = prompts_per_request
+
+    async def probe(self, deadline: float) -> None:
+        await self._complete({"prompt": "Hello", "max_tokens": 1, "temperature": 0.0}, 1, deadline)
+
+    async def render(self, chat: Chat) -> list[int]:
+        return await self._ids.render(chat)
+
+    async def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+        return await gather((self._generate(request) for request in requests), self._single)
+
+    async def _generate(self, request: Generate) -> Completion:
+        prompt, sampling = await self.render(request.chat), request.sampling
+        body = {
+            "prompt": prompt,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": request.seed,
+            **PLAIN_SAMPLING,
+        }
+        [choice], usage = await self._complete(body, 1)
+        with in_protocol(self._transport.host):
+            return completion(
+                choice["text"],
+                choice.get("finish_reason"),
+                sampling,
+                len(prompt),
+                count(usage, "completion_tokens"),
+                thinking=await self._ids.thinking(request.chat, prompt),
+            )
+
+    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+        asked = [(chat, group.labels) for group in groups for chat in group.chats]
+        prompts = await gather((self._prompt(chat, labels) for chat, labels in asked), self._single)
+        # Requests hold prompts of the same label ids; sorted by ids, shared prefixes stand side by side.
+        order = sorted(range(len(prompts)), key=lambda place: (prompts[place][1], prompts[place][0]))
+        packs = [
+            same[start : start + self._prompts_per_request]
+            for _, places in groupby(order, key=lambda place: prompts[place][1])
+            for same in [list(places)]
+            for start in range(0, len(same), self._prompts_per_request)
+        ]
+        answers = await gather((self._choose([prompts[place] for place in pack]) for pack in packs), self._packed)
+        places = [place for pack in packs for place in pack]
+        choices = dict(zip(places, chain.from_iterable(answers), strict=True))
+        in_order = iter(range(len(asked)))
+        return [[choices[next(in_order)] for _ in group.chats] for group in groups]
+
+    async def _prompt(self, chat: Chat, labels: tuple[str, ...]) -> tuple[list[int], tuple[int, ...]]:
+        prompt = await self.render(chat)
+        return prompt, tuple(await self._ids.labels(chat, prompt, labels))
+
+    async def _choose(self, pack: Sequence[tuple[list[int], tuple[int, ...]]]) -> list[Choice]:
+        tokens = pack[0][1]
+        body = {
+            "prompt": [prompt for prompt, _ in pack],
+            "logprobs": 1,
+            "logprob_token_ids": list(tokens),
+            "return_tokens_as_token_ids": True,  # "A" and " A" may print alike
+            **READ_OPTIONS,
+        }
+        answers, _ = await self._complete(body, len(pack))
+        return [self._choice(answer, tokens, len(prompt)) for answer, (prompt, _) in zip(answers, pack, strict=True)]
+
+    def _choice(self, answer: dict[str, Any], tokens: tuple[int, ...], prompt_tokens: int) -> Choice:
+        with in_protocol(self._transport.host):
+            shown = answer["logprobs"]["top_logprobs"][0]
+            missing = [token for token in tokens if f"token_id:{token}" not in shown]
+            logs = [] if missing else [logprob(shown[f"token_id:{token}"]) for token in tokens]
+        if missing:
+            raise UserError(
+                f"the server at {self._transport.host} did not give the log-probability of every option (tokens "
+                f"{missing} are missing): it must honour logprob_token_ids, as vLLM 0.32 does; no verdict was guessed"
+            )
+        held = [math.exp(min(log, 1.0)) for log in logs]
+        if math.fsum(held) > 1.01:
+            raise UserError(
+                f"the server at {self._transport.host} gives its options more than all the probability, so it shows "
+                "something else than log-probabilities; start vLLM with --logprobs-mode raw_logprobs"
+            )
+        return choice_of(held, prompt_tokens)
+
+    async def score(self, requests: Sequence[Score]) -> list[Scored]:
+        return await gather((self._score(request) for request in requests), self._single)
+
+    async def _score(self, request: Score) -> Scored:
+        prompt = await self.render(request.chat)
+        added = await self._ids.completion(request.chat, prompt, request.completion, request.end)
+        if not added:
+            return Scored(0.0, 0)
+        body = {"prompt": prompt + added, "prompt_logprobs": 1, **READ_OPTIONS}
+        [choice], _ = await self._complete(body, 1)
+        with in_protocol(self._transport.host):
+            steps = choice["prompt_logprobs"][len(prompt) :]
+            logs = [logprob(step[str(token)]["logprob"]) for step, token in zip(steps, added, strict=True)]
+        return Scored(math.fsum(logs), len(added))
+
+    async def _complete(
+        self, body: dict[str, Any], expected: int, deadline: float | None = None
+    ) -> tuple[list[dict[str, Any]], Any]:
+        """The choices in the order of the prompts, and what was used."""
+        answer = await self._transport.request("POST", self._url, {"model": self._model, **body}, deadline)
+        with in_protocol(self._transport.host):
+            choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+            if [choice["index"] for choice in choices] != list(range(expected)):
+                raise EngineError(f"the server at {self._transport.host} answered {len(choices)} of {expected} prompts")
+        return choices, answer.get("usage")

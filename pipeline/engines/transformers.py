@@ -1,0 +1,288 @@
+"""The engine that runs a model in this process with Hugging Face transformers, on CPU or CUDA.
+
+It cuts calls into batches by length, halved when memory runs out. Around it, `chats.py` renders chats, `tree.py`
+computes shared prefixes once, `decoding.py` samples, `folder.py` checks and loads a model folder and `fingerprint.py`
+names it. No quantisation, and no model spread over devices: serve such a model and use the `openai` engine.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import accumulate, pairwise, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from constitution.errors import UserError
+from pipeline.engines.engine import (
+    Capabilities,
+    Chat,
+    Choice,
+    Choose,
+    Completion,
+    EngineSettings,
+    Generate,
+    Score,
+    Scored,
+)
+from pipeline.engines.chats import ChatTokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+DTYPES = ("float32", "bfloat16")
+SCORE_LOGITS = 1 << 22  # this many logits of a scored text weigh as much in a batch as one request
+_exact: dict[str, bool] = {}  # whether the tree pass equals the plain pass, by architecture, for this process
+
+
+def build(settings: EngineSettings) -> TransformersEngine:
+    """Check and load the model folder (or hub name) in `settings.model`. Raises UserError before anything of an
+    unsafe, incomplete or unreadable folder runs."""
+    import torch
+
+    from pipeline.engines.folder import find_model, load
+
+    if settings.options:
+        raise UserError(f"The transformers engine has no option {', '.join(map(repr, sorted(settings.options)))}.")
+    if settings.dtype not in DTYPES:
+        raise UserError(f"dtype {settings.dtype!r} is not one of {', '.join(DTYPES)}.")
+    if settings.batch_size < 1:
+        raise UserError(f"batch_size {settings.batch_size} must be at least 1.")
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise UserError(f"device {device!r} is not one of auto, cpu, cuda.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError("device is 'cuda', and torch sees no GPU here. Set it to 'auto' or 'cpu'.")
+    found = find_model(settings.model, settings.revision)
+    model, tokenizer = load(found, settings.dtype, device)
+    return TransformersEngine(model, ChatTokenizer(tokenizer), found.folders, settings.batch_size)
+
+
+class TransformersEngine:
+    """An `Engine` over a loaded model. Calls from several threads wait for each other."""
+
+    capabilities = Capabilities()
+
+    def __init__(self, model: Any, tokenizer: ChatTokenizer, folders: Sequence[Path], batch_size: int) -> None:
+        """`model` is transformers' own, in evaluation mode; `folders` are what the fingerprint is made from."""
+        self._model, self._tokenizer, self._folders, self._batch_size = model, tokenizer, folders, batch_size
+        self._lock = threading.RLock()
+        config = model.config.get_text_config(decoder=True)
+        self._vocabulary: int = config.vocab_size
+        self._context: float = getattr(config, "max_position_embeddings", None) or math.inf
+
+    @cached_property
+    def fingerprint(self) -> str:
+        from pipeline.engines.fingerprint import fingerprint
+
+        return fingerprint(self._folders, str(self._model.dtype).removeprefix("torch."))
+
+    def render(self, chat: Chat) -> list[int]:
+        return self._tokenizer.ids([self._tokenizer.text(chat)])[0]
+
+    def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+        """Sample an answer to each chat. One that reaches the end of the model's context is cut there ("length")."""
+        from pipeline.engines.decoding import decode
+
+        texts, prompts = self._prompts([request.chat for request in requests])
+        samplings = [
+            replace(request.sampling, max_tokens=int(min(request.sampling.max_tokens, self._context - len(prompt))))
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
+
+        def run(batch: list[int]) -> list[list[int]]:
+            seeds = [requests[i].seed for i in batch]
+            return decode(self._model, [prompts[i] for i in batch], [samplings[i] for i in batch], seeds, self._stop)
+
+        written = self._in_batches([len(prompt) for prompt in prompts], [1] * len(prompts), run)
+        return [self._completion(*each) for each in zip(texts, prompts, written, strict=True)]
+
+    def _completion(self, text: str, prompt: list[int], written: list[int]) -> Completion:
+        stopped = bool(written) and written[-1] in self._stop
+        answer, reasoning = self._tokenizer.answer(text, written[:-1] if stopped else written)
+        return Completion(answer, "stop" if stopped else "length", len(prompt), len(written), reasoning)
+
+    @cached_property
+    def _stop(self) -> frozenset[int]:
+        stop = {self._tokenizer.end_of_turn, self._tokenizer.end_of_text}
+        for settings in (self._model.generation_config, self._model.config.get_text_config(decoder=True)):
+            ids = getattr(settings, "eos_token_id", None)
+            stop.update(ids if isinstance(ids, list) else [ids])
+        return frozenset(token for token in stop if token is not None)
+
+    def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+        """What the model would answer next, over each group's labels. Whatever beginnings the chats of a group share
+        are computed once, at every depth. Probabilities are over the whole vocabulary, in float32."""
+        import torch
+
+        from pipeline.engines.tree import pack, plain_logits, tree_logits
+
+        texts, sequences = self._prompts([chat for group in groups for chat in group.chats])
+        options = [labels for group in groups for labels in [group.labels] * len(group.chats)]
+        labels = [self._tokenizer.label_ids(*each) for each in zip(texts, sequences, options, strict=True)]
+        bounds = list(pairwise(accumulate((len(group.chats) for group in groups), initial=0)))
+        # A row of a batch is a group, packed; where the tree pass is not exact, a single question.
+        shared = bool(sequences) and self._shares_prefixes()
+        rows = [range(*span) for span in bounds] if shared else [range(i, i + 1) for i in range(len(sequences))]
+        rows = [row for row in rows if row]
+        trees = [pack([sequences[i] for i in row]) for row in rows] if shared else []
+        lengths = [len(tree.tokens) for tree in trees] or [len(sequence) for sequence in sequences]
+
+        @torch.inference_mode()
+        def run(batch: list[int]) -> list[list[Choice]]:
+            if shared:
+                logits = tree_logits(self._model, [trees[i] for i in batch])
+            else:
+                logits = plain_logits(self._model, [sequences[i] for i in batch])
+            questions = [question for i in batch for question in rows[i]]
+            read = dict(zip(questions, _read([labels[i] for i in questions], logits), strict=True))
+            return [[Choice(*read[i], len(sequences[i])) for i in rows[row]] for row in batch]
+
+        choices = [each for row in self._in_batches(lengths, [len(row) for row in rows], run) for each in row]
+        return [choices[start:end] for start, end in bounds]
+
+    def _shares_prefixes(self) -> bool:
+        """Whether the tree pass equals the plain pass here: checked once a process for each architecture."""
+        from pipeline.engines.tree import is_exact
+
+        model = self._model
+        parts = (model.config.to_json_string(use_diff=False), str(model.dtype), model.device.type)
+        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        with self._lock:
+            if key not in _exact:
+                _exact[key], found = is_exact(model)
+                if not _exact[key]:
+                    log.warning(
+                        "%s: shared prefixes are not computed once, each question has a pass of its own (slower, the "
+                        "same answers): %s.",
+                        type(model).__name__,
+                        found,
+                    )
+            return _exact[key]
+
+    def score(self, requests: Sequence[Score]) -> list[Scored]:
+        """Log-probability of each completion after its chat, by one pass over both."""
+        import torch
+
+        from pipeline.engines.tree import plain_logits
+
+        texts, prompts = self._prompts([request.chat for request in requests])
+        end = self._tokenizer.end_of_turn
+        tails = [
+            self._tokenizer.completion_ids(text, prompt, request.completion)
+            + ([end] if request.end and end is not None else [])
+            for text, prompt, request in zip(texts, prompts, requests, strict=True)
+        ]
+        whole = [prompt + tail for prompt, tail in zip(prompts, tails, strict=True)]
+        self._check_lengths(whole)
+
+        @torch.inference_mode()
+        def run(batch: list[int]) -> list[Scored]:
+            counts = [len(tails[i]) for i in batch]
+            if not any(counts):
+                return [Scored(0.0, 0)] * len(batch)
+            logits = plain_logits(self._model, [whole[i][:-1] for i in batch], counts)
+            targets = torch.tensor([token for i in batch for token in tails[i]], device=logits.device)
+            found = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+            return [Scored(part.double().sum().item(), len(part)) for part in torch.split(found, counts)]
+
+        # Logits are of every token of a completion: long ones over a large vocabulary make smaller batches.
+        weights = [max(1, len(tail) * self._vocabulary // SCORE_LOGITS) for tail in tails]
+        return self._in_batches([len(sequence) for sequence in whole], weights, run)
+
+    def close(self) -> None:
+        self._model = None
+        _free_memory()
+
+    def _prompts(self, chats: Sequence[Chat]) -> tuple[list[str], list[list[int]]]:
+        texts = [self._tokenizer.text(chat) for chat in chats]
+        prompts = self._tokenizer.ids(texts)
+        self._check_lengths(prompts)
+        if not all(prompts):
+            raise UserError("A prompt has no tokens at all. Check the model's chat template.")
+        return texts, prompts
+
+    def _check_lengths(self, sequences: Sequence[Sequence[int]]) -> None:
+        longest = max(map(len, sequences), default=0)
+        if longest > self._context:
+            raise UserError(
+                f"A text has {longest} tokens, and the model reads at most {self._context}. "
+                "Leave out longer ones, or use a model with a longer context."
+            )
+
+    def _in_batches(
+        self, lengths: Sequence[int], weights: Sequence[int], run: Callable[[list[int]], list[T]]
+    ) -> list[T]:
+        """`run` over indices in batches of like length, the longest first, of at most `batch_size` weights together;
+        results in the order of the indices. When memory runs out the batch is halved, for good, and asked again.
+
+        accelerate's `find_executable_batch_size` does the like, but engines run where accelerate is not installed.
+        """
+        results: dict[int, T] = {}
+        waiting = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+        with self._lock:
+            while waiting:
+                sums = accumulate(weights[i] for i in waiting)
+                count = max(1, sum(1 for _ in takewhile(lambda total: total <= self._batch_size, sums)))
+                batch = waiting[:count]
+                try:
+                    results.update(zip(batch, run(batch), strict=True))
+                except RuntimeError as error:
+                    if not _out_of_memory(error):
+                        raise
+                    if count == 1:
+                        raise UserError(
+                            f"Memory ran out on a single text of {lengths[batch[0]]} tokens. Use a smaller model, "
+                            "bfloat16, shorter texts or a larger device."
+                        ) from error
+                    self._batch_size = max(1, min(self._batch_size, sum(weights[i] for i in batch)) // 2)
+                    log.warning(
+                        "Memory ran out on a batch of %d: going on with batches of %d.", count, self._batch_size
+                    )
+                else:
+                    waiting = waiting[count:]
+                    continue
+                _free_memory()  # here, where the failed batch's tensors are no longer held by the exception
+        return [results[i] for i in range(len(lengths))]
+
+
+def _read(labels: Sequence[Sequence[int]], logits: Tensor) -> list[tuple[tuple[float, ...], float]]:
+    """Of each row of `logits` [N, vocabulary]: the labels' probabilities over themselves, and their mass.
+
+    Logits that are not finite hold nothing that can be read: mass 0.
+    """
+    totals = logits.logsumexp(-1).tolist()
+    read = []
+    for row, ids, total in zip(logits, labels, totals, strict=True):
+        logprobs = [value - total for value in row[list(ids)].tolist()]
+        top = max(logprobs)
+        mass = math.fsum(math.exp(value) for value in logprobs) if math.isfinite(total) else 0.0
+        if not mass > 0:  # also when it is not a number
+            read.append(((1 / len(ids),) * len(ids), 0.0))
+            continue
+        parts = [math.exp(value - top) for value in logprobs]
+        read.append((tuple(part / math.fsum(parts) for part in parts), min(1.0, mass)))
+    return read
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def _free_memory() -> None:
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where no GPU was used

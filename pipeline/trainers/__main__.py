@@ -1,0 +1,135 @@
+"""`python -m pipeline.trainers JOB.json [JOB2.json ...]`: train jobs in order, one process for all.
+
+With `--serve`, job files are read from standard input, one a line, and TRL is imported while waiting for the first;
+the end of the input ends the process (a training in progress saves its state first).
+
+Standard output holds events only, one JSON object a line: `{"event": "step", ...}`, then one of `done` (with the
+manifest), `user_error`, `stopped`, `interrupted`, `failed` (each with a `message`). All else goes to standard error.
+Exit codes: 0, 2 for a user's mistake, 3 for a stopped training, 130 for an interruption, 1 for a bug.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+EXIT_CODES = {"done": 0, "user_error": 2, "stopped": 3, "interrupted": 130, "failed": 1}
+
+
+def main(arguments: list[str]) -> int:
+    # Chatter of the libraries must not mix with the events, whoever prints it and from whichever language.
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+    from pipeline.trainers.progress import Interruption
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    interruption = Interruption()
+    signal.signal(signal.SIGINT, interruption)
+    try:
+        if arguments == ["--serve"]:
+            return _train_all(_served(interruption), events, interruption, keep_going=True)
+        if not arguments or arguments[0].startswith("-"):
+            print(__doc__, file=sys.stderr)
+            return 2
+        return _train_all(arguments, events, interruption, keep_going=False)
+    except KeyboardInterrupt:
+        return EXIT_CODES["interrupted"]
+
+
+# Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
+QUIET = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+}
+
+
+def _train_all(files: Iterable[str], events: TextIO, interruption: Any, *, keep_going: bool) -> int:
+    code = 0
+    for file in files:
+        event, fields = _train(file, events, interruption)
+        _emit(events, event, fields)
+        code = EXIT_CODES[event]
+        interruption.requested = False
+        if code and not keep_going:
+            break
+    return code
+
+
+def _train(file: str, events: TextIO, interruption: Any) -> tuple[str, dict[str, Any]]:
+    from constitution.errors import UserError
+    from pipeline.trainers.runner import run
+    from pipeline.trainers.trainer import Job, TrainingStopped
+
+    try:
+        job = Job.read(Path(file))
+        manifest = run(job, on_step=lambda line: _emit(events, "step", line), interruption=interruption)
+        return "done", {"manifest": dataclasses.asdict(manifest)}
+    except UserError as error:
+        return "user_error", {"message": str(error)}
+    except TrainingStopped as stop:
+        return "stopped", {"message": str(stop), "good_steps": stop.good_steps}
+    except KeyboardInterrupt:
+        return "interrupted", {"message": "interrupted; run it again to go on"}
+    except Exception as error:
+        traceback.print_exc()
+        return "failed", {"message": f"{type(error).__name__}: {error}"}
+
+
+def _emit(events: TextIO, event: str, fields: dict[str, Any]) -> None:
+    try:
+        events.write(json.dumps({"event": event, **fields}) + "\n")
+        events.flush()
+    except BrokenPipeError:  # nobody listens any more; `_served` sees to it that the training ends
+        pass
+
+
+def _served(interruption: Any) -> Iterator[str]:
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            lines.put(line.strip())
+        # The process that asked is gone: what it asked for is saved and given up, not trained on as an orphan.
+        interruption.requested = True
+        lines.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    import_training_libraries()
+    while (line := lines.get()) is not None:
+        yield line
+
+
+def import_training_libraries() -> None:
+    """The long imports, and then their half a million objects out of the garbage collector's way: training calls it,
+    and it would look through them all (0.3 s each time)."""
+    import datasets
+    import trl.trainer.dpo_trainer
+    import trl.trainer.reward_trainer
+    import trl.trainer.sft_trainer  # noqa: F401
+
+    datasets.disable_progress_bars()
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

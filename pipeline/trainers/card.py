@@ -1,0 +1,57 @@
+"""The model card of a checkpoint: README.md with the front matter the Hub reads, written from the job alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.trainers.trainer import Job, Kind
+
+TITLES = {"policy": "A policy trained by precept", "reward_model": "A reward model trained by precept"}
+LOADERS = {"policy": "AutoModelForCausalLM", "reward_model": "AutoModelForSequenceClassification"}
+
+
+def write(job: Job, kind: Kind, parent: str, metrics: Mapping[str, Any]) -> str:
+    """Markdown. What the job's author wrote is quoted as JSON, so that it cannot become front matter or a heading."""
+    numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
+    return "\n".join(
+        [
+            "---",
+            f"library_name: {'peft' if job.lora else 'transformers'}",
+            f"pipeline_tag: {'text-generation' if kind == 'policy' else 'text-classification'}",
+            f"tags: [precept, {job.method}]",
+            "---",
+            "",
+            f"# {TITLES[kind]}",
+            "",
+            f"Method: {job.method}{' (LoRA)' if job.lora else ''}. Job: `{job.id}`. Seed: {job.seed}. "
+            f"Parent weights: `{parent}`.",
+            "",
+            "```python",
+            f"from transformers import {LOADERS[kind]}",
+            f"model = {LOADERS[kind]}.from_pretrained(folder)",
+            "```",
+            "",
+            "## Results",
+            "",
+            "| metric | value |",
+            "|---|---|",
+            *[f"| {key} | {value:.4g} |" for key, value in sorted(numbers.items())],
+            "",
+            "## Arguments",
+            "",
+            _block(job.arguments),
+            "",
+            "## Where it comes from",
+            "",
+            _block(job.card),
+            "",
+            "`manifest.json` lists every file with its SHA-256; `progress.jsonl` is the training curve.",
+            "",
+        ]
+    )
+
+
+def _block(content: Mapping[str, Any]) -> str:
+    return "```json\n" + json.dumps(dict(content), indent=2, sort_keys=True) + "\n```"

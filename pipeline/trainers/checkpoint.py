@@ -1,0 +1,204 @@
+"""A checkpoint folder: how it is published, recognised, checked and merged.
+
+    model.safetensors, config.json, tokenizer.json, ...   a plain Hugging Face folder (or a LoRA adapter's)
+    README.md, training.json, progress.jsonl              the model card, the arguments, the curve
+    manifest.json                                         written last: every other file with its SHA-256
+
+Weights are written into `out.partial`, the manifest after everything else is on disk, and then the folder is renamed:
+a folder without its manifest is no checkpoint, and a reader never sees half of one. No file is a pickle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from constitution.errors import UserError
+from pipeline.trainers import card, progress
+from pipeline.trainers.checks import PICKLES, check_model_folder
+from pipeline.trainers.trainer import Job, Kind
+
+MANIFEST = "manifest.json"
+TRAINING = "training.json"
+MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says. `digest` covers the files a model is loaded from, not the card, the curve or times."""
+
+    job: str
+    kind: Kind
+    method: str
+    digest: str
+    parent: str  # digest of the folder it started from
+    dataset: str  # SHA-256 of the data set's file
+    created: str  # ISO 8601, UTC
+    files: Mapping[str, str]  # relative path -> SHA-256
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of a checkpoint, or None where the folder is none. The files are not looked at: see `verify`."""
+    try:
+        return Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest, after every file was hashed against it. Raises UserError where a file is missing or altered."""
+    manifest = read(folder)
+    if manifest is None:
+        raise UserError(f"{folder}: no readable {MANIFEST}, so this is no finished checkpoint; train it again")
+    for name, digest in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{folder}: {name} is missing; delete the folder and train it again")
+        if file_digest(path) != digest:
+            raise UserError(f"{folder}: {name} is not what was published; delete the folder and train it again")
+    return manifest
+
+
+def weights_digest(folder: Path) -> str:
+    """The digest of what a model is loaded from: a checkpoint's from its manifest, another folder's by reading it."""
+    manifest = read(folder)
+    return manifest.digest if manifest else _model_digest(folder)
+
+
+def finished(job: Job) -> Manifest | None:
+    """The checkpoint this job already made, None where there is nothing yet.
+
+    Raises UserError where `out` is damaged or holds something else: nothing that exists is ever overwritten.
+    """
+    out = Path(job.out)
+    if not out.exists():
+        return None
+    manifest = read(out)
+    if manifest is None or manifest.job != job.id:
+        raise UserError(f"{out}: exists and is not this job's checkpoint; move it away or choose another folder")
+    return verify(out)
+
+
+def publish(job: Job, kind: Kind, metrics: Mapping[str, Any]) -> Manifest:
+    """Turn `job.partial`, which holds the weights, into the checkpoint `job.out`, and drop the resume state."""
+    partial = job.partial
+    if (curve := job.resume / progress.NAME).is_file():
+        shutil.copyfile(curve, partial / progress.NAME)
+    parent = weights_digest(Path(job.model))
+    training = {key: getattr(job, key) for key in ("method", "arguments", "lora", "seed", "dtype", "device")}
+    (partial / TRAINING).write_text(json.dumps(training, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (partial / "README.md").write_text(card.write(job, kind, parent, metrics), encoding="utf-8")
+    manifest = _seal(
+        partial,
+        Path(job.out),
+        job=job.id,
+        kind=kind,
+        method=job.method,
+        parent=parent,
+        dataset=file_digest(Path(job.dataset)),
+        metrics=dict(metrics),
+    )
+    shutil.rmtree(job.resume, ignore_errors=True)
+    return manifest
+
+
+def load(folder: Path, architecture: Any, **options: Any) -> Any:
+    """A model from its folder, any LoRA adapter merged into the weights below it (adapters may be stacked).
+
+    `architecture` is a transformers auto class; `options` go to its `from_pretrained`. Runs no code of the folder's.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        return architecture.from_pretrained(folder, use_safetensors=True, **options)
+    from peft import PeftModel
+
+    base = Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    return PeftModel.from_pretrained(load(base, architecture, **options), str(folder)).merge_and_unload()
+
+
+def merge(folder: Path, out: Path) -> Manifest:
+    """A LoRA checkpoint as a folder of full weights with a manifest of its own. Raises UserError where it is none."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    manifest = verify(folder)
+    check_model_folder(folder)
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{folder}: holds full weights, there is no adapter to merge")
+    if out.exists():
+        raise UserError(f"{out}: exists; choose another folder for the merged model")
+    partial = Path(f"{out}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    if manifest.kind == "reward_model":
+        model = load(folder, AutoModelForSequenceClassification, num_labels=1)
+    else:
+        model = load(folder, AutoModelForCausalLM)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    for name in ("README.md", TRAINING):
+        shutil.copyfile(folder / name, partial / name)
+    return _seal(
+        partial,
+        out,
+        job=manifest.job,
+        kind=manifest.kind,
+        method=manifest.method,
+        parent=manifest.digest,
+        dataset=manifest.dataset,
+        metrics=manifest.metrics,
+    )
+
+
+def _seal(partial: Path, out: Path, **known: Any) -> Manifest:
+    if pickles := [path.name for pattern in PICKLES for path in partial.rglob(pattern)]:
+        raise RuntimeError(f"{partial}: {pickles[0]} would be published; a checkpoint holds no pickle")
+    paths = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != MANIFEST)
+    manifest = Manifest(
+        digest=_model_digest(partial),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        files={path.relative_to(partial).as_posix(): file_digest(path) for path in paths},
+        **known,
+    )
+    _sync([*paths, partial])
+    text = json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True, allow_nan=False)
+    (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    _sync([partial / MANIFEST, partial])
+    os.rename(partial, out)
+    _sync([out.parent])
+    return manifest
+
+
+def _model_digest(folder: Path) -> str:
+    paths = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.name not in (MANIFEST, TRAINING)}
+    files = {path.name: file_digest(path) for path in paths}
+    if "adapter_config.json" in files:
+        # An adapter names its base by path; what it is depends on what lies there, not on where.
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base = weights_digest(Path(config["base_model_name_or_path"]))
+        config["base_model_name_or_path"] = base
+        files["adapter_config.json"] = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

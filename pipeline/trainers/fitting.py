@@ -1,0 +1,375 @@
+"""What every method on TRL's trainers shares: rows and models in, a fitted trainer and saved weights out.
+
+Settings of one run, the order of batches, resuming after a kill, running out of memory. What is trained for is in
+`sft`, `dpo` and `reward`. This module imports torch and transformers: import it inside `train`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate.utils import find_executable_batch_size
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+
+from constitution.errors import UserError
+from pipeline.trainers import checkpoint
+from pipeline.trainers.checks import read_rows
+from pipeline.trainers.trainer import Job, TrainingStopped, Watch
+
+log = logging.getLogger(__name__)
+
+OURS = ("divergence_factor", "chat_template_kwargs")  # arguments that are not TRL's
+RESUME = "resume.json"  # in a resume checkpoint, written last: its files by digest, and whose it is
+
+
+# --- data --------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Rows:
+    """A data set as TRL takes it (`table`), and how many of its rows were left out because they do not fit."""
+
+    table: datasets.Dataset
+    left_out: int
+
+
+def load_rows(path: Path, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase, job: Job, limit: int) -> Rows:
+    """Rows of at most `limit` tokens, each with its `length` in tokens and its `line` in the file.
+
+    A prompt that leaves no room for an answer is a mistake (UserError). A row whose answer does not fit is left out
+    and counted: half an answer would teach to stop nowhere.
+    """
+    template = dict(job.arguments["chat_template_kwargs"])
+    kept, left_out = [], 0
+    for row in read_rows(path, columns):
+        row = {key: _messages(value) if isinstance(value, list) else value for key, value in row.items()}
+        prompt = _tokens(tokenizer, row["prompt"], template, add_generation_prompt=True)
+        if prompt >= limit:
+            raise UserError(f"{path}, line {row['line']}: the prompt is {prompt} tokens and leaves no room for an "
+                            f"answer in {limit}; raise max_length, or leave the row out")
+        answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
+        length = max(_tokens(tokenizer, row["prompt"] + answer, template) for answer in answers)
+        if length > limit:
+            left_out += 1
+            continue
+        kept.append({**row, "length": length, **({"chat_template_kwargs": template} if template else {})})
+    if not kept:
+        raise UserError(f"{path}: no row fits into {limit} tokens; raise max_length")
+    if left_out:
+        log.warning("%s: %d of %d rows are longer than %d tokens and left out", path, left_out,
+                    left_out + len(kept), limit)
+    return Rows(datasets.Dataset.from_list(kept), left_out)
+
+
+def _messages(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Role and content only, without lone surrogates: neither Arrow nor a tokenizer can hold those."""
+    return [
+        {"role": m["role"], "content": m["content"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")}
+        for m in messages
+    ]
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], template: dict[str, Any],
+            **options: Any) -> int:
+    encoded = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **template, **options)
+    return len(encoded["input_ids"])
+
+
+class LengthGrouped(Sampler[int]):
+    """Rows of like length share a batch; the batches' order is drawn from (seed, epoch) alone.
+
+    Transformers' own sampler draws from the global random state, which a resumed run does not have.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        pool = 32 * self.batch_size  # sorted within pools, so that batches differ from epoch to epoch
+        batches = []
+        for start in range(0, len(order), pool):
+            chunk = sorted(order[start : start + pool], key=lambda index: self.lengths[index])
+            batches += [chunk[i : i + self.batch_size] for i in range(0, len(chunk), self.batch_size)]
+        # A batch that is not full goes last, as in any epoch.
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        rest = [index for batch in batches if len(batch) < self.batch_size for index in batch]
+        for position in torch.randperm(len(full), generator=generator).tolist():
+            yield from full[position]
+        yield from rest
+
+
+class TrainerMixin:
+    """What is ours in each of TRL's trainers: the order of batches, and no model card beside every resume state."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        args: TrainingArguments = self.args  # type: ignore[attr-defined]
+        if args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
+        lengths = list(self.train_dataset["length"])  # type: ignore[attr-defined]
+        return LengthGrouped(lengths, args.train_batch_size * args.gradient_accumulation_steps, args.seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+# --- model and settings ------------------------------------------------------------------------------------------
+
+
+def load_tokenizer(job: Job) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    if tokenizer.chat_template is None:
+        raise UserError(f"{job.model}: the tokenizer has no chat template; add chat_template.jinja to the folder")
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"{job.model}: the tokenizer has neither a padding nor an end-of-text token")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(job: Job, architecture: Any, **options: Any) -> PreTrainedModel:
+    """The parent's weights, its adapters merged, in the dtype they are trained in.
+
+    Full weights are trained in float32 (bfloat16 is then the autocast's business: AdamW's updates are lost in
+    bfloat16 weights); below a LoRA they stay frozen in the job's dtype.
+    """
+    set_seed(job.seed)  # a reward model's head is drawn here
+    dtype = torch.bfloat16 if job.lora and job.dtype == "bfloat16" else torch.float32
+    return checkpoint.load(Path(job.model), architecture, dtype=dtype, **options)  # type: ignore[no-any-return]
+
+
+def context_length(job: Job, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens a row may have: `max_length`, or the model's positions where those are fewer."""
+    from transformers import AutoConfig
+
+    folder = Path(job.model)
+    while (folder / "adapter_config.json").is_file():
+        folder = Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    positions = getattr(AutoConfig.from_pretrained(folder).get_text_config(), "max_position_embeddings", None)
+    limits = [value for value in (job.arguments["max_length"], positions) if value]
+    return min(limits) if limits else int(tokenizer.model_max_length)
+
+
+def lora_config(job: Job, task: str) -> Any:
+    """peft's LoraConfig, or None for a job that trains all weights. A reward model's new head is saved with it."""
+    if job.lora is None:
+        return None
+    from peft import LoraConfig
+
+    options = {"task_type": task, **job.lora}
+    if task == "SEQ_CLS":
+        options["modules_to_save"] = sorted({"score", *options.get("modules_to_save", [])})
+    try:
+        return LoraConfig(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"lora: {error}") from None
+
+
+def configure(
+    job: Job, config_class: type[TrainingArguments], batch_size: int, limit: int, **method: Any
+) -> TrainingArguments:
+    """The job's arguments as TRL's configuration, with a batch of `batch_size` rows a device. `method` holds what the
+    method decides and a job cannot.
+
+    Raises UserError for an argument that TRL has not, or that the job decides.
+    """
+    arguments = {key: value for key, value in job.arguments.items() if key not in OURS}
+    cuda = use_cuda(job)
+    effective = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+    decided = {
+        "output_dir": str(job.resume),
+        "seed": job.seed,
+        "use_cpu": not cuda,
+        "bf16": job.dtype == "bfloat16",
+        "dataloader_pin_memory": cuda,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # on, it would hide what the run must stop on
+        "eval_strategy": "no",
+        "save_strategy": "steps",
+        "save_total_limit": 2,  # one may be half written
+        **method,
+    }
+    known = {field.name for field in dataclasses.fields(config_class) if field.init}
+    for name in arguments:
+        if name in decided:
+            raise UserError(f"arguments: {name} is decided by the job and cannot be set")
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UserError(f"arguments: {config_class.__name__} has no {name}{hint}")
+    arguments |= {
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": effective // batch_size,
+        "max_length": limit,
+    }
+    try:
+        with warnings.catch_warnings():  # TRL 1.16 itself sets names that transformers 5.23 calls deprecated
+            warnings.simplefilter("ignore", FutureWarning)
+            return config_class(**decided, **arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"arguments: {error}") from None
+
+
+def use_cuda(job: Job) -> bool:
+    if job.device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device is {job.device!r}; it must be auto, cpu or cuda")
+    if job.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is cuda, and torch finds no GPU; use auto or cpu")
+    return job.device != "cpu" and torch.cuda.is_available()
+
+
+# --- fitting -----------------------------------------------------------------------------------------------------
+
+
+def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Trainer, dict[str, Any]]:
+    """Train to the end, from the last good resume state where there is one, and return the trainer and its figures.
+
+    `build(batch_size)` makes a trainer with that many rows a device at the job's effective batch. Where memory runs
+    out the batch is halved and the run begins again. Raises TrainingStopped, KeyboardInterrupt, and UserError when
+    not even one row fits.
+    """
+    asked = int(job.arguments["per_device_train_batch_size"])
+    effective = asked * int(job.arguments["gradient_accumulation_steps"])
+    state = resume_state(job)
+    batch_size = state[1] if state else asked
+    began = time.monotonic()
+
+    def halve() -> int:
+        nonlocal batch_size, state
+        smaller = batch_size // 2
+        while smaller and effective % smaller:
+            smaller -= 1
+        log.warning("out of memory with %d rows a device; trying %d at the same effective batch", batch_size, smaller)
+        _drop_resume_states(job, after=-1)
+        batch_size, state = smaller, None
+        return batch_size
+
+    @find_executable_batch_size(starting_batch_size=batch_size, reduce_batch_size_fn=halve)  # type: ignore[untyped-decorator]
+    def run(batch_size: int) -> Trainer:
+        trainer = build(batch_size)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_Report(job, watch, batch_size))
+        watch.start(state[2] if state else 0)
+        trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
+        return trainer
+
+    try:
+        trainer = run()
+    except TrainingStopped as stop:
+        _drop_resume_states(job, after=stop.good_steps)
+        kept = resume_state(job)
+        last = f"the last good weights are in {kept[0]}" if kept else "no state was saved before that"
+        raise TrainingStopped(f"{stop}; {last}, and the parent {job.model} is unchanged", stop.good_steps) from None
+    except RuntimeError as error:
+        if "No executable batch size" in str(error):
+            raise UserError("out of memory with one row a device; use LoRA, a smaller max_length, bfloat16 or "
+                            "gradient_checkpointing") from None
+        raise
+    if watch.interrupted and trainer.state.global_step < trainer.state.max_steps:
+        raise KeyboardInterrupt
+    return trainer, {
+        **_last_steps(trainer.state.log_history),
+        "steps": trainer.state.global_step,
+        "epochs": round(float(trainer.state.epoch or 0), 3),
+        "per_device_train_batch_size": batch_size,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def _last_steps(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Each logged figure averaged over the last quarter of the steps, ten at most, and the first loss."""
+    steps = [entry for entry in history if "loss" in entry]
+    last = steps[-max(1, min(10, len(steps) // 4)) :]
+    names = steps[-1].keys() - {"step", "epoch", "num_tokens", "learning_rate", "grad_norm"}
+    means = {name: sum(entry[name] for entry in last) / len(last) for name in sorted(names)}
+    return {"first_loss": steps[0]["loss"], **means}
+
+
+class _Report(TrainerCallback):
+    """Tells the watch of every step, writes down what makes a resume state whole, and obeys an interruption."""
+
+    def __init__(self, job: Job, watch: Watch, batch_size: int) -> None:
+        self.job, self.watch, self.batch_size = job, watch, batch_size
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.watch.interrupted:
+            control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            numbers = {key: float(value) for key, value in logs.items() if key not in ("epoch", "num_tokens")}
+            self.watch.step(state.global_step, state.max_steps, numbers)
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        folder = self.job.resume / f"checkpoint-{state.global_step}"
+        files = {path.name: checkpoint.file_digest(path) for path in folder.iterdir() if path.name != RESUME}
+        whole = {"job": self.job.id, "batch_size": self.batch_size, "files": files}
+        (folder / RESUME).write_text(json.dumps(whole))
+
+
+def resume_state(job: Job) -> tuple[Path, int, int] | None:
+    """(folder, rows a device, step) of the newest whole resume state of this very job; others are passed over."""
+    folders = sorted(job.resume.glob("checkpoint-*"), key=_step, reverse=True)
+    for folder in folders:
+        try:
+            whole = json.loads((folder / RESUME).read_text())
+            if whole["job"] == job.id and all(
+                checkpoint.file_digest(folder / name) == digest for name, digest in whole["files"].items()
+            ):
+                return folder, int(whole["batch_size"]), _step(folder)
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.rsplit("-", 1)[1])
+
+
+def _drop_resume_states(job: Job, after: int) -> None:
+    for folder in job.resume.glob("checkpoint-*"):
+        if _step(folder) > after:
+            shutil.rmtree(folder)
+
+
+def save(job: Job, trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Weights and tokenizer into `job.partial`: safetensors, no pickle, nothing of the optimiser's."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if job.lora is None:
+        model.to(torch.bfloat16 if job.dtype == "bfloat16" else torch.float32)
+    model.save_pretrained(job.partial)
+    tokenizer.save_pretrained(job.partial)

@@ -1,0 +1,53 @@
+"""Supervised fine-tuning: the likelihood of an answer after its prompt. The prompt itself is never trained on.
+
+TRL's SFTTrainer as it is, on prompt-completion rows: the loss is the mean over the answers' tokens (the end of the
+turn included) of the whole effective batch, so it is the same however the batch is cut.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+
+KIND: Kind = "policy"
+COLUMNS: tuple[str, ...] = ("prompt", "completion")
+DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 2e-5}
+
+
+def train(job: Job, watch: Watch) -> dict[str, Any]:
+    """Metrics: `loss` (mean of the last steps), `mean_token_accuracy`, and `eval_loss` where there are held-out rows.
+
+    Raises UserError, TrainingStopped or KeyboardInterrupt.
+    """
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from pipeline.trainers import fitting
+
+    class Trainer(fitting.TrainerMixin, SFTTrainer):  # type: ignore[misc]
+        pass
+
+    tokenizer = fitting.load_tokenizer(job)
+    limit = fitting.context_length(job, tokenizer)
+    rows = fitting.load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
+    heldout = fitting.load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
+
+    def build(batch_size: int) -> Trainer:
+        return Trainer(
+            model=fitting.load_model(job, AutoModelForCausalLM),
+            args=fitting.configure(job, SFTConfig, batch_size, limit, completion_only_loss=True),
+            train_dataset=rows.table,
+            eval_dataset=heldout.table if heldout else None,
+            processing_class=tokenizer,
+            peft_config=fitting.lora_config(job, "CAUSAL_LM"),
+        )
+
+    trainer, metrics = fitting.fit(job, watch, build)
+    metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
+    if heldout:
+        evaluation = trainer.evaluate()
+        metrics |= {"eval_loss": evaluation["eval_loss"], "eval_rows": len(heldout.table)}
+    fitting.save(job, trainer, tokenizer)
+    return metrics

@@ -1,0 +1,142 @@
+"""The contract of a trainer: a job file and a data set in, a checkpoint folder out, in a process of its own.
+
+To add a method, write `pipeline/trainers/x.py` with
+
+    KIND: "policy" or "reward_model"
+    COLUMNS: the columns a row of the data set must have
+    DEFAULTS: its arguments under TRL's and transformers' own names, with their default values
+    def train(job: Job, watch: Watch) -> dict[str, Any]: trains, saves weights into `job.partial`, returns metrics
+
+and settings then say `method: x`. `python -m pipeline.trainers JOB.json` runs a job: it checks the rows, calls
+`train`, writes the model card and, last of all, the manifest: a folder without its manifest is no checkpoint.
+`train` is where the heavy imports go: what else a method's module says is read by programs that never train.
+
+Rows, all conversational (lists of `{"role", "content"}`):
+
+| data set   | columns |
+|------------|---------|
+| sft        | prompt, completion |
+| preference | prompt, chosen, rejected, p (probability that `chosen` is the better, in [0.5, 1]) |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from constitution.errors import UserError
+
+Kind = Literal["policy", "reward_model"]
+
+# What every method that trains with transformers' Trainer starts its DEFAULTS from. The first six are TRL's and
+# transformers' own; the last two are ours (see `progress.Progress` and `fitting.Rows`).
+COMMON_DEFAULTS: dict[str, Any] = {
+    "num_train_epochs": 1.0,
+    "max_steps": -1,
+    "per_device_train_batch_size": 8,
+    "per_device_eval_batch_size": 32,
+    "gradient_accumulation_steps": 1,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,  # under 1 it is a fraction of all steps
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "max_length": 1024,  # tokens of prompt and answer; the model's own context where that is shorter
+    "gradient_checkpointing": False,
+    "train_sampling_strategy": "group_by_length",
+    "save_steps": 100,  # how often resume state is written
+    "report_to": "none",
+    "divergence_factor": 3.0,  # the loss that stops a run, as a multiple of its lowest; see progress.py
+    "chat_template_kwargs": {},  # to the chat template, for example {"enable_thinking": False}
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one training run is. Read from and written to JSON; the id says what determined it (records.job_id)."""
+
+    id: str  # hex
+    method: str  # module of pipeline.trainers
+    model: str  # folder of the parent weights
+    out: str  # the checkpoint folder that will exist when it is done
+    dataset: str  # JSONL file
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # over the method's DEFAULTS
+    seed: int = 0
+    eval_dataset: str | None = None  # held-out rows of the same columns
+    lora: Mapping[str, Any] | None = None  # peft.LoraConfig's arguments; None trains all weights
+    device: str = "auto"  # auto (CUDA when there is one), cpu, cuda
+    dtype: str = "float32"  # of the saved weights; bfloat16 also trains in mixed precision
+    card: Mapping[str, Any] = field(default_factory=dict)  # provenance for the model card
+
+    @property
+    def partial(self) -> Path:
+        """Where weights are written before the folder is moved to `out`."""
+        return Path(self.out + ".partial")
+
+    @property
+    def resume(self) -> Path:
+        """The private folder of resume state (optimiser, random state): never published."""
+        return Path(self.out + ".resume")
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=True) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Raises UserError where the file is missing, is no JSON object, or has fields a job has not."""
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: the job file cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise UserError(f"{path}: the job file is not JSON: {error}") from None
+        if not isinstance(fields, dict):
+            raise UserError(f"{path}: a job file is one JSON object")
+        known = {f.name for f in dataclasses.fields(cls)}
+        required = {"id", "method", "model", "out", "dataset"}
+        if wrong := sorted(fields.keys() - known):
+            raise UserError(f"{path}: a job has no field {', '.join(wrong)}; it has {', '.join(sorted(known))}")
+        if missing := sorted(required - fields.keys()):
+            raise UserError(f"{path}: the job lacks {', '.join(missing)}")
+        return cls(**fields)
+
+
+class Watch(Protocol):
+    """What a trainer reports while it runs."""
+
+    @property
+    def interrupted(self) -> bool:
+        """True once somebody asked the run to stop: save what resuming needs, then raise KeyboardInterrupt."""
+
+    def start(self, step: int) -> None:
+        """Called before the first step, with the step resumed from (0 for a fresh run): later lines of
+        `progress.jsonl` come from an attempt whose work was lost, and are dropped."""
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Called once an optimiser step; writes `progress.jsonl`. Raises TrainingStopped on a loss that is not
+        finite or that diverges."""
+
+
+class Method(Protocol):
+    """What a module of this folder that is a training method offers."""
+
+    KIND: Kind
+    COLUMNS: tuple[str, ...]
+    DEFAULTS: Mapping[str, Any]
+
+    def train(self, job: Job, watch: Watch) -> dict[str, Any]: ...
+
+
+class TrainingStopped(RuntimeError):
+    """Training was stopped for a reason that is told; the last good checkpoint is kept.
+
+    `good_steps`: how many optimiser steps can be trusted; resume state of a later step is from the time of trouble.
+    """
+
+    def __init__(self, reason: str, good_steps: int = 0) -> None:
+        super().__init__(reason)
+        self.good_steps = good_steps

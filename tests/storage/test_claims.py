@@ -1,0 +1,66 @@
+"""Two workers never hold one item; a stale writer is refused (promises, row 5)."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from storage.claims import StaleLease
+
+
+def ids(*numbers):
+    return [number.to_bytes(16, "big") for number in numbers]
+
+
+def test_nobody_gets_what_another_holds(store):
+    mine = store.claim("judge", ids(1, 2, 3), "me", 60)
+    assert mine.ids == tuple(ids(1, 2, 3))
+    assert store.claim("judge", ids(3, 4), "you", 60).ids == tuple(ids(4))
+    assert store.claim("another stage", ids(3), "you", 60).ids == tuple(ids(3))
+    store.release(mine)
+    assert store.claim("judge", ids(3, 1), "you", 60).ids == tuple(ids(3, 1))
+    assert store.workers() == ["you"]
+
+
+def test_what_a_dead_worker_held_can_be_given_back(store):
+    store.claim("judge", ids(1, 2), "dead", 1_000)
+    store.release_worker("dead")
+    assert store.claim("judge", ids(1, 2), "alive", 60).ids == tuple(ids(1, 2))
+
+
+def test_many_workers_share_a_list_without_overlap(store):
+    todo = ids(*range(300))
+
+    def work(worker):
+        return store.claim("judge", todo[worker:] + todo[:worker], f"worker {worker}", 60).ids
+
+    with ThreadPoolExecutor(6) as pool:
+        got = [id for part in pool.map(work, range(6)) for id in part]
+    assert sorted(got) == todo
+
+
+def test_a_worker_that_slept_past_its_lease_is_refused(store, world):
+    comparisons, questions = world.fill(store, 2, 1)
+    asleep = store.claim("judge", comparisons, "asleep", -2)  # its time is up already
+    awake = store.claim("judge", comparisons[:1], "awake", 60)
+    assert awake.ids == tuple(comparisons[:1])  # its items return
+    late = [world.verdict(questions[0], comparison, 0.1, 0.1) for comparison in comparisons]
+    with pytest.raises(StaleLease, match="asleep lost 1 of 2"):
+        store.add_verdicts(late, lease=asleep)
+    assert len(store.missing_verdicts(comparisons, questions)) == 2  # nothing of the late batch is there
+    store.add_verdicts([world.verdict(questions[0], comparisons[0])], lease=awake)
+    with pytest.raises(StaleLease):
+        store.add_generations([world.response(9)], lease=asleep)
+    with pytest.raises(StaleLease):
+        store.add_comparisons([world.comparison(1)], lease=asleep)
+
+
+def test_a_slow_worker_whose_items_nobody_took_may_still_write(store, world):
+    comparisons, questions = world.fill(store, 1, 1)
+    slow = store.claim("judge", comparisons, "slow", -2)
+    store.add_verdicts([world.verdict(questions[0], comparisons[0])], lease=slow)
+    assert store.missing_verdicts(comparisons, questions) == []
+    store.release(slow)
+    with pytest.raises(StaleLease):
+        store.add_verdicts([world.verdict(questions[0], comparisons[0])], lease=slow)

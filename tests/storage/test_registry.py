@@ -1,0 +1,114 @@
+"""Constitutions, checkpoints and promotion."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from constitution.errors import UserError
+from constitution.records import Checkpoint, make_id
+
+
+def a_checkpoint(number, kind="policy", constitution=None):
+    name = f"{number:02}"
+    return Checkpoint(
+        id=make_id("job", number=number),
+        kind=kind,
+        method="dpo",
+        path=f"/models/{name}-dpo",
+        digest=name * 32,
+        parent="base",
+        dataset="data",
+        constitution=constitution,
+        metrics={"loss": 0.25},
+    )
+
+
+def test_ratifying_is_an_event_and_a_content_may_come_back(store):
+    assert store.ratified() is None
+    for version in ("a", "b"):
+        store.put_constitution(version, f"text of {version}")
+    store.put_constitution("a", "a late text")
+    with pytest.raises(UserError, match="no constitution c"):
+        store.ratify("c", "ana", "", "0")
+    for key, version in enumerate("aba"):
+        event = store.ratify(version, "ana", f"amendment {key}", str(key))
+        assert store.ratify(version, "ana", f"amendment {key}", str(key)) == event
+    assert [(past.version, past.parent) for past in store.ratifications()] == [("a", None), ("b", "a"), ("a", "b")]
+    current = store.ratified()
+    assert (current.version, current.text, current.message) == ("a", "text of a", "amendment 2")
+    assert store.is_ratified("b") and not store.is_ratified("c")
+    assert list(store.constitutions()) == ["a", "b"]
+
+
+def test_a_checkpoint_is_found_by_what_people_call_it(store):
+    one, two = a_checkpoint(1), a_checkpoint(2, "reward_model")
+    for checkpoint in (one, two, one):
+        store.add_checkpoint(checkpoint)
+    assert store.checkpoints() == [one, two]
+    for name in (one.id, one.id.hex(), one.id.hex()[:8], one.digest[:6], one.path, "01-dpo"):
+        assert store.checkpoint(name) == one
+    for name in ("0", "", "03-dpo", "promoted"):
+        with pytest.raises(UserError):
+            store.checkpoint(name)
+
+
+def test_a_lost_folder_trained_again_is_a_new_attempt(store):
+    lost = a_checkpoint(1)
+    again = replace(lost, digest="ff" * 32, path="/models/again")
+    store.add_checkpoint(lost)
+    store.add_checkpoint(again)
+    assert store.checkpoints() == [lost, again]
+    assert store.checkpoint(lost.id) == again
+    moved = replace(lost, path="/elsewhere")  # the same weights, made again elsewhere
+    store.add_checkpoint(moved)
+    assert store.checkpoint(lost.digest) == moved
+
+
+def test_promotion_and_rolling_back_step_by_step(store):
+    checkpoints = [a_checkpoint(number) for number in range(3)]
+    assert store.promoted() is None
+    for number, checkpoint in enumerate(checkpoints):
+        store.add_checkpoint(checkpoint)
+        event = store.promote(checkpoint, "ana", "better", f"p{number}", {"win_rate": 0.6})
+        assert store.promote(checkpoint, "ana", "better", f"p{number}", {"win_rate": 0.6}) == event
+        assert store.promoted() == checkpoint == store.checkpoint("promoted")
+    assert store.roll_back("ben", "worse", "r1") == checkpoints[1]
+    assert store.roll_back("ben", "worse", "r1") == checkpoints[1]  # sent twice
+    store.promote(checkpoints[2], "ana", "better", "p2", {"win_rate": 0.6})  # an old message arrives again
+    assert store.promoted() == checkpoints[1]
+    assert store.roll_back("ben", "worse", "r2") == checkpoints[0] == store.promoted()
+    with pytest.raises(UserError, match="no earlier promotion"):
+        store.roll_back("ben", "worse", "r3")
+    assert [(event.kind, event.who) for event in store.promotions()] == [("promotion", "ana")] * 3 + [
+        ("roll_back", "ben")
+    ] * 2
+
+
+def test_only_a_policy_under_a_ratified_constitution_is_promoted(store):
+    tried = a_checkpoint(1, constitution="draft")
+    reward = a_checkpoint(2, "reward_model")
+    for checkpoint in (tried, reward):
+        store.add_checkpoint(checkpoint)
+    with pytest.raises(UserError, match="only a policy"):
+        store.promote(reward, "ana", "", "1")
+    with pytest.raises(UserError, match="draft, which is not ratified"):
+        store.promote(tried, "ana", "", "2")
+    assert store.promoted() is None and store.promotions() == []
+    store.put_constitution("draft", "text")
+    store.ratify("draft", "ana", "", "3")
+    store.promote(tried, "ana", "", "2")
+    assert store.promoted() == tried
+
+
+def test_documents_and_canaries_keep_what_came_first(store):
+    assert store.document("evaluation", "x") is None
+    assert store.put_document("evaluation", "x", {"win": [1, 0.5, None]}) == {"win": [1, 0.5, None]}
+    assert store.put_document("evaluation", "x", {"win": []}) == {"win": [1, 0.5, None]}
+    assert store.documents("evaluation") == {"x": {"win": [1, 0.5, None]}}
+    first = {"which?": {"A": -0.1, "B": -2.5}}
+    assert store.canaries("remote@v1", first) == first
+    later = {"which?": {"A": -0.2, "B": -1.5}, "long" * 5_000: {"A": -0.3}}
+    assert store.canaries("remote@v1", later) == later | first
+    assert store.canaries("remote@v2", later) == later
