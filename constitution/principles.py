@@ -125,5 +125,5 @@ def draw(constitution: Constitution, seed: int, prompt_id: Id, round: int) -> Pr
     """
     return max(
         constitution.principles,
-        key=lambda p: make_id("draw", seed=seed, prompt=prompt_id, principle=p.id),
+        key=lambda p: make_id("draw", seed=seed, prompt=prompt_id, round=round, principle=p.id),
     )

@@ -70,7 +70,7 @@ def _begin(kind: str, wiring: Wiring, settings: Settings) -> Work:
         name: wiring.resolve(role.model) if role.model != PROMOTED else PROMOTED
         for name, role in (("policy", settings.policy), ("judge", settings.judge), ("evaluator", settings.evaluator))
     }
-    key = run_key(settings, constitution, prompts, models)
+    key = run_key(kind, settings, constitution, prompts, models)
     # "The promoted one" must not move when a run is resumed: what it stood for is kept with the run.
     run = store.start_run(
         key, kind, {"settings": settings.identity(), "policy": wiring.resolve(settings.policy.model)}, constitution.version

@@ -6,6 +6,7 @@ fresh checkout runs without a file; `precept settings` shows every value with wh
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
@@ -90,7 +91,7 @@ class SftSettings(TrainSettings):
 
 class EvaluateSettings(_Section):
     prompts: int = Field(600, ge=1)  # held-out prompts, at most
-    max_tokens: int | None = None  # None: the policy's
+    candidate: str = ""  # a model to measure against the policy (the evaluate flow; improve measures its own)
 
 
 class GateSettings(_Section):
@@ -122,6 +123,7 @@ class Settings(_Section):
     home: Path = Path("runs")  # checkpoints, data sets, reports
     constitution: Path = Path("principles.yaml")
     prompts: str = "sandbox"  # a JSONL or Parquet file, or the name of a plug-in's prompts
+    pairs: str = ""  # a JSONL or Parquet file of pairs or human preferences, for the judge flow
     oracle: str = "sandbox"  # known truth, to measure against; empty on real models
     seed: int = 0
     slot: str = ""  # the schedule slot: the same slot is the same run
@@ -198,6 +200,24 @@ def prepare_process(settings: Settings) -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if settings.threads:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+
+
+def before_prefect() -> None:
+    """What Prefect reads when it is first imported: no telemetry (with it the embedded server printed "database is
+    locked"), and time for the embedded server to start on a busy machine. `flows` calls it on import."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+
+
+def quiet_prefect() -> None:
+    """Keep Prefect off the terminal, before it is imported: warnings alone, no statistics. A flow's own log still goes to
+    Prefect's API; a failed flow is told of by whoever called it, so its traceback is not printed by Prefect, too."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "INFO")
+    os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "INFO")
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).propagate = False
 
 
 def secret(name: str) -> SecretStr | None:

@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import State
 
-from constitution.records import PROBABILITY, Checkpoint, Generation, Id
+from constitution.records import PROBABILITY, Checkpoint, Comparison, Generation, Id, text_digest
 from flows import measure
 from flows.reporting import publish, save_report
 from flows.settings import RoleSettings
@@ -26,6 +26,7 @@ from pipeline import assemble, compare as comparing, evaluate as evaluating, lab
 from pipeline.asking import Role
 from pipeline.engines.engine import EngineError
 from pipeline.evaluate import Interval
+from pipeline.prompts import pair_kind, read_rows
 from pipeline.respond import respond as plan_responses
 from storage.artifacts import point
 
@@ -265,12 +266,15 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
 
 
 @step
-def evaluate(work: Work, stage: str, before: str, halfway: str, after: str) -> dict[str, Any]:
-    """Before against after on held-out prompts, by a judge that made none of the training labels."""
+def evaluate(work: Work, stage: str, before: str, after: str, halfway: str | None = None) -> dict[str, Any]:
+    """Before against after on held-out prompts, by a judge that made none of the training labels. A model `halfway`
+    between them is counted, not judged."""
     prompts = work.prompts("heldout", work.settings.evaluate.prompts)
     by_id = {p.id: p for p in prompts}
     answers: dict[str, list[Generation]] = {}
     for name, model in (("before", before), ("halfway", halfway), ("after", after)):
+        if model is None:
+            continue
         role = role_of(work, model)
         asks = plan_responses(prompts, role, seed=work.settings.seed)
         answers[name] = work.gather(f"{stage}.{name}", asks, role, work.settings.policy.batch_size)
@@ -368,6 +372,55 @@ def report(
     result["report"] = str(save_report(work, result, details))
     work.store.finish_run(work.run.id, "finished", result=result)
     publish(result)
+    return result
+
+
+@step
+def import_pairs(work: Work, stage: str) -> dict[str, str]:
+    """The pairs of the file that the settings name, as comparisons. Returns, by comparison (hex), which side the file
+    prefers (`first`, `second`), empty for unlabelled pairs."""
+    path = Path(work.settings.pairs)
+    kind = pair_kind(path)
+    rows = read_rows(path, kind, heldout=work.settings.splits.heldout, dev=work.settings.splits.dev)
+    work.store.add_prompts([row.prompt for row in rows])
+    work.store.add_answers([text for row in rows for text in row.answers])
+    preferred: dict[str, str] = {}
+    comparisons: dict[Id, Comparison] = {}
+    for row in rows:
+        one, other = (text_digest(text) for text in row.answers)
+        comparison = Comparison.of(row.prompt.id, one, other)
+        comparisons[comparison.id] = comparison
+        preferred[comparison.id.hex()] = "" if kind == "pairs" else "first" if comparison.first == one else "second"
+    work.store.add_comparisons(
+        list(comparisons.values()), run=work.run.id, stage=stage, ordinals=list(range(len(comparisons)))
+    )
+    return preferred
+
+
+@step
+def judge_pairs(work: Work, stage: str, preferred: Mapping[str, str]) -> dict[str, Any]:
+    """The judge's labels of imported pairs, and where the file says which is better, how often the judge agrees."""
+    judge = work.wiring.judge(work.settings.judge)
+    ids = work.members(stage)
+    work.ask_judge(stage, judge, ids)
+    found = _stop_if_unreadable(work, judge, ids)
+    labels = work.labels(judge, ids)
+    names = {True: "first", False: "second"}
+    said = [(names[x.preferred_first], preferred[i.hex()]) for i, x in labels.items() if x.preferred_first is not None]
+    right = [float(ai == human) for ai, human in said if human]
+    principles = {judge.question(p).id: p.id for p in work.constitution.principles}
+    return {
+        "labels": labelling.counts(list(labels.values())),
+        "agrees_with_file": evaluating.bootstrap(right).as_dict() if right else None,
+        "consistency": {principles[q]: asdict(c) for q, c in found.items()},
+    }
+
+
+@step
+def finish(work: Work, **found: Any) -> dict[str, Any]:
+    """The result of a flow that is not the whole loop."""
+    result = {"run": work.run.id.hex(), **found, "calls": work.budget.as_dict(), "seconds": work.clock()}
+    work.store.finish_run(work.run.id, "finished", result=result)
     return result
 
 

@@ -6,6 +6,7 @@ is handed.
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,6 +75,8 @@ class Wiring:
             if checkpoint is None:
                 raise UserError('nothing has been promoted yet: set policy.model to a model folder, not "promoted"')
             return checkpoint.path
+        if re.fullmatch(r"[0-9a-f]{6,64}", model) and not Path(model).exists():
+            return self.store.checkpoint(model).path
         return model
 
     def role(self, settings: RoleSettings, model: str | None = None, max_tokens: int | None = None) -> Role:

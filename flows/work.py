@@ -306,10 +306,13 @@ def _follow(bar: Any) -> Callable[[Job, dict[str, Any]], None]:
     return follow
 
 
-def run_key(settings: Settings, constitution: Constitution, prompts: Sequence[Prompt], models: dict[str, str]) -> str:
-    """What makes two runs the same run: resolved settings and models, constitution, prompts, seed, schedule slot."""
+def run_key(
+    kind: str, settings: Settings, constitution: Constitution, prompts: Sequence[Prompt], models: dict[str, str]
+) -> str:
+    """What makes two runs the same run: their flow, resolved settings and models, constitution, prompts, seed, schedule slot."""
     return canonical(
         {
+            "kind": kind,
             "settings": settings.identity(),
             "constitution": constitution.version,
             "prompts": text_digest("".join(p.id.hex() for p in prompts)),

@@ -52,6 +52,13 @@ def read_rows(
     return found
 
 
+def pair_kind(path: Path) -> Kind:
+    """Whether a file holds preferences (its first row has `chosen`) or unlabelled pairs."""
+    for _, row in _lines(path, []):
+        return "preferences" if isinstance(row, dict) and "chosen" in row else "pairs"
+    raise UserError(f"{path} has no usable rows")
+
+
 def _lines(path: Path, bad: list[str]) -> Iterator[tuple[int, Any]]:
     if not path.is_file():
         raise UserError(f"there is no file {path}")

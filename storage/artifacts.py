@@ -39,7 +39,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
                 file.flush()
                 os.fchmod(file.fileno(), 0o666 & ~_umask())
                 os.fsync(file.fileno())
-            os.replace(name, target)
+            Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -137,7 +137,7 @@ def point(link: str | Path, folder: str | Path) -> None:
         try:
             new = scratch / link.name
             new.symlink_to(os.path.relpath(folder.resolve(), link.parent.resolve()), target_is_directory=True)
-            os.replace(new, link)
+            new.replace(link)
         finally:
             shutil.rmtree(scratch)
         _sync_folder(link.parent)

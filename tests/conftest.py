@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -30,7 +30,7 @@ class Postgres:
 
     def run(self, program: str, *arguments: str) -> None:
         command = [str(self.binaries / program), *arguments]
-        identity = {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
+        identity: dict[str, Any] = {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
         with tempfile.TemporaryFile() as log:  # not a pipe: the server would hold it open
             done = subprocess.run(command, cwd=self.folder, stdout=log, stderr=log, timeout=60, **identity)
             log.seek(0)
@@ -67,7 +67,9 @@ def postgres() -> Iterator[Postgres]:
     binaries = _postgres_binaries()
     if binaries is None:
         required = os.environ.get("PRECEPT_REQUIRE_POSTGRES") == "1"
-        pytest.fail(INSTALL_POSTGRES) if required else pytest.skip(INSTALL_POSTGRES)
+        if required:
+            pytest.fail(INSTALL_POSTGRES)
+        pytest.skip(INSTALL_POSTGRES)
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="precept-pg-"))
     if user:

@@ -120,8 +120,9 @@ class Transport:
         self._address = address
         self._key = key
         self._patience = patience
-        self._failed = 0  # requests in a row, for good
-        self._failed_at = 0.0
+        # Requests in a row that failed for good, and when the last did. By URL, because vLLM goes on tokenizing when
+        # its engine is dead.
+        self._failed: dict[str, tuple[int, float]] = {}
         self._looked_up = False
         self._client = httpx.AsyncClient(
             auth=_BearerKey(key) if key is not None else None,
@@ -133,7 +134,7 @@ class Transport:
 
     async def request(self, method: str, url: str, body: Any = None, deadline: float | None = None) -> dict[str, Any]:
         """The JSON object at `url`. Raises Refused (a UserError), UserError or EngineError; see the module."""
-        self._refuse_if_broken()
+        self._refuse_if_broken(url)
         limit = self._patience.deadline if deadline is None else deadline
         ends = time.monotonic() + limit
         retrying = AsyncRetrying(
@@ -145,21 +146,22 @@ class Transport:
         try:
             answer: dict[str, Any] = await retrying(self._attempt, method, url, body, ends)
         except _Transient as failure:
-            self._failed, self._failed_at = self._failed + 1, time.monotonic()
+            self._failed[url] = self._failed.get(url, (0, 0.0))[0] + 1, time.monotonic()
             raise EngineError(
                 f"the server at {self.host} stopped answering ({failure}); nothing was lost: "
                 "see that it is well, then run the same command again"
             ) from None
-        self._failed = 0
+        self._failed.pop(url, None)
         return answer
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    def _refuse_if_broken(self) -> None:
-        if self._failed >= self._patience.breaker and time.monotonic() < self._failed_at + self._patience.cooldown:
+    def _refuse_if_broken(self, url: str) -> None:
+        failed, last = self._failed.get(url, (0, 0.0))
+        if failed >= self._patience.breaker and time.monotonic() < last + self._patience.cooldown:
             raise EngineError(
-                f"the server at {self.host} stopped answering: {self._failed} requests in a row failed, so no more are "
+                f"the server at {self.host} stopped answering: {failed} requests in a row failed, so no more are "
                 f"sent for {self._patience.cooldown:g} s; nothing was lost: run the same command again"
             )
 
@@ -204,6 +206,8 @@ class Transport:
                 f"the server at {self.host} answered with more than {MAX_BYTES // 2**20} MiB and was cut off; "
                 "nothing of it was kept"
             )
+        if response.status_code >= 300 and self._key is not None:  # some servers repeat the key they refuse
+            data = data.replace(self._key.get_secret_value().encode(), b"***")
         return self._judge(response, data)
 
     def _judge(self, response: httpx.Response, data: bytes) -> dict[str, Any]:
@@ -239,8 +243,6 @@ class Transport:
         return self._shown(str(text)) or "no reason given"
 
     def _shown(self, text: str) -> str:
-        if self._key is not None:
-            text = text.replace(self._key.get_secret_value(), "***")
         return " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())[:300]
 
 

@@ -371,5 +371,8 @@ def save(job: Job, trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None
     model = trainer.accelerator.unwrap_model(trainer.model)
     if job.lora is None:
         model.to(torch.bfloat16 if job.dtype == "bfloat16" else torch.float32)
+    else:
+        # peft remembers the lowest base; where the parent was an adapter itself, that is not what this one sits on.
+        model.peft_config["default"].base_model_name_or_path = str(Path(job.model).resolve())
     model.save_pretrained(job.partial)
     tokenizer.save_pretrained(job.partial)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -67,7 +67,7 @@ def world() -> World:
 
 
 @pytest.fixture
-def spawn() -> Callable[..., subprocess.Popen[str]]:
+def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start Python code in a process of its own; it reads `sys.argv`, and is killed with the test."""
     started: list[subprocess.Popen[str]] = []
 

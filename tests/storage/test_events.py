@@ -66,7 +66,9 @@ def test_sqlite_syncs_every_commit_for_people_and_not_for_machines(tmp_path, wor
     said = []
     with Store.open(tmp_path / "sync.db") as store:
         sqlalchemy_event.listen(
-            store._engine, "commit", lambda connection: said.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+            store._engine,
+            "commit",
+            lambda connection: said.append(connection.exec_driver_sql("PRAGMA synchronous").scalar()),
         )
         store.add_prompts([world.prompt(1)])
         store.add_event("note", "ana", "key", {})

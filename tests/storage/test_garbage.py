@@ -65,7 +65,7 @@ def test_what_another_run_uses_stays_with_all_it_stands_on(store, world, archive
 
 
 def test_a_comparison_that_a_person_judged_stays(store, archived):
-    _, comparisons, questions, _ = archived
+    _, comparisons, *_ = archived
     store.add_spot_check("ana", comparisons[2], "tie", sampled_by="random", key="1")
     assert store.collect(OLD)["comparison"] == 2
     assert store.pairs(comparisons[2:])

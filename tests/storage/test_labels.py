@@ -19,7 +19,9 @@ def reference(comparison, verdicts, weights, rule):
     """`LabelRule`'s docstring, word by word, in exact fractions."""
     one = PROBABILITY
     readable = [v for v in verdicts if min(v.mass1, v.mass2) >= round(rule.min_mass * one)]
-    if sum(weights[v.question] for v in readable) < Fraction(round(rule.min_readable * one), one) * sum(weights.values()):
+    if sum(weights[v.question] for v in readable) < Fraction(round(rule.min_readable * one), one) * sum(
+        weights.values()
+    ):
         return Label(comparison, "unreadable", one // 2)
 
     def bears(v):

@@ -195,7 +195,9 @@ def test_a_writer_killed_at_any_moment_leaves_whole_batches(store_url, store, sp
     acknowledged = [int(writer.stdout.readline()) for _ in range(batches)][-1]
     writer.kill()
     writer.wait()
-    acknowledged = max([acknowledged, *(int(line) for line in writer.stdout.read().splitlines(True) if line[-1] == "\n")])
+    acknowledged = max(
+        [acknowledged, *(int(line) for line in writer.stdout.read().splitlines(True) if line[-1] == "\n")]
+    )
     stored = store.generations_of(store.runs()[0].id, "respond")
     assert [text.text for text in stored] == [str(number) for number in range(len(stored))]
     assert len(stored) % 25 == 0

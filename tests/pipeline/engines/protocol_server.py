@@ -14,11 +14,13 @@ import re
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from pipeline.engines.engine import EngineSettings
 
 SPECIAL = {"<|user|>": 256, "<|assistant|>": 257, "<|end|>": 258, "<|system|>": 259, " A": 300, " B": 301}
 TEXTS = {token: text for text, token in SPECIAL.items()}
@@ -70,39 +72,47 @@ class ProtocolServer(ThreadingHTTPServer):
         self.models = models
         self.requests: list[tuple[str, dict[str, Any]]] = []  # path and body, in order of arrival
         self.headers: list[dict[str, str]] = []
-        self.faults: dict[str, deque[Fault]] = {}  # by path; a path's last fault with `forever` is never used up
+        self.faults: dict[str, deque[Fault]] = {}  # by path
         self.forever: dict[str, Fault] = {}
         self.honours_logprob_token_ids = True
         self.shows_logprobs = True
         self.shows_logits = False
         self.reply: str | None = None  # what every generation says, whatever max_tokens
-        self.seconds = 0.0  # that each answer takes
+        self.crowd: dict[str, int] = {}  # by path: answers wait until so many requests have been there at once
         self.peak: Counter[str] = Counter()  # most requests at once, by path
         self.released = threading.Event()
         self._now: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
 
+    def when(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is so; fails after 20 seconds."""
+        end = time.monotonic() + 20
+        while not reached():
+            assert time.monotonic() < end, "it never came to be"
+            time.sleep(0.01)
+
     def fail(self, path: str, *hows: int | str, headers: dict[str, str] | None = None, body: str = "") -> None:
-        """The next requests of `path` end as `hows` say, one each."""
+        """The next requests of `path` end as `hows` say, one each. "probe" is the path of one-token probes."""
         self.faults.setdefault(path, deque()).extend(Fault(how, headers or {}, body) for how in hows)
 
     def fail_forever(self, path: str, how: int | str, body: str = "") -> None:
         self.forever[path] = Fault(how, {}, body)
 
     def asked(self, path: str) -> list[dict[str, Any]]:
-        """Bodies of the requests of a path so far, the one-token probe left out."""
-        return [body for where, body in self.requests if where == path and not _is_probe(body)]
+        """Bodies of the requests of a path ("probe" for probes) so far."""
+        return [body for where, body in self.requests if ("probe" if _is_probe(body) else where) == path]
 
     @contextmanager
     def counted(self, path: str) -> Iterator[Fault | None]:
         with self._lock:
             self._now[path] += 1
             self.peak[path] = max(self.peak[path], self._now[path])
-            self.peak["any"] = max(self.peak["any"], self._now.total())
+            self._lock.notify_all()
+            self._lock.wait_for(lambda: self.peak[path] >= self.crowd.get(path, 0), timeout=20)
             waiting = self.faults.get(path)
             fault = waiting.popleft() if waiting else self.forever.get(path)
         try:
@@ -119,6 +129,12 @@ def _is_probe(body: dict[str, Any]) -> bool:
     return body.get("prompt") == "Hello" or (
         body.get("messages") == [{"role": "user", "content": "Hello"}] and body.get("max_tokens") == 1
     )
+
+
+def quick(server: ProtocolServer, model: str = "toy", revision: str = "1", **options: Any) -> EngineSettings:
+    """Settings of an engine for this server, with little patience."""
+    options = {"backoff": 0.01, "max_backoff": 0.02, "attempts": 4, "timeout": 20.0, "deadline": 40.0, **options}
+    return EngineSettings("openai", model, revision, "bfloat16", base_url=server.url, options=options)
 
 
 @contextmanager
@@ -154,8 +170,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.requests.append((self.path, body))
         server.headers.append(dict(self.headers))
-        with server.counted(self.path) as fault:
-            time.sleep(server.seconds)
+        with server.counted("probe" if _is_probe(body) else self.path) as fault:
             if fault is not None:
                 return self._break(fault)
             if server.key is not None and self.headers.get("Authorization") != f"Bearer {server.key}":

@@ -40,6 +40,9 @@ def make_tokenizer() -> Any:
 @pytest.fixture(scope="session", autouse=True)
 def _training_libraries() -> None:
     import_training_libraries()
+    import torch
+
+    torch.set_num_threads(1)  # a second thread that waits for a busy core makes such small steps ten times slower
 
 
 @pytest.fixture(scope="session")

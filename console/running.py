@@ -1,0 +1,146 @@
+"""`precept run list | show | resume`: what was run, what came of it, and going on with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console import improving
+from console.options import Json, Set, SettingsFile, flags_of, load, store_of
+from console.screen import put, put_json, put_table, tell
+from constitution.errors import UserError
+
+if TYPE_CHECKING:
+    from flows.settings import Settings
+    from storage.runs import Run
+
+app = typer.Typer(no_args_is_help=True, help="Runs: list them, show one, go on with one.")
+Id = Annotated[str, typer.Argument(metavar="ID", help="The run, by the first digits of its id.")]
+
+
+@app.command("list")
+def list_(settings: SettingsFile = None, as_json: Json = False) -> None:
+    """All runs of the store, the newest first.
+
+    Example: precept run list --json
+    """
+    with store_of(load(settings)) as store:
+        runs = store.runs()
+    if as_json:
+        put_json([_summary(run) for run in runs])
+        return
+    rows = [(r.id.hex()[:12], r.kind, r.status, r.created[:19], _outcome(r)) for r in runs]
+    put_table(("run", "flow", "status", "begun (UTC)", "outcome"), rows)
+
+
+@app.command()
+def show(id: Id, settings: SettingsFile = None, as_json: Json = False) -> None:
+    """One run: how it ended, with its result.
+
+    Example: precept run show 3f2a
+    """
+    with store_of(load(settings)) as store:
+        run = store.run(id)
+        reused = store.reused(run.id)
+        stages = {stage: len(store.stage_members(run.id, stage)) for stage in reused}
+    if as_json:
+        put_json({**_summary(run), "settings": run.settings, "result": run.result, "stages": stages})
+        return
+    put(f"run {run.id.hex()}: {run.kind}, {run.status}")
+    put(f"begun {run.created[:19]} UTC" + (f", ended {run.finished[:19]} UTC" if run.finished else ""))
+    if run.constitution:
+        put(f"constitution {run.constitution}")
+    if run.error:
+        put(run.error)
+    put()
+    put_table(("stage", "records", "of which stored before"), [(s, str(n), str(reused[s])) for s, n in stages.items()])
+    if run.result:
+        put()
+        if "win_rate" in run.result and "before" in run.result:
+            improving.show(run.result)
+        else:
+            put_json(run.result)
+    if run.status in ("stopped", "failed"):
+        put(f"go on with: precept run resume {run.id.hex()[:12]}")
+
+
+@app.command()
+def resume(
+    id: Id,
+    settings: SettingsFile = None,
+    set_: Set = None,
+    max_calls: improving.MaxCalls = None,
+    max_tokens: improving.MaxTokens = None,
+    max_cost: improving.MaxCost = None,
+    as_json: Json = False,
+    quiet: improving.Quiet = False,
+    verbose: improving.Verbose = False,
+) -> None:
+    """Go on with a run that stopped, with the settings and the constitution it began with.
+
+    Limits, devices, batch sizes and where things are kept come from the settings of now.
+
+    Example: precept run resume 3f2a --max-calls 100000
+    """
+    own = flags_of(set_) | improving.limits(max_calls, max_tokens, max_cost)
+    now = load(settings, own)
+    with store_of(now) as store:
+        run = store.run(id)
+        text = store.constitutions().get(run.constitution or "")
+    if run.status == "finished":
+        tell(f"run {run.id.hex()[:12]} is finished; this is its result")
+    flags = as_it_began(run, now, text) | own
+    _check_same(run, load(settings, flags))
+    result = improving.run_flow(run.kind, settings, flags, quiet, verbose)
+    put_json(result) if as_json or run.kind != "improve" else improving.show(result)
+
+
+def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, Any]:
+    """The flags that make today's settings those of the run. Its constitution is written out beside its other files,
+    because the file it was read from may say something else by now."""
+    try:
+        flags: dict[str, Any] = dict(run.settings["settings"])
+        flags["slot"] = json.loads(run.key)["slot"]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"run {run.id.hex()[:12]} is not a flow's ({run.kind}), so there is nothing to go on with") from None
+    if constitution is not None:
+        from storage.artifacts import write_text
+
+        path = Path(now.home) / run.id.hex()[:12] / "principles.yaml"
+        write_text(path, constitution)
+        flags["constitution"] = str(path)
+    return flags
+
+
+def _check_same(run: Run, settings: Settings) -> None:
+    """Raises UserError where these settings would begin another run: a file they name is not what it was."""
+    from flows.estimate import find
+    from flows.wiring import Wiring
+
+    wiring = Wiring(settings)
+    try:
+        found = find(run.kind, wiring)
+    finally:
+        wiring.close()
+    if found is None or found.id != run.id:
+        raise UserError(
+            f"run {run.id.hex()[:12]} cannot be gone on with: its prompts ({settings.prompts}) or its models are not what "
+            f"they were when it began; put them back, or begin anew with: precept {run.kind}"
+        )
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id.hex(), "kind": run.kind, "status": run.status, "constitution": run.constitution,
+        "created": run.created, "finished": run.finished, "error": run.error,
+    }  # fmt: skip
+
+
+def _outcome(run: Run) -> str:
+    if isinstance(run.result, dict) and "promoted" in run.result:
+        win = run.result["win_rate"]["mean"]
+        return f"win rate {win:.3f}, {'promoted' if run.result['promoted'] else 'refused'}"
+    return (run.error or "").partition("\n")[0][:80]

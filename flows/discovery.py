@@ -1,0 +1,46 @@
+"""Flows by name: a module `flows/x.py` that has a Prefect flow named `x`. One file added is one flow more.
+
+Names are found without importing anything, so that listing them is instant.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flows
+from constitution.errors import UserError
+
+
+def names() -> list[str]:
+    """The names of all flows."""
+    files = (path for folder in flows.__path__ for path in Path(folder).glob("*.py"))
+    return sorted({path.stem for path in files if _is_flow(path)})
+
+
+def load(name: str) -> Callable[..., Any]:
+    """The flow of that name, imported now. Raises UserError where there is none."""
+    if name not in names():
+        raise UserError(f"there is no flow {name!r}; there are {', '.join(names())}")
+    found: Callable[..., Any] = getattr(importlib.import_module(entrypoint(name).rpartition(".")[0]), name)
+    return found
+
+
+def entrypoint(name: str) -> str:
+    """Where Prefect finds a flow, by module: the same in a checkout and where precept is installed."""
+    return f"{flows.__name__}.{name}.{name}"
+
+
+def _is_flow(path: Path) -> bool:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    functions = (node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return any(node.name == path.stem and any(map(_decorates, node.decorator_list)) for node in functions)
+
+
+def _decorates(decorator: ast.expr) -> bool:
+    """`@flow`, `@flow(...)`, `@prefect.flow` or `@prefect.flow(...)`."""
+    named = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return (named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")) == "flow"

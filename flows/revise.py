@@ -1,0 +1,23 @@
+"""Have the policy answer, criticise and revise, and the judge say which revisions are better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows import stages
+from flows.session import at_work
+
+
+@flow(name="revise", description="Critique and revision chains, judged.", validate_parameters=False)
+def revise(file: str | None = None, flags: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The supervised data of Constitutional AI (arXiv 2212.08073, section 3), without training on it."""
+    with at_work("revise", file, flags) as work:
+        if work.finished:
+            return work.finished
+        policy = stages.start_model(work)
+        stages.respond(work, "answers", policy, split="train")
+        revisions = stages.revise(work, "revisions", of="answers")
+        better = stages.judge_revisions(work, "revisions")
+        return stages.finish(work, revisions=revisions, better=len(better["better"]), judged=better["candidates"])

@@ -1,0 +1,359 @@
+"""The openai engine against a server that is slow, failing, lying or dead, and against wrong settings.
+
+Whatever the server does, there is an answer of the model, a UserError or an EngineError: never a guess.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from constitution.errors import UserError
+from constitution.records import Message
+from pipeline.engines.engine import Chat, Choose, Completion, EngineError, EngineSettings, Generate, Sampling, Score
+from pipeline.engines.openai import OpenAIEngine, build
+from pipeline.engines.openai_transport import MAX_BYTES
+from tests.pipeline.engines.protocol_server import ProtocolServer, quick, running
+
+COMPLETIONS = "/v1/completions"
+CHAT = Chat((Message("user", "hi"),))
+AB = [Choose((CHAT,), ("A", "B"))]
+Connect = Callable[..., OpenAIEngine]
+
+
+@pytest.fixture
+def vllm() -> Iterator[ProtocolServer]:
+    with running(dialect="vllm") as server:
+        yield server
+
+
+@pytest.fixture
+def plain() -> Iterator[ProtocolServer]:
+    with running(dialect="chat") as server:
+        yield server
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    engines: list[OpenAIEngine] = []
+
+    def make(server: ProtocolServer, **settings: Any) -> OpenAIEngine:
+        engines.append(build(quick(server, **settings)))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+def say(engine: OpenAIEngine, max_tokens: int = 100) -> Completion:
+    return engine.generate([Generate(CHAT, Sampling(max_tokens=max_tokens), 1)])[0]
+
+
+# --- faults that pass ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [429, 500, 502, 503, 504, "half", "garbage", "nothing", "drop"])
+def test_what_fails_twice_is_asked_a_third_time(vllm: ProtocolServer, connect: Connect, how: int | str) -> None:
+    well = say(connect(vllm))
+    vllm.requests.clear()
+    vllm.fail(COMPLETIONS, how, how)
+    assert say(connect(vllm)) == well
+    assert len(vllm.asked(COMPLETIONS)) == 3
+
+
+def test_an_error_sent_as_an_answer_is_none(vllm: ProtocolServer, connect: Connect) -> None:
+    vllm.fail(COMPLETIONS, "garbage", body='{"error": {"message": "overloaded"}}')
+    vllm.fail(COMPLETIONS, "garbage", body="[" * 100_000)
+    assert say(connect(vllm)).text.startswith("said")
+    assert len(vllm.asked(COMPLETIONS)) == 3
+
+
+@pytest.mark.parametrize("how", ["hang", "slow"])
+def test_an_attempt_that_takes_too_long_is_given_up(vllm: ProtocolServer, connect: Connect, how: str) -> None:
+    engine = connect(vllm, timeout=1.0)
+    engine.check()
+    vllm.fail(COMPLETIONS, how)
+    started = time.monotonic()
+    assert say(engine).text.startswith("said")
+    assert time.monotonic() - started >= 1.0
+    assert len(vllm.asked(COMPLETIONS)) == 2
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+def test_retry_after_is_honoured(vllm: ProtocolServer, connect: Connect, as_date: bool) -> None:
+    engine = connect(vllm)
+    engine.check()
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)  # whole seconds: 2 at least
+    vllm.fail(COMPLETIONS, 429, headers={"Retry-After": date if as_date else "1"})
+    started = time.monotonic()
+    say(engine)
+    assert time.monotonic() - started >= 0.99
+    assert len(vllm.asked(COMPLETIONS)) == 2
+
+
+def test_a_wait_beyond_the_deadline_is_not_begun(vllm: ProtocolServer, connect: Connect) -> None:
+    engine = connect(vllm, deadline=30.0)
+    engine.check()
+    vllm.fail(COMPLETIONS, 429, headers={"Retry-After": "3600"})
+    started = time.monotonic()
+    with pytest.raises(EngineError, match="asking to wait 3600 s"):
+        say(engine)
+    assert time.monotonic() - started < 15
+
+
+# --- faults that stay ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [500, "half", "garbage", "drop"])
+def test_after_the_last_attempt_it_is_an_error_and_no_answer(
+    vllm: ProtocolServer, connect: Connect, how: int | str
+) -> None:
+    vllm.fail_forever(COMPLETIONS, how)
+    with pytest.raises(EngineError, match=r"stopped answering .*nothing was lost"):
+        connect(vllm).choose(AB)
+    assert len(vllm.asked(COMPLETIONS)) == 4
+
+
+def test_the_deadline_bounds_all_attempts_together(vllm: ProtocolServer, connect: Connect) -> None:
+    engine = connect(vllm, timeout=0.5, deadline=1.2, attempts=100)
+    engine.check()
+    vllm.fail_forever(COMPLETIONS, "hang")
+    started = time.monotonic()
+    with pytest.raises(EngineError, match="no answer within"):
+        say(engine)
+    assert 0.9 < time.monotonic() - started < 10
+    assert 2 <= len(vllm.asked(COMPLETIONS)) <= 4
+
+
+def test_one_failure_ends_a_batch_at_once(vllm: ProtocolServer, connect: Connect) -> None:
+    engine = connect(vllm, concurrency=2)
+    engine.check()
+    vllm.fail_forever(COMPLETIONS, 500)
+    with pytest.raises(EngineError):
+        engine.generate([Generate(CHAT, Sampling(), seed) for seed in range(100)])
+    assert len(vllm.asked(COMPLETIONS)) <= 8
+
+
+def test_the_circuit_breaker_opens_and_closes_again(vllm: ProtocolServer, connect: Connect) -> None:
+    engine = connect(vllm, breaker=2, attempts=2, cooldown=3.0)
+    engine.check()
+    vllm.fail_forever(COMPLETIONS, 500)
+    for _ in range(2):
+        with pytest.raises(EngineError, match="status 500"):
+            say(engine)
+    opened = time.monotonic()
+    with pytest.raises(EngineError, match="2 requests in a row failed"):
+        say(engine)
+    assert len(vllm.asked(COMPLETIONS)) == 4
+    vllm.forever.clear()
+    time.sleep(max(0.0, 3.05 - (time.monotonic() - opened)))
+    assert say(engine).text.startswith("said")
+
+
+def test_a_healthy_port_with_a_dead_engine_is_found_out(
+    vllm: ProtocolServer, plain: ProtocolServer, connect: Connect
+) -> None:
+    for server in (vllm, plain):
+        server.fail_forever("probe", "hang")
+        engine = connect(server, timeout=0.3)
+        assert engine.capabilities.generate  # the port answers
+        with pytest.raises(EngineError, match="asked for one token, the server gave none"):
+            engine.check()
+        with pytest.raises(EngineError, match="asked for one token"):
+            say(engine)
+        assert not server.asked(COMPLETIONS) and not server.asked("/v1/chat/completions")
+
+
+def test_no_server_at_all(connect: Connect) -> None:
+    with running() as server:
+        engine = connect(server)
+    with pytest.raises(EngineError, match="cannot connect"):
+        engine.check()
+
+
+# --- answers that are not what was asked for ----------------------------------------------------------------------
+
+
+def test_a_missing_label_is_never_guessed(vllm: ProtocolServer, connect: Connect) -> None:
+    vllm.honours_logprob_token_ids = False
+    with pytest.raises(UserError, match="did not give the log-probability of every option"):
+        connect(vllm).choose(AB)
+    assert len(vllm.asked(COMPLETIONS)) == 1
+
+
+def test_logits_are_not_taken_for_log_probabilities(vllm: ProtocolServer, connect: Connect) -> None:
+    vllm.shows_logits = True
+    with pytest.raises(UserError, match="raw_logprobs"):
+        connect(vllm).choose(AB)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"choices": []}',
+        '{"choices": [{"index": 0}]}',
+        '{"choices": [{"index": 1, "text": "a"}]}',
+        '{"choices": [{"index": 0, "text": null}]}',
+        '{"choices": [{"index": 0, "logprobs": {"top_logprobs": [{"token_id:65": NaN, "token_id:66": -1}]}}]}',
+        '{"choices": [{"index": 0, "text": "a", "logprobs": {"top_logprobs": [null]}}]}',
+        '{"choices": "none"}',
+        "[]",
+        "3",
+    ],
+)
+def test_json_that_is_not_of_the_protocol(vllm: ProtocolServer, connect: Connect, answer: str) -> None:
+    vllm.fail_forever(COMPLETIONS, "garbage", body=answer)
+    with pytest.raises(EngineError):
+        connect(vllm).choose(AB)
+    if "logprobs" not in answer:
+        with pytest.raises(EngineError):
+            say(connect(vllm))
+    with pytest.raises(EngineError):
+        connect(vllm).score([Score(CHAT, "yes")])
+
+
+def test_two_megabytes_of_answer_are_cut_and_marked(
+    vllm: ProtocolServer, plain: ProtocolServer, connect: Connect
+) -> None:
+    for server in (vllm, plain):
+        server.reply = "x" * 2_000_000
+        completion = say(connect(server), max_tokens=10)
+        assert (len(completion.text), completion.finish_reason) == (640, "length")
+
+
+def test_an_endless_answer_is_not_read_to_its_end(vllm: ProtocolServer, connect: Connect) -> None:
+    vllm.fail_forever(COMPLETIONS, "huge")
+    with pytest.raises(EngineError, match=f"more than {MAX_BYTES // 2**20} MiB"):
+        say(connect(vllm))
+    assert len(vllm.asked(COMPLETIONS)) == 1
+
+
+# --- what a person must mend --------------------------------------------------------------------------------------
+
+
+def test_a_wrong_key_is_told_at_once_and_shown_nowhere(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with running(key="right-key") as server:
+        settings = quick(server, api_key=SecretStr("wrong-key"))
+        engine = build(settings)
+        with pytest.raises(UserError, match="refused the key in OPENAI_API_KEY") as caught:
+            engine.check()
+        assert len(server.requests) == 1
+        shown = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+        for text in (shown, str(caught.value), repr(settings), repr(engine), str(vars(engine)), caplog.text):
+            assert "wrong-key" not in text
+        engine.close()
+        with pytest.raises(UserError, match="wants a key; set OPENAI_API_KEY"):
+            connect(server).check()
+        right = connect(server, api_key=SecretStr("right-key"))
+        right.check()
+        assert server.headers[-1]["Authorization"] == "Bearer right-key"
+
+
+def test_an_unknown_model_is_told_with_those_there_are(connect: Connect) -> None:
+    for dialect in ("vllm", "chat"):
+        with running(dialect=dialect, models=("alpha", "beta")) as server:
+            with pytest.raises(UserError, match=r"no model 'toy'; it has alpha, beta"):
+                connect(server).check()
+            with pytest.raises(UserError, match=r"name the model .* alpha, beta"):
+                connect(server, model="").check()
+
+
+def test_a_refusal_is_not_repeated_and_shows_the_servers_words_safely(vllm: ProtocolServer, connect: Connect) -> None:
+    vllm.fail(COMPLETIONS, 400, body="prompt too long \x1b[31m\r\n" + "x" * 5000)
+    with pytest.raises(UserError, match=r"status 400\): prompt too long \[31m x+$") as caught:
+        say(connect(vllm))
+    assert len(str(caught.value)) < 500
+    assert len(vllm.asked(COMPLETIONS)) == 1
+
+
+def test_a_redirect_is_not_followed(vllm: ProtocolServer, connect: Connect) -> None:
+    with running() as elsewhere:
+        vllm.fail(COMPLETIONS, 307, headers={"Location": elsewhere.url + "/completions"})
+        with pytest.raises(UserError, match="redirects to"):
+            say(connect(vllm, api_key=SecretStr("key")))
+        assert not elsewhere.requests
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "needs base_url"),
+        ("file:///etc/passwd", "must begin with http"),
+        ("ftp://example.org/v1", "must begin with http"),
+        ("localhost:8000/v1", "must begin with http"),
+        ("http:///v1", "name a host"),
+        ("http://user:hunter2@example.org/v1", "holds a name or a password"),
+        ("//user:hunter2@example.org/v1", "must begin with http"),
+        ("http://example.org:eighty/v1", "not a valid address"),
+        ("http://example.org/v1?key=hunter2", "must end with its path"),
+        ("http://169.254.169.254/latest", "link-local"),
+        ("http://169.254.1.2:8000/v1", "link-local"),
+        ("http://[fe80::1]:8000/v1", "link-local"),
+        ("http://[::ffff:169.254.169.254]/v1", "link-local"),
+        ("http://[fd00:ec2::254]/v1", "link-local"),
+    ],
+)
+def test_an_address_that_is_no_model_servers_is_refused(url: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        build(EngineSettings("openai", "toy", base_url=url))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_name_that_stands_for_a_forbidden_address_is_refused_before_anything_is_sent() -> None:
+    engine = build(EngineSettings("openai", "toy", base_url="http://2852039166/v1"))  # 169.254.169.254 as one number
+    with pytest.raises(UserError, match="link-local"):
+        engine.check()
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"api_key": "sk-plain"}, "put it in the environment as OPENAI_API_KEY"),
+        ({"api_key": SecretStr("sk-plain\n")}, "line break"),
+        ({"concurency": 3}, "concurency: Extra inputs.*concurrency"),
+        ({"attempts": 0}, "attempts: .*greater than or equal to 1"),
+        ({"dialect": "klingon"}, "dialect: "),
+        ({"tokenizer": "/no/such/folder"}, "not a folder"),
+    ],
+)
+def test_wrong_options_are_told(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        build(EngineSettings("openai", "toy", base_url="http://localhost:1/v1", options=options))
+    assert "sk-plain" not in str(caught.value)
+
+
+# --- Ctrl-C -------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_ends_the_call_and_leaves_the_engine_well(vllm: ProtocolServer, connect: Connect) -> None:
+    engine = connect(vllm, concurrency=4)
+    engine.check()
+    vllm.fail(COMPLETIONS, *["hang"] * 4)
+
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        vllm.when(lambda: len(vllm.asked(COMPLETIONS)) == 4)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate([Generate(CHAT, Sampling(), seed) for seed in range(50)])
+    thread.join()
+    assert say(engine).text.startswith("said")
+    assert len(vllm.asked(COMPLETIONS)) == 5  # the 46 that waited were never sent
