@@ -146,7 +146,7 @@ class Settings(_Section):
 
     def identity(self) -> dict[str, Any]:
         """What of the settings determines a run: not where things are kept, nor its limits, devices, batches."""
-        whole = self.model_dump(mode="json", exclude={"store", "home", "constitution", "limits", "threads", "slot"})
+        whole = self.model_dump(mode="json", exclude={"store", "home", "constitution", "prompts", "limits", "threads", "slot"})
         for role in ("policy", "critic", "trained", "judge", "evaluator"):
             for name in ("device", "batch_size", "api_key_env"):
                 (whole[role] or {}).pop(name, None)

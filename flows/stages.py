@@ -6,6 +6,7 @@ tried again by Prefect; everything else fails the run, which can be resumed.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,11 +16,11 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
+from prefect.exceptions import MissingContextError
 from prefect.states import State
 
 from constitution.records import PROBABILITY, Checkpoint, Comparison, Generation, Id, text_digest
 from flows import measure
-from flows.reporting import publish, save_report
 from flows.settings import RoleSettings
 from flows.work import Work
 from pipeline import assemble, compare as comparing, evaluate as evaluating, label as labelling, promote, revise as revising
@@ -346,6 +347,8 @@ def report(
     decision: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The run's result, its report as one HTML file, and a table where Prefect's users look for one."""
+    from flows.reporting import publish, save_report  # templates and plots, which only this step needs
+
     metrics = reward.get("metrics", {})
     truth = evaluation["truth"]
     result = {
@@ -425,6 +428,9 @@ def finish(work: Work, **found: Any) -> dict[str, Any]:
 
 
 def _log(text: str) -> None:
-    get_run_logger().info(text)
+    try:
+        get_run_logger().info(text)
+    except MissingContextError:  # a step called as a plain function
+        logging.getLogger("precept").info(text)
 
 

@@ -32,7 +32,7 @@ class Postgres:
         command = [str(self.binaries / program), *arguments]
         identity: dict[str, Any] = {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
         with tempfile.TemporaryFile() as log:  # not a pipe: the server would hold it open
-            done = subprocess.run(command, cwd=self.folder, stdout=log, stderr=log, timeout=60, **identity)
+            done = subprocess.run(command, cwd=self.folder, stdout=log, stderr=log, timeout=300, **identity)
             log.seek(0)
             assert done.returncode == 0, f"{program} failed: {log.read().decode()}"
 

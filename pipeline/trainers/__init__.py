@@ -6,34 +6,27 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
-from constitution.errors import UserError
+from pipeline import plugins
 from pipeline.trainers.trainer import Job, Kind, Method, TrainingStopped, Watch
 from pipeline.trainers.worker import Worker, launch
 
 __all__ = ["Job", "Kind", "Method", "TrainingStopped", "Watch", "Worker", "launch", "load", "methods", "resolve"]
 
 
+HERE = Path(__file__).parent
+
+
 def methods() -> list[str]:
-    """The names a job's `method` may have: the modules of this folder that define `train`, found without importing."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if _defines_train(path))
-
-
-def _defines_train(path: Path) -> bool:
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    return any(isinstance(node, ast.FunctionDef) and node.name == "train" for node in body)
+    """The names a job's `method` may have."""
+    return plugins.names(__name__, "train")
 
 
 def load(method: str) -> Method:
     """The module of a training method. Raises UserError for a name that is none."""
-    if method not in methods():
-        raise UserError(f"there is no training method {method!r}; there are {', '.join(methods())}")
-    return cast(Method, importlib.import_module(f"{__name__}.{method}"))
+    return cast(Method, plugins.load(__name__, "train", method, "training method"))
 
 
 def resolve(method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

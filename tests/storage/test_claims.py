@@ -14,26 +14,26 @@ def ids(*numbers):
 
 
 def test_nobody_gets_what_another_holds(store):
-    mine = store.claim("judge", ids(1, 2, 3), "me", 60)
+    mine = store.claim("judge", ids(1, 2, 3), "me", 3_600)
     assert mine.ids == tuple(ids(1, 2, 3))
-    assert store.claim("judge", ids(3, 4), "you", 60).ids == tuple(ids(4))
-    assert store.claim("another stage", ids(3), "you", 60).ids == tuple(ids(3))
+    assert store.claim("judge", ids(3, 4), "you", 3_600).ids == tuple(ids(4))
+    assert store.claim("another stage", ids(3), "you", 3_600).ids == tuple(ids(3))
     store.release(mine)
-    assert store.claim("judge", ids(3, 1), "you", 60).ids == tuple(ids(3, 1))
+    assert store.claim("judge", ids(3, 1), "you", 3_600).ids == tuple(ids(3, 1))
     assert store.workers() == ["you"]
 
 
 def test_what_a_dead_worker_held_can_be_given_back(store):
     store.claim("judge", ids(1, 2), "dead", 1_000)
     store.release_worker("dead")
-    assert store.claim("judge", ids(1, 2), "alive", 60).ids == tuple(ids(1, 2))
+    assert store.claim("judge", ids(1, 2), "alive", 3_600).ids == tuple(ids(1, 2))
 
 
 def test_many_workers_share_a_list_without_overlap(store):
     todo = ids(*range(300))
 
     def work(worker):
-        return store.claim("judge", todo[worker:] + todo[:worker], f"worker {worker}", 60).ids
+        return store.claim("judge", todo[worker:] + todo[:worker], f"worker {worker}", 3_600).ids
 
     with ThreadPoolExecutor(6) as pool:
         got = [id for part in pool.map(work, range(6)) for id in part]
@@ -43,7 +43,7 @@ def test_many_workers_share_a_list_without_overlap(store):
 def test_a_worker_that_slept_past_its_lease_is_refused(store, world):
     comparisons, questions = world.fill(store, 2, 1)
     asleep = store.claim("judge", comparisons, "asleep", -2)  # its time is up already
-    awake = store.claim("judge", comparisons[:1], "awake", 60)
+    awake = store.claim("judge", comparisons[:1], "awake", 3_600)
     assert awake.ids == tuple(comparisons[:1])  # its items return
     late = [world.verdict(questions[0], comparison, 0.1, 0.1) for comparison in comparisons]
     with pytest.raises(StaleLease, match="asleep lost 1 of 2"):

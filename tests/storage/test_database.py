@@ -51,7 +51,7 @@ def test_a_store_that_cannot_be_opened_says_why(url, message):
     with pytest.raises(UserError, match=message) as caught:
         Store.open(url)
     assert "secret" not in str(caught.value)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20  # it did not wait out its patience
 
 
 def test_a_store_that_is_not_there_is_only_made_when_asked(tmp_path):
@@ -127,7 +127,7 @@ Store.open(sys.argv[1])
 @pytest.mark.parametrize("after", [1, 9, 20])
 def test_an_interrupted_migration_is_run_again(store_url, spawn, world, after):
     process = spawn(INTERRUPTED, store_url, after)
-    assert process.wait(timeout=60) == -9
+    assert process.wait(timeout=300) == -9
     with engine_of(store_url).connect() as connection:
         assert inspect(connection).get_table_names() == []  # it never was
     with Store.open(store_url) as store:
@@ -150,7 +150,7 @@ def test_processes_that_open_a_new_store_at_once_do_not_collide(store_url, spawn
     for opener in openers:
         opener.stdin.write("go\n")
         opener.stdin.flush()
-    assert [opener.wait(timeout=60) for opener in openers] == [0] * 4
+    assert [opener.wait(timeout=300) for opener in openers] == [0] * 4
     Store.open(store_url, create=False).close()
 
 

@@ -90,7 +90,7 @@ def test_a_run_that_made_a_checkpoint_stays(store, archived):
 
 def test_what_a_worker_holds_stays(store, archived):
     _, comparisons, *_ = archived
-    lease = store.claim("judge", comparisons[:1], "worker", 60)
+    lease = store.claim("judge", comparisons[:1], "worker", 3_600)
     assert store.collect(OLD)["comparison"] == 2
     store.release(lease)
     store.claim("judge", comparisons[:1], "dead", -10)

@@ -164,7 +164,7 @@ def test_two_processes_that_write_the_same_ids_agree_on_every_answer(store_url, 
         writer.stdin.write("go\n")
         writer.stdin.flush()
     for writer in writers:
-        output, _ = writer.communicate(timeout=60)
+        output, _ = writer.communicate(timeout=300)
         assert writer.returncode == 0
         said.append(dict(line.split(" ", 1) for line in output.splitlines()))
     assert said[0] == said[1] and len(said[0]) == 400  # the loser was told what the winner wrote

@@ -15,7 +15,7 @@ from pipeline.trainers import fitting
 from pipeline.trainers.checkpoint import Manifest
 from pipeline.trainers.progress import NAME, read
 from pipeline.trainers.runner import run
-from pipeline.trainers.soft_targets import soft_cross_entropy
+from pipeline.trainers.soft_targets import answer_logprobs, soft_cross_entropy
 from pipeline.trainers.trainer import Job
 
 MakeJob = Callable[..., Job]
@@ -121,6 +121,24 @@ def check_heldout(job: Job, rows: list[Any], manifest: Manifest) -> None:
     both = [line[side] for line in lines for side in ("chosen", "rejected")]
     assert manifest.metrics["reward_mean"] == pytest.approx(sum(both) / 12, abs=1e-5)
     assert manifest.metrics["reward_std"] == pytest.approx(torch.tensor(both).std().item(), abs=1e-5)
+
+
+def test_both_ways_to_the_log_probabilities_of_answers_agree(model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.utils import add_fused_lm_head
+
+    policy = AutoModelForCausalLM.from_pretrained(model)
+    add_fused_lm_head(policy)
+    ids = torch.randint(3, 250, (4, 20), generator=torch.Generator().manual_seed(0))
+    answer = torch.arange(20)[None] >= torch.tensor([[5], [9], [12], [19]])
+    attention = torch.ones_like(ids)
+    attention[0, 15:] = 0
+    answer[0, 15:] = False
+    ours = answer_logprobs(policy, {"input_ids": ids, "attention_mask": attention, "completion_mask": answer.long()})
+    theirs = policy(
+        input_ids=ids, attention_mask=attention, labels=ids.masked_fill(~answer, -100), fused_lm_head=True
+    ).log_probs.sum(dim=1)
+    assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["dpo", "reward"])

@@ -1,0 +1,40 @@
+"""`precept schedule`: a flow on a cron schedule, as a Prefect deployment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from console.options import Json, Set, SettingsFile, flags_of, load
+from console.screen import put, put_json
+
+
+def schedule(
+    flow: Annotated[str, typer.Argument(metavar="[FLOW]", help="A flow by name; `precept flow` lists them.")] = "improve",
+    cron: Annotated[str, typer.Option("--cron", metavar="LINE", help="Minute, hour, day, month, weekday.")] = "0 2 * * *",
+    timezone: Annotated[str, typer.Option("--timezone", help="For example Europe/Berlin.")] = "UTC",
+    settings: SettingsFile = None,
+    set_: Set = None,
+    name: Annotated[str, typer.Option("--name", help="Of the deployment; the same name again replaces it.")] = "scheduled",
+    as_json: Json = False,
+) -> None:
+    """Put a flow on a schedule. Every slot is a run of its own, and a slot that fires twice is one run.
+
+    Example: precept schedule improve --cron "0 2 * * *" --timezone Europe/Berlin
+    """
+    from flows.settings import quiet_prefect
+
+    flags = flags_of(set_)
+    load(settings, flags)  # a mistake in them is told now, not at night
+    quiet_prefect()
+
+    from flows.schedule import WORKER, register
+
+    done = register(flow, cron, timezone=timezone, name=name, file=settings, flags=flags)
+    if as_json:
+        put_json({"deployment": done.deployment, "id": done.id, "server": done.server, "worker": WORKER})
+        return
+    put(f"scheduled {done.deployment} at {cron!r} ({timezone}) on {done.server}")
+    put(f"a worker carries it out, in this environment and on this machine: {WORKER}")
+    put(f"to see it run now: prefect deployment run {done.deployment}")

@@ -1,0 +1,123 @@
+"""The training process from outside: killed, interrupted, abandoned, misused. The damage is real: SIGKILL, SIGINT."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constitution.errors import UserError
+from pipeline.trainers import TrainingStopped, Worker, checkpoint
+from pipeline.trainers.progress import NAME, read
+from pipeline.trainers.runner import run
+from pipeline.trainers.trainer import Job
+
+MakeJob = Callable[..., Job]
+STEPS = 12
+LONG: dict[str, Any] = {"num_train_epochs": 4, "save_steps": 4, "lr_scheduler_type": "cosine"}
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker(env={"OMP_NUM_THREADS": "1"}) as started:
+        yield started
+
+
+def curve(job: Job) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in read(Path(job.out) / NAME)]
+
+
+def check_same_run(job: Job, uninterrupted: Job) -> None:
+    expected = curve(uninterrupted)
+    assert [step for step, _ in curve(job)] == list(range(1, STEPS + 1))
+    assert [loss for _, loss in curve(job)] == pytest.approx([loss for _, loss in expected], abs=1e-6)
+    digests = [checkpoint.verify(Path(one.out)).digest for one in (job, uninterrupted)]
+    assert digests[0] == digests[1]
+
+
+def test_a_run_that_is_killed_interrupted_and_abandoned_ends_as_one_that_was_left_alone(
+    worker: Worker, make_job: MakeJob
+) -> None:
+    job = make_job("dpo", "hurt", **LONG)
+    clean = make_job("dpo", "clean", **LONG)
+    run(clean)
+    resumed_at = []
+
+    def at(step: int, damage: Callable[[], None]) -> Callable[[Job, dict[str, Any]], None]:
+        def on_progress(_: Job, line: dict[str, Any]) -> None:
+            if not resumed_at or resumed_at[-1] is None:
+                resumed_at[-1:] = [line["step"]]
+            if line["step"] == step:
+                damage()
+
+        resumed_at.append(None)
+        return on_progress
+
+    def kill() -> None:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+
+    def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    def abandon() -> None:  # as when the process that asked is killed
+        assert worker._process is not None and worker._process.stdin is not None
+        worker._process.stdin.close()
+
+    with pytest.raises(RuntimeError, match="the training process ended with code -9"):
+        worker.run(job, at(6, kill))
+    assert not Path(job.out).exists()
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(job, at(7, ctrl_c))
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(job, at(9, abandon))
+    worker.run(job, at(0, kill))
+    assert resumed_at[:2] == [1, 5]  # from the state of step 4
+    assert 8 <= resumed_at[2] <= 9  # from the state that the interruption saved
+    assert 10 <= resumed_at[3] <= STEPS
+    check_same_run(job, clean)
+    assert not job.resume.exists() and not job.partial.exists()
+
+
+def test_a_job_in_a_warm_process_gives_its_progress_and_its_manifest(worker: Worker, make_job: MakeJob) -> None:
+    job = make_job("sft", "first")
+    lines: list[dict[str, Any]] = []
+    manifest = worker.run(job, lambda of, line: lines.append(line))
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert all(line["total"] == 6 and line["loss"] > 0 for line in lines)
+    assert checkpoint.verify(Path(job.out)).digest == manifest.digest
+    pid = worker.pid
+    following = make_job("reward", "second", model=job.out)
+    assert worker.run(following).parent == manifest.digest
+    assert worker.pid == pid
+    assert worker.run(job) == checkpoint.read(Path(job.out))
+
+
+def test_what_goes_wrong_in_the_process_is_raised_here_and_the_process_lives_on(
+    worker: Worker, make_job: MakeJob
+) -> None:
+    worker.start()
+    pid = worker.pid
+    with pytest.raises(UserError, match="line 2: not JSON"):
+        job = make_job("sft", "bad")
+        Path(job.dataset).write_text(Path(job.dataset).read_text().replace("\n", "\n{\n", 1))
+        worker.run(job)
+    with pytest.raises(TrainingStopped, match="step 2: .* is nan|inf") as stop:
+        worker.run(make_job("sft", "nan", learning_rate=1e20))
+    assert stop.value.good_steps == 0
+    assert worker.pid == pid
+
+
+def test_the_command_line_trains_a_file_or_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline.trainers"]
+    done = subprocess.run([*command, str(tmp_path / "none.json")], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert '"event": "user_error"' in done.stdout and "cannot be read" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert subprocess.run(command, capture_output=True).returncode == 2
