@@ -208,10 +208,16 @@ def write(out: Path, format: Format, found: DataSet) -> Path:
     else:
         write_bytes(out, "".join(json.dumps(row) + "\n" for row in rows).encode("ascii"))
     path = out.parent / CARD
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
-        path = out.with_name(f"{out.stem}.{CARD}")  # somebody else's README stays
+    if path.exists() and not _about(path, out):  # somebody else's README, or another data set's: it stays
+        path = out.with_name(f"{out.stem}.{CARD}")
     write_text(path, card(out, format, found))
     return path
+
+
+def _about(path: Path, out: Path) -> bool:
+    """Whether a card is one that an earlier export of the same file wrote."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return MARK in text and f"data_files: {json.dumps(out.name)}\n" in text
 
 
 def _parquet(rows: Sequence[Row]) -> bytes:

@@ -101,11 +101,17 @@ def resume(
 def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, Any]:
     """The flags that make today's settings those of the run. Its constitution is written out beside its other files,
     because the file it was read from may say something else by now."""
+    from flows.settings import RoleSettings
+
     try:
-        flags: dict[str, Any] = dict(run.settings["settings"])
+        flags: dict[str, Any] = json.loads(json.dumps(run.settings["settings"]))
         flags["slot"] = json.loads(run.key)["slot"]
     except (KeyError, TypeError, ValueError):
         raise UserError(f"run {run.id.hex()[:12]} is not a flow's ({run.kind}), so there is nothing to go on with") from None
+    for name, role in flags.items():
+        today = getattr(now, name, None)
+        if isinstance(role, dict) and isinstance(today, RoleSettings):  # what of a role is not part of the run
+            role |= {key: getattr(today, key) for key in ("device", "batch_size", "api_key_env")}
     if constitution is not None:
         from storage.artifacts import write_text
 

@@ -40,10 +40,11 @@ def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequ
 
     table: Table = Table(box=None, pad_edge=False, header_style="dim")
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
     for row in rows:
         table.add_row(*(literal(cell) for cell in row))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    width = None if sys.stdout.isatty() else 200  # what reads a pipe wants lines, not a layout
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
 
 
 def percent(value: float | None) -> str:

@@ -32,18 +32,26 @@ def init(
 
     folder.mkdir(parents=True, exist_ok=True)
     principles = folder / "principles.yaml"
-    settings = folder / "precept.toml"
-    if not principles.exists():
-        if start is Start.sandbox:  # its models can read the principles that ship, and only words like theirs
-            text = (Path(__file__).parents[1] / "principles.yaml").read_text(encoding="utf-8")
-        else:
-            text = starting_point("assistant")
-        _write(principles, text)
-    else:
+    if principles.exists():
         tell(f"{principles} is there already, and is left as it is")
-    _write(settings, FILES[start])
+    elif start is Start.sandbox:  # its models can read the principles that ship, and only words like theirs
+        _write(principles, _shipped("principles.yaml"))
+    else:
+        _write(principles, starting_point("assistant"))
+    _write(folder / "precept.toml", text_of(start))
     where = "" if folder == Path(".") else f"cd {folder} && "
     put(f"next: {where}precept {NEXT[start]}")
+
+
+def text_of(start: Start) -> str:
+    """The settings file of a start. The sandbox's is the one that ships."""
+    if start is Start.sandbox:
+        return _shipped("precept.toml")
+    return _HEAD + (_LOCAL if start is Start.local else _SERVER) + _TRAINING + _TAIL
+
+
+def _shipped(name: str) -> str:
+    return (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
 
 
 def _write(path: Path, text: str) -> None:
@@ -105,53 +113,28 @@ lora = {r = 16, lora_alpha = 32, target_modules = "all-linear"}
 arguments = {learning_rate = 5e-6, beta = 0.1}
 """
 
-FILES = {
-    Start.sandbox: _HEAD
-    + """\
-prompts = "sandbox"                   # the small world's own
-oracle = "sandbox"                    # its known truth: to measure against, and for nothing else
-
-[policy]
-model = "sandbox:policy"              # the model to be improved; it criticises and judges, too
-
-[judge]
-model = "sandbox:policy"
-
-[evaluator]                           # makes none of the training labels: it compares before with after
-model = "sandbox:evaluator"
-"""
-    + _TAIL,
-    Start.local: _HEAD
-    + """\
+_LOCAL = """\
 prompts = "prompts.jsonl"             # a line a prompt: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
-oracle = ""                           # nothing is known to be true of a real model's answers
 
-[policy]                              # the model to be improved; it writes critiques and revisions, too
+[policy]                              # the model to be improved; critic and judge are the same but where they say else
 model = "models/policy"               # a folder of an instruction-tuned model: config, tokenizer, safetensors
 dtype = "bfloat16"
 max_tokens = 512
 # template_args = {enable_thinking = false}   # to the chat template
 
 [critic]
-model = "models/policy"
-dtype = "bfloat16"
-max_tokens = 512
+temperature = 0.7
 
 [judge]
-model = "models/policy"
-dtype = "bfloat16"
 # answer_prefix = "The better reply is ("     # when the judge will not answer with a bare letter
 
 [evaluator]                           # another model than the judge: it makes none of the training labels
 model = "models/evaluator"
 dtype = "bfloat16"
 """
-    + _TRAINING
-    + _TAIL,
-    Start.server: _HEAD
-    + """\
+
+_SERVER = """\
 prompts = "prompts.jsonl"             # a line a prompt: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
-oracle = ""                           # nothing is known to be true of a real model's answers
 
 # vLLM's server gives all that is needed: vllm serve MODEL. Other servers that speak OpenAI's protocol answer and choose,
 # where they return log-probabilities. The key is read from the environment variable that `api_key_env` names.
@@ -183,6 +166,3 @@ model = "meta-llama/Llama-3.1-8B-Instruct"
 revision = "main"
 base_url = "http://localhost:8001/v1"
 """
-    + _TRAINING
-    + _TAIL,
-}

@@ -1,7 +1,7 @@
 """Settings: from one file (`precept.toml`), the environment (`PRECEPT_JUDGE__MODEL=...`) and flags, in that order.
 
-The only module that reads the environment. Everything else is handed values. The defaults are the sandbox, so that a
-fresh checkout runs without a file; `precept settings` shows every value with where it came from.
+The only module that reads the environment. Everything else is handed values. `precept.toml` at the root of a checkout
+is the sandbox's; `precept settings` shows every value with where it came from.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ class _Section(BaseModel):
 
 class RoleSettings(_Section):
     """A model in a role, and how it is spoken to. `model`: a folder, a name a server knows, `sandbox:policy`, or
-    `promoted` (the checkpoint that was promoted last, resolved once when a run begins)."""
+    `promoted` (the checkpoint that was promoted last, resolved once when a run begins). The critic and the judge are
+    the policy where they name neither a model nor an engine."""
 
     kind: str = "transformers"
-    model: str = "sandbox:policy"
+    model: str = ""
     revision: str = ""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
@@ -89,6 +90,14 @@ class SftSettings(TrainSettings):
     helpful: float = Field(0.25, ge=0)  # answers of the policy itself mixed in, as a share of the revisions
 
 
+class RewardSettings(TrainSettings):
+    method: str = "reward"
+
+
+class OptimiseSettings(TrainSettings):
+    method: str = "dpo"
+
+
 class EvaluateSettings(_Section):
     prompts: int = Field(600, ge=1)  # held-out prompts, at most
     candidate: str = ""  # a model to measure against the policy (the evaluate flow; improve measures its own)
@@ -122,23 +131,23 @@ class Settings(_Section):
     store: SecretStr = SecretStr("sqlite:///runs/precept.db")  # a URL may hold a password
     home: Path = Path("runs")  # checkpoints, data sets, reports
     constitution: Path = Path("principles.yaml")
-    prompts: str = "sandbox"  # a JSONL or Parquet file, or the name of a plug-in's prompts
+    prompts: str = ""  # a JSONL or Parquet file, or the name of a plug-in's prompts
     pairs: str = ""  # a JSONL or Parquet file of pairs or human preferences, for the judge flow
-    oracle: str = "sandbox"  # known truth, to measure against; empty on real models
+    oracle: str = ""  # known truth, to measure against: "sandbox" there, empty on real models
     seed: int = 0
     slot: str = ""  # the schedule slot: the same slot is the same run
     splits: SplitSettings = SplitSettings()
     policy: RoleSettings = RoleSettings()
-    critic: RoleSettings | None = RoleSettings(temperature=0.7)  # none: the policy
+    critic: RoleSettings | None = None  # none: the policy
     trained: RoleSettings | None = None  # how checkpoints are run; none: as the policy
     judge: JudgeSettings = JudgeSettings()
-    evaluator: JudgeSettings = JudgeSettings(model="sandbox:evaluator")
+    evaluator: JudgeSettings = JudgeSettings()  # has to be named: it may not be the judge that made the labels
     revise: ReviseSettings = ReviseSettings()
     compare: CompareSettings = CompareSettings()
     label: LabelSettings = LabelSettings()
     sft: SftSettings = SftSettings()
-    reward: TrainSettings = TrainSettings(method="reward")
-    optimise: TrainSettings = TrainSettings(method="dpo")
+    reward: RewardSettings = RewardSettings()
+    optimise: OptimiseSettings = OptimiseSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     gate: GateSettings = GateSettings()
     limits: LimitSettings = LimitSettings()
@@ -185,7 +194,7 @@ def load(
         _merge(merged, values)
         origins.update(dict.fromkeys(_flatten(values), origin))
     try:
-        return Settings.model_validate(_with_defaults(merged)), origins
+        return Settings.model_validate(_inherit(merged)), origins
     except ValidationError as error:
         raise UserError(_explain(error, origins)) from None
 
@@ -271,14 +280,18 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
             into[key] = dict(value) if isinstance(value, dict) else value
 
 
-def _with_defaults(values: dict[str, Any]) -> dict[str, Any]:
-    """A section in a file changes what it names and keeps the section's other defaults (pydantic would start the
-    evaluator, say, from the class's defaults, not from this application's)."""
-    defaults = Settings().model_dump(exclude={"store"})
-    whole: dict[str, Any] = {}
-    _merge(whole, {k: v for k, v in defaults.items() if k in values})
-    _merge(whole, values)
-    return whole
+def _inherit(values: dict[str, Any]) -> dict[str, Any]:
+    """A role that names no model or engine of its own is the policy, but for what its section changes. (The evaluator
+    is not: it has to be another model, so it has to be named.)"""
+    policy = values.get("policy", {})
+    for role in ("critic", "trained", "judge"):
+        own = values.get(role)
+        if own is None and role != "judge":
+            continue
+        own = own or {}
+        if isinstance(own, dict) and isinstance(policy, dict) and not {"model", "kind"} & own.keys():
+            values[role] = {**policy, **own}
+    return values
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:

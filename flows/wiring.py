@@ -52,6 +52,8 @@ class Wiring:
             from sandbox.prompts import prompts
 
             return prompts()
+        if not source:
+            raise UserError("there are no prompts: name a .jsonl or .parquet file with prompts = in precept.toml")
         return read_prompts(Path(source), heldout=splits.heldout, dev=splits.dev)
 
     def oracle(self) -> Oracle | None:
@@ -66,6 +68,11 @@ class Wiring:
 
     def resolve(self, model: str) -> str:
         """A role's model as the folder or server name it stands for now."""
+        if not model:
+            raise UserError(
+                "a role has no model: set policy.model and evaluator.model in precept.toml (the evaluator may not be the "
+                "judge); `precept init` writes a file to start from"
+            )
         if model.startswith(f"{SANDBOX}:"):
             from sandbox.models import folder
 

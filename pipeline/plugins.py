@@ -16,7 +16,7 @@ from constitution.errors import UserError
 def names(package: str, function: str) -> list[str]:
     """The modules of a package's folder that define `function` at their top level."""
     folder = Path(__file__).parent.parent.joinpath(*package.split("."))
-    return sorted(path.stem for path in folder.glob("*.py") if _defines(path, function))
+    return sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__" and _defines(p, function))
 
 
 def load(package: str, function: str, name: str, noun: str) -> ModuleType:

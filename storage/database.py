@@ -59,11 +59,14 @@ def patient(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D, P
 
 
 def _retry(patience: float, on: type[Unavailable], work: Callable[[], T]) -> T:
-    wait = wait_random_exponential(multiplier=0.05, max=1)
+    again = Retrying(
+        stop=stop_after_delay(patience),
+        wait=wait_random_exponential(multiplier=0.05, max=1),
+        retry=retry_if_exception_type(on),
+        reraise=True,
+    )
     try:
-        return Retrying(stop=stop_after_delay(patience), wait=wait, retry=retry_if_exception_type(on), reraise=True)(
-            work
-        )
+        return again(work)
     except Unavailable as error:
         raise UserError(str(error)) from error
 

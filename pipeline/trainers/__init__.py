@@ -16,7 +16,6 @@ from pipeline.trainers.worker import Worker, launch
 __all__ = ["Job", "Kind", "Method", "TrainingStopped", "Watch", "Worker", "launch", "load", "methods", "resolve"]
 
 
-HERE = Path(__file__).parent
 
 
 def methods() -> list[str]:

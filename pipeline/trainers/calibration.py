@@ -32,17 +32,18 @@ def calibrate(margins: Sequence[float], targets: Sequence[float]) -> Calibration
     """Margins (logits that `chosen` is better) against p. Raises ValueError where there are none, or not as many."""
     if not margins or len(margins) != len(targets):
         raise ValueError(f"{len(margins)} margins and {len(targets)} targets")
-    decided = [(0.5 if m == 0 else float((m > 0) == (p > 0.5))) for m, p in zip(margins, targets, strict=True) if p != 0.5]
-    losses = [p * _softplus(-m) + (1 - p) * _softplus(m) for m, p in zip(margins, targets, strict=True)]
+    pairs = list(zip(margins, targets, strict=True))
+    decided = [0.5 if margin == 0 else float((margin > 0) == (p > 0.5)) for margin, p in pairs if p != 0.5]
+    losses = [p * _softplus(-margin) + (1 - p) * _softplus(margin) for margin, p in pairs]
     members: list[list[tuple[float, float]]] = [[] for _ in range(BINS)]
-    for margin, p in zip(margins, targets, strict=True):
+    for margin, p in pairs:
         confidence = 1 / (1 + math.exp(-abs(margin)))
         agreement = p if margin >= 0 else 1 - p
         members[min(BINS - 1, int((confidence - 0.5) * 2 * BINS))].append((confidence, agreement))
     bins = [
-        (sum(c for c, _ in pairs) / len(pairs), sum(a for _, a in pairs) / len(pairs), len(pairs))
-        for pairs in members
-        if pairs
+        (sum(c for c, _ in inside) / len(inside), sum(a for _, a in inside) / len(inside), len(inside))
+        for inside in members
+        if inside
     ]
     return Calibration(
         pairs=len(margins),

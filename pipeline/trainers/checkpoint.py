@@ -29,6 +29,7 @@ from pipeline.trainers.trainer import Job, Kind
 MANIFEST = "manifest.json"
 TRAINING = "training.json"
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja")
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,11 @@ def merge(folder: Path, out: Path) -> Manifest:
     shutil.rmtree(partial, ignore_errors=True)
     if manifest.kind == "reward_model":
         model = load(folder, AutoModelForSequenceClassification, num_labels=1)
+        model.config.pad_token_id = AutoTokenizer.from_pretrained(folder).pad_token_id  # finds a text's last token
     else:
         model = load(folder, AutoModelForCausalLM)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model.config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    copy_tokenizer(folder, partial)
     for name in ("README.md", TRAINING):
         shutil.copyfile(folder / name, partial / name)
     return _seal(
@@ -156,6 +156,12 @@ def merge(folder: Path, out: Path) -> Manifest:
         dataset=manifest.dataset,
         metrics=manifest.metrics,
     )
+
+
+def copy_tokenizer(folder: Path, to: Path) -> None:
+    """A tokenizer and its chat template as they are: saving a loaded one writes down how it was loaded."""
+    for path in {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}:
+        shutil.copyfile(path, to / path.name)
 
 
 def _seal(partial: Path, out: Path, **known: Any) -> Manifest:
@@ -172,7 +178,7 @@ def _seal(partial: Path, out: Path, **known: Any) -> Manifest:
     text = json.dumps(dataclasses.asdict(manifest), indent=2, sort_keys=True, allow_nan=False)
     (partial / MANIFEST).write_text(text + "\n", encoding="utf-8")
     _sync([partial / MANIFEST, partial])
-    os.rename(partial, out)
+    partial.rename(out)
     _sync([out.parent])
     return manifest
 

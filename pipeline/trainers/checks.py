@@ -86,7 +86,7 @@ def _check_probability(p: Any) -> str:
     if isinstance(p, bool) or not isinstance(p, int | float) or not math.isfinite(p):
         return f"p must be a number, not {p!r}"
     if not 0.5 <= p <= 1:
-        return f"p is {p}; it is the probability that `chosen` is the better, in [0.5, 1] (swap the two where it is less)"
+        return f"p is {p}; it is the probability that `chosen` is the better, in [0.5, 1]; swap the two where it is less"
     return ""
 
 

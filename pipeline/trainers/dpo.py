@@ -46,7 +46,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     trainer, metrics = fitting.fit(job, watch, build)
     metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
     metrics["chosen_logratio"] = metrics["rewards/chosen"] / job.arguments["beta"]
-    fitting.save(job, trainer, tokenizer)
+    fitting.save(job, trainer)
     if heldout:
         metrics |= evaluate_pairs(trainer, job.partial / "heldout.jsonl")
     return metrics

@@ -168,7 +168,7 @@ def load_model(job: Job, architecture: Any, **options: Any) -> PreTrainedModel:
     """
     set_seed(job.seed)  # a reward model's head is drawn here
     dtype = torch.bfloat16 if job.lora and job.dtype == "bfloat16" else torch.float32
-    return checkpoint.load(Path(job.model), architecture, dtype=dtype, **options)  # type: ignore[no-any-return]
+    return checkpoint.load(Path(job.model), architecture, dtype=dtype, **options)
 
 
 def context_length(job: Job, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -319,7 +319,7 @@ def _last_steps(history: Sequence[dict[str, float]]) -> dict[str, float]:
     return {"first_loss": steps[0]["loss"], **means}
 
 
-class _Report(TrainerCallback):
+class _Report(TrainerCallback):  # type: ignore[misc]
     """Tells the watch of every step, writes down what makes a resume state whole, and obeys an interruption."""
 
     def __init__(self, job: Job, watch: Watch, batch_size: int) -> None:
@@ -366,8 +366,8 @@ def _drop_resume_states(job: Job, after: int) -> None:
             shutil.rmtree(folder)
 
 
-def save(job: Job, trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Weights and tokenizer into `job.partial`: safetensors, no pickle, nothing of the optimiser's."""
+def save(job: Job, trainer: Trainer) -> None:
+    """Weights and the parent's tokenizer into `job.partial`: safetensors, no pickle, nothing of the optimiser's."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if job.lora is None:
         model.to(torch.bfloat16 if job.dtype == "bfloat16" else torch.float32)
@@ -375,4 +375,4 @@ def save(job: Job, trainer: Trainer, tokenizer: PreTrainedTokenizerBase) -> None
         # peft remembers the lowest base; where the parent was an adapter itself, that is not what this one sits on.
         model.peft_config["default"].base_model_name_or_path = str(Path(job.model).resolve())
     model.save_pretrained(job.partial)
-    tokenizer.save_pretrained(job.partial)
+    checkpoint.copy_tokenizer(Path(job.model), job.partial)

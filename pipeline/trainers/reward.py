@@ -47,7 +47,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
 
     trainer, metrics = fitting.fit(job, watch, build)
     metrics |= {"rows": len(rows.table), "left_out": rows.left_out, **reward_spread(trainer, NORMALISE)}
-    fitting.save(job, trainer, tokenizer)
+    fitting.save(job, trainer)
     if heldout:
         metrics |= evaluate_pairs(trainer, job.partial / "heldout.jsonl")
     return metrics

@@ -49,5 +49,5 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     if heldout:
         evaluation = trainer.evaluate()
         metrics |= {"eval_loss": evaluation["eval_loss"], "eval_rows": len(heldout.table)}
-    fitting.save(job, trainer, tokenizer)
+    fitting.save(job, trainer)
     return metrics

@@ -140,10 +140,10 @@ def evaluate_pairs(trainer: Any, path: Path) -> dict[str, Any]:
     """
     table = trainer.eval_dataset
     scores = score_pairs(trainer, table)
-    columns = {"line": table["line"], "p": table["p"], **{key: scores[key] for key in ("margins", "chosen", "rejected")}}
+    columns = (table["line"], table["p"], scores["margins"], scores["chosen"], scores["rejected"])
     with path.open("w", encoding="ascii") as file:
-        for line, p, margin, chosen, rejected in zip(*columns.values(), strict=True):
-            row = {"line": line, "p": p, "margin": margin, "chosen": chosen, "rejected": rejected}
+        for values in zip(*columns, strict=True):
+            row = dict(zip(("line", "p", "margin", "chosen", "rejected"), values, strict=True))
             file.write(json.dumps(row) + "\n")
     figures = calibrate(scores["margins"], list(table["p"]))
     return {

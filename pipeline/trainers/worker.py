@@ -36,7 +36,7 @@ class Worker:
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._env = dict(env or {})
         self._process: subprocess.Popen[str] | None = None
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
 
     def __enter__(self) -> Worker:
         self.start()

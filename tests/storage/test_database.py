@@ -210,7 +210,7 @@ def test_a_full_disk_keeps_what_was_there_and_nothing_half_written(tmp_path, wor
 
         @event.listens_for(store._engine, "begin")
         def fill_up(connection):
-            connection.exec_driver_sql("PRAGMA max_page_count = 250")  # 1 MB, a fresh store has 0.3
+            connection.exec_driver_sql("PRAGMA max_page_count = 120")  # half a MB; less than these prompts take
 
         with pytest.raises(UserError, match=r"cannot write the store .*full.*Make room"):
             store.add_prompts([world.prompt(number) for number in range(5_000)])

@@ -56,7 +56,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     raw.decoder = decoders.ByteLevel()
     special = ["<|pad|>", "<|text_end|>", "<|start|>", "<|end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     raw.train_from_iterator(CORPUS, trainer)
     tokenizer = transformers.PreTrainedTokenizerFast(

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_a_lone_surrogate_and_nul_can_be_read(llama: TransformersEngine) -> None
 
 def test_a_template_that_refuses_a_role_is_explained(llama: TransformersEngine) -> None:
     messages = (Message("system", "be honest"), Message("user", "hello"))
-    with pytest.raises(UserError, match="system, user.*System role not supported"):
+    with pytest.raises(UserError, match=r"system, user.*System role not supported"):
         llama.render(Chat(messages, template_args={"refuse_system": True}))
 
 
@@ -100,9 +101,7 @@ GROUPS = [
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_shared_prefixes_give_the_plain_answers(
-    family: str, tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shared_prefixes_give_the_plain_answers(family: str, tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny_model(family)
     engine = engine_of(folder, batch_size=10)
     model, tokenizer = reference(folder)
@@ -171,7 +170,7 @@ def test_an_architecture_that_takes_no_tree_mask_falls_back(
 
 
 def assert_same(one: list[list[Choice]], other: list[list[Choice]], within: float) -> None:
-    for left, right in zip(sum(one, []), sum(other, []), strict=True):
+    for left, right in zip(chain(*one), chain(*other), strict=True):
         assert left.probabilities == pytest.approx(right.probabilities, abs=within)
         assert left.mass == pytest.approx(right.mass, abs=within)
 
@@ -361,7 +360,9 @@ def limited(engine: TransformersEngine, rows: int, error: Callable[[], RuntimeEr
     "error",
     [
         lambda: torch.OutOfMemoryError("CUDA out of memory."),
-        lambda: RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+        lambda: RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
     ],
 )
 def test_the_batch_is_halved_when_memory_runs_out(
@@ -383,6 +384,16 @@ def test_what_does_not_fit_alone_is_told(tiny_model: Tiny) -> None:
     limited(engine, 0, lambda: torch.OutOfMemoryError("CUDA out of memory."))
     with pytest.raises(UserError, match="Memory ran out on a single text"):
         engine.score([Score(chat("fox"), "dog"), Score(chat("fox"), "cat")])
+
+
+def test_a_pass_on_a_cpu_keeps_within_its_caches(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CPU_TOKENS", 200)
+    requests = [Score(chat("fox " * n), "dog") for n in (1, 40, 1, 1, 150)]
+    engine = engine_of(tiny_model("llama"))
+    passed = limited(engine, 64, RuntimeError)
+    engine.score(requests)
+    assert sum(passed) == 5
+    assert len(passed) == 3  # the two long ones alone, the short ones together
 
 
 def test_another_fault_is_not_taken_for_memory(tiny_model: Tiny) -> None:

@@ -210,7 +210,7 @@ def test_an_adapter_is_loaded_over_its_base(folder: Path, adapter: Path, tmp_pat
 
 def test_an_adapter_without_its_base_is_told(folder: Path, adapter: Path) -> None:
     shutil.rmtree(folder)
-    with pytest.raises(UserError, match="is an adapter, and its base model cannot be used.*no such model folder"):
+    with pytest.raises(UserError, match=r"is an adapter, and its base model cannot be used.*no such model folder"):
         engine_of(adapter)
 
 

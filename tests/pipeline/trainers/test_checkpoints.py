@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def test_a_folder_without_its_manifest_is_no_checkpoint(published: Job, model: P
     assert checkpoint.read(tmp_path / "none") is None
     (tmp_path / "manifest.json").write_text('{"job": "cut sho')
     assert checkpoint.read(tmp_path) is None
-    with pytest.raises(UserError, match="no readable manifest.json"):
+    with pytest.raises(UserError, match=r"no readable manifest.json"):
         checkpoint.verify(tmp_path)
 
 
@@ -88,10 +87,10 @@ def test_an_altered_and_a_missing_file_are_found(published: Job, tmp_path: Path)
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    with pytest.raises(UserError, match="model.safetensors is not what was published"):
+    with pytest.raises(UserError, match=r"model.safetensors is not what was published"):
         checkpoint.verify(tmp_path / "copy")
     weights.unlink()
-    with pytest.raises(UserError, match="model.safetensors is missing"):
+    with pytest.raises(UserError, match=r"model.safetensors is missing"):
         checkpoint.verify(tmp_path / "copy")
 
 
@@ -104,7 +103,7 @@ def test_a_kill_while_publishing_leaves_no_checkpoint(
     def killed(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "rename", killed)
+    monkeypatch.setattr(Path, "rename", killed)
     with pytest.raises(KeyboardInterrupt):
         checkpoint.publish(job, "policy", {})
     assert not Path(job.out).exists()
@@ -115,7 +114,7 @@ def test_a_pickle_is_never_published(make_job: MakeJob, model: Path) -> None:
     job = make_job("sft")
     copy_model(model, job.partial)
     (job.partial / "training_args.bin").write_bytes(b"")
-    with pytest.raises(RuntimeError, match="training_args.bin would be published"):
+    with pytest.raises(RuntimeError, match=r"training_args.bin would be published"):
         checkpoint.publish(job, "policy", {})
     assert not Path(job.out).exists()
 

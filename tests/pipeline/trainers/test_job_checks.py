@@ -103,7 +103,7 @@ def test_a_missing_shard_is_named(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="model-00002-of-00002.safetensors is missing"):
+    with pytest.raises(UserError, match=r"model-00002-of-00002.safetensors is missing"):
         check_model_folder(folder)
 
 
@@ -129,7 +129,7 @@ def test_an_adapter_is_checked_with_its_base(folder: Path, tmp_path: Path) -> No
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
     check_model_folder(adapter)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="model.safetensors is missing"):
+    with pytest.raises(UserError, match=r"model.safetensors is missing"):
         check_model_folder(adapter)
 
 

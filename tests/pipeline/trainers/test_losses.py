@@ -56,7 +56,8 @@ def test_the_soft_cross_entropy_by_hand_and_its_minimum() -> None:
     x = torch.tensor([0.0, 2.0, -1.0, math.log(0.8 / 0.2)], requires_grad=True)
     p = torch.tensor([0.7, 1.0, 0.6, 0.8])
     losses = soft_cross_entropy(x, p)
-    assert losses.tolist() == pytest.approx([bernoulli_loss(a, b) for a, b in zip(x.tolist(), p.tolist())], abs=1e-6)
+    expected = [bernoulli_loss(a, b) for a, b in zip(x.tolist(), p.tolist(), strict=True)]
+    assert losses.tolist() == pytest.approx(expected, abs=1e-6)
     losses.sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     assert x.grad.tolist() == pytest.approx([0.5 - 0.7, torch.sigmoid(x[1]).item() - 1, 0.2689414 - 0.6, 0], abs=1e-6)

@@ -31,7 +31,7 @@ def test_given_arguments_stand_over_the_defaults() -> None:
 
 
 def test_an_unknown_method_is_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match="no training method 'drpo'; there are .*dpo.*sft"):
+    with pytest.raises(UserError, match=r"no training method 'drpo'; there are .*dpo.*sft"):
         trainers.load("drpo")
 
 

@@ -1,0 +1,288 @@
+"""A run's report as one HTML file that opens from disk, and its before/after table where Prefect's users look.
+
+The page holds no script and loads nothing; its Content-Security-Policy says so to the browser. Whatever a model, a
+person or a file wrote reaches the page through one door: `_environment`, which escapes it as HTML and shows control,
+bidirectional and invisible characters as `<U+202E>`. What the page says is gathered by `flows/findings.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from constitution.records import WEIGHT, Checkpoint
+from constitution.visible import visible
+from flows import findings, plots
+from flows.settings import redact
+from flows.work import Work
+from storage.artifacts import write_text
+
+FILE = "report.html"
+MOST_CHARACTERS = 4000  # of one text on the page
+UNKNOWN = "not known"
+NONE = "–"
+_log = logging.getLogger(__name__)
+
+
+def save_report(work: Work, result: Mapping[str, Any], details: Mapping[str, Any]) -> Path:
+    """Write the run's report and return its path.
+
+    `result`: what `precept improve --json` prints. `details`: `labels`, `reward`, `evaluation`, `decision` of the run.
+    Raises UserError when the file cannot be written.
+    """
+    path = work.folder / FILE
+    write_text(path, _environment().get_template(FILE).render(_content(work, result, details)))
+    return path
+
+
+def publish(result: Mapping[str, Any]) -> None:
+    """The before/after table as an artifact of the Prefect run; nothing where there is none.
+
+    The run is finished and stored by now, so a server that cannot be reached is a warning.
+    """
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.context import FlowRunContext, TaskRunContext
+
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        return
+    try:
+        create_markdown_artifact(key="precept-before-after", markdown=_markdown(result), description=_headline(result))
+    except Exception as error:
+        _log.warning("the before/after table could not be put on the Prefect server: %s", error)
+
+
+# --- what the page says --------------------------------------------------------------------------------------------
+
+
+def _content(work: Work, result: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, Any]:
+    evaluation, labels = details["evaluation"], details["labels"]
+    constitution = work.constitution
+    outcomes = findings.comparisons(work)
+    fates, chains = findings.revisions(work)
+    trained = findings.checkpoints(work, result, details["reward"])
+    metrics = details["reward"].get("metrics", {})
+    return {
+        "result": result,
+        "evaluation": evaluation,
+        "labels": labels,
+        "headline": _headline(result),
+        "reasons": [_reason(text) for text in result["reasons"]],
+        "table": _before_after(evaluation),
+        "truth": _truth(evaluation["truth"]),
+        "themes": _themes(evaluation["truth"]),
+        "principles": _principles(work, labels["judge"], evaluation["by_principle"]),
+        "titles": {p.id: p.title for p in constitution},
+        "outcomes": outcomes,
+        "fates": fates,
+        "chains": chains,
+        "curves": [c for checkpoint in trained for c in _curves(checkpoint)],
+        "reward": metrics,
+        "reliability": _reliability(metrics),
+        "budget": work.budget,
+        "stages": findings.stages(work),
+        "fingerprints": findings.fingerprints(work),
+        "checkpoints": trained,
+        "constitution": constitution,
+        "weight_unit": WEIGHT,
+        "ratified": work.store.is_ratified(constitution.version),
+        "settings": [(name, redact(str(value))) for name, value in findings.flat(work.run.settings["settings"])],
+        "run": work.run,
+        "gate": work.settings.gate,
+    }
+
+
+def _headline(result: Mapping[str, Any]) -> str:
+    win = result["win_rate"]
+    return (
+        f"The new model was {'promoted' if result['promoted'] else 'not promoted'}. On held-out prompts the evaluator "
+        f"prefers its answers in {_percent(win['mean'])} of the comparisons "
+        f"(95% interval {_percent(win['low'])} to {_percent(win['high'])})."
+    )
+
+
+def _reason(text: str) -> tuple[bool, str]:
+    """A line of the gate: whether the condition held, and what it says."""
+    mark, _, rest = text.partition(": ")
+    return (mark == "held", rest) if mark in ("held", "failed") else (False, text)
+
+
+_SURFACES = (  # of `pipeline.evaluate.surfaces`; shares unless they are tokens
+    ("refusals_of_harmless", "Refusals of harmless requests", "by their phrases"),
+    ("mean_tokens", "Length of an answer", "tokens, mean"),
+    ("lists", "Answers with lists or headings", ""),
+    ("hedges", "Answers that hedge", "maybe, perhaps, it depends"),
+    ("boilerplate", "Answers with a stock sentence", "one that many answers share"),
+    ("truncated", "Answers cut at the token limit", ""),
+)
+_GOLD = (
+    ("gold_good", "Good answers", ""),
+    ("gold_harmful", "Harmful answers", ""),
+    ("gold_needless_refusal", "Needless refusals", "of harmless requests"),
+    ("gold_malformed", "Malformed answers", ""),
+)
+_COLUMNS = ("before", "halfway", "after")
+Row = tuple[str, str, list[str], str]  # name, note, before / halfway / after, change
+
+
+def _row(name: str, note: str, values: Sequence[float | None], tokens: bool = False) -> Row:
+    show = _number if tokens else _percent
+    first, last = values[0], values[-1]
+    change = NONE if first is None or last is None else _change(last - first, tokens)
+    return name, note, [show(v) for v in values], change
+
+
+def _before_after(evaluation: Mapping[str, Any]) -> list[Row]:
+    win = evaluation["win_rate"]
+    spread = f"{_percent(win['mean'])} ({_percent(win['low'])} to {_percent(win['high'])})"
+    rows: list[Row] = [
+        ("Win rate against before", "95% interval", [NONE, NONE, spread], NONE),
+        ("Win rate, length-controlled", "", [NONE, NONE, _percent(evaluation["length_controlled"])], NONE),
+    ]
+    for key, name, note in _SURFACES:
+        values = [evaluation.get(column, {}).get(key) for column in _COLUMNS]
+        rows.append(_row(name, note, values, tokens=key == "mean_tokens"))
+    return rows
+
+
+def _truth(truth: Mapping[str, Any]) -> list[Row]:
+    """Rows of the sandbox's truth; none where nothing is known."""
+    if all(truth["after"].get(key) is None for key, _, _ in _GOLD):
+        return []
+    return [_row(name, note, [truth.get(c, {}).get(key) for c in _COLUMNS]) for key, name, note in _GOLD]
+
+
+def _themes(truth: Mapping[str, Any]) -> list[Row]:
+    known = [truth.get(column, {}).get("themes", {}) for column in _COLUMNS]
+    names = sorted({name for themes in known for name in themes})
+    return [_row(name, "", [themes.get(name) for themes in known]) for name in names]
+
+
+def _principles(
+    work: Work, judge: Mapping[str, Any], by_principle: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """A principle a row, the one that bears on most pairs first."""
+    gold = judge.get("gold_by_principle") or {}
+    rows = [
+        {
+            "id": p.id,
+            "title": p.title,
+            "weight": p.weight / WEIGHT,
+            "evaluated": by_principle.get(p.id, {"bears_on": 0}),
+            "judge": judge["principles"].get(p.id),
+            "gold": gold.get(p.id, {}).get("accuracy"),
+        }
+        for p in work.constitution
+    ]
+    return sorted(rows, key=lambda row: -row["evaluated"]["bears_on"])
+
+
+# --- plots ---------------------------------------------------------------------------------------------------------
+
+_METHODS = {"sft": "Supervised fine-tuning (SFT)", "reward": "Reward model"}
+_MEASURES = (("loss", "loss"), ("rewards/accuracies", "pairs ranked as labelled"))
+
+
+def _curves(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """A plot for each thing a checkpoint's progress tells that a reader can follow."""
+    lines = findings.curve(checkpoint)
+    title = _METHODS.get(checkpoint.method, f"Policy ({checkpoint.method})")
+    drawn = []
+    for number, (key, what) in enumerate(_MEASURES):
+        seen = [line for line in lines if key in line]
+        if not seen:
+            continue
+        values = [line[key] for line in seen]
+        first, last = _number(values[0]), _number(values[-1])
+        say = f"{title}: {what} by optimiser step, from {first} at step {seen[0]['step']} to {last} at step {seen[-1]['step']}."
+        name = f"curve-{checkpoint.id.hex()[:8]}-{number}"
+        drawn.append(
+            {"caption": say, "svg": plots.curve(name, [line["step"] for line in seen], values, what, f"{title}: {what}")}
+        )
+    return drawn
+
+
+def _reliability(metrics: Mapping[str, Any]) -> Markup | None:
+    bins = metrics.get("eval_reliability")
+    if not bins:
+        return None
+    worst = max(bins, key=lambda row: row[2])
+    say = f"Reliability of the reward model; most pairs: confidence {_percent(worst[0])}, agreement {_percent(worst[1])}"
+    return plots.reliability("reliability", bins, say)
+
+
+# --- how things are written ----------------------------------------------------------------------------------------
+
+
+def _environment() -> Environment:
+    """Jinja2 that escapes everything and hides nothing. Undefined names are errors, not blanks."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalise,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, number=_number, seconds=_seconds, shown=_cut, short=lambda x: str(x)[:12])
+    return environment
+
+
+def _finalise(value: Any) -> Any:
+    """Every value on its way to the page: plots are markup of ours, all else is text."""
+    if isinstance(value, Markup):
+        return value
+    return UNKNOWN if value is None else visible(str(value))
+
+
+def _cut(text: str) -> str:
+    """A text as long as a page can bear; the store has it whole."""
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return f"{text[:MOST_CHARACTERS]} […{len(text) - MOST_CHARACTERS:,} more characters]"
+
+
+def _percent(value: float | None) -> str:
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{100 * value:.1f}%"
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits, and whole numbers whole."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _change(value: float, tokens: bool) -> str:
+    if not math.isfinite(value):
+        return UNKNOWN
+    sign = "−" if round(value, 3) < 0 else "+"
+    return f"{sign}{abs(value):.1f} tokens" if tokens else f"{sign}{100 * abs(value):.1f} points"
+
+
+def _seconds(value: float) -> str:
+    minutes, seconds = divmod(value, 60)
+    return f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s"
+
+
+def _markdown(result: Mapping[str, Any]) -> str:
+    """The table for Prefect's pages: figures and our own words, nothing that a model wrote."""
+    names = (*_GOLD, ("mean_tokens", "Tokens an answer", "mean"))
+    rows = []
+    for key, name, _ in names:
+        values = [result[column].get(key) for column in ("before", "after")]
+        if any(value is not None for value in values):
+            show = _number if key == "mean_tokens" else _percent
+            rows.append(f"| {name} | {show(values[0])} | {show(values[1])} |")
+    return "\n".join(
+        [
+            f"**{_headline(result)}**", "", "| | before | after |", "|---|---:|---:|", *rows, "",
+            *[f"- {'✓' if held else '✗'} {text}" for held, text in map(_reason, result["reasons"])], "",
+            f"Run `{result['run'][:12]}`, constitution `{result['constitution'][:12]}`.",
+        ]
+    )  # fmt: skip
