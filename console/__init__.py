@@ -1,1 +1,1 @@
-"""What people touch: the command line `precept`. `main.py` is the entry; each other module is one job at the terminal."""
+"""What people touch: the command line `precept`. `main.py` is the entry, every other module one job."""

@@ -19,7 +19,8 @@ def settings(file: SettingsFile = None, set_: Set = None, as_json: Json = False)
     loaded, origins = module.load(file, flags_of(set_))
     values = loaded.model_dump(mode="json") | {"store": module.redact(loaded.store.get_secret_value())}
     found = [
-        {"name": name, "value": _hidden(name, value), "origin": _origin(name, origins)} for name, value in _leaves(values)
+        {"name": name, "value": _hidden(name, value), "origin": _origin(name, origins)}
+        for name, value in _leaves(values)
     ]
     if as_json:
         put_json(found)
@@ -48,5 +49,6 @@ def _origin(name: str, origins: Mapping[str, str]) -> str:
 def _hidden(name: str, value: Any) -> Any:
     """Engine options are free text, and somebody will put a key there."""
     last = name.rpartition(".")[2].lower()
-    secret = any(word in last for word in ("key", "token", "secret", "password")) and not last.endswith(("_env", "tokens"))
-    return "***" if secret and value else value
+    if last.endswith(("_env", "tokens")):  # the name of a variable, and max_tokens
+        return value
+    return "***" if value and any(word in last for word in ("key", "token", "secret", "password")) else value

@@ -191,7 +191,8 @@ def _constitution(settings: Settings) -> Iterator[Finding]:
     except UserError as error:
         yield Finding("constitution", False, str(error), "everything", True, mend)
     else:
-        yield Finding("constitution", True, f"{settings.constitution}, {len(principles)} principles", "everything", True)
+        found = f"{settings.constitution}, {len(principles)} principles"
+        yield Finding("constitution", True, found, "everything", True)
     if settings.prompts != SANDBOX:
         there = Path(settings.prompts).is_file()
         found = settings.prompts if there else f"there is no file {settings.prompts}"

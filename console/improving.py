@@ -29,7 +29,7 @@ def improve(
     max_calls: MaxCalls = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
-    slot: Annotated[str, typer.Option("--slot", help="A name that tells repeated runs apart, for example a date.")] = "",
+    slot: Annotated[str, typer.Option("--slot", help="A name that tells repeated runs apart.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be asked, and ask nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -142,8 +142,8 @@ def show(result: dict[str, Any]) -> None:
     put(f"win rate     {number(win['mean'])} (95% interval {number(win['low'])} to {number(win['high'])})")
     judge, reward, labels = result["judge"], result["reward_model"], result["labels"]
     put(
-        f"judge        consistent {percent(judge['position_consistency'])}, unreadable {percent(judge['unreadable_rate'])}"
-        + _truth(judge["gold_accuracy"])
+        f"judge        consistent {percent(judge['position_consistency'])}, "
+        f"unreadable {percent(judge['unreadable_rate'])}" + _truth(judge["gold_accuracy"])
     )
     put(
         f"labels       {labels['count']}, of which {labels['tied']} tied and {labels['unreadable']} unreadable"

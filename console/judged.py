@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from constitution.errors import UserError
 from constitution.principles import Constitution
@@ -75,5 +76,5 @@ def newest(store: Store, name: str) -> Judged:
     raise UserError("nothing was judged yet; `precept improve` or `precept judge` does it")
 
 
-def _rule(run: Run) -> dict[str, float]:
+def _rule(run: Run) -> dict[str, Any]:
     return {k: v for k, v in run.settings["settings"]["label"].items() if k in LabelRule.__dataclass_fields__}

@@ -14,7 +14,6 @@ from constitution.errors import UserError
 
 if TYPE_CHECKING:
     from flows.settings import Settings
-    from storage.runs import Run
     from storage.store import Store
 
 SettingsFile = Annotated[
@@ -22,14 +21,14 @@ SettingsFile = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="One setting, for example optimise.arguments.beta=0.2; repeatable."),
+    typer.Option("--set", metavar="NAME=VALUE", help="One setting, as in revise.rounds=2; repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 RunId = Annotated[str, typer.Option("--run", metavar="ID", help="The run, by the first digits of its id; the newest.")]
 
 
 def flags_of(assignments: Sequence[str] | None) -> dict[str, Any]:
-    """`name=value` flags as dotted settings. A value is read as TOML (true, 3, 0.5, [1, 2], "text"), or else as text."""
+    """`name=value` flags as dotted settings. A value is read as TOML (true, 3, [1, 2]), or else as text."""
     flags: dict[str, Any] = {}
     for assignment in assignments or ():
         name, equals, value = assignment.partition("=")
@@ -65,13 +64,3 @@ def store_of(settings: Settings) -> Iterator[Store]:
         yield wiring.store
     finally:
         wiring.close()
-
-
-def find_run(store: Store, name: str, stage: str = "") -> Run:
-    """The run of that id, or the newest (that has a stage, where one is named). Raises UserError where there is none."""
-    if name:
-        return store.run(name)
-    for run in store.runs():
-        if not stage or store.stage_members(run.id, stage):
-            return run
-    raise UserError("there is no run yet that this could be about; `precept improve` makes one")

@@ -26,7 +26,7 @@ def promote(
     why: Annotated[str, typer.Option("--why", help="The reason, kept for good.")] = "",
     rollback: Annotated[bool, typer.Option("--rollback", help="Go back to what was promoted before.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Every promotion so far.")] = False,
-    merge: Annotated[Path | None, typer.Option(metavar="OUT", help="Write full weights of a LoRA checkpoint here.")] = None,
+    merge: Annotated[Path | None, typer.Option(metavar="OUT", help="Full weights of a LoRA checkpoint.")] = None,
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from console.options import SettingsFile, find_run, load, store_of
+from console.options import SettingsFile, load, store_of
 from console.screen import put
 from constitution.errors import UserError
 
 
 def report(
-    run: Annotated[str, typer.Argument(metavar="[RUN]", help="The run, by the first digits of its id; the newest.")] = "",
+    run: Annotated[str, typer.Argument(metavar="[RUN]", help="A run, by the first digits of its id.")] = "",
     open_: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
     settings: SettingsFile = None,
 ) -> None:
@@ -23,7 +23,7 @@ def report(
     Example: precept report --open
     """
     with store_of(load(settings)) as store:
-        runs = [find_run(store, run)] if run else store.runs()
+        runs = [store.run(run)] if run else store.runs()
     reports = [r.result["report"] for r in runs if isinstance(r.result, dict) and r.result.get("report")]
     if not reports:
         raise UserError("no such run has a report: a run gets one when it is finished (precept run list)")

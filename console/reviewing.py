@@ -44,7 +44,7 @@ R        write a reason, then answer    Q   quit: all your answers are kept
 
 def review(
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="Who you are; the user who is logged in.")] = "",
-    sample: Annotated[Sample, typer.Option(help="Only pairs drawn at random say how good the judge is.")] = Sample.random,
+    sample: Annotated[Sample, typer.Option(help="Random pairs alone measure the judge.")] = Sample.random,
     count: Annotated[int, typer.Option("-n", min=1, help="How many pairs.")] = 20,
     run: RunId = "",
     reveal: Annotated[bool, typer.Option("--reveal", help="After each answer show what the judge said.")] = False,

@@ -107,7 +107,9 @@ def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, 
         flags: dict[str, Any] = json.loads(json.dumps(run.settings["settings"]))
         flags["slot"] = json.loads(run.key)["slot"]
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"run {run.id.hex()[:12]} is not a flow's ({run.kind}), so there is nothing to go on with") from None
+        raise UserError(
+            f"run {run.id.hex()[:12]} ({run.kind}) is not a flow's: there is nothing to go on with"
+        ) from None
     for name, role in flags.items():
         today = getattr(now, name, None)
         if isinstance(role, dict) and isinstance(today, RoleSettings):  # what of a role is not part of the run
@@ -133,8 +135,8 @@ def _check_same(run: Run, settings: Settings) -> None:
         wiring.close()
     if found is None or found.id != run.id:
         raise UserError(
-            f"run {run.id.hex()[:12]} cannot be gone on with: its prompts ({settings.prompts}) or its models are not what "
-            f"they were when it began; put them back, or begin anew with: precept {run.kind}"
+            f"run {run.id.hex()[:12]} cannot be gone on with: its prompts ({settings.prompts}) or its models are not "
+            f"what they were when it began; put them back, or begin anew with: precept {run.kind}"
         )
 
 

@@ -44,7 +44,7 @@ def words(
     theme: Annotated[str, typer.Argument(metavar="[THEME]", help="One theme, with all its wordings.")] = "",
     as_json: Json = False,
 ) -> None:
-    """What a principle can be about here, and in which words. A principle that the models shall understand is made of them.
+    """What a principle can be about here, and in which words: the models understand principles made of these.
 
     Example: precept sandbox words sourced
     """
@@ -73,11 +73,12 @@ def _words(theme: str) -> dict[str, list[str]]:
     from sandbox import themes
 
     of = themes.THEMES[theme]
+    find, *others = sorted(themes.CRITIQUE_FRAMES, key=lambda frame: not frame.startswith("Find"))  # the shipped first
     return {
         "comparison": [themes.COMPARISON_FRAMES[0].format(good=good) for good in of.good],
         "comparison, framed otherwise": [f.format(good="...") for f in themes.COMPARISON_FRAMES[1:]],
-        "critique": [themes.CRITIQUE_FRAMES[4].format(fault=fault) for fault in of.fault],
-        "critique, framed otherwise": [f.format(fault="...") for f in themes.CRITIQUE_FRAMES if f is not themes.CRITIQUE_FRAMES[4]],
+        "critique": [find.format(fault=fault) for fault in of.fault],
+        "critique, framed otherwise": [f.format(fault="...") for f in others],
         "revision": [themes.REVISION_FRAMES[0].format(good=good) for good in of.good],
         "revision, framed otherwise": [f.format(good="...") for f in themes.REVISION_FRAMES[1:]],
     }

@@ -11,12 +11,14 @@ from console.screen import put, put_json
 
 
 def schedule(
-    flow: Annotated[str, typer.Argument(metavar="[FLOW]", help="A flow by name; `precept flow` lists them.")] = "improve",
-    cron: Annotated[str, typer.Option("--cron", metavar="LINE", help="Minute, hour, day, month, weekday.")] = "0 2 * * *",
+    flow: Annotated[str, typer.Argument(metavar="[FLOW]", help="A flow by name.")] = "improve",
+    cron: Annotated[
+        str, typer.Option("--cron", metavar="LINE", help="Minute, hour, day, month, weekday")
+    ] = "0 2 * * *",
     timezone: Annotated[str, typer.Option("--timezone", help="For example Europe/Berlin.")] = "UTC",
     settings: SettingsFile = None,
     set_: Set = None,
-    name: Annotated[str, typer.Option("--name", help="Of the deployment; the same name again replaces it.")] = "scheduled",
+    name: Annotated[str, typer.Option("--name", help="The deployment's; again, it is replaced.")] = "scheduled",
     as_json: Json = False,
 ) -> None:
     """Put a flow on a schedule. Every slot is a run of its own, and a slot that fires twice is one run.

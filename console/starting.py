@@ -1,4 +1,4 @@
-"""`precept init`: the two files a project begins with, precept.toml and principles.yaml. It never writes over a file."""
+"""`precept init`: the two files a project begins with, precept.toml and principles.yaml. Nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Start(StrEnum):
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.", show_default=False)] = Path("."),
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.", show_default=False)] = Path(),
     start: Annotated[
         Start, typer.Option("--from", help="The small world that ships, a model folder here, or a server.")
     ] = Start.sandbox,
@@ -39,7 +39,7 @@ def init(
     else:
         _write(principles, starting_point("assistant"))
     _write(folder / "precept.toml", text_of(start))
-    where = "" if folder == Path(".") else f"cd {folder} && "
+    where = "" if folder == Path() else f"cd {folder} && "
     put(f"next: {where}precept {NEXT[start]}")
 
 
@@ -114,7 +114,7 @@ arguments = {learning_rate = 5e-6, beta = 0.1}
 """
 
 _LOCAL = """\
-prompts = "prompts.jsonl"             # a line a prompt: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
+prompts = "prompts.jsonl"             # a line each: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
 
 [policy]                              # the model to be improved; critic and judge are the same but where they say else
 model = "models/policy"               # a folder of an instruction-tuned model: config, tokenizer, safetensors
@@ -134,10 +134,10 @@ dtype = "bfloat16"
 """
 
 _SERVER = """\
-prompts = "prompts.jsonl"             # a line a prompt: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
+prompts = "prompts.jsonl"             # a line each: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
 
-# vLLM's server gives all that is needed: vllm serve MODEL. Other servers that speak OpenAI's protocol answer and choose,
-# where they return log-probabilities. The key is read from the environment variable that `api_key_env` names.
+# vLLM's server gives all that is needed: vllm serve MODEL. Others that speak OpenAI's protocol answer, and choose where
+# they return log-probabilities. The key is in the environment variable that `api_key_env` names.
 
 [policy]                              # what is trained is a folder here, so the policy is one, too
 model = "models/policy"

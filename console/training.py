@@ -50,8 +50,8 @@ def train(
         parent=weights_digest(model), dataset=file_digest(data), method=method, arguments=determined, seed=seed
     )  # fmt: skip
     job = trainers.Job(
-        id=ident.hex(), method=method, model=str(model), out=str(out), dataset=str(data), arguments=arguments, seed=seed,
-        eval_dataset=str(evaluate) if evaluate else None, lora=adapter, device=device, dtype=dtype,
+        id=ident.hex(), method=method, model=str(model), out=str(out), dataset=str(data), arguments=arguments,
+        seed=seed, eval_dataset=str(evaluate) if evaluate else None, lora=adapter, device=device, dtype=dtype,
     )  # fmt: skip
     reporter = Reporter(quiet)
     try:

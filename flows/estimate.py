@@ -125,10 +125,11 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
     ]
 
 
+STORED_AS = {"answers": "answers", "critiques": "revisions.0.critique", "revisions": "revisions.0"}
+
+
 class Lengths:
     """Mean tokens of a request with its answer: of an earlier run's, or else from the texts' lengths."""
-
-    _STORED = {"answers": "answers", "critiques": "revisions.0.critique", "revisions": "revisions.0"}
 
     def __init__(
         self,
@@ -143,7 +144,7 @@ class Lengths:
         dialogue = (Message("user", "x" * round(_mean([_characters(p.messages) for p in prompts]))),)
         reply = "x" * round(self._answer * CHARACTERS_A_TOKEN)
         self._found: dict[str, float] = {}
-        for name, stage in self._STORED.items():
+        for name, stage in STORED_AS.items():
             answered = store.generations_of(earlier.id, stage) if store and earlier else []
             if answered:
                 self._found[name] = _mean([g.prompt_tokens + g.tokens for g in answered])
@@ -160,7 +161,7 @@ class Lengths:
 
     def generation(self, stage: str) -> float:
         """Tokens read and written by one request of a stage. Samples and evaluation answer as `answers` does."""
-        name = stage if stage in self._STORED else "answers"
+        name = stage if stage in STORED_AS else "answers"
         if name in self._found:
             return self._found[name]
         return self._read[name] + (self._answer if name == "answers" else self._critic.max_tokens)

@@ -92,7 +92,7 @@ class Panel:
 
 
 def comparisons(work: Work, stage: str = "evaluation") -> Comparisons:
-    """The evaluator's labels of (before, after) on the held-out prompts, with examples picked by a rule, not by hand."""
+    """The evaluator's labels of (before, after) on the held-out prompts, and examples picked by a rule, not by hand."""
     before = {g.prompt: g for g in work.generations(f"{stage}.before")}
     pairs = [(before[g.prompt], g) for g in work.generations(f"{stage}.after") if g.prompt in before]
     found = [compare.pair(*pair) for pair in pairs]

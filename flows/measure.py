@@ -67,21 +67,20 @@ def judge(work: Work, judge: Judge, comparisons: Sequence[Id]) -> dict[str, Any]
     }
 
 
-def reward(work: Work, reward: Mapping[str, Any]) -> float | None:
+def reward(work: Work, judge: Judge, reward: Mapping[str, Any]) -> float | None:
     """Share of held-out pairs on which the reward model scores the truly better answer higher."""
     oracle = work.wiring.oracle()
     path = Path(reward["path"]) / "heldout.jsonl" if reward else None
     if oracle is None or path is None or not path.is_file():
         return None
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    cases = work.cases([bytes.fromhex(row["comparison"]) for row in rows])
+    scored = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    asked = [bytes.fromhex(reward["heldout"][row["line"] - 1]) for row in scored]
+    cases, labels = work.cases(asked), work.labels(judge, asked)
     right = []
-    for row in rows:
-        case = cases[bytes.fromhex(row["comparison"])]
-        truth = oracle.prefers(case.messages, case.first, case.second)
-        if truth:
-            chosen_first = row["chosen"][0]["content"] == case.first
-            right.append((row["margin"] > 0) == (chosen_first == (truth > 0)))
+    for ident, row in zip(asked, scored, strict=True):
+        truth = oracle.prefers(cases[ident].messages, cases[ident].first, cases[ident].second)
+        if truth:  # a positive margin says that the answer the label chose scores higher
+            right.append((row["margin"] > 0) == (labels[ident].preferred_first == (truth > 0)))
     return _mean(right)
 
 

@@ -28,12 +28,14 @@ _STYLE = {
 }  # fmt: skip
 
 
-def curve(name: str, steps: Sequence[int], values: Sequence[float | None], what: str, say: str) -> Markup:
+def curve(name: str, steps: Sequence[int], values: Sequence[float | None], what: str, say: str, share: bool) -> Markup:
     """A training curve: each step thin, and over it the running mean of a tenth of the steps.
 
-    `name`: unique on the page. `what`: the axis. `say`: the same in words, for those who cannot see it. None is a gap.
+    `name`: unique on the page. `what`: the axis, from 0 to 1 where it is a `share`. `say`: the same in words, for
+    those who cannot see it. None is a gap.
     """
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
 
     y = np.array([np.nan if v is None else v for v in values], dtype=float)
     width = max(1, len(y) // 10)
@@ -41,10 +43,13 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float | None], what:
     mean = np.convolve(np.nan_to_num(y), np.ones(width), "same") / np.where(seen == 0, np.nan, seen)
 
     def draw(axes: Axes) -> None:
+        if share:
+            axes.set_ylim(0, 1.02)
         axes.plot(steps, y, color=ACCENT, alpha=0.3, linewidth=0.9, marker="." if len(y) < 3 else None)
         axes.plot(steps, mean, color=ACCENT, linewidth=2)
         axes.set_xlabel("optimiser step")
         axes.set_ylabel(what)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
     return _svg(name, (3.7, 2.5), draw, say)
 
@@ -65,6 +70,7 @@ def reliability(name: str, bins: Sequence[Sequence[float]], say: str) -> Markup:
         axes.set_ylim(min(0.48, *y) - 0.02, 1.03)
         axes.set_xlabel("confidence of the reward model")
         axes.set_ylabel("labels that agree")
+        axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 
     return _svg(name, (3.7, 2.9), draw, say)
 
@@ -72,7 +78,6 @@ def reliability(name: str, bins: Sequence[Sequence[float]], say: str) -> Markup:
 def _svg(name: str, inches: tuple[float, float], draw: Any, say: str) -> Markup:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     out = io.StringIO()
     with rc_context({**_STYLE, "svg.hashsalt": name}):
@@ -80,14 +85,12 @@ def _svg(name: str, inches: tuple[float, float], draw: Any, say: str) -> Markup:
         axes = figure.add_subplot()
         draw(axes)
         axes.tick_params(length=0)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=axes.get_xlim()[1] > 2))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     return _inline(name, out.getvalue(), say)
 
 
 def _inline(name: str, text: str, say: str) -> Markup:
-    """A file's SVG made a part of a page: no prologue, no metadata or namespaces, ids of its own, the page's colours."""
+    """A file's SVG as a part of a page: no prologue, metadata or namespaces; ids of its own and the page's colours."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)  # a style here would style the page
     head, body = text.split(">", 1)

@@ -7,11 +7,12 @@ bidirectional and invisible characters as `<U+202E>`. What the page says is gath
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -26,7 +27,7 @@ from storage.artifacts import write_text
 FILE = "report.html"
 MOST_CHARACTERS = 4000  # of one text on the page
 UNKNOWN = "not known"
-NONE = "–"
+NONE = "\u2013"  # an en dash: there can be no such figure
 _log = logging.getLogger(__name__)
 
 
@@ -67,11 +68,12 @@ def _content(work: Work, result: Mapping[str, Any], details: Mapping[str, Any]) 
     fates, chains = findings.revisions(work)
     trained = findings.checkpoints(work, result, details["reward"])
     metrics = details["reward"].get("metrics", {})
+    settings = findings.flat(work.run.settings["settings"])
     return {
         "result": result,
         "evaluation": evaluation,
         "labels": labels,
-        "headline": _headline(result),
+        "headline": _headline(result, readable=evaluation["unreadable"] < 1),
         "reasons": [_reason(text) for text in result["reasons"]],
         "table": _before_after(evaluation),
         "truth": _truth(evaluation["truth"]),
@@ -91,16 +93,19 @@ def _content(work: Work, result: Mapping[str, Any], details: Mapping[str, Any]) 
         "constitution": constitution,
         "weight_unit": WEIGHT,
         "ratified": work.store.is_ratified(constitution.version),
-        "settings": [(name, redact(str(value))) for name, value in findings.flat(work.run.settings["settings"])],
+        "settings": [(name, redact(json.dumps(value, ensure_ascii=False))) for name, value in settings],
         "run": work.run,
         "gate": work.settings.gate,
     }
 
 
-def _headline(result: Mapping[str, Any]) -> str:
+def _headline(result: Mapping[str, Any], readable: bool = True) -> str:
     win = result["win_rate"]
+    decision = f"The new model was {'promoted' if result['promoted'] else 'not promoted'}."
+    if not readable or not _known(win["mean"]):
+        return f"{decision} No comparison of its answers on held-out prompts could be read."
     return (
-        f"The new model was {'promoted' if result['promoted'] else 'not promoted'}. On held-out prompts the evaluator "
+        f"{decision} On held-out prompts the evaluator "
         f"prefers its answers in {_percent(win['mean'])} of the comparisons "
         f"(95% interval {_percent(win['low'])} to {_percent(win['high'])})."
     )
@@ -131,9 +136,9 @@ Row = tuple[str, str, list[str], str]  # name, note, before / halfway / after, c
 
 
 def _row(name: str, note: str, values: Sequence[float | None], tokens: bool = False) -> Row:
-    show = _number if tokens else _percent
+    show = _tokens if tokens else _percent
     first, last = values[0], values[-1]
-    change = NONE if first is None or last is None else _change(last - first, tokens)
+    change = _change(last - first, tokens) if _known(first) and _known(last) else NONE
     return name, note, [show(v) for v in values], change
 
 
@@ -163,9 +168,7 @@ def _themes(truth: Mapping[str, Any]) -> list[Row]:
     return [_row(name, "", [themes.get(name) for themes in known]) for name in names]
 
 
-def _principles(
-    work: Work, judge: Mapping[str, Any], by_principle: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _principles(work: Work, judge: Mapping[str, Any], by_principle: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A principle a row, the one that bears on most pairs first."""
     gold = judge.get("gold_by_principle") or {}
     rows = [
@@ -191,19 +194,19 @@ _MEASURES = (("loss", "loss"), ("rewards/accuracies", "pairs ranked as labelled"
 def _curves(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """A plot for each thing a checkpoint's progress tells that a reader can follow."""
     lines = findings.curve(checkpoint)
-    title = _METHODS.get(checkpoint.method, f"Policy ({checkpoint.method})")
+    title = _METHODS.get(checkpoint.method, f"Policy ({checkpoint.method.upper()})")
     drawn = []
     for number, (key, what) in enumerate(_MEASURES):
         seen = [line for line in lines if key in line]
         if not seen:
             continue
         values = [line[key] for line in seen]
-        first, last = _number(values[0]), _number(values[-1])
-        say = f"{title}: {what} by optimiser step, from {first} at step {seen[0]['step']} to {last} at step {seen[-1]['step']}."
+        share = key != "loss"
+        first, last = [(_percent if share else _number)(v) for v in (values[0], values[-1])]
+        say = f"{title}: {what}, from {first} at step {seen[0]['step']} to {last} at step {seen[-1]['step']}."
         name = f"curve-{checkpoint.id.hex()[:8]}-{number}"
-        drawn.append(
-            {"caption": say, "svg": plots.curve(name, [line["step"] for line in seen], values, what, f"{title}: {what}")}
-        )
+        svg = plots.curve(name, [line["step"] for line in seen], values, what, f"{title}: {what}", share)
+        drawn.append({"caption": say, "svg": svg})
     return drawn
 
 
@@ -211,8 +214,8 @@ def _reliability(metrics: Mapping[str, Any]) -> Markup | None:
     bins = metrics.get("eval_reliability")
     if not bins:
         return None
-    worst = max(bins, key=lambda row: row[2])
-    say = f"Reliability of the reward model; most pairs: confidence {_percent(worst[0])}, agreement {_percent(worst[1])}"
+    confidence, agreement, _ = max(bins, key=lambda row: row[2])
+    say = f"Reliability; where most pairs are, confidence is {_percent(confidence)}, agreement {_percent(agreement)}"
     return plots.reliability("reliability", bins, say)
 
 
@@ -229,7 +232,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, number=_number, seconds=_seconds, shown=_cut, short=lambda x: str(x)[:12])
+    environment.filters.update(percent=_percent, number=_number, seconds=_seconds, shown=_cut, short=_short)
+    environment.tests["known"] = _known
     return environment
 
 
@@ -247,27 +251,38 @@ def _cut(text: str) -> str:
     return f"{text[:MOST_CHARACTERS]} […{len(text) - MOST_CHARACTERS:,} more characters]"
 
 
+def _short(digest: str) -> str:
+    return digest[:12]
+
+
+def _known(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
 def _percent(value: float | None) -> str:
-    return UNKNOWN if value is None or not math.isfinite(value) else f"{100 * value:.1f}%"
+    return f"{100 * value:.1f}%" if _known(value) else UNKNOWN
 
 
 def _number(value: float | None) -> str:
     """Three significant digits, and whole numbers whole."""
-    if value is None or not math.isfinite(value):
+    if not _known(value):
         return UNKNOWN
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
 
 
+def _tokens(value: float | None) -> str:
+    return f"{value:,.1f}" if _known(value) else UNKNOWN
+
+
 def _change(value: float, tokens: bool) -> str:
-    if not math.isfinite(value):
-        return UNKNOWN
-    sign = "−" if round(value, 3) < 0 else "+"
-    return f"{sign}{abs(value):.1f} tokens" if tokens else f"{sign}{100 * abs(value):.1f} points"
+    amount, unit = (value, "tokens") if tokens else (100 * value, "points")
+    sign = "" if round(amount, 1) == 0 else "\u2212" if amount < 0 else "+"
+    return f"{sign}{abs(amount):.1f} {unit}"
 
 
 def _seconds(value: float) -> str:
-    minutes, seconds = divmod(value, 60)
-    return f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{value:.1f} s"
 
 
 def _markdown(result: Mapping[str, Any]) -> str:
@@ -277,8 +292,9 @@ def _markdown(result: Mapping[str, Any]) -> str:
     for key, name, _ in names:
         values = [result[column].get(key) for column in ("before", "after")]
         if any(value is not None for value in values):
-            show = _number if key == "mean_tokens" else _percent
-            rows.append(f"| {name} | {show(values[0])} | {show(values[1])} |")
+            show = _tokens if key == "mean_tokens" else _percent
+            note = " (truth: measured, never used)" if key.startswith("gold") else ""
+            rows.append(f"| {name}{note} | {show(values[0])} | {show(values[1])} |")
     return "\n".join(
         [
             f"**{_headline(result)}**", "", "| | before | after |", "|---|---:|---:|", *rows, "",

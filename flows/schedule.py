@@ -38,8 +38,8 @@ def register(
 ) -> Scheduled:
     """Register a deployment with a schedule; the same flow and name again replaces it.
 
-    `folder`: where the flow is run, the current one. Raises UserError for an unknown flow, for a cron line or a timezone
-    that is none, and where no Prefect server is set or it does not answer.
+    `folder`: where the flow is run, the current one. Raises UserError for an unknown flow, a cron line or a timezone that is
+    none, and where no Prefect server is set or it does not answer.
     """
     import httpx
     from prefect import Flow
@@ -72,7 +72,8 @@ def register(
                 enforce_parameter_schema=False,
             )
     except httpx.TransportError as error:
-        raise UserError(f"the Prefect server {server} does not answer ({error}); start it, or set PREFECT_API_URL") from None
+        problem = f"the Prefect server {server} does not answer ({error})"
+        raise UserError(f"{problem}; start it, or set PREFECT_API_URL") from None
     return Scheduled(f"{found.name}/{name}", str(ident), server)
 
 

@@ -199,7 +199,7 @@ def train_reward_model(work: Work, stage: str, parent: str, labels: Mapping[str,
     if not train:
         return {}
     checkpoint = work.train(stage, work.settings.reward, parent, train, heldout)
-    return {"path": checkpoint.path, "metrics": dict(checkpoint.metrics)}
+    return {"path": checkpoint.path, "metrics": dict(checkpoint.metrics), "heldout": [row["comparison"] for row in heldout]}
 
 
 @step
@@ -356,7 +356,7 @@ def report(
         "constitution": work.constitution.version,
         "judge": {k: labels["judge"][k] for k in ("gold_accuracy", "position_consistency", "unreadable_rate")},
         "reward_model": {
-            "heldout_accuracy": metrics.get("eval_accuracy"), "gold_accuracy": measure.reward(work, reward),
+            "heldout_accuracy": metrics.get("eval_accuracy"), "gold_accuracy": measure.reward(work, work.wiring.judge(work.settings.judge), reward),
             "ece": metrics.get("eval_ece"),
         },
         "labels": {k: labels["labels"][k] for k in ("gold_accuracy", "count", "tied", "unreadable")},

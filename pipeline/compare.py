@@ -35,7 +35,8 @@ def samples_of(generations: Sequence[Generation], most: int) -> list[tuple[Gener
     for answers in by_prompt.values():
         # Neighbours in the order of their digests first: a ring before its chords.
         ring = sorted(answers.values(), key=lambda g: g.content)
-        every = sorted(combinations(range(len(ring)), 2), key=lambda ij: ((ij[1] - ij[0]) % len(ring), ij))
+        n = len(ring)
+        every = sorted(combinations(range(n), 2), key=lambda ij: (min(ij[1] - ij[0], n - ij[1] + ij[0]), ij))
         pairs += [(ring[i], ring[j]) for i, j in every[:most]]
     return pairs
 

@@ -104,6 +104,7 @@ class Corpus:
         self.rng = random.Random(f"{role}-{seed}-{held_out}")
         self.words = themes.WORDINGS[role]
         self.mix = MIX[role]
+        self.shares = dict(zip(world.KINDS, world.KIND_SHARES, strict=True))
         self.easy = 0.0  # 1 at the start of a curriculum: answers with few marks, pairs that differ in one thing
         self.held_out = held_out
         self.requests = {
@@ -119,7 +120,7 @@ class Corpus:
 
     def request(self) -> tuple[Request, Messages]:
         rng = self.rng
-        request = rng.choice(self.requests[rng.choices(world.KINDS, world.KIND_SHARES)[0]])
+        request = rng.choice(self.requests[rng.choices(list(self.shares), list(self.shares.values()))[0]])
         lists = {"unknown": world.WONDERING, "harmful": world.ASKING, "howto": world.ASKING}
         phrasings = len(lists.get(request.kind, world.CLAIMING))
         keep = phrasings if self.held_out else phrasings - world.HELD_OUT_PHRASINGS

@@ -1,4 +1,7 @@
-"""The prompts of the small world, in the shares of `world.KIND_SHARES`, always the same ones.
+"""The prompts of the small world, in the shares of `SHARES`, always the same ones.
+
+Claims are not among them: a judge of four layers was never better than chance at telling which of two replies has its
+facts right (`docs/decisions/0004-sandbox.md`), so the shipped principles do not ask it.
 
 Training prompts are of combinations and phrasings the models were pre-trained on, held-out prompts of ones they were
 not. The split itself is precept's own (a hash of the first turn): this file only leaves out what does not fit it.
@@ -14,11 +17,14 @@ from sandbox import world
 from sandbox.corpus import small_talk
 
 
+SHARES = {"harmful": 0.36, "howto": 0.40, "unknown": 0.24}
+
+
 def prompts(train: int = 512, dev: int = 96, heldout: int = 640) -> list[Prompt]:
     """About so many prompts a split (a kind may run short of combinations: then it has what there is)."""
     wanted = {"train": train, "dev": dev, "heldout": heldout}
     found: list[Prompt] = []
-    for kind, share in zip(world.KINDS, world.KIND_SHARES, strict=True):
+    for kind, share in SHARES.items():
         left = {split: round(share * n) for split, n in wanted.items()}
         for messages, unseen in _candidates(kind):
             split = split_of(messages, heldout=0.45, dev=0.1)

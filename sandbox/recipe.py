@@ -31,6 +31,30 @@ from sandbox.corpus import CHAT_TEMPLATE, SPECIAL, Corpus, Row
 
 
 @dataclass(frozen=True)
+class Phase:
+    """One annealed schedule. `claims`: how many times as often as usual a request is a claim, true or false (whether a
+    fact is right is learnt last of all); `mix`: rows by kind, where it is not the role's own."""
+
+    tokens: float  # read, a shared prefix counted once
+    peak: float = 1.0  # of the learning rates
+    easy: float = 0.0  # the share of the tokens over which pairs grow from easy to hard
+    claims: float = 1.0
+    mix: dict[str, float] | None = None
+
+
+PHASES = {
+    "policy": (
+        Phase(14e6, easy=0.3),
+        Phase(5e6, peak=0.4, claims=3.0, mix={"respond": 0.40, "chain": 0.25, "judge": 0.35}),
+    ),
+    "evaluator": (
+        Phase(9e6, easy=0.3),
+        Phase(8e6, peak=0.6, claims=3.0),
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Recipe:
     role: str = "policy"
     seed: int = 1
@@ -39,21 +63,24 @@ class Recipe:
     layers: int = 4
     heads: int = 4
     ffn: int = 256
-    tokens: float = 18e6  # tokens read, a shared prefix counted once
     batch: int = 3072  # tokens a step
     lr: float = 3e-3  # of AdamW: embeddings and norms
-    muon_lr: float = 0.02  # of Muon (Jordan et al. 2024): the matrices; a third fewer tokens than AdamW on all
-    easy: float = 0.3  # the share of the tokens over which pairs grow from easy to hard
+    muon_lr: float = 0.02  # of Muon (Jordan et al. 2024): the matrices
     warmup: int = 100
     weight_decay: float = 0.05
     clip: float = 1.0
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return PHASES[self.role]
 
     @property
     def hash(self) -> str:
         """Hash of these settings and of a sample of the text they teach."""
         corpus = Corpus(self.role, self.seed)
         sample = [row.chats for row in corpus.rows(500)]
-        return hashlib.sha256(json.dumps([asdict(self), sample], sort_keys=True).encode()).hexdigest()[:16]
+        phases = [asdict(phase) for phase in self.phases]
+        return hashlib.sha256(json.dumps([asdict(self), phases, sample], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -191,7 +218,8 @@ def _chunks(items: list[Tree], n: int) -> Iterator[list[Tree]]:
         yield items[start : start + n]
 
 
-def train(recipe: Recipe, out: Path, threads: int = 1) -> dict[str, Any]:
+def train(recipe: Recipe, out: Path, threads: int = 1, begin: Path | None = None) -> dict[str, Any]:
+    """All phases of a recipe, or its last alone from `begin`, the folder that the one before it left."""
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     tokenizer = make_tokenizer(recipe.vocabulary)
@@ -203,20 +231,49 @@ def train(recipe: Recipe, out: Path, threads: int = 1) -> dict[str, Any]:
             bos_token_id=None, eos_token_id=tokenizer.eos_token_id, attn_implementation="sdpa",
         )
     )  # fmt: skip
-    size = sum(p.numel() for p in model.parameters())
+    curve: list[dict[str, Any]] = []
+    seconds = 0.0
+    for number, phase in enumerate(recipe.phases):
+        if begin is not None and number < len(recipe.phases) - 1:
+            continue
+        if begin is not None:
+            model = LlamaForCausalLM.from_pretrained(begin, dtype=torch.float32)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(begin)
+            before = json.loads((begin / "recipe.json").read_text())
+            curve, seconds = before["curve"], before["seconds"]
+        started = time.time()
+        run_phase(recipe, number, model, tokenizer, curve)
+        seconds += time.time() - started
+        save(model, tokenizer, out)
+        model.float()  # the next phase begins from what is on disk: half precision, a fresh optimiser
+    report = {
+        "recipe": asdict(recipe), "phases": [asdict(phase) for phase in recipe.phases], "hash": recipe.hash,
+        "parameters": sum(p.numel() for p in model.parameters()), "seconds": round(seconds),
+        "held_out": measure(model, tokenizer, recipe.role), "curve": curve,
+    }  # fmt: skip
+    (out / "recipe.json").write_text(json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def run_phase(
+    recipe: Recipe, number: int, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, curve: list[dict[str, Any]]
+) -> None:
+    phase = recipe.phases[number]
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or ".layers." not in name]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, momentum=0.95),
         torch.optim.AdamW(others, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
-    groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
-    corpus = Corpus(recipe.role, recipe.seed)
+    groups = [(group, group["lr"] * phase.peak) for optimizer in optimizers for group in optimizer.param_groups]
+    corpus = Corpus(recipe.role, recipe.seed + 1000 * number)
+    corpus.mix = phase.mix or corpus.mix
+    corpus.shares = {k: s * (phase.claims if k in ("true", "false") else 1) for k, s in corpus.shares.items()}
     stream = batches(corpus, tokenizer, recipe.batch)
-    seen, step, curve, started, running = 0, 0, [], time.time(), 0.0
-    while seen < recipe.tokens:
-        done = seen / recipe.tokens
-        corpus.easy = max(0.0, 1 - done / recipe.easy)
+    seen, step, started, running = 0, 0, time.time(), 0.0
+    while seen < phase.tokens:
+        done = seen / phase.tokens
+        corpus.easy = max(0.0, 1 - done / phase.easy) if phase.easy else 0.0
         batch = collate(next(stream))
         scale = min(1.0, (step + 1) / recipe.warmup) * (0.5 + 0.5 * math.cos(math.pi * done)) + 0.002
         for group, rate in groups:
@@ -232,21 +289,20 @@ def train(recipe: Recipe, out: Path, threads: int = 1) -> dict[str, Any]:
         step += 1
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
         if step % 250 == 0:
-            point = {"tokens": seen, "seconds": round(time.time() - started), "loss": round(running, 4)}
-            point["judge"] = measure(model, tokenizer, recipe.role, 60, ("judge",))["judge_token_accuracy"]
+            judged = measure(model, tokenizer, recipe.role, 60, ("judge",))["judge_token_accuracy"]
+            seconds = round(time.time() - started)
+            point = {"phase": number, "tokens": seen, "seconds": seconds, "loss": round(running, 4), "judge": judged}
             curve.append(point)
             print(json.dumps(point), flush=True)
-    report = {
-        "recipe": asdict(recipe), "hash": recipe.hash, "parameters": size, "steps": step,
-        "seconds": round(time.time() - started), "held_out": measure(model, tokenizer, recipe.role), "curve": curve,
-    }  # fmt: skip
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """A plain folder in half precision: ten bits of mantissa are enough, and half the size."""
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     out.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(out)  # read back as float32: ten bits of mantissa are enough, and half the size
+    model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / "recipe.json").write_text(json.dumps(report, indent=1) + "\n")
-    return report
 
 
 def main() -> None:
@@ -254,13 +310,13 @@ def main() -> None:
     parser.add_argument("--role", choices=("policy", "evaluator"), default="policy")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--tokens", type=float, default=Recipe.tokens)
+    parser.add_argument("--begin", type=Path, help="a folder the last phase begins from; else all phases run")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     seed = args.seed if args.seed is not None else {"policy": 1, "evaluator": 2}[args.role]
     out = args.out or Path(__file__).parent / "models" / args.role
-    report = train(Recipe(role=args.role, seed=seed, tokens=args.tokens), out, args.threads)
-    print(json.dumps({key: report[key] for key in ("hash", "parameters", "steps", "seconds", "held_out")}, indent=1))
+    report = train(Recipe(role=args.role, seed=seed), out, args.threads, args.begin)
+    print(json.dumps({key: report[key] for key in ("hash", "parameters", "seconds", "held_out")}, indent=1))
 
 
 if __name__ == "__main__":

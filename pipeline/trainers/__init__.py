@@ -1,7 +1,7 @@
 """Training methods by name, and the process they run in. Importing this package imports neither torch nor TRL.
 
-    with Worker() as worker:  # starts importing TRL in the background
-        manifest = worker.run(job, on_progress=print)
+with Worker() as worker:  # starts importing TRL in the background
+    manifest = worker.run(job, on_progress=print)
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from pipeline.trainers.trainer import Job, Kind, Method, TrainingStopped, Watch
 from pipeline.trainers.worker import Worker, launch
 
 __all__ = ["Job", "Kind", "Method", "TrainingStopped", "Watch", "Worker", "launch", "load", "methods", "resolve"]
-
-
 
 
 def methods() -> list[str]:

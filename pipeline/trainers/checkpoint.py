@@ -76,7 +76,8 @@ def weights_digest(folder: Path) -> str:
 
 
 def finished(job: Job) -> Manifest | None:
-    """The checkpoint this job already made, None where there is nothing yet.
+    """The checkpoint this job already made, None where there is nothing yet. Tidies up after a kill that came between
+    publishing it and dropping its resume state.
 
     Raises UserError where `out` is damaged or holds something else: nothing that exists is ever overwritten.
     """
@@ -86,7 +87,9 @@ def finished(job: Job) -> Manifest | None:
     manifest = read(out)
     if manifest is None or manifest.job != job.id:
         raise UserError(f"{out}: exists and is not this job's checkpoint; move it away or choose another folder")
-    return verify(out)
+    manifest = verify(out)
+    shutil.rmtree(job.resume, ignore_errors=True)
+    return manifest
 
 
 def publish(job: Job, kind: Kind, metrics: Mapping[str, Any]) -> Manifest:

@@ -86,7 +86,7 @@ def _check_probability(p: Any) -> str:
     if isinstance(p, bool) or not isinstance(p, int | float) or not math.isfinite(p):
         return f"p must be a number, not {p!r}"
     if not 0.5 <= p <= 1:
-        return f"p is {p}; it is the probability that `chosen` is the better, in [0.5, 1]; swap the two where it is less"
+        return f"p is {p}; it is the probability that `chosen` is the better, in [0.5, 1]: swap the two if it is less"
     return ""
 
 
@@ -102,8 +102,10 @@ def check_model_folder(folder: Path) -> None:
     tokenizer_config = _read_json(folder / "tokenizer_config.json")
     for name, content in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
         if content.get("auto_map"):
-            raise UserError(f"{folder / name}: asks for code of its own (auto_map), which is never run; use a model "
-                            "that transformers knows")
+            raise UserError(
+                f"{folder / name}: asks for code of its own (auto_map), which is never run; use a model "
+                "that transformers knows"
+            )
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise UserError(f"{folder}: tokenizer.json is missing; copy the tokenizer's files beside the weights")
     _check_weights(folder, "adapter_model" if adapter else "model")
@@ -121,8 +123,10 @@ def _check_weights(folder: Path, stem: str) -> None:
     if not missing:
         return
     if pickles := sorted(path.name for pattern in PICKLES for path in folder.glob(pattern)):
-        raise UserError(f"{folder}: the weights are a pickle ({pickles[0]}), which can run code when it is loaded; "
-                        "convert them to safetensors")
+        raise UserError(
+            f"{folder}: the weights are a pickle ({pickles[0]}), which can run code when it is loaded; "
+            "convert them to safetensors"
+        )
     raise UserError(f"{folder}: {missing[0]} is missing; the folder is incomplete, copy or download it again")
 
 

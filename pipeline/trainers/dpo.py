@@ -26,12 +26,13 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import DPOConfig
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.rows import load_rows
     from pipeline.trainers.soft_targets import SoftDPOTrainer, evaluate_pairs
 
     tokenizer = fitting.load_tokenizer(job)
     limit = fitting.context_length(job, tokenizer)
-    rows = fitting.load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
-    heldout = fitting.load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
+    rows = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
+    heldout = load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
 
     def build(batch_size: int) -> SoftDPOTrainer:
         return SoftDPOTrainer(

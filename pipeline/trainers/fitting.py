@@ -1,7 +1,7 @@
-"""What every method on TRL's trainers shares: rows and models in, a fitted trainer and saved weights out.
+"""What every method on TRL's trainers shares: a model and settings in, a fitted trainer and saved weights out.
 
-Settings of one run, the order of batches, resuming after a kill, running out of memory. What is trained for is in
-`sft`, `dpo` and `reward`. This module imports torch and transformers: import it inside `train`.
+Resuming after a kill and running out of memory are here; what is trained for is in `sft`, `dpo` and `reward`. This
+module imports torch and transformers: import it inside `train`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from accelerate.utils import find_executable_batch_size
-from torch.utils.data import Sampler, SequentialSampler
+from accelerate.utils.memory import clear_device_cache
+from torch.utils.data import SequentialSampler
 from transformers import (
     AutoTokenizer,
     PreTrainedModel,
@@ -36,114 +36,13 @@ from transformers import (
 
 from constitution.errors import UserError
 from pipeline.trainers import checkpoint
-from pipeline.trainers.checks import read_rows
+from pipeline.trainers.rows import LengthGrouped
 from pipeline.trainers.trainer import Job, TrainingStopped, Watch
 
 log = logging.getLogger(__name__)
 
 OURS = ("divergence_factor", "chat_template_kwargs")  # arguments that are not TRL's
 RESUME = "resume.json"  # in a resume checkpoint, written last: its files by digest, and whose it is
-
-
-# --- data --------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Rows:
-    """A data set as TRL takes it (`table`), and how many of its rows were left out because they do not fit."""
-
-    table: datasets.Dataset
-    left_out: int
-
-
-def load_rows(path: Path, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase, job: Job, limit: int) -> Rows:
-    """Rows of at most `limit` tokens, each with its `length` in tokens and its `line` in the file.
-
-    A prompt that leaves no room for an answer is a mistake (UserError). A row whose answer does not fit is left out
-    and counted: half an answer would teach to stop nowhere.
-    """
-    template = dict(job.arguments["chat_template_kwargs"])
-    kept, left_out = [], 0
-    for row in read_rows(path, columns):
-        row = {key: _messages(value) if isinstance(value, list) else value for key, value in row.items()}
-        prompt = _tokens(tokenizer, row["prompt"], template, add_generation_prompt=True)
-        if prompt >= limit:
-            raise UserError(f"{path}, line {row['line']}: the prompt is {prompt} tokens and leaves no room for an "
-                            f"answer in {limit}; raise max_length, or leave the row out")
-        answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
-        length = max(_tokens(tokenizer, row["prompt"] + answer, template) for answer in answers)
-        if length > limit:
-            left_out += 1
-            continue
-        kept.append({**row, "length": length, **({"chat_template_kwargs": template} if template else {})})
-    if not kept:
-        raise UserError(f"{path}: no row fits into {limit} tokens; raise max_length")
-    if left_out:
-        log.warning("%s: %d of %d rows are longer than %d tokens and left out", path, left_out,
-                    left_out + len(kept), limit)
-    return Rows(datasets.Dataset.from_list(kept), left_out)
-
-
-def _messages(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Role and content only, without lone surrogates: neither Arrow nor a tokenizer can hold those."""
-    return [
-        {"role": m["role"], "content": m["content"].encode("utf-16", "surrogatepass").decode("utf-16", "replace")}
-        for m in messages
-    ]
-
-
-def _tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], template: dict[str, Any],
-            **options: Any) -> int:
-    encoded = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True, **template, **options)
-    return len(encoded["input_ids"])
-
-
-class LengthGrouped(Sampler[int]):
-    """Rows of like length share a batch; the batches' order is drawn from (seed, epoch) alone.
-
-    Transformers' own sampler draws from the global random state, which a resumed run does not have.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
-        pool = 32 * self.batch_size  # sorted within pools, so that batches differ from epoch to epoch
-        batches = []
-        for start in range(0, len(order), pool):
-            chunk = sorted(order[start : start + pool], key=lambda index: self.lengths[index])
-            batches += [chunk[i : i + self.batch_size] for i in range(0, len(chunk), self.batch_size)]
-        # A batch that is not full goes last, as in any epoch.
-        full = [batch for batch in batches if len(batch) == self.batch_size]
-        rest = [index for batch in batches if len(batch) < self.batch_size for index in batch]
-        for position in torch.randperm(len(full), generator=generator).tolist():
-            yield from full[position]
-        yield from rest
-
-
-class TrainerMixin:
-    """What is ours in each of TRL's trainers: the order of batches, and no model card beside every resume state."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        args: TrainingArguments = self.args  # type: ignore[attr-defined]
-        if args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
-        lengths = list(self.train_dataset["length"])  # type: ignore[attr-defined]
-        return LengthGrouped(lengths, args.train_batch_size * args.gradient_accumulation_steps, args.seed)
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        return SequentialSampler(eval_dataset)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        pass
 
 
 # --- model and settings ------------------------------------------------------------------------------------------
@@ -207,6 +106,8 @@ def configure(
     Raises UserError for an argument that TRL has not, or that the job decides.
     """
     arguments = {key: value for key, value in job.arguments.items() if key not in OURS}
+    if job.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"dtype is {job.dtype!r}; it must be float32 or bfloat16")
     cuda = use_cuda(job)
     effective = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
     decided = {
@@ -252,6 +153,23 @@ def use_cuda(job: Job) -> bool:
     return job.device != "cpu" and torch.cuda.is_available()
 
 
+class TrainerMixin:
+    """What is ours in each of TRL's trainers: the order of batches, and no model card beside every resume state."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        args: TrainingArguments = self.args  # type: ignore[attr-defined]
+        if args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
+        lengths = list(self.train_dataset["length"])  # type: ignore[attr-defined]
+        return LengthGrouped(lengths, args.train_batch_size * args.gradient_accumulation_steps, args.seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
 # --- fitting -----------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +183,7 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
     asked = int(job.arguments["per_device_train_batch_size"])
     effective = asked * int(job.arguments["gradient_accumulation_steps"])
     state = resume_state(job)
-    batch_size = state[1] if state else asked
+    first = batch_size = state[1] if state else asked
     began = time.monotonic()
 
     def halve() -> int:
@@ -280,6 +198,8 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
 
     @find_executable_batch_size(starting_batch_size=batch_size, reduce_batch_size_fn=halve)  # type: ignore[untyped-decorator]
     def run(batch_size: int) -> Trainer:
+        if batch_size != first:
+            clear_device_cache(garbage_collection=True)  # the attempt that failed is unreachable only now
         trainer = build(batch_size)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(job, watch, batch_size))
@@ -296,8 +216,10 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
         raise TrainingStopped(f"{stop}; {last}, and the parent {job.model} is unchanged", stop.good_steps) from None
     except RuntimeError as error:
         if "No executable batch size" in str(error):
-            raise UserError("out of memory with one row a device; use LoRA, a smaller max_length, bfloat16 or "
-                            "gradient_checkpointing") from None
+            raise UserError(
+                "out of memory with one row a device; use LoRA, a smaller max_length, bfloat16 or "
+                "gradient_checkpointing"
+            ) from None
         raise
     if watch.interrupted and trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt

@@ -31,13 +31,12 @@ def run(
 ) -> Manifest:
     """Train a job, or find that it is done. `on_step` gets every line of progress.
 
-    Raises UserError (nothing was touched), TrainingStopped (`stopped.json` in `job.partial` says why, the last good
-    state stays in `job.resume`), or KeyboardInterrupt (the state of this step is in `job.resume`).
+    Raises UserError, TrainingStopped (`stopped.json` in `job.partial` says why, the last good state stays in
+    `job.resume`), or KeyboardInterrupt (the state of this step is in `job.resume`).
     """
     method = trainers.load(job.method)
     job = dataclasses.replace(job, arguments=trainers.resolve(job.method, job.arguments))
     if done := checkpoint.finished(job):
-        _clean(job)
         return done
     checks.read_rows(Path(job.dataset), method.COLUMNS)
     if job.eval_dataset:
@@ -61,11 +60,6 @@ def run(
         return checkpoint.publish(job, method.KIND, metrics)
 
 
-def _clean(job: Job) -> None:
-    """What a kill between publishing and tidying up left behind."""
-    shutil.rmtree(job.resume, ignore_errors=True)
-
-
 @contextmanager
 def _alone(job: Job) -> Iterator[None]:
     """One process a job: a lock that the system drops when its holder dies. Raises UserError where it is not had."""
@@ -81,5 +75,3 @@ def _alone(job: Job) -> Iterator[None]:
                     raise UserError(f"{job.out}: another process is training this; wait for it or stop it") from None
                 time.sleep(0.2)
         yield
-
-

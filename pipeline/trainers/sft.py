@@ -25,14 +25,15 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import SFTConfig, SFTTrainer
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.rows import load_rows
 
     class Trainer(fitting.TrainerMixin, SFTTrainer):  # type: ignore[misc]
         pass
 
     tokenizer = fitting.load_tokenizer(job)
     limit = fitting.context_length(job, tokenizer)
-    rows = fitting.load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
-    heldout = fitting.load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
+    rows = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
+    heldout = load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
 
     def build(batch_size: int) -> Trainer:
         return Trainer(

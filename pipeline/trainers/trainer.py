@@ -32,8 +32,7 @@ from constitution.errors import UserError
 
 Kind = Literal["policy", "reward_model"]
 
-# What every method that trains with transformers' Trainer starts its DEFAULTS from. The first six are TRL's and
-# transformers' own; the last two are ours (see `progress.Progress` and `fitting.Rows`).
+# What a method on TRL's trainers starts its DEFAULTS from: TRL's and transformers' own names, and the last two ours.
 COMMON_DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 1.0,
     "max_steps": -1,

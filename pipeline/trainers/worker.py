@@ -29,8 +29,8 @@ ROOT = Path(__file__).parents[2]
 class Worker:
     """A training process. `env` is added to this process's environment, for example {"HF_HUB_OFFLINE": "0"}.
 
-        with Worker() as worker:  # the process starts importing TRL now
-            manifest = worker.run(job)
+    with Worker() as worker:  # the process starts importing TRL now
+        manifest = worker.run(job)
     """
 
     def __init__(self, env: Mapping[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A project folder on the scripted engine, and in its store a run that labelled six pairs, put there without a model."""
+"""A project folder on the scripted engine, and in its store a run that labelled six pairs without a model."""
 
 from __future__ import annotations
 
@@ -145,7 +145,9 @@ def labelled(project: Path, store: Store) -> Labelled:
 
 def _generation(prompt: Prompt, sample: int, text: str) -> Generation:
     ident = make_id("test", prompt=prompt.id, sample=sample)
-    return Generation(ident, "response", prompt.id, text, "stop", "scripted", sample=sample, prompt_tokens=10, tokens=30)
+    return Generation(
+        ident, "response", prompt.id, text, "stop", "scripted", sample=sample, prompt_tokens=10, tokens=30
+    )
 
 
 def _verdicts(

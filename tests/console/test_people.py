@@ -78,7 +78,11 @@ def test_on_a_terminal_one_key_is_an_answer_and_it_is_on_disk_before_the_next_pa
     assert child.exitstatus == 130
 
     found = answers(store)
-    assert [f[2:] for f in found] == [(found[0][2], "because ü", "random"), ("tie", "", "random"), ("skip", "", "random")]
+    assert [f[2:] for f in found] == [
+        (found[0][2], "because ü", "random"),
+        ("tie", "", "random"),
+        ("skip", "", "random"),
+    ]
     comparison, side = found[0][1], found[0][2]
     assert side == ("second" if shows_first_left("bea", comparison) else "first")  # B is what stood on the right
     assert "decided" not in seen and "better" not in seen  # blind

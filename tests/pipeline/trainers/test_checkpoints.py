@@ -23,8 +23,13 @@ def published(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     folder = tmp_path_factory.mktemp("published")
     (folder / "data.jsonl").write_text("{}\n")
     job = Job(
-        id="cafe", method="sft", model=str(model), out=str(folder / "out"), dataset=str(folder / "data.jsonl"),
-        arguments={"learning_rate": 0.1}, card={"constitution": "---\n# not a heading"},
+        id="cafe",
+        method="sft",
+        model=str(model),
+        out=str(folder / "out"),
+        dataset=str(folder / "data.jsonl"),
+        arguments={"learning_rate": 0.1},
+        card={"constitution": "---\n# not a heading"},
     )
     copy_model(model, job.partial)
     job.resume.mkdir()
@@ -43,8 +48,16 @@ def copy_model(model: Path, to: Path) -> None:
 def test_a_published_folder_is_plain_and_holds_no_pickle(published: Job) -> None:
     out = Path(published.out)
     names = {path.name for path in out.iterdir()}
-    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "README.md", "training.json",
-            "progress.jsonl", "manifest.json"} <= names
+    assert {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "README.md",
+        "training.json",
+        "progress.jsonl",
+        "manifest.json",
+    } <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     assert json.loads((out / "training.json").read_text())["arguments"] == {"learning_rate": 0.1}
     assert not published.partial.exists() and not published.resume.exists()

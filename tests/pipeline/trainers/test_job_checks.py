@@ -55,8 +55,11 @@ def test_a_line_separator_inside_a_text_is_not_a_new_row(tmp_path: Path) -> None
         ({**PAIR, "p": 1.5}, r"line 2: p is 1.5; it is the probability that `chosen` is the better"),
         ({**PAIR, "p": 0.2}, r"line 2: p is 0.2; .*swap the two"),
         ({**PAIR, "p": "high"}, "line 2: p must be a number, not 'high'"),
-        ('{"prompt": [{"role":"user","content":"q"}], "chosen": [{"role":"assistant","content":"a"}], '
-         '"rejected": [{"role":"assistant","content":"b"}], "p": NaN}', "line 2: p must be a number, not nan"),
+        (
+            '{"prompt": [{"role":"user","content":"q"}], "chosen": [{"role":"assistant","content":"a"}], '
+            '"rejected": [{"role":"assistant","content":"b"}], "p": NaN}',
+            "line 2: p must be a number, not nan",
+        ),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, bad: Any, message: str) -> None:

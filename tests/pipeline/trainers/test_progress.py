@@ -13,8 +13,9 @@ from pipeline.trainers.trainer import Job, TrainingStopped
 
 @pytest.fixture
 def watch(tmp_path: Path) -> Progress:
-    job = Job(id="1", method="sft", model="m", out=str(tmp_path / "o"), dataset="d",
-              arguments={"divergence_factor": 3.0})
+    job = Job(
+        id="1", method="sft", model="m", out=str(tmp_path / "o"), dataset="d", arguments={"divergence_factor": 3.0}
+    )
     progress = Progress(job)
     progress.start(0)
     return progress

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from constitution.errors import UserError
 from pipeline.trainers import checkpoint, fitting
-from pipeline.trainers.progress import NAME, read
+from pipeline.trainers.progress import NAME, Interruption, read
+from pipeline.trainers.rows import LengthGrouped
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job, TrainingStopped
 
@@ -117,6 +118,28 @@ def test_a_late_nan_keeps_the_last_good_state(make_job: MakeJob, monkeypatch: py
     clean = make_job("dpo", "clean")
     run(clean)
     assert curve(job) == pytest.approx(curve(clean), abs=1e-6)
+
+
+@pytest.mark.parametrize(("method", "lora"), [("sft", None), ("reward", None), ("reward", LORA), ("sft", LORA)])
+def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_same_run(
+    method: str, lora: dict[str, Any] | None, make_job: MakeJob
+) -> None:
+    whole, parts = make_job(method, "whole", lora=lora), make_job(method, "parts", lora=lora)
+    expected = run(whole)
+    interruption = Interruption()
+
+    def ctrl_c(line: dict[str, Any]) -> None:
+        if line["step"] == 4:
+            interruption()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(parts, on_step=ctrl_c, interruption=interruption)
+    assert checkpoint.finished(parts) is None
+    steps: list[int] = []
+    resumed = run(parts, on_step=lambda line: steps.append(line["step"]))
+    assert steps[0] >= 5
+    assert curve(parts) == pytest.approx(curve(whole), abs=1e-6)
+    assert resumed.digest == expected.digest
 
 
 # --- LoRA --------------------------------------------------------------------------------------------------------
@@ -228,6 +251,7 @@ def test_hostile_text_is_trained_on_and_not_choked_on(make_job: MakeJob, sample_
         ({"learning_rat": 1e-3}, "SFTConfig has no learning_rat; did you mean learning_rate?"),
         ({"output_dir": "x"}, "output_dir is decided by the job"),
         ({"lora": {"rank": 4}}, "lora: .*rank"),
+        ({"dtype": "float8"}, "dtype is 'float8'; it must be float32 or bfloat16"),
     ],
 )
 def test_a_wrong_setting_is_named(make_job: MakeJob, options: dict[str, Any], message: str) -> None:
@@ -253,7 +277,7 @@ def test_template_arguments_reach_the_chat_template(make_job: MakeJob, model: Pa
 
 def test_batches_hold_rows_of_like_length_and_every_row_once() -> None:
     lengths = [7, 90, 8, 91, 6, 92, 9, 93, 94]
-    sampler = fitting.LengthGrouped(lengths, batch_size=4, seed=1)
+    sampler = LengthGrouped(lengths, batch_size=4, seed=1)
     order = list(sampler)
     batches = [{lengths[index] for index in order[at : at + 4]} for at in (0, 4, 8)]
     assert sorted(map(min, batches)) == [6, 90, 94]

@@ -1,0 +1,115 @@
+"""`precept promote`, `precept report` and `precept train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from constitution.records import Checkpoint, make_id
+from pipeline.trainers.checkpoint import _seal
+from storage.store import Store
+
+
+def make_checkpoint(store: Store, name: str, constitution: str | None = None) -> Checkpoint:
+    """A folder with a manifest; nothing here loads a model from it."""
+    partial = Path(f"{name}.partial")
+    partial.mkdir()
+    (partial / "config.json").write_text(json.dumps({"name": name}))
+    ident = make_id("job", name=name)
+    manifest = _seal(
+        partial, Path(name), job=ident.hex(), kind="policy", method="dpo", parent="0" * 64, dataset="0" * 64, metrics={}
+    )
+    checkpoint = Checkpoint(ident, "policy", "dpo", name, manifest.digest, "0" * 64, "0" * 64, constitution)
+    store.add_checkpoint(checkpoint)
+    return checkpoint
+
+
+def test_promote_moves_the_link_and_remembers_why(store, precept) -> None:
+    one, two = make_checkpoint(store, "one"), make_checkpoint(store, "two")
+    assert precept("promote", "one", "--why", "the first").code == 0
+    assert precept("promote", two.id.hex()[:8], "--why", "better \x1b[2J").code == 0
+    assert Path("runs/promoted/config.json").read_text() == json.dumps({"name": "two"})
+    assert store.promoted() == two
+    back = precept("promote", "--rollback", "--why", "it was not", "--json").json
+    assert back["digest"] == one.digest
+    assert Path("runs/promoted").resolve() == Path("one").resolve()
+    history = precept("promote", "--list", "--json").json
+    assert [(h["what"], h["who"], h["why"]) for h in history] == [
+        ("promotion", "ada", "the first"),
+        ("promotion", "ada", "better \x1b[2J"),
+        ("roll-back", "ada", "it was not"),
+    ]
+    assert "\x1b" not in precept("promote", "--list").out
+
+
+def test_an_unratified_constitution_is_refused(store, labelled, precept) -> None:
+    checkpoint = make_checkpoint(store, "tuned", labelled.run.constitution)
+    refused = precept("promote", "tuned", "--why", "because")
+    assert refused.code == 2 and "not ratified" in refused.err
+    assert not Path("runs/promoted").is_symlink()
+    store.ratify(labelled.run.constitution, "ada", "agreed", key="k")
+    assert precept("promote", "tuned", "--why", "because").code == 0
+    assert store.promoted() == checkpoint
+
+
+def test_a_checkpoint_that_was_altered_is_refused(store, precept) -> None:
+    make_checkpoint(store, "tuned")
+    Path("tuned/config.json").write_text("{}")
+    refused = precept("promote", "tuned", "--why", "because")
+    assert refused.code == 2 and "not what was published" in refused.err
+    assert store.promoted() is None
+
+
+def test_promote_without_a_reason_does_nothing(store, precept) -> None:
+    make_checkpoint(store, "tuned")
+    assert precept("promote", "tuned").code == 2
+    assert store.promoted() is None
+
+
+def test_report_finds_the_newest_that_is_there(store, labelled, precept) -> None:
+    Path("report.html").write_text("<p>")
+    store.finish_run(labelled.run.id, "finished", result={"report": "report.html"})
+    assert precept("report").out == "report.html\n"
+    assert precept("report", labelled.run.id.hex()[:6]).out == "report.html\n"
+    Path("report.html").unlink()
+    assert "not there any more" in precept("report").err
+
+
+@pytest.mark.slow
+def test_train_writes_a_checkpoint_and_finds_it_again(project, precept) -> None:
+    _tiny_model(Path("model"))
+    rows = [{"prompt": _said("user", f"say {n}"), "completion": _said("assistant", "yes")} for n in range(8)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["train", "sft", "--data", "rows.jsonl", "--model", "model", "--out", "tuned", "--set", "max_steps=2"]
+    done = precept(*words, "--json").json
+    assert done["kind"] == "policy" and done["metrics"]["rows"] == 8
+    assert Path("tuned/model.safetensors").is_file()
+    assert precept(*words, "--json").json["digest"] == done["digest"]
+    other = precept(*words, "--seed", "1")
+    assert other.code == 2 and "is not this job's checkpoint" in other.err
+
+
+def _said(role: str, text: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
+
+
+def _tiny_model(folder: Path) -> None:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(["<pad>", "<end>", *alphabet])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>")
+    wrapped.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}<end>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(wrapped), max_position_embeddings=128, pad_token_id=0, eos_token_id=1, **size)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    wrapped.save_pretrained(folder)
