@@ -118,7 +118,7 @@ def comparisons(work: Work, stage: str = "evaluation") -> Comparisons:
     better = [row for row in ranked if row[0] > 0.5]
     worse = [row for row in reversed(ranked) if row[0] < 0.5][:WORSE]
     votes = _votes(work, panel, [row[1] for row in (*better[:200], *worse)])
-    shown = _in_turn(better[:200], lambda row: _side(panel, votes.get(row[1], ()), row)[0][:1])[:BETTER]
+    shown = _in_turn(better[:200], lambda row: frozenset(_side(panel, votes.get(row[1], ()), row)[0]))[:BETTER]
     prompts = {p.id: p for p in work.store.prompts(ids=[pair[0].prompt for _, _, pair in (*shown, *worse)])}
     return Comparisons(
         counts,

@@ -144,9 +144,9 @@ def _row(name: str, note: str, values: Sequence[float | None], tokens: bool = Fa
 
 def _before_after(evaluation: Mapping[str, Any]) -> list[Row]:
     win = evaluation["win_rate"]
-    spread = f"{_percent(win['mean'])} ({_percent(win['low'])} to {_percent(win['high'])})"
+    spread = f"95% interval {_percent(win['low'])} to {_percent(win['high'])}"
     rows: list[Row] = [
-        ("Win rate against before", "95% interval", [NONE, NONE, spread], NONE),
+        ("Win rate against before", spread, [NONE, NONE, _percent(win["mean"])], NONE),
         ("Win rate, length-controlled", "", [NONE, NONE, _percent(evaluation["length_controlled"])], NONE),
     ]
     for key, name, note in _SURFACES:

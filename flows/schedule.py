@@ -38,8 +38,8 @@ def register(
 ) -> Scheduled:
     """Register a deployment with a schedule; the same flow and name again replaces it.
 
-    `folder`: where the flow is run, the current one. Raises UserError for an unknown flow, a cron line or a timezone that is
-    none, and where no Prefect server is set or it does not answer.
+    `folder`: where the flow is run, the current one. Raises UserError for an unknown flow, a cron line or a timezone
+    that is none, and where no Prefect server is set, or it does not answer.
     """
     import httpx
     from prefect import Flow

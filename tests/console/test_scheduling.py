@@ -139,7 +139,7 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project, environment, start
     assert again["id"] == said["id"]  # the same name is the same deployment, not a second one
 
     start(*said["worker"].split()[1:])
-    flow_run = until(lambda: _finished(url), 300)
+    flow_run = until(lambda: _finished(url), 120)
     slot = flow_run["expected_start_time"]
     with Store.open("sqlite:///runs/precept.db", create=False) as store:
         slots = [run.result["slot"] for run in store.runs()]
