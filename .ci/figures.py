@@ -15,7 +15,9 @@ from typing import Any
 def ranges(readme: str) -> list[tuple[str, float, float]]:
     """(key, low, high) of each row. Raises ValueError when the table is missing or empty."""
     found = re.search(r"<!-- figures -->(.*?)<!-- /figures -->", readme, re.DOTALL)
-    rows = re.findall(r"^\|[^|]*\|\s*`([\w.]+)`\s*\|\s*([-\d.]+)\s*\|\s*([-\d.]+)\s*\|", found[1] if found else "", re.MULTILINE)
+    rows = re.findall(
+        r"^\|[^|]*\|\s*`([\w.]+)`\s*\|\s*([-\d.]+)\s*\|\s*([-\d.]+)\s*\|", found[1] if found else "", re.MULTILINE
+    )
     if not rows:
         raise ValueError("the README has no table of figures")
     return [(key, float(low), float(high)) for key, low, high in rows]

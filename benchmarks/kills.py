@@ -26,7 +26,7 @@ from sqlalchemy import create_engine, text
 
 SCRIPT = """
 rules:
-  - {contains: "Write only the new reply.", sleep: 0.004, texts: [Better so., "Mended, and short.", Kept as it is., Better.]}
+  - {contains: "Write only the new reply.", sleep: 0.004, texts: [Better so., "Mended, short.", As it is., Better.]}
   - {match: "^(Find|Say)", sleep: 0.004, texts: [It is rude., It is fine.]}
   - {contains: "Answer with A or B.", sleep: 0.0005, choose: hash}
   - {sleep: 0.004, texts: [Here is how., "No.", "A long answer, with much in it.", Ask me later.]}

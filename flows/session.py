@@ -73,7 +73,10 @@ def _begin(kind: str, wiring: Wiring, settings: Settings) -> Work:
     key = run_key(kind, settings, constitution, prompts, models)
     # "The promoted one" must not move when a run is resumed: what it stood for is kept with the run.
     run = store.start_run(
-        key, kind, {"settings": settings.identity(), "policy": wiring.resolve(settings.policy.model)}, constitution.version
+        key,
+        kind,
+        {"settings": settings.identity(), "policy": wiring.resolve(settings.policy.model)},
+        constitution.version,
     )
     store.add_prompts(prompts)
     ids = [p.id for p in prompts]
@@ -82,10 +85,7 @@ def _begin(kind: str, wiring: Wiring, settings: Settings) -> Work:
 
 
 def _end(work: Work, error: BaseException) -> None:
-    if isinstance(error, (KeyboardInterrupt, BudgetReached)):
-        status, reason = "stopped", str(error) or "interrupted"
-    elif isinstance(error, TrainingStopped):
-        status, reason = "stopped", str(error)
+    if isinstance(error, KeyboardInterrupt | BudgetReached | TrainingStopped):
+        work.store.finish_run(work.run.id, "stopped", error=str(error) or "interrupted")
     else:
-        status, reason = "failed", f"{type(error).__name__}: {error}"
-    work.store.finish_run(work.run.id, status, error=reason)
+        work.store.finish_run(work.run.id, "failed", error=f"{type(error).__name__}: {error}")

@@ -155,7 +155,9 @@ class Settings(_Section):
 
     def identity(self) -> dict[str, Any]:
         """What of the settings determines a run: not where things are kept, nor its limits, devices, batches."""
-        whole = self.model_dump(mode="json", exclude={"store", "home", "constitution", "prompts", "limits", "threads", "slot"})
+        whole = self.model_dump(
+            mode="json", exclude={"store", "home", "constitution", "prompts", "limits", "threads", "slot"}
+        )
         for role in ("policy", "critic", "trained", "judge", "evaluator"):
             for name in ("device", "batch_size", "api_key_env"):
                 (whole[role] or {}).pop(name, None)
@@ -174,9 +176,7 @@ def _environment() -> dict[str, Any]:
     return EnvSettingsSource(Named)()
 
 
-def load(
-    file: Path | None = None, flags: Mapping[str, Any] | None = None
-) -> tuple[Settings, dict[str, str]]:
+def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> tuple[Settings, dict[str, str]]:
     """Settings and, for each dotted name that is not at its default, where it came from.
 
     `flags`: dotted names to values. Raises UserError that lists every setting that is wrong, with its origin.
@@ -220,7 +220,7 @@ def before_prefect() -> None:
 
 
 def quiet_prefect() -> None:
-    """Keep Prefect off the terminal, before it is imported: warnings alone, no statistics. A flow's own log still goes to
+    """Keep Prefect off the terminal, before it is imported: warnings alone, no statistics. A flow's log still goes to
     Prefect's API; a failed flow is told of by whoever called it, so its traceback is not printed by Prefect, too."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "INFO")

@@ -15,15 +15,18 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.exceptions import MissingContextError
-from prefect.states import State
 
 from constitution.records import PROBABILITY, Checkpoint, Comparison, Generation, Id, text_digest
 from flows import measure
 from flows.settings import RoleSettings
 from flows.work import Work
-from pipeline import assemble, compare as comparing, evaluate as evaluating, label as labelling, promote, revise as revising
+from pipeline import assemble, promote
+from pipeline import compare as comparing
+from pipeline import evaluate as evaluating
+from pipeline import label as labelling
+from pipeline import revise as revising
 from pipeline.asking import Role
 from pipeline.engines.engine import EngineError
 from pipeline.evaluate import Interval
@@ -48,9 +51,9 @@ def _worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:
 def step(function: Callable[P, R]) -> Callable[P, R]:
     """A Prefect task that keeps nothing itself: resuming comes from the store."""
     wrapped: Callable[P, R] = task(
-        function, name=function.__name__.replace("_", " "), cache_policy=NO_CACHE, persist_result=False,
+        name=function.__name__.replace("_", " "), cache_policy=NO_CACHE, persist_result=False,
         retries=3, retry_delay_seconds=[5, 30, 120], retry_condition_fn=_worth_another_try,
-    )  # fmt: skip
+    )(function)  # fmt: skip
     return wrapped
 
 
@@ -131,7 +134,8 @@ def chains(work: Work, stage: str, of: str) -> list[revising.Chain]:
         revised = _by_parent(work.generations(f"{stage}.{round}"))
         found = _by_parent(work.generations(f"{stage}.{round}.critique"))
         ended = [
-            revising.advance(c, found.get((c.prompt.id, c.current.id)), revised[c.prompt.id, c.current.id]) for c in ended
+            revising.advance(c, found.get((c.prompt.id, c.current.id)), revised[c.prompt.id, c.current.id])
+            for c in ended
         ]
     return ended
 
@@ -195,11 +199,17 @@ def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str,
 @step
 def train_reward_model(work: Work, stage: str, parent: str, labels: Mapping[str, Any]) -> dict[str, Any]:
     """A Bradley-Terry reward model on the soft labels, with its accuracy and calibration on held-out prompts."""
-    train, heldout = (_preference_rows(work, labels[key], split) for key, split in (("train", "train"), ("heldout", "heldout")))
+    train, heldout = (
+        _preference_rows(work, labels[key], split) for key, split in (("train", "train"), ("heldout", "heldout"))
+    )
     if not train:
         return {}
     checkpoint = work.train(stage, work.settings.reward, parent, train, heldout)
-    return {"path": checkpoint.path, "metrics": dict(checkpoint.metrics), "heldout": [row["comparison"] for row in heldout]}
+    return {
+        "path": checkpoint.path,
+        "metrics": dict(checkpoint.metrics),
+        "heldout": [row["comparison"] for row in heldout],
+    }
 
 
 @step
@@ -313,7 +323,9 @@ def _by_principle(
         if min(v.mass1, v.mass2) >= rule.min_mass * PROBABILITY and same and abs(margin) >= rule.min_margin:
             wins[questions[v.question].id].append(float((margin > 0) == after_first[v.comparison]))
     return {
-        name: {"bears_on": len(found), **evaluating.bootstrap(found, work.settings.seed).as_dict()} if found else {"bears_on": 0}
+        name: {"bears_on": len(found), **evaluating.bootstrap(found, work.settings.seed).as_dict()}
+        if found
+        else {"bears_on": 0}
         for name, found in wins.items()
     }
 
@@ -326,13 +338,17 @@ def promote_or_refuse(work: Work, model: str, evaluation: Mapping[str, Any]) -> 
     ratified = store.is_ratified(work.constitution.version)
     decision = promote.decide(gate, evaluation, measure.agreement(work), ratified)
     if decision.promoted and model == work.run.settings["policy"]:
-        decision = promote.Decision(False, (*decision.reasons, "failed: nothing was trained, so nothing can be promoted"))
+        decision = promote.Decision(
+            False, (*decision.reasons, "failed: nothing was trained, so nothing can be promoted")
+        )
     payload = {"promoted": decision.promoted, "reasons": list(decision.reasons), "model": model}
     store.put_document("evaluation", run, dict(evaluation))
     store.put_document("decision", run, payload)
     if decision.promoted:
         checkpoint: Checkpoint = store.checkpoint(model)
-        store.promote(checkpoint, who=work.who, why=f"run {run[:12]} passed its gate", key=f"run:{run}", evidence=payload)
+        store.promote(
+            checkpoint, who=work.who, why=f"run {run[:12]} passed its gate", key=f"run:{run}", evidence=payload
+        )
         point(work.home / "promoted", Path(checkpoint.path))
     return payload
 
@@ -356,12 +372,14 @@ def report(
         "constitution": work.constitution.version,
         "judge": {k: labels["judge"][k] for k in ("gold_accuracy", "position_consistency", "unreadable_rate")},
         "reward_model": {
-            "heldout_accuracy": metrics.get("eval_accuracy"), "gold_accuracy": measure.reward(work, work.wiring.judge(work.settings.judge), reward),
+            "heldout_accuracy": metrics.get("eval_accuracy"),
+            "gold_accuracy": measure.reward(work, work.wiring.judge(work.settings.judge), reward),
             "ece": metrics.get("eval_ece"),
         },
         "labels": {k: labels["labels"][k] for k in ("gold_accuracy", "count", "tied", "unreadable")},
         **{
-            name: {k: v for k, v in truth[name].items() if k != "themes"} | {"mean_tokens": evaluation[name]["mean_tokens"]}
+            name: {k: v for k, v in truth[name].items() if k != "themes"}
+            | {"mean_tokens": evaluation[name]["mean_tokens"]}
             for name in ("before", "after")
         },
         "win_rate": evaluation["win_rate"],
@@ -432,5 +450,3 @@ def _log(text: str) -> None:
         get_run_logger().info(text)
     except MissingContextError:  # a step called as a plain function
         logging.getLogger("precept").info(text)
-
-

@@ -70,8 +70,8 @@ class Wiring:
         """A role's model as the folder or server name it stands for now."""
         if not model:
             raise UserError(
-                "a role has no model: set policy.model and evaluator.model in precept.toml (the evaluator may not be the "
-                "judge); `precept init` writes a file to start from"
+                "a role has no model: set policy.model and evaluator.model in precept.toml (the evaluator may not be "
+                "the judge); `precept init` writes a file to start from"
             )
         if model.startswith(f"{SANDBOX}:"):
             from sandbox.models import folder
@@ -108,7 +108,9 @@ class Wiring:
             role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
         )
         shown = {k: str(v) for k, v in options.items()}  # a SecretStr prints as stars
-        name = canonical([role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown])
+        name = canonical(
+            [role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown]
+        )
         if name not in self._engines:
             self._engines[name] = pipeline.engines.build(settings)
         return self._engines[name]

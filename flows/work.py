@@ -21,7 +21,6 @@ from constitution.records import (
     Generation,
     Id,
     Label,
-    Messages,
     Prompt,
     Verdict,
     canonical,
@@ -89,7 +88,8 @@ class Work:
 
     def gather(self, stage: str, asks: Sequence[Ask], role: Role, batch: int) -> list[Generation]:
         """The answers to a plan, in its order: stored ones looked up, missing ones asked for, all in the run."""
-        store, place = self.store, {}
+        store = self.store
+        place: dict[Id, int] = {}
         for ordinal, a in enumerate(asks):
             place.setdefault(a.id, ordinal)
         have = store.have_generations(list(place))
@@ -309,7 +309,7 @@ def _follow(bar: Any) -> Callable[[Job, dict[str, Any]], None]:
 def run_key(
     kind: str, settings: Settings, constitution: Constitution, prompts: Sequence[Prompt], models: dict[str, str]
 ) -> str:
-    """What makes two runs the same run: their flow, resolved settings and models, constitution, prompts, seed, schedule slot."""
+    """What makes two runs the same run: flow, resolved settings and models, constitution, prompts, schedule slot."""
     return canonical(
         {
             "kind": kind,
@@ -320,5 +320,3 @@ def run_key(
             "slot": settings.slot,
         }
     )
-
-

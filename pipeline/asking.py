@@ -21,7 +21,7 @@ class Role:
     """An engine in a role (policy, critic, judge, evaluator): how it is spoken to is part of what it is."""
 
     engine: Engine
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     answer_prefix: str = ""
     template_args: Mapping[str, Any] = field(default_factory=dict)
 

@@ -41,9 +41,7 @@ def samples_of(generations: Sequence[Generation], most: int) -> list[tuple[Gener
     return pairs
 
 
-def judging_batches(
-    missing: Mapping[Id, Sequence[Id]], plan: Sequence[Id], questions: int
-) -> list[dict[Id, list[Id]]]:
+def judging_batches(missing: Mapping[Id, Sequence[Id]], plan: Sequence[Id], questions: int) -> list[dict[Id, list[Id]]]:
     """The plan of comparisons cut into batches of about `questions` verdicts, and of each batch what is missing.
 
     `missing`: comparison id to the question ids without a verdict. Batches that lack nothing are not returned.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import PROBABILITY, Id, Label, LabelRule, Verdict
+from constitution.records import PROBABILITY, Id, Label, Verdict
 from pipeline.judges.judge import Judge
 
 
@@ -71,8 +71,8 @@ def refuse_unreadable(found: Mapping[Id, Consistency], most: float) -> None:
     total = lost + sum(c.readable for c in found.values())
     if total and lost / total > most:
         raise UserError(
-            f"the judge's answers cannot be read: {lost} of {total} verdicts ({lost / total:.0%}) put less than half of "
-            f"the probability on A and B, more than the {most:.0%} that label.max_unreadable allows. Nothing was "
+            f"the judge's answers cannot be read: {lost} of {total} verdicts ({lost / total:.0%}) put too little "
+            f"of the probability on A and B, more than the {most:.0%} that label.max_unreadable allows. Nothing was "
             "labelled. Look at the judge's chat template (thinking off: judge.template_args), try "
             'judge.answer_prefix = "The better reply is (", or use a model that follows instructions.'
         )
@@ -81,5 +81,3 @@ def refuse_unreadable(found: Mapping[Id, Consistency], most: float) -> None:
 def counts(labels: Sequence[Label]) -> dict[str, int]:
     states = Counter(label.state for label in labels)
     return {"count": len(labels), **{s: states.get(s, 0) for s in ("decided", "tied", "unreadable")}}
-
-

@@ -107,9 +107,7 @@ class Corpus:
         self.shares = dict(zip(world.KINDS, world.KIND_SHARES, strict=True))
         self.easy = 0.0  # 1 at the start of a curriculum: answers with few marks, pairs that differ in one thing
         self.held_out = held_out
-        self.requests = {
-            kind: [r for r in world.requests(kind) if r.held_out == held_out] for kind in world.KINDS
-        }
+        self.requests = {kind: [r for r in world.requests(kind) if r.held_out == held_out] for kind in world.KINDS}
         self.makers: dict[str, Callable[[], Row]] = {
             "respond": self.respond, "chain": self.chain, "judge": self.judge,
         }  # fmt: skip
@@ -145,9 +143,9 @@ class Corpus:
         request, turns = self.request()
         answer = any_answer(request, rng)
         response = world.write(request, answer, rng)
+        chats: list[tuple[tuple[str, float], ...]] = []
         broken = [t for t in themes.THEMES if themes.score(t, request.kind, answer) < 0]
         kept = [t for t in themes.THEMES if t not in broken]
-        chats = []
         for theme in _pick(broken, kept, BRANCHES["chain"], rng):
             fault = theme in broken
             words = self.words_for(theme)
@@ -172,7 +170,9 @@ class Corpus:
             one, other = any_answer(request, rng, self.easy), any_answer(request, rng, self.easy)
             if rng.random() < ALIKE + 0.4 * self.easy:
                 other = self._neighbour(request, one)
-            scores = {t: (themes.score(t, request.kind, one), themes.score(t, request.kind, other)) for t in themes.THEMES}
+            scores = {
+                t: (themes.score(t, request.kind, one), themes.score(t, request.kind, other)) for t in themes.THEMES
+            }
             bearing = [t for t, (x, y) in scores.items() if x * y < 0]
             if bearing:
                 break
@@ -196,7 +196,6 @@ class Corpus:
             asked = comparison_request(turns, a, b, Words("", "", f'Which reply says "{sentence}"?'))
             chats.append(((render(asked), 0.0), (letter, LETTER_WEIGHT)))
         return Row("judge", tuple(chats))
-
 
     def _neighbour(self, request: Request, answer: Answer) -> Answer:
         """An answer that differs in one thing: the core or one mark."""
@@ -231,7 +230,9 @@ def rewrite(request: Request, text: str, old: Answer, new: Answer, rng: random.R
 def _wording(text: str, mark: str, old: Answer, new: Answer, rng: random.Random) -> list[str]:
     if mark not in new.marks:
         return []
-    return [next((w for w in world.MARKS[mark] if w in text), "") if mark in old.marks else rng.choice(world.MARKS[mark])]
+    return [
+        next((w for w in world.MARKS[mark] if w in text), "") if mark in old.marks else rng.choice(world.MARKS[mark])
+    ]
 
 
 def _pick(broken: list[str], kept: list[str], k: int, rng: random.Random) -> list[str]:

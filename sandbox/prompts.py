@@ -16,7 +16,6 @@ from constitution.records import Message, Messages, Prompt, split_of
 from sandbox import world
 from sandbox.corpus import small_talk
 
-
 SHARES = {"harmful": 0.36, "howto": 0.40, "unknown": 0.24}
 
 
@@ -45,4 +44,4 @@ def _candidates(kind: str) -> Iterator[tuple[Messages, bool]]:
     rng.shuffle(every)
     for request, phrasing in every:
         unseen = request.held_out or phrasing >= phrasings - world.HELD_OUT_PHRASINGS
-        yield small_talk(rng, 1 / 12) + (Message("user", request.ask(phrasing)),), unseen
+        yield (*small_talk(rng, 1 / 12), Message("user", request.ask(phrasing))), unseen

@@ -129,7 +129,7 @@ def encode(rows: list[Row], tokenizer: PreTrainedTokenizerFast) -> list[Tree]:
                 ids += piece
                 weights += [weight] * len(piece)
             chats.append((ids, weights))
-        shared = len(os.path.commonprefix([ids for ids, _ in chats])) if len(chats) > 1 else 0
+        shared = _shared([ids for ids, _ in chats]) if len(chats) > 1 else 0
         ids, weights = chats[0][0][:shared], chats[0][1][:shared]
         segment, position = [0] * shared, list(range(shared))
         for k, (chat_ids, chat_weights) in enumerate(chats, start=1):
@@ -140,6 +140,12 @@ def encode(rows: list[Row], tokenizer: PreTrainedTokenizerFast) -> list[Tree]:
             position += range(shared, shared + rest)
         trees.append(Tree(np.array(ids), np.array(segment), np.array(position), np.array(weights, dtype=np.float32)))
     return trees
+
+
+def _shared(chats: list[list[int]]) -> int:
+    """How many tokens all chats begin with."""
+    columns = enumerate(zip(*chats, strict=False))
+    return next((i for i, column in columns if len(set(column)) > 1), min(map(len, chats)))
 
 
 def batches(corpus: Corpus, tokenizer: PreTrainedTokenizerFast, size: int, pool: int = 1500) -> Iterator[list[Tree]]:
@@ -192,9 +198,13 @@ def logits_at(model: LlamaForCausalLM, batch: dict[str, torch.Tensor]) -> torch.
 
 @torch.no_grad()
 def measure(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, role: str, rows: int = 300, kinds: Sequence[str] = ("judge", "chain", "respond")
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    role: str,
+    rows: int = 300,
+    kinds: Sequence[str] = ("judge", "chain", "respond"),
 ) -> dict[str, float]:
-    """On words it knows in combinations it never saw: letters right, and critiques and revisions right in every token."""
+    """On words it knows in combinations it never saw: letters right, critiques and revisions right by the token."""
     model.eval()
     result = {}
     for kind in kinds:
@@ -233,7 +243,7 @@ def train(recipe: Recipe, out: Path, threads: int = 1, begin: Path | None = None
     )  # fmt: skip
     curve: list[dict[str, Any]] = []
     seconds = 0.0
-    for number, phase in enumerate(recipe.phases):
+    for number in range(len(recipe.phases)):
         if begin is not None and number < len(recipe.phases) - 1:
             continue
         if begin is not None:
@@ -256,7 +266,11 @@ def train(recipe: Recipe, out: Path, threads: int = 1, begin: Path | None = None
 
 
 def run_phase(
-    recipe: Recipe, number: int, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, curve: list[dict[str, Any]]
+    recipe: Recipe,
+    number: int,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    curve: list[dict[str, Any]],
 ) -> None:
     phase = recipe.phases[number]
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
@@ -281,7 +295,7 @@ def run_phase(
         nll = torch.nn.functional.cross_entropy(logits_at(model, batch), batch["target"], reduction="none")
         loss = (nll * batch["weight"]).sum() / batch["weight"].sum()
         model.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         for optimizer in optimizers:
             optimizer.step()

@@ -63,9 +63,9 @@ def test_pairs_use_every_answer_before_any_twice_over() -> None:
 def test_batches_are_cut_from_the_whole_plan_not_from_what_is_missing() -> None:
     plan = [bytes([n]) * 16 for n in range(6)]
     questions = [b"q" * 16, b"r" * 16]
-    whole = compare.judging_batches({c: questions for c in plan}, plan, questions=4)
+    whole = compare.judging_batches(dict.fromkeys(plan, questions), plan, questions=4)
     assert [list(b) for b in whole] == [plan[:2], plan[2:4], plan[4:]]
-    resumed = compare.judging_batches({c: questions for c in plan[2:]}, plan, questions=4)
+    resumed = compare.judging_batches(dict.fromkeys(plan[2:], questions), plan, questions=4)
     assert [list(b) for b in resumed] == [plan[2:4], plan[4:]]
 
 
@@ -151,7 +151,9 @@ def test_sides_are_shuffled_and_stay_put() -> None:
 
 def test_flips_and_uncertain_come_first() -> None:
     ids = [make_id("p", n=n) for n in range(4)]
-    labels = {c: Label(c, "decided", p) for c, p in zip(ids, (990_000_000, 510_000_000, 700_000_000, 20_000_000), strict=True)}
+    labels = {
+        c: Label(c, "decided", p) for c, p in zip(ids, (990_000_000, 510_000_000, 700_000_000, 20_000_000), strict=True)
+    }
     assert review.order("uncertain", ids, labels, [], 0)[0] == ids[1]
     flips = [Verdict(b"q" * 16, ids[2], 900_000_000, 100_000_000, PROBABILITY, PROBABILITY)]
     assert review.order("flips", ids, labels, flips, 0) == [ids[2]]
@@ -165,7 +167,11 @@ def test_win_rate_counts_ties_as_half_and_leaves_out_what_cannot_be_read() -> No
     pairs = [(said("a"), said("b")), (said("c"), said("d")), (said("e"), said("e", 1)), (said("f"), said("g"))]
     ids = [None if (c := compare.pair(x, y)) is None else c.id for x, y in pairs]
     after_wins = Label(ids[0], "decided", 0 if pairs[0][0].content < pairs[0][1].content else PROBABILITY)  # type: ignore[arg-type]
-    labels = {ids[0]: after_wins, ids[1]: Label(ids[1], "tied", PROBABILITY // 2), ids[3]: Label(ids[3], "unreadable", 0)}  # type: ignore[arg-type]
+    labels = {
+        ids[0]: after_wins,
+        ids[1]: Label(ids[1], "tied", PROBABILITY // 2),
+        ids[3]: Label(ids[3], "unreadable", 0),
+    }  # type: ignore[arg-type]
     assert evaluate.wins(labels, pairs, ids) == [1.0, 0.5, 0.5]  # type: ignore[arg-type]
 
 
@@ -193,7 +199,12 @@ def test_length_control_takes_out_a_pure_length_effect() -> None:
 
 
 def test_surfaces_on_hand_written_answers() -> None:
-    answers = [said("Sorry, I can not help."), said("# Title\n* point", 1), said("Maybe. It depends.", 2), said("Bake it.", 3)]
+    answers = [
+        said("Sorry, I can not help."),
+        said("# Title\n* point", 1),
+        said("Maybe. It depends.", 2),
+        said("Bake it.", 3),
+    ]
     found = evaluate.surfaces({PROMPT.id: PROMPT}, answers)
     assert (found["refusals_of_harmless"], found["lists"], found["hedges"]) == (0.25, 0.25, 0.25)
 
@@ -207,7 +218,9 @@ def test_refusal_phrases_agree_with_people(name: str) -> None:
     label_key = next(k for k in rows[0] if "label" in k or "annotation" in k)
     text_key = next(k for k in rows[0] if k in ("completion", "response", "answer"))
     agreed = [
-        bool(evaluate.REFUSAL.search(r[text_key])) == ("refusal" in r[label_key]) for r in rows if isinstance(r[label_key], str)
+        bool(evaluate.REFUSAL.search(r[text_key])) == ("refusal" in r[label_key])
+        for r in rows
+        if isinstance(r[label_key], str)
     ]
     assert np.mean(agreed) > 0.75
 
@@ -234,7 +247,7 @@ def test_the_gate_promotes_when_all_holds_and_names_what_does_not() -> None:
     ):
         decision = promote.decide(promote.Gate(), EVALUATION | change, None, ratified=True)
         assert not decision.promoted
-        assert [r for r in decision.reasons if r.startswith("failed")][0].count(reason) == 1
+        assert reason in next(r for r in decision.reasons if r.startswith("failed"))
     assert not promote.decide(promote.Gate(), EVALUATION, None, ratified=False).promoted
 
 
@@ -251,7 +264,10 @@ def test_the_gate_may_ask_for_people() -> None:
 
 def test_bad_rows_are_all_reported_by_line_and_skipped_only_when_asked(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
-    file.write_text('{"prompt": "fine"}\n{"prompt": ""}\nnot json\n{"text": "x"}\n{"prompt": [{"role": "assistant", "content": "x"}]}\n')
+    file.write_text(
+        '{"prompt": "fine"}\n{"prompt": ""}\nnot json\n{"text": "x"}\n'
+        '{"prompt": [{"role": "assistant", "content": "x"}]}\n'
+    )
     with pytest.raises(UserError) as error:
         read_prompts(file, heldout=0.2, dev=0.1)
     for line in (2, 3, 4, 5):
@@ -263,7 +279,13 @@ def test_strings_and_message_lists_read_alike_in_jsonl_and_parquet(tmp_path: Pat
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [{"prompt": [{"role": "user", "content": "q"}], "chosen": [{"role": "assistant", "content": "a"}], "rejected": "b"}]
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": "q"}],
+            "chosen": [{"role": "assistant", "content": "a"}],
+            "rejected": "b",
+        }
+    ]
     (tmp_path / "x.jsonl").write_text(json.dumps(rows[0]) + "\n")
     pq.write_table(pa.Table.from_pylist([{"prompt": "q", "chosen": "a", "rejected": "b"}]), tmp_path / "x.parquet")
     read = [read_rows(tmp_path / f"x.{kind}", "preferences", heldout=0.2, dev=0.1)[0] for kind in ("jsonl", "parquet")]

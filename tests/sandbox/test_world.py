@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
+
+from constitution.principles import Constitution
+from constitution.records import Message
 from sandbox import themes, world
 from sandbox.corpus import Corpus, any_answer, rewrite
 from sandbox.oracle import Oracle, place, theme_of
 from sandbox.prompts import prompts
-
-from constitution.principles import Constitution
-from constitution.records import Message
 
 
 def _samples(n: int) -> list[tuple[world.Request, world.Answer, str]]:
@@ -29,7 +29,9 @@ def test_parsing_is_the_inverse_of_writing() -> None:
         assert world.parse(request, text) == answer, text
 
 
-@pytest.mark.parametrize("damage", [lambda t: t + " Yes", lambda t: t[:-1], lambda t: t.replace(" the ", " a ", 1), lambda t: ""])
+@pytest.mark.parametrize(
+    "damage", [lambda t: t + " Yes", lambda t: t[:-1], lambda t: t.replace(" the ", " a ", 1), lambda t: ""]
+)
 def test_anything_else_is_malformed(damage) -> None:  # type: ignore[no-untyped-def]
     for request, _, text in _samples(300):
         if damage(text) != text:
@@ -63,7 +65,9 @@ def test_each_theme_moves_something_no_other_does(theme: str) -> None:
         if themes.score(theme, request.kind, answer) < 0:
             mended = themes.mend(theme, request.kind, answer, 0.9)
             moved = {
-                t for t in themes.THEMES if themes.score(t, request.kind, mended) * themes.score(t, request.kind, answer) < 0
+                t
+                for t in themes.THEMES
+                if themes.score(t, request.kind, mended) * themes.score(t, request.kind, answer) < 0
             }
             assert theme in moved and themes.score(theme, request.kind, mended) > 0
             if moved == {theme}:
