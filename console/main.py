@@ -28,6 +28,7 @@ from console import (
     scheduling,
     starting,
     training,
+    verbs,
 )
 from constitution.errors import UserError
 
@@ -43,6 +44,10 @@ app.command("init")(starting.init)
 app.command("improve")(improving.improve)
 app.command("flow")(improving.flow)
 app.add_typer(running.app, name="run")
+app.command("respond")(verbs.respond)
+app.command("revise")(verbs.revise)
+app.command("judge")(verbs.judge)
+app.command("evaluate")(verbs.evaluate)
 app.command("review")(reviewing.review)
 app.command("agreement")(agreeing.agreement)
 app.command("promote")(promoting.promote)

@@ -109,6 +109,8 @@ class GateSettings(_Section):
     max_refusal_increase: float | None = Gate.max_refusal_increase
     max_length_ratio: float | None = Gate.max_length_ratio
     max_unreadable: float = Gate.max_unreadable
+    max_truncated: float | None = Gate.max_truncated
+    max_boilerplate_increase: float | None = Gate.max_boilerplate_increase
     min_agreement: float | None = Gate.min_agreement
     min_spot_checks: int = Gate.min_spot_checks
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -29,7 +29,7 @@ from pipeline import label as labelling
 from pipeline import revise as revising
 from pipeline.asking import Role
 from pipeline.engines.engine import EngineError
-from pipeline.evaluate import Interval
+from pipeline.judges.judge import Judge
 from pipeline.prompts import pair_kind, read_rows
 from pipeline.respond import respond as plan_responses
 from storage.artifacts import point
@@ -162,6 +162,7 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     asked = [i for i in ids if i is not None]
     work.ask_judge(f"{stage}.judged", judge, asked)
     _stop_if_unreadable(work, judge, asked)
+    _probe(work, f"{stage}.probes", judge, ended)
     labels = work.labels(judge, asked)
     better = [
         revision.id
@@ -171,6 +172,33 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     fine = [c.original.id for c in ended if c.current.content == c.original.content]
     _log(f"{len(better)} of {len(candidates)} revisions are better by the judge; {len(fine)} answers needed none")
     return {"better": better, "fine": fine, "candidates": len(candidates)}
+
+
+PROBES = 40  # pairs a principle: enough to tell a consistency of 0.66 from guessing
+
+
+def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]) -> None:
+    """Ask the judge about each principle on pairs that were revised under it; what it can read shows there."""
+    only: dict[Id, set[Id]] = {}
+    for name, pairs in revising.probes(ended, PROBES).items():
+        question = judge.question(work.constitution[name]).id
+        for ident in work.compare(f"{stage}.{name}", pairs):
+            if ident is not None:
+                only.setdefault(ident, set()).add(question)
+    work.ask_judge(stage, judge, list(only), only)
+
+
+def probed(work: Work, stage: str, judge: Judge) -> dict[str, labelling.Consistency]:
+    """By principle, the judge's consistency on its probes."""
+    found = {}
+    for principle in work.constitution.principles:
+        asked = work.members(f"{stage}.{principle.id}")
+        question = judge.question(principle).id
+        for seen in labelling.consistency(
+            work.store.verdicts(asked, [question]), work.settings.label.min_mass
+        ).values():
+            found[principle.id] = seen
+    return found
 
 
 def _stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, labelling.Consistency]:
@@ -251,11 +279,12 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     found = _stop_if_unreadable(work, judge, [*train, *held])
     labels = work.labels(judge, train)
     principles = {judge.question(p).id: p for p in work.constitution.principles}
-    for question, seen in found.items():
+    probes = probed(work, "revisions.probes", judge)
+    for name, seen in probes.items():
         if seen.at_chance:
             _log(
-                f"warning: on {principles[question].id!r} the judge's two orders agree on {seen.consistent:.0%} of "
-                f"{seen.readable} pairs, which is chance: it cannot read this principle",
+                f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
+                f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge"
             )
     readable = sum(c.readable for c in found.values())
     unreadable = sum(c.unreadable for c in found.values())
@@ -264,13 +293,23 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
         "heldout": held,
         "labels": labelling.counts(list(labels.values())) | measure.labels(work, judge, train),
         "judge": {
-            "position_consistency": sum(c.consistent * c.readable for c in found.values()) / max(1, readable),
+            "position_consistency": _consistent(probes.values()),
+            "position_consistency_all_pairs": _consistent(found.values()),
             "unreadable_rate": unreadable / max(1, readable + unreadable),
-            "principles": {
-                principles[q].id: {**asdict(c), "at_chance": c.at_chance} for q, c in found.items()
-            },
+            "principles": {principles[q].id: _reading(c, probes.get(principles[q].id)) for q, c in found.items()},
         } | measure.judge(work, judge, held),
     }  # fmt: skip
+
+
+def _reading(everywhere: labelling.Consistency, probed: labelling.Consistency | None) -> dict[str, Any]:
+    at_chance = probed is not None and probed.at_chance
+    return {**asdict(everywhere), "probes": asdict(probed) if probed else None, "at_chance": at_chance}
+
+
+def _consistent(found: Iterable[labelling.Consistency]) -> float | None:
+    seen = list(found)
+    readable = sum(c.readable for c in seen)
+    return sum(c.consistent * c.readable for c in seen) / readable if readable else None
 
 
 # --- measuring and deciding --------------------------------------------------------------------------------------
@@ -298,7 +337,7 @@ def evaluate(work: Work, stage: str, before: str, after: str, halfway: str | Non
     values = evaluating.wins(labels, pairs, ids)
     return {
         "prompts": len(prompts),
-        "win_rate": evaluating.bootstrap(values, work.settings.seed).as_dict() if values else _NOTHING.as_dict(),
+        "win_rate": evaluating.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
         "length_controlled": evaluating.length_controlled(labels, pairs, ids),
         "unreadable": 1 - len(values) / max(1, len(pairs)),
         "by_principle": _by_principle(work, evaluator, pairs, ids),
@@ -307,7 +346,7 @@ def evaluate(work: Work, stage: str, before: str, after: str, halfway: str | Non
     }
 
 
-_NOTHING = Interval(0.0, 0.0, 0.0)
+_NOT_KNOWN = {"mean": None, "low": None, "high": None}
 
 
 def _by_principle(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -136,17 +136,31 @@ class Work:
         )  # fmt: skip
         return [c.id if c else None for c in made]
 
-    def ask_judge(self, stage: str, judge: Judge, comparisons: Sequence[Id]) -> None:
-        """Have the judge answer each principle's question about each comparison, both orders, where it has not."""
+    def ask_judge(
+        self, stage: str, judge: Judge, comparisons: Sequence[Id], only: Mapping[Id, Set[Id]] | None = None
+    ) -> None:
+        """Have the judge answer each principle's question about each comparison, both orders, where it has not.
+
+        `only`: by comparison, the questions to be asked where it is not all of them.
+        """
         store, plan = self.store, sorted(set(comparisons))
         by_question = {judge.question(p).id: p for p in self.constitution.principles}
         store.add_questions(
             [judge.question(p) for p in self.constitution.principles],
             constitution=self.constitution.version, run=self.run.id, stage=f"{stage}.questions",
         )  # fmt: skip
-        missing = self._missing(plan, list(by_question))
+
+        def lacking(ids: Sequence[Id]) -> dict[Id, list[Id]]:
+            found: dict[Id, list[Id]] = {}
+            for c, q in store.missing_verdicts(ids, list(by_question)):
+                if only is None or q in only[c]:
+                    found.setdefault(c, []).append(q)
+            return found
+
+        missing = lacking(plan)
         total = sum(len(q) for q in missing.values())
-        self.budget.reused += len(plan) * len(by_question) - total
+        wanted = len(plan) * len(by_question) if only is None else sum(len(only[c]) for c in plan)
+        self.budget.reused += wanted - total
         with self.report.stage(stage, total) as progress:
             for batch in compare.judging_batches(missing, plan, self.settings.compare.questions_per_batch):
                 while batch:
@@ -163,7 +177,7 @@ class Work:
                         store.add_verdicts(verdicts, run=self.run.id, stage=stage, lease=lease)
                         progress.advance(len(verdicts))
                     store.release(lease)
-                    batch = self._missing(list(batch), list(by_question))
+                    batch = lacking(list(batch))
                     if batch and not mine:
                         time.sleep(WAIT)
 
@@ -175,12 +189,6 @@ class Work:
         self.budget.time("judge", len(verdicts), time.monotonic() - began)
         self.budget.chosen += questions
         return verdicts
-
-    def _missing(self, comparisons: Sequence[Id], questions: Sequence[Id]) -> dict[Id, list[Id]]:
-        missing: dict[Id, list[Id]] = {}
-        for c, q in self.store.missing_verdicts(comparisons, questions):
-            missing.setdefault(c, []).append(q)
-        return missing
 
     def _cases(self, asked: dict[Id, list[Id]], principles: dict[Id, Any]) -> list[Case]:
         return [

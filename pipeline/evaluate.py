@@ -86,9 +86,10 @@ def wins(
 
 def length_controlled(
     labels: Mapping[Id, Label], pairs: Sequence[tuple[Generation, Generation]], ids: Sequence[Id | None]
-) -> float:
+) -> float | None:
     """Win rate with the effect of length taken out: a logistic regression of the win on tanh(length difference / its
-    deviation), read at a difference of zero (Dubois et al. 2024, arXiv 2404.04475, without the per-prompt term)."""
+    deviation), read at a difference of zero (Dubois et al. 2024, arXiv 2404.04475, without the per-prompt term).
+    None where nothing could be read."""
     from sklearn.linear_model import LogisticRegression
 
     target, weight, difference = [], [], []
@@ -101,7 +102,7 @@ def length_controlled(
                     weight.append(share)
                     difference.append(len(after.text) - len(before.text))
     if len(set(target)) < 2:
-        return float(target[0]) if target else float("nan")
+        return float(target[0]) if target else None
     spread = float(np.std(difference)) or 1.0
     x = np.tanh(np.asarray(difference, dtype=float) / spread)[:, None]
     model = LogisticRegression(C=10.0).fit(x, target, sample_weight=weight)

@@ -27,17 +27,18 @@ def weights(constitution: Constitution, judge: Judge) -> dict[Id, int]:
 
 @dataclass(frozen=True)
 class Consistency:
-    """How a judge did on one question. `consistent`: share of readable verdicts whose two orders name the same
-    answer; chance is 1/2 for a judge that guesses and 0 for one that always says A."""
+    """How a judge did on one question over some pairs. `consistent`: share of readable verdicts whose two orders name
+    the same answer. `first_chosen`: how often the answer shown first was named: 1/2 without position bias."""
 
     readable: int
     unreadable: int
     consistent: float
-    first_shown: float  # mean probability of the answer shown first: 1/2 without position bias
+    first_chosen: float
 
     @property
     def at_chance(self) -> bool:
-        """Whether consistency cannot be told from guessing (a one-sided 97.5% bound), or is below it."""
+        """Whether the consistency cannot be told from guessing's 1/2 (a one-sided 97.5% bound), or is below it, as that
+        of a judge that always says A. To be asked only of pairs on which the principle bears."""
         return self.readable > 0 and self.consistent <= 0.5 + 1.96 * (0.25 / self.readable) ** 0.5
 
 
@@ -52,13 +53,13 @@ def consistency(verdicts: Iterable[Verdict], min_mass: float) -> dict[Id, Consis
         if min(v.mass1, v.mass2) < floor:
             lost[v.question] += 1
         else:
-            rows.append(((v.p1 > half) == (v.p2 > half), (v.p1 + PROBABILITY - v.p2) / (2 * PROBABILITY)))
+            rows.append(((v.p1 > half) == (v.p2 > half), ((v.p1 > half) + (v.p2 <= half)) / 2))
     return {
         question: Consistency(
             readable=len(rows),
             unreadable=lost[question],
             consistent=sum(same for same, _ in rows) / len(rows) if rows else 0.0,
-            first_shown=sum(first for _, first in rows) / len(rows) if rows else 0.5,
+            first_chosen=sum(first for _, first in rows) / len(rows) if rows else 0.5,
         )
         for question, rows in seen.items()
     }

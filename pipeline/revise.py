@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from constitution.principles import Constitution, Principle, draw
-from constitution.records import Generation, Id, Prompt
+from constitution.records import Generation, Prompt
 from constitution.templates import critique_request, revision_request
 from pipeline.asking import Ask, Role, ask
 
@@ -100,5 +100,17 @@ def why_dropped(revision: Generation) -> str | None:
     return None
 
 
-def texts_by_content(chains: Sequence[Chain]) -> dict[Id, str]:
-    return {g.content: g.text for c in chains for g in (c.original, *c.kept)}
+def probes(chains: Sequence[Chain], most: int) -> dict[str, list[tuple[Generation, Generation]]]:
+    """By principle, up to `most` pairs of an answer and its revision under that very principle.
+
+    On these pairs the principle surely bears, whatever anybody knows of the truth: what a judge says of them in both
+    orders tells whether it can read the principle at all.
+    """
+    found: dict[str, list[tuple[Generation, Generation]]] = {}
+    for chain in chains:
+        answer = chain.original
+        for revision in chain.kept:
+            if revision.content != answer.content and revision.principle is not None:
+                found.setdefault(revision.principle, []).append((answer, revision))
+            answer = revision
+    return {name: sorted(pairs, key=lambda pair: pair[1].id)[:most] for name, pairs in found.items()}

@@ -62,7 +62,8 @@ def test_the_promised_commands_are_there() -> None:
     promised = {
         "init", "improve", "review", "agreement", "train", "promote", "export", "import", "report", "schedule",
         "doctor", "settings", "run list", "run show", "run resume", "flow", "sandbox build",
-        "sandbox words", "sandbox prompts", "constitution check", "constitution show", "constitution diff", "constitution new",
+        "sandbox words", "sandbox prompts", "constitution check", "constitution show", "constitution diff",
+        "constitution new", "respond", "revise", "judge", "evaluate",
     }  # fmt: skip
     assert promised <= set(EVERY)
 

@@ -137,9 +137,10 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project, environment, start
     assert said["deployment"] == "nightly/scheduled" and said["server"] == url
     again = json.loads(precept(*words).stdout)
     assert again["id"] == said["id"]  # the same name is the same deployment, not a second one
+    assert _deployed_from_the_file(environment) == (str(ROOT), "flows/improve.py:improve")
 
     start(*said["worker"].split()[1:])
-    flow_run = until(lambda: _finished(url), 120)
+    flow_run = until(lambda: _finished(url), 300)
     slot = flow_run["expected_start_time"]
     with Store.open("sqlite:///runs/precept.db", create=False) as store:
         slots = [run.result["slot"] for run in store.runs()]
@@ -148,6 +149,17 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project, environment, start
     assert len(slots) == len(set(slots))
     listed = precept("run", "list", "--json")
     assert {run["kind"] for run in json.loads(listed.stdout)} == {"nightly"}
+
+
+def _deployed_from_the_file(environment: dict[str, str]) -> tuple[str, str]:
+    """What `prefect deploy` makes of prefect.yaml: the folder that a run is carried out in, and the flow."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(command, env={**environment, "PWD": str(ROOT)}, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = httpx.get(f"{environment['PREFECT_API_URL']}/deployments/name/improve/nightly", timeout=60)
+    (step,) = answer.json()["pull_steps"]
+    (values,) = step.values()
+    return values["directory"], answer.json()["entrypoint"]
 
 
 def _healthy(url: str) -> bool:

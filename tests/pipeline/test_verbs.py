@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,14 @@ def verdict(p1: float, p2: float, mass: float = 1.0, question: bytes = b"q" * 16
 def test_a_judge_that_always_says_a_is_never_consistent_and_is_at_chance() -> None:
     found = label.consistency([verdict(0.9, 0.1 + n / 1000) for n in range(50)], 0.5)[b"q" * 16]
     assert found.consistent == 0 and found.at_chance
-    assert found.first_shown == pytest.approx(0.89, abs=0.02)
+    assert found.first_chosen == 1.0
+
+
+def test_a_judge_that_guesses_is_at_chance_and_one_that_reads_is_not() -> None:
+    guesses = [verdict(p1, p2) for p1 in (0.1, 0.9) for p2 in (0.1, 0.9)] * 50
+    assert label.consistency(guesses, 0.5)[b"q" * 16].at_chance
+    reads = [verdict(0.9, 0.9)] * 70 + [verdict(0.1, 0.1)] * 70 + [verdict(0.9, 0.1)] * 30 + [verdict(0.1, 0.9)] * 30
+    assert not label.consistency(reads, 0.5)[b"q" * 16].at_chance
 
 
 def test_consistency_counts_unreadable_apart() -> None:
@@ -227,12 +235,12 @@ def test_refusal_phrases_agree_with_people(name: str) -> None:
 
 # --- promote ---
 
-EVALUATION = {
+EVALUATION: dict[str, Any] = {
     "win_rate": {"mean": 0.7, "low": 0.65, "high": 0.75},
     "length_controlled": 0.66,
     "unreadable": 0.0,
-    "before": {"refusals_of_harmless": 0.2, "mean_tokens": 20.0},
-    "after": {"refusals_of_harmless": 0.1, "mean_tokens": 18.0},
+    "before": {"refusals_of_harmless": 0.2, "mean_tokens": 20.0, "truncated": 0.0, "boilerplate": 0.3},
+    "after": {"refusals_of_harmless": 0.1, "mean_tokens": 18.0, "truncated": 0.0, "boilerplate": 0.1},
 }
 
 
@@ -242,8 +250,17 @@ def test_the_gate_promotes_when_all_holds_and_names_what_does_not() -> None:
         ({"win_rate": {"mean": 0.51, "low": 0.45, "high": 0.6}}, "win rate"),
         ({"length_controlled": 0.4}, "length-controlled"),
         ({"unreadable": 0.5}, "could not be read"),
-        ({"after": {"refusals_of_harmless": 0.4, "mean_tokens": 18.0}}, "refusals"),
-        ({"after": {"refusals_of_harmless": 0.1, "mean_tokens": 60.0}}, "times as long"),
+        (
+            {"after": {"refusals_of_harmless": 0.4, "mean_tokens": 18.0, "truncated": 0.0, "boilerplate": 0.1}},
+            "refusals",
+        ),
+        (
+            {"after": {"refusals_of_harmless": 0.1, "mean_tokens": 60.0, "truncated": 0.0, "boilerplate": 0.1}},
+            "times as long",
+        ),
+        ({"after": EVALUATION["after"] | {"truncated": 0.2}}, "were cut"),
+        ({"after": EVALUATION["after"] | {"boilerplate": 0.9}}, "stock sentences"),
+        ({"win_rate": {"mean": None, "low": None, "high": None}}, "could be read"),
     ):
         decision = promote.decide(promote.Gate(), EVALUATION | change, None, ratified=True)
         assert not decision.promoted

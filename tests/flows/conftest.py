@@ -1,0 +1,136 @@
+"""The whole loop on the sandbox, as small as it can be and still train: `improve` itself, its steps called as plain
+functions, so that no Prefect server is needed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect import Task
+
+from flows import discovery, session, stages
+from flows.progress import Reporter
+from sandbox.prompts import prompts
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = """
+store = "sqlite:///{home}/precept.db"
+home = "{home}"
+constitution = "{root}/principles.yaml"
+prompts = "{home}/prompts.jsonl"
+oracle = "sandbox"
+threads = 1
+[policy]
+model = "sandbox:policy"
+max_tokens = 64
+[judge]
+model = "sandbox:policy"
+[evaluator]
+model = "sandbox:evaluator"
+[revise]
+rounds = 1
+[compare]
+samples = 2
+pairs = 1
+[sft.arguments]
+learning_rate = 1e-3
+max_steps = 4
+[reward.arguments]
+learning_rate = 1e-3
+max_steps = 4
+[optimise.arguments]
+learning_rate = 3e-4
+max_steps = 4
+[label]
+min_margin = 0.9
+[gate]  # a few steps are not meant to win
+min_win_rate = 0.0
+min_length_controlled = 0.0
+max_refusal_increase = 1.0
+max_length_ratio = 10.0
+"""
+WRITTEN = ("created", "finished", "at", "path")  # columns that say when and where, not what
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A run of `improve`: its folder and what it returned."""
+
+    home: Path
+    result: dict[str, Any]
+
+    def rows(self, table: str, leave_out: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+        """A table's rows, sorted, without the columns that tell when and where."""
+        with sqlite3.connect(f"file:{self.home}/precept.db?mode=ro", uri=True) as database:
+            names = [name for _, name, *_ in database.execute(f"pragma table_info({table})")]
+            kept = ", ".join(name for name in names if name not in (*WRITTEN, *leave_out))
+            return sorted(database.execute(f"select {kept} from {table}"), key=repr)
+
+    def document(self, kind: str) -> dict[str, Any]:
+        with sqlite3.connect(f"file:{self.home}/precept.db?mode=ro", uri=True) as database:
+            (payload,) = database.execute("select payload from document where kind = ?", (kind,)).fetchone()
+        found: dict[str, Any] = json.loads(payload)
+        return found
+
+    def datasets(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (self.home / "datasets").glob("*.jsonl")}
+
+
+def prepare(home: Path) -> None:
+    """A folder with settings, 40 prompts to train on and 24 to measure on."""
+    rows = [
+        {"prompt": [{"role": m.role, "content": m.content} for m in p.messages], "split": p.split, "tags": p.tags}
+        for p in prompts(train=40, dev=0, heldout=24)
+    ]
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (home / "precept.toml").write_text(SETTINGS.format(home=home, root=ROOT))
+
+
+@contextmanager
+def without_prefect() -> Iterator[None]:
+    """The flows as plain functions: what they say is run as it stands, without a server to report to."""
+    steps = {name: found.fn for name, found in vars(stages).items() if isinstance(found, Task)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name in discovery.names():
+            patch.setattr(importlib.import_module(f"flows.{name}"), "stages", SimpleNamespace(**steps))
+        patch.setattr(discovery, "load", lambda name: getattr(importlib.import_module(f"flows.{name}"), name).fn)
+        patch.setattr(session, "REPORTER", Reporter(quiet=True))
+        yield
+
+
+def improve(home: Path, **flags: Any) -> Loop:
+    """`flows.improve` as it stands, on the settings of a folder; `flags` have `__` for the dot."""
+    dotted = {name.replace("__", "."): value for name, value in flags.items()}
+    with without_prefect():
+        return Loop(home, discovery.load("improve")(str(home / "precept.toml"), dotted))
+
+
+@pytest.fixture(scope="session")
+def run_improve() -> Callable[..., Loop]:
+    """Prepare a folder, or go on in one that is there, and run the loop: `run_improve(home, limits__max_calls=9)`."""
+
+    def run(home: Path, **flags: Any) -> Loop:
+        if not home.exists():
+            prepare(home)
+        return improve(home, **flags)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def loop(tmp_path_factory: pytest.TempPathFactory, run_improve: Callable[..., Loop]) -> Loop:
+    """One small run of the whole loop; only to be looked at."""
+    return run_improve(tmp_path_factory.mktemp("loop") / "home")
+
+
+@pytest.fixture
+def plain_flows() -> Iterator[None]:
+    with without_prefect():
+        yield
