@@ -17,12 +17,13 @@ from constitution.principles import Constitution
 from constitution.records import Message, Prompt, make_id
 from constitution.templates import comparison_request, critique_request, revision_request
 from flows.settings import Settings
-from flows.wiring import PROMOTED, Wiring
+from flows.wiring import Wiring
 from flows.work import run_key
 from storage.runs import Run
 from storage.store import Store
 
 CHARACTERS_A_TOKEN = 4  # of English, in the vocabularies of today's models
+PROBES = 40  # pairs a principle: see `stages`
 HELDOUT_FEEDBACK = 150  # prompts, and two answers to each: see `improve`
 ORDERS = 2
 
@@ -89,10 +90,7 @@ def estimate(wiring: Wiring) -> Estimate:
 
 def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> Run | None:
     """The run that a flow would begin or go on with under these settings, where the store has it."""
-    settings = wiring.settings
-    roles = {"policy": settings.policy, "judge": settings.judge, "evaluator": settings.evaluator}
-    models = {name: r.model if r.model == PROMOTED else wiring.resolve(r.model) for name, r in roles.items()}
-    key = run_key(kind, settings, wiring.constitution, wiring.prompts() if prompts is None else prompts, models)
+    key = run_key(kind, wiring, wiring.prompts() if prompts is None else prompts)
     ident = make_id("run", key=key)
     return next((run for run in wiring.store.runs() if run.id == ident), None)
 
@@ -104,6 +102,7 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
     revised = train * (rounds if settings.sft.use == "all" else min(rounds, 1))
     feedback = min(heldout, HELDOUT_FEEDBACK)
     measured = min(heldout, settings.evaluate.prompts)
+    probes = PROBES * principles * ORDERS
     pairs = min(compare.pairs, compare.samples * (compare.samples - 1) // 2)
 
     def generate(name: str, calls: int) -> Stage:
@@ -118,6 +117,7 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
         generate("critiques", train * rounds if settings.revise.critique else 0),
         generate("revisions", train * rounds),
         judge("verdicts on revisions", revised),
+        Stage("probes of the judge", "choose", probes, round(probes * lengths.verdict)),
         generate("samples", train * compare.samples + feedback * 2),
         judge("verdicts on samples", train * (pairs + min(rounds, 1)) + feedback),
         generate("evaluation", measured * 3),

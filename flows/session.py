@@ -15,7 +15,7 @@ from flows import settings as settings_module
 from flows.budget import BudgetReached
 from flows.progress import Reporter
 from flows.settings import Settings
-from flows.wiring import PROMOTED, Wiring
+from flows.wiring import Wiring
 from flows.work import Work, run_key
 from pipeline.trainers.trainer import TrainingStopped
 
@@ -66,11 +66,7 @@ def _begin(kind: str, wiring: Wiring, settings: Settings) -> Work:
     prompts = wiring.prompts()
     if not prompts:
         raise UserError(f"there are no prompts in {settings.prompts}")
-    models = {
-        name: wiring.resolve(role.model) if role.model != PROMOTED else PROMOTED
-        for name, role in (("policy", settings.policy), ("judge", settings.judge), ("evaluator", settings.evaluator))
-    }
-    key = run_key(kind, settings, constitution, prompts, models)
+    key = run_key(kind, wiring, prompts)
     # "The promoted one" must not move when a run is resumed: what it stood for is kept with the run.
     run = store.start_run(
         key,

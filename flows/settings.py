@@ -58,7 +58,6 @@ class JudgeSettings(RoleSettings):
 class ReviseSettings(_Section):
     rounds: int = Field(4, ge=0)
     critique: bool = True  # False: revise directly (CAI section 3.5)
-    samples: int = Field(1, ge=1)  # chains a prompt
 
 
 class CompareSettings(_Section):

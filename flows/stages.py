@@ -170,7 +170,7 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
         if ident is not None and labels[ident].preferred_first == (revision.content < original.content)
     ]
     fine = [c.original.id for c in ended if c.current.content == c.original.content]
-    _log(f"{len(better)} of {len(candidates)} revisions are better by the judge; {len(fine)} answers needed none")
+    _log(work, f"{len(better)} of {len(candidates)} revisions are better by the judge; {len(fine)} answers needed none")
     return {"better": better, "fine": fine, "candidates": len(candidates)}
 
 
@@ -188,16 +188,15 @@ def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]
     work.ask_judge(stage, judge, list(only), only)
 
 
-def probed(work: Work, stage: str, judge: Judge) -> dict[str, labelling.Consistency]:
-    """By principle, the judge's consistency on its probes."""
+def probed(work: Work, judge: Judge, ended: Sequence[revising.Chain]) -> dict[str, labelling.Probe]:
+    """By principle, what the judge's answers to its probes show."""
     found = {}
-    for principle in work.constitution.principles:
-        asked = work.members(f"{stage}.{principle.id}")
-        question = judge.question(principle).id
-        for seen in labelling.consistency(
-            work.store.verdicts(asked, [question]), work.settings.label.min_mass
-        ).values():
-            found[principle.id] = seen
+    for name, pairs in revising.probes(ended, PROBES).items():
+        question = judge.question(work.constitution[name]).id
+        made = [(comparing.pair(answer, revision), revision) for answer, revision in pairs]
+        first = {c.id: c.first == revision.content for c, revision in made if c is not None}
+        verdicts = work.store.verdicts(list(first), [question])
+        found[name] = labelling.probe([(v, first[v.comparison]) for v in verdicts], work.settings.label.min_mass)
     return found
 
 
@@ -219,7 +218,7 @@ def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str,
     helpful = helpful[: round(work.settings.sft.helpful * len(revisions))]
     rows = assemble.completions([(prompts[g.prompt], g.text) for g in (*revisions, *helpful)])
     if not rows:
-        _log("no revision is better than its answer by the judge: training starts from the policy as it is")
+        _log(work, "no revision is better than its answer by the judge: training starts from the policy as it is")
         return parent
     return work.train(stage, work.settings.sft, parent, rows).path
 
@@ -245,7 +244,7 @@ def optimise(work: Work, stage: str, parent: str, labels: Mapping[str, Any]) -> 
     """The policy trained on the preferences (by DPO, or the method the settings name)."""
     rows = _preference_rows(work, labels["train"], "train")
     if not rows:
-        _log("no comparison is decided: there is nothing to train a policy on")
+        _log(work, "no comparison is decided: there is nothing to train a policy on")
         return parent
     return work.train(stage, work.settings.optimise, parent, rows).path
 
@@ -279,12 +278,13 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     found = _stop_if_unreadable(work, judge, [*train, *held])
     labels = work.labels(judge, train)
     principles = {judge.question(p).id: p for p in work.constitution.principles}
-    probes = probed(work, "revisions.probes", judge)
+    probes = probed(work, judge, chains(work, "revisions", "answers"))
     for name, seen in probes.items():
         if seen.at_chance:
             _log(
+                work,
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
-                f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge"
+                f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",
             )
     readable = sum(c.readable for c in found.values())
     unreadable = sum(c.unreadable for c in found.values())
@@ -301,12 +301,12 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reading(everywhere: labelling.Consistency, probed: labelling.Consistency | None) -> dict[str, Any]:
+def _reading(everywhere: labelling.Consistency, probed: labelling.Probe | None) -> dict[str, Any]:
     at_chance = probed is not None and probed.at_chance
     return {**asdict(everywhere), "probes": asdict(probed) if probed else None, "at_chance": at_chance}
 
 
-def _consistent(found: Iterable[labelling.Consistency]) -> float | None:
+def _consistent(found: Iterable[labelling.Consistency | labelling.Probe]) -> float | None:
     seen = list(found)
     readable = sum(c.readable for c in seen)
     return sum(c.consistent * c.readable for c in seen) / readable if readable else None
@@ -484,7 +484,9 @@ def finish(work: Work, **found: Any) -> dict[str, Any]:
     return result
 
 
-def _log(text: str) -> None:
+def _log(work: Work, text: str) -> None:
+    """Said to whoever watches the run, and kept in Prefect's log."""
+    work.report.say(f"  {text}")
     try:
         get_run_logger().info(text)
     except MissingContextError:  # a step called as a plain function

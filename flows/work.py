@@ -31,7 +31,7 @@ from constitution.records import (
 from flows.budget import Budget
 from flows.progress import Reporter
 from flows.settings import Settings, TrainSettings, user
-from flows.wiring import Wiring
+from flows.wiring import PROMOTED, Wiring
 from pipeline import asking, compare, label, trainers
 from pipeline.asking import Ask, Role
 from pipeline.assemble import dataset_digest, write
@@ -314,17 +314,20 @@ def _follow(bar: Any) -> Callable[[Job, dict[str, Any]], None]:
     return follow
 
 
-def run_key(
-    kind: str, settings: Settings, constitution: Constitution, prompts: Sequence[Prompt], models: dict[str, str]
-) -> str:
-    """What makes two runs the same run: flow, resolved settings and models, constitution, prompts, schedule slot."""
+def run_key(kind: str, wiring: Wiring, prompts: Sequence[Prompt]) -> str:
+    """What makes two runs the same run: flow, resolved settings and models, constitution, prompts, schedule slot.
+
+    "The promoted one" stays a name here: what it stands for is kept with the run, and does not move on resume.
+    """
+    settings = wiring.settings
+    roles = {"policy": settings.policy, "judge": settings.judge, "evaluator": settings.evaluator}
     return canonical(
         {
             "kind": kind,
             "settings": settings.identity(),
-            "constitution": constitution.version,
+            "constitution": wiring.constitution.version,
             "prompts": text_digest("".join(p.id.hex() for p in prompts)),
-            "models": models,
+            "models": {n: r.model if r.model in ("", PROMOTED) else wiring.resolve(r.model) for n, r in roles.items()},
             "slot": settings.slot,
         }
     )

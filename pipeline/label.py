@@ -35,11 +35,37 @@ class Consistency:
     consistent: float
     first_chosen: float
 
+
+@dataclass(frozen=True)
+class Probe:
+    """What a judge said of pairs of an answer and its revision under one principle, asked about that principle alone.
+
+    On many of these the principle bears (not on all: a critic also changes what was fine). `consistent`: share of the
+    `readable` verdicts whose two orders name the same answer. `revision`: share of those that name the revision.
+    """
+
+    readable: int
+    consistent: float
+    revision: float
+
     @property
     def at_chance(self) -> bool:
-        """Whether the consistency cannot be told from guessing's 1/2 (a one-sided 97.5% bound), or is below it, as that
-        of a judge that always says A. To be asked only of pairs on which the principle bears."""
-        return self.readable > 0 and self.consistent <= 0.5 + 1.96 * (0.25 / self.readable) ** 0.5
+        """Whether nothing shows that the judge reads this principle: neither is its consistency above guessing's 1/2,
+        nor does it, where consistent, name the revision more often than the answer (one-sided 97.5% bounds)."""
+        same = round(self.consistent * self.readable)
+        return not (_above_half(self.consistent, self.readable) or _above_half(self.revision, same))
+
+
+def _above_half(share: float, n: int) -> bool:
+    return n > 0 and share > 0.5 + 1.96 * (0.25 / n) ** 0.5
+
+
+def probe(verdicts: Iterable[tuple[Verdict, bool]], min_mass: float) -> Probe:
+    """Verdicts, each with whether the revision is the comparison's first answer. Unreadable ones are left out."""
+    floor, half = round(min_mass * PROBABILITY), PROBABILITY // 2
+    readable = [(v, first) for v, first in verdicts if min(v.mass1, v.mass2) >= floor]
+    same = [(v.p1 > half) == first for v, first in readable if (v.p1 > half) == (v.p2 > half)]
+    return Probe(len(readable), len(same) / max(1, len(readable)), sum(same) / max(1, len(same)))
 
 
 def consistency(verdicts: Iterable[Verdict], min_mass: float) -> dict[Id, Consistency]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from constitution.records import canonical
 from flows.budget import BudgetReached
 from storage.store import Store
 
@@ -79,13 +80,13 @@ def test_the_report_is_one_file_that_opens_from_disk(loop: Any) -> None:
 
 def test_no_held_out_prompt_reaches_a_training_file(loop: Any) -> None:
     rows = [json.loads(line) for line in (loop.home / "prompts.jsonl").read_text().splitlines()]
-    splits = {json.dumps(row["prompt"]): row["split"] for row in rows}
+    splits = {canonical(row["prompt"]): row["split"] for row in rows}
     with Store.open(f"sqlite:///{loop.home}/precept.db") as store:
         trained_on = {checkpoint.dataset[:16] for checkpoint in store.checkpoints()}
     seen: dict[str, set[str]] = {"train": set(), "heldout": set()}
     for name, data in loop.datasets().items():
         used = "train" if name.removesuffix(".jsonl") in trained_on else "heldout"
-        seen[used] |= {splits[json.dumps(json.loads(line)["prompt"])] for line in data.splitlines()}
+        seen[used] |= {splits[canonical(json.loads(line)["prompt"])] for line in data.splitlines()}
     assert seen == {"train": {"train"}, "heldout": {"heldout"}}
 
 

