@@ -27,6 +27,7 @@ def improve(file: str | None = None, flags: dict[str, Any] | None = None) -> dic
             return work.finished
 
         # Supervised: the policy answers, criticises its answers against drawn principles, and revises them.
+        stages.look_ahead(work)
         policy = stages.start_model(work)
         stages.respond(work, "answers", policy, split="train")
         stages.revise(work, "revisions", of="answers")

@@ -74,8 +74,14 @@ def start_model(work: Work) -> str:
     policy = str(work.run.settings["policy"])
     role_of(work, policy)
     work.timed("models", began)
-    work.warm_up()
     return policy
+
+
+@step
+def look_ahead(work: Work) -> None:
+    """What the whole loop will need: a mistake in what comes last is told now, and the training process starts."""
+    work.wiring.check()
+    work.warm_up()
 
 
 # --- answering, criticising, revising ----------------------------------------------------------------------------

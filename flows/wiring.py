@@ -17,6 +17,7 @@ from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
 from flows.settings import JudgeSettings, RoleSettings, Settings, secret
+from pipeline import trainers
 from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineSettings, Sampling
 from pipeline.judges.judge import Judge
@@ -37,10 +38,7 @@ class Wiring:
 
     @cached_property
     def store(self) -> Store:
-        url = self.settings.store.get_secret_value()
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        return Store.open(url)
+        return Store.open(self.settings.store.get_secret_value())
 
     @cached_property
     def constitution(self) -> Constitution:
@@ -98,16 +96,31 @@ class Wiring:
     def judge(self, settings: JudgeSettings) -> Judge:
         return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options)
 
-    def _engine(self, role: RoleSettings, model: str) -> Engine:
+    def check(self) -> None:
+        """Tell what is wrong with a later step of the loop before its first: hours may lie between. Loads no model."""
+        settings = self.settings
+        for role in (settings.policy, settings.critic, settings.judge, settings.evaluator):
+            if role is not None:
+                pipeline.engines.check(self._engine_settings(role, self.resolve(role.model)))
+        for judge in (settings.judge, settings.evaluator):
+            pipeline.judges.load(judge.method)
+        for training in (settings.sft, settings.reward, settings.optimise):
+            trainers.load(training.method)
+        self.oracle()
+
+    def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
         options = dict(role.options)
         if role.base_url:
             key = secret(role.api_key_env)
             if key is not None:
                 options["api_key"] = key
-        settings = EngineSettings(
+        return EngineSettings(
             role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
         )
-        shown = {k: str(v) for k, v in options.items()}  # a SecretStr prints as stars
+
+    def _engine(self, role: RoleSettings, model: str) -> Engine:
+        settings = self._engine_settings(role, model)
+        shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
         name = canonical(
             [role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown]
         )

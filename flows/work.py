@@ -256,6 +256,8 @@ class Work:
         began = time.monotonic()
         with self.report.stage(stage, 1) as bar:
             result = self._trainers.run(job, on_progress=_follow(bar))
+            if not bar.done:
+                bar.total = 0  # the checkpoint was there: nothing to tell
         self.seconds["training"] = self.seconds.get("training", 0.0) + time.monotonic() - began
         checkpoint = Checkpoint(
             id=ident, kind=result.kind, method=settings.method, path=str(folder),

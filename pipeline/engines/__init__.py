@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from pipeline import plugins
 from pipeline.engines.engine import Engine, EngineSettings
 
 
 def build(settings: EngineSettings) -> Engine:
     """The engine that `settings.kind` names. Raises UserError for a name with no module, saying what there is."""
-    engine: Engine = plugins.load(__name__, "build", settings.kind, "engine").build(settings)
+    engine: Engine = _module(settings).build(settings)
     return engine
+
+
+def check(settings: EngineSettings) -> None:
+    """Raise the UserError that `build` would, as far as it can be known without loading a model."""
+    module = _module(settings)
+    if hasattr(module, "check"):
+        module.check(settings)
+
+
+def _module(settings: EngineSettings) -> ModuleType:
+    return plugins.load(__name__, "build", settings.kind, "engine")

@@ -104,6 +104,11 @@ def build(settings: EngineSettings) -> OpenAIEngine:
     return OpenAIEngine(settings, options, key if key and key.get_secret_value() else None)
 
 
+def check(settings: EngineSettings) -> None:
+    """Raise the UserError that `build` would; the server is not asked."""
+    build(settings).close()
+
+
 def drifted(stored: Sequence[float], now: Sequence[float], tolerance: float) -> bool:
     """Whether two `canary()` answers differ by more than `tolerance` (natural log) anywhere."""
     if len(stored) != len(now):

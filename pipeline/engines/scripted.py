@@ -117,6 +117,9 @@ def build(settings: EngineSettings) -> ScriptedEngine:
     return ScriptedEngine(Path(settings.model), Path(log) if log else None)
 
 
+check = build  # which loads nothing
+
+
 class ScriptedEngine:
     """See the module. `calls` counts the requests answered or failed so far: generate, choose (a chat each), score."""
 

@@ -37,6 +37,8 @@ from pipeline.engines.engine import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipeline.engines.folder import ModelFolder
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 DTYPES = ("float32", "bfloat16")
@@ -48,9 +50,23 @@ _exact: dict[str, bool] = {}  # whether the tree pass equals the plain pass, by 
 def build(settings: EngineSettings) -> TransformersEngine:
     """Check and load the model folder (or hub name) in `settings.model`. Raises UserError before anything of an
     unsafe, incomplete or unreadable folder runs."""
+    from pipeline.engines.folder import load
+
+    found, device = _checked(settings)
+    model, tokenizer = load(found, settings.dtype, device)
+    return TransformersEngine(model, ChatTokenizer(tokenizer), found.folders, settings.batch_size)
+
+
+def check(settings: EngineSettings) -> None:
+    """Raise the UserError that `build` would for a folder that is not there, not whole, or not safe."""
+    _checked(settings)
+
+
+def _checked(settings: EngineSettings) -> tuple[ModelFolder, str]:
+    """The model's folder and the device it is for."""
     import torch
 
-    from pipeline.engines.folder import find_model, load
+    from pipeline.engines.folder import find_model
 
     if settings.options:
         raise UserError(f"The transformers engine has no option {', '.join(map(repr, sorted(settings.options)))}.")
@@ -65,9 +81,7 @@ def build(settings: EngineSettings) -> TransformersEngine:
         raise UserError(f"device {device!r} is not one of auto, cpu, cuda.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError("device is 'cuda', and torch sees no GPU here. Set it to 'auto' or 'cpu'.")
-    found = find_model(settings.model, settings.revision)
-    model, tokenizer = load(found, settings.dtype, device)
-    return TransformersEngine(model, ChatTokenizer(tokenizer), found.folders, settings.batch_size)
+    return find_model(settings.model, settings.revision), device
 
 
 class TransformersEngine:

@@ -117,7 +117,6 @@ def test_all_is_well_before_the_mistake(precept) -> None:
         (SETTINGS.replace("prompts.jsonl", "gone.jsonl"), ["there is no file gone.jsonl"]),
         (SETTINGS.replace("prompts.jsonl", "script.yaml"), ["script.yaml", ".jsonl or a .parquet"]),
         ("constitution = 'gone.yaml'\n" + SETTINGS, ["gone.yaml"]),
-        ("oracle = 'delphi'\n" + SETTINGS, ["there is no oracle 'delphi'"]),
         (SETTINGS.replace('kind = "scripted"', 'kind = "psychic"', 1), ["there is no engine 'psychic'", "scripted"]),
         (SETTINGS.replace('"script.yaml"', '"gone.yaml"'), ["gone.yaml"]),
         (SETTINGS.replace('"script.yaml"', '"promoted"', 1), ["nothing has been promoted yet"]),
@@ -127,6 +126,25 @@ def test_all_is_well_before_the_mistake(precept) -> None:
 def test_a_mistake_in_the_settings(precept, text: str, said: list[str]) -> None:
     Path("precept.toml").write_bytes(text.encode("latin-1"))
     assert_told(precept("improve", "--quiet"), *said)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("evaluator.model=", "a role has no model: set policy.model and evaluator.model"),
+        ("evaluator.model=gone.yaml", "gone.yaml"),
+        ("evaluator.kind=psychic", "there is no engine 'psychic'"),
+        ("evaluator={kind='transformers', model='no/such/folder'}", "no/such/folder: there is no such model folder"),
+        ("evaluator={kind='openai', model='m'}", "base_url"),
+        ("critic={kind='scripted', model='gone.yaml'}", "gone.yaml"),
+        ("judge.method=oracular", "there is no judge 'oracular'; there are choice"),
+        ("optimise.method=luck", "there is no training method 'luck'; there are dpo"),
+        ("oracle=delphi", "there is no oracle 'delphi'"),
+    ],
+)
+def test_a_mistake_in_what_comes_last_is_told_first(precept, setting: str, said: str) -> None:
+    assert_told(precept("improve", "--quiet", "--set", setting), said)
+    assert answers() == []
 
 
 def test_a_settings_file_that_is_not_there(precept) -> None:
@@ -156,7 +174,8 @@ def test_bad_rows_of_prompts_are_all_told_by_line(precept) -> None:
 
 
 def test_bad_rows_of_pairs_are_all_told_by_line(precept) -> None:
-    Path("pairs.jsonl").write_text('{"prompt": "x", "chosen": "same", "rejected": "same"}\n{"prompt": "x", "chosen": "y"}\n')
+    rows = [{"prompt": "x", "chosen": "same", "rejected": "same"}, {"prompt": "x", "chosen": "y"}]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert_told(precept("judge", "pairs.jsonl"), "pairs.jsonl:1: ", "same text", "pairs.jsonl:2: the key 'rejected'")
 
 
@@ -296,7 +315,8 @@ def test_a_judge_that_answers_garbage_stops_the_labelling_with_the_rate(precept,
     with Store.open("runs/precept.db") as store:
         (run,) = store.runs()
         assert run.status == "failed" and run.result is None
-        assert len(store.verdicts(store.stage_members(run.id, "pairs"))) == 16  # the evidence is kept
+        asked = (store.stage_members(run.id, stage) for stage in ("pairs", "pairs.questions"))
+        assert len(list(store.verdicts(*asked))) == 16  # the evidence is kept
 
 
 def test_what_cannot_be_read_is_counted_and_never_guessed(precept) -> None:
@@ -340,12 +360,13 @@ def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pyt
 
 def test_a_mistake_is_one_message_under_prefect_too(model: Path, tmp_path: Path) -> None:
     (model / "tokenizer.json").unlink()
+    words = ["respond", "--quiet", "--set", "policy.kind=transformers", "--set", "policy.model=model"]
     done = subprocess.run(
-        [sys.executable, "-m", "console.main", "improve", "--set", "policy.kind=transformers", "--set", "policy.model=model"],
+        [sys.executable, "-m", "console.main", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / ".prefect")},
         capture_output=True, text=True, timeout=250,
     )  # fmt: skip
-    assert_told(Outcome(done.returncode, done.stdout, done.stderr), "model is not a whole model: it has no tokenizer.json")
+    assert_told(Outcome(done.returncode, done.stdout, done.stderr), "model is not a whole model", "tokenizer.json")
     assert len(done.stderr.splitlines()) == 1
     with Store.open("runs/precept.db") as store:
         assert [run.status for run in store.runs()] == ["failed"]

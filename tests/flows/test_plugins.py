@@ -134,7 +134,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in DROPPED_IN.items():
         (root / name).write_text(textwrap.dedent(text))
     (root / "precept.toml").write_text(SETTINGS)
-    (root / "prompts.jsonl").write_text('{"prompt": "say it", "split": "train"}\n{"prompt": "again", "split": "train"}\n')
+    prompts = [{"prompt": text, "split": "train"} for text in ("say it", "again")]
+    (root / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
     pairs = [{"prompt": f"{n}?", "chosen": "a long answer", "rejected": "brief"} for n in range(3)]
     pairs.append({"prompt": "4?", "chosen": "no", "rejected": "a long one"})
     (root / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
@@ -223,11 +224,14 @@ def test_an_engine_keeps_its_contract(name: str) -> None:
         assert list(inspect.signature(getattr(found, method)).parameters) == wanted, method
 
 
+COLUMNS = {"prompt", "completion", "chosen", "rejected", "p"}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_trainer_keeps_its_contract(name: str) -> None:
     module = trainers.load(name)
     assert module.KIND in ("policy", "reward_model")
-    assert isinstance(module.COLUMNS, tuple) and set(module.COLUMNS) < {"prompt", "completion", "chosen", "rejected", "p"}
+    assert isinstance(module.COLUMNS, tuple) and set(module.COLUMNS) < COLUMNS
     assert json.loads(json.dumps(dict(module.DEFAULTS))) == module.DEFAULTS  # a job's id hashes them
     assert list(inspect.signature(module.train).parameters) == ["job", "watch"]
 

@@ -1,0 +1,75 @@
+"""What Prefect costs: the same steps as tasks of a flow and as plain functions, in turn, in one process.
+
+    python -m benchmarks.overhead [--pairs 3] [--json]
+
+Each run answers the sandbox's training prompts, revises them twice and has the revisions judged, in a fresh store.
+Start-up (the embedded server, loading the models) is not counted. The goal is at most 2% of the wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows import session, settings, stages
+from flows.progress import Reporter
+from flows.work import Work
+
+
+def steps(work: Work, plain: bool) -> None:
+    def call(step: Any, *args: Any, **kwargs: Any) -> Any:
+        return (step.fn if plain else step)(work, *args, **kwargs)
+
+    policy = call(stages.start_model)
+    call(stages.respond, "answers", policy, split="train")
+    call(stages.revise, "revisions", of="answers")
+    call(stages.judge_revisions, "revisions")
+
+
+@flow(name="overhead", validate_parameters=False)
+def as_flow(work: Work) -> None:
+    steps(work, plain=False)
+
+
+def timed(root: Path, name: str, plain: bool) -> float:
+    flags = {"store": f"sqlite:///{root / name}.db", "home": str(root / name), "revise.rounds": 2}
+    with session.at_work("overhead", None, flags) as work:
+        stages.role_of(work, str(work.run.settings["policy"]))
+        work.wiring.judge(work.settings.judge)
+        began = time.perf_counter()
+        steps(work, plain=True) if plain else as_flow(work)
+        return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    settings.quiet_prefect()
+    session.REPORTER = Reporter(quiet=True)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        timed(root, "warm", plain=False)  # starts the embedded server and loads what is loaded once
+        seconds: dict[str, list[float]] = {"flow": [], "plain": []}
+        for n in range(args.pairs):  # in turn: the machine's speed drifts
+            for kind, values in seconds.items():
+                values.append(timed(root, f"{kind}{n}", plain=kind == "plain"))
+    medians = {kind: statistics.median(values) for kind, values in seconds.items()}
+    overhead = medians["flow"] / medians["plain"] - 1
+    if args.json:
+        print(json.dumps({"seconds": seconds, "medians": medians, "overhead": overhead}))
+        return
+    flow_seconds, plain_seconds = medians["flow"], medians["plain"]
+    print(f"Prefect: {flow_seconds:.2f} s as a flow, {plain_seconds:.2f} s as functions, {overhead:+.1%} (goal: 2%)")
+
+
+if __name__ == "__main__":
+    main()
