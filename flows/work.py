@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ from pipeline.judges.judge import Case, Judge
 from pipeline.trainers.checkpoint import weights_digest
 from pipeline.trainers.trainer import Job
 from storage.artifacts import write_text
+from storage.claims import Lease, StaleLease
 from storage.runs import Run
 
-LEASE = 120.0  # seconds a batch may take before another worker may have it
+LEASE = 300.0  # seconds a batch may take before another worker may have it
 WAIT = 0.5  # seconds between looks at what another worker holds
 
 
@@ -101,21 +103,22 @@ class Work:
             for planned in asking.batches(asks, batch):
                 missing = [a for a in planned if a.id not in have]
                 while missing:
-                    lease = store.claim("generation", [a.id for a in missing], self.worker, LEASE)
-                    have |= store.have_generations([a.id for a in missing])
-                    mine = [a for a in missing if a.id in lease.ids and a.id not in have]
-                    if mine:
-                        self.budget.afford(len(mine))
-                        began = time.monotonic()
-                        made = asking.answer(mine, role.engine)
-                        self.budget.time("generate", len(made), time.monotonic() - began)
-                        self.budget.generated += len(made)
-                        self.budget.tokens += sum(g.prompt_tokens + g.tokens for g in made)
-                        ordinals = [place[g.id] for g in made]
-                        kept = store.add_generations(made, run=self.run.id, stage=stage, ordinals=ordinals, lease=lease)
-                        have |= {g.id: g for g in kept}
-                        progress.advance(len(made))
-                    store.release(lease)
+                    with self._claimed("generation", [a.id for a in missing]) as lease:
+                        have |= store.have_generations([a.id for a in missing])
+                        mine = [a for a in missing if a.id in lease.ids and a.id not in have]
+                        if mine:
+                            self.budget.afford(len(mine))
+                            began = time.monotonic()
+                            made = asking.answer(mine, role.engine)
+                            self.budget.time("generate", len(made), time.monotonic() - began)
+                            self.budget.generated += len(made)
+                            self.budget.tokens += sum(g.prompt_tokens + g.tokens for g in made)
+                            slots = [place[g.id] for g in made]
+                            kept = store.add_generations(
+                                made, run=self.run.id, stage=stage, ordinals=slots, lease=lease
+                            )
+                            have |= {g.id: g for g in kept}
+                            progress.advance(len(made))
                     missing = [a for a in missing if a.id not in have]
                     if missing:
                         time.sleep(WAIT)  # another worker has them: it finishes, or its lease ends
@@ -165,21 +168,32 @@ class Work:
             for batch in compare.judging_batches(missing, plan, self.settings.compare.questions_per_batch):
                 while batch:
                     units = {make_id("verdict", c=c, q=q): (c, q) for c, asked in batch.items() for q in asked}
-                    lease = store.claim("verdict", list(units), self.worker, LEASE)
-                    held = [units[unit] for unit in lease.ids]
-                    still = set(store.missing_verdicts(list(batch), list(by_question)))
                     mine: dict[Id, list[Id]] = {}
-                    for c, q in held:
-                        if (c, q) in still:
-                            mine.setdefault(c, []).append(q)
-                    if mine:
-                        verdicts = self._ask_batch(judge, self._cases(mine, by_question))
-                        store.add_verdicts(verdicts, run=self.run.id, stage=stage, lease=lease)
-                        progress.advance(len(verdicts))
-                    store.release(lease)
+                    with self._claimed("verdict", list(units)) as lease:
+                        still = set(store.missing_verdicts(list(batch), list(by_question)))
+                        for unit in lease.ids:
+                            c, q = units[unit]
+                            if (c, q) in still:
+                                mine.setdefault(c, []).append(q)
+                        if mine:
+                            verdicts = self._ask_batch(judge, self._cases(mine, by_question))
+                            store.add_verdicts(verdicts, run=self.run.id, stage=stage, lease=lease)
+                            progress.advance(len(verdicts))
                     batch = lacking(list(batch))
                     if batch and not mine:
                         time.sleep(WAIT)
+
+    @contextmanager
+    def _claimed(self, what: str, ids: Sequence[Id]) -> Iterator[Lease]:
+        """A lease on what nobody else holds, given back whatever happens. When it was lost to another worker, what
+        came of it was not written, and the caller looks again at what is missing."""
+        lease = self.store.claim(what, ids, self.worker, LEASE)
+        try:
+            yield lease
+        except StaleLease as lost:
+            self.report.say(f"  {lost}: looking again")
+        finally:
+            self.store.release(lease)
 
     def _ask_batch(self, judge: Judge, cases: Sequence[Case]) -> list[Verdict]:
         questions = 2 * sum(len(case.principles) for case in cases)

@@ -14,6 +14,7 @@ from console import main
 from constitution.principles import Constitution
 from constitution.records import Comparison, Generation, Id, Prompt, Question, Verdict, make_id
 from flows import settings as settings_module
+from flows.wiring import Wiring
 from flows.work import run_key
 from pipeline.prompts import read_prompts
 from storage.runs import Run
@@ -118,8 +119,7 @@ def labelled(project: Path, store: Store) -> Labelled:
     settings, _ = settings_module.load()
     constitution = Constitution.load("principles.yaml")
     prompts = read_prompts(Path("prompts.jsonl"), heldout=0.2, dev=0.1)
-    models = {"policy": "script.yaml", "judge": "script.yaml", "evaluator": "script.yaml"}
-    key = run_key("improve", settings, constitution, prompts, models)
+    key = run_key("improve", Wiring(settings), prompts)
     store.put_constitution(constitution.version, constitution.source)
     started = {"settings": settings.identity(), "policy": "script.yaml"}
     run = store.start_run(key, "improve", started, constitution.version)

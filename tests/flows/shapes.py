@@ -4,9 +4,9 @@ Each has its family's own parts (tied or separate embeddings, query and key norm
 than the tokenizer's, no padding token) and a chat template of its family's kind, in our words. The sandbox's tokenizer
 does the reading; the family's special tokens are added to it.
 
-A model of random weights never stops by itself, and an answer that is cut is not trained on. So one direction of the
-hidden states is held up by every token's embedding, and the end of a turn alone is read off there, at a height that
-makes it one token in five on a text that is measured. That is the only thing these models know.
+A model of random weights never stops by itself, and an answer that is cut is not trained on. So one dimension of the
+hidden states is set by every token's embedding, no layer writes to it, and the end of a turn alone is read off there,
+at a height that makes it about one token in five. That is the only thing these models know.
 """
 
 from __future__ import annotations
@@ -162,7 +162,10 @@ def _let_it_stop(model: Any, ids: Any, end: int) -> None:
 
     read, said = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     with torch.no_grad():
-        read[:, 0] = read.std() * math.sqrt(read.shape[1])  # as long as all the others together
+        read[:, 0] = 1.0
+        for name, weight in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight[0] = 0.0
         said[end] = 0.0
         if said is not read:
             said[:, 0] = 0.0

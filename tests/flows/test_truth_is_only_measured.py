@@ -39,7 +39,8 @@ def lied(tmp_path_factory: pytest.TempPathFactory, run_improve: Callable[..., An
     classify, place, score = oracle.Oracle.classify, oracle.place, themes.score
 
     def opposite(self: oracle.Oracle, messages: Messages, text: str) -> Mapping[str, bool]:
-        return {name: not said for name, said in classify(self, messages, text).items()}
+        flags = classify(self, messages, text)
+        return {name: said if name in themes.THEMES else not said for name, said in flags.items()}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(oracle, "place", lambda answer: tuple(-x for x in place(answer)))
