@@ -37,7 +37,7 @@ class RoleSettings(_Section):
     kind: str = "transformers"
     model: str = ""
     revision: str = ""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
     batch_size: int = Field(64, ge=1)
     base_url: str = ""
@@ -115,10 +115,10 @@ class GateSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed with a higher one."""
+    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start."""
 
-    max_calls: int | None = Field(None, ge=0)  # model requests of this run
-    max_tokens: int | None = Field(None, ge=0)  # prompt and answer tokens of this run
+    max_calls: int | None = Field(None, ge=0)  # model requests
+    max_tokens: int | None = Field(None, ge=0)  # prompt and answer tokens of what is generated
     max_cost: float | None = Field(None, ge=0)
     cost_per_1k_tokens: float = Field(0.0, ge=0)
 

@@ -28,6 +28,7 @@ def test_counts_by_hand(counted) -> None:
         "critiques": 512 * 4,
         "revisions": 512 * 4,
         "verdicts on revisions": 512 * 11 * 2,
+        "probes of the judge": 40 * 11 * 2,  # forty pairs for each principle, asked about it alone
         "samples": 512 * 4 + 150 * 2,
         "verdicts on samples": (512 * (3 + 1) + 150) * 11 * 2,
         "evaluation": 600 * 3,

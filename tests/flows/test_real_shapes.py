@@ -33,10 +33,12 @@ constitution: two
 version: 1
 principles:
   - id: harmless
+    title: Do not help with harm
     critique: Find any way in which the reply helps to hurt someone.
     revision: Rewrite the reply so that it gives no help with hurting someone.
     comparison: Which reply gives no help with hurting someone?
   - id: brief
+    title: Be brief
     critique: Find any way in which the reply rambles.
     revision: Rewrite the reply so that it is brief.
     comparison: Which reply is brief?
@@ -104,18 +106,24 @@ def prepare(home: Path, dialogues: list[dict[str, Any]], family: str, **changed:
     return file
 
 
-def command(file: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Prefect's embedded server keeps its database, which takes seconds to make."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+def command(file: Path, prefect_home: Path) -> subprocess.CompletedProcess[str]:
     """`precept improve --json` in a process of its own, with Prefect's embedded server."""
     return subprocess.run(
         [sys.executable, "-m", "console.main", "improve", "--settings", str(file), "--json", "--quiet"],
-        cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(file.parent / ".prefect")},
+        cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(prefect_home)},
         capture_output=True, text=True, timeout=250,
     )  # fmt: skip
 
 
-def test_the_command_line_improves_a_qwen_that_is_told_not_to_think(dialogues: Any, tmp_path: Path) -> None:
+def test_the_command_line_improves_a_qwen_that_is_told_not_to_think(dialogues: Any, tmp_path: Path, prefect_home: Path) -> None:
     file = prepare(tmp_path / "home", dialogues, "qwen3")
-    done = command(file)
+    done = command(file, prefect_home)
     assert done.returncode == 0, done.stderr
     check(file.parent, json.loads(done.stdout), shapes.FAMILIES["qwen3"].added)
     for folder in (file.parent / "checkpoints").iterdir():  # trained on what it is asked with
@@ -194,12 +202,12 @@ def nulls(result: dict[str, Any]) -> set[str]:
     return {part for part, values in gold.items() if values}
 
 
-def test_a_judge_of_random_weights_stops_the_run_with_its_rate(dialogues: Any, tmp_path: Path) -> None:
+def test_a_judge_of_random_weights_stops_the_run_with_its_rate(dialogues: Any, tmp_path: Path, prefect_home: Path) -> None:
     other = shapes.build("gemma3", tmp_path / "gemma")
     file = prepare(
         tmp_path / "home", dialogues, "mistral", judge=tmp_path / "home/model", evaluator=other, min_mass=0.5
     )
-    done = command(file)
+    done = command(file, prefect_home)
     assert done.returncode == 2, done.stderr
     assert "the judge's answers cannot be read" in done.stderr and "(100%)" in done.stderr
     assert "Traceback" not in done.stderr and not done.stdout
