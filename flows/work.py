@@ -245,7 +245,8 @@ class Work:
     ) -> Checkpoint:
         """Train a model on rows, in the training process; a checkpoint that is there already is used as it is."""
         digest, parent_digest = dataset_digest(rows), self.digest_of(parent)
-        arguments = trainers.resolve(settings.method, settings.arguments)
+        given = self._as_asked(settings)
+        arguments = trainers.resolve(settings.method, given)
         if settings.lora is not None:
             arguments["lora"] = settings.lora
         ident = job_id(
@@ -260,7 +261,7 @@ class Work:
             write_text(evaluated, write(heldout))
         job = Job(
             id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(data),
-            arguments=dict(settings.arguments), seed=self.settings.seed,
+            arguments=given, seed=self.settings.seed,
             eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
             device=self.settings.policy.device, dtype=self.settings.policy.dtype,
             card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
@@ -280,6 +281,13 @@ class Work:
         )  # fmt: skip
         self.store.add_checkpoint(checkpoint, run=self.run.id)
         return checkpoint
+
+    def _as_asked(self, settings: TrainSettings) -> dict[str, Any]:
+        """The arguments of a training, its chats rendered as the trained model will be asked (without a thinking block
+        where thinking is off), unless they say otherwise."""
+        template = (self.settings.trained or self.settings.policy).template_args
+        takes = "chat_template_kwargs" in trainers.load(settings.method).DEFAULTS
+        return {**({"chat_template_kwargs": template} if template and takes else {}), **settings.arguments}
 
     def digest_of(self, model: str) -> str:
         """Digest of a model folder's weights: a checkpoint's manifest, or else the files themselves."""

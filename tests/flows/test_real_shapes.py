@@ -17,10 +17,12 @@ from typing import Any
 
 import pytest
 
-from constitution.records import canonical
+from constitution.records import canonical, messages_of
 from flows import discovery
-from pipeline import trainers
+from pipeline import engines, trainers
+from pipeline.engines.engine import Chat, EngineSettings, Generate, Sampling
 from pipeline.trainers import checkpoint
+from pipeline.trainers.trainer import Job
 from storage.store import Store
 from tests.flows import shapes
 
@@ -121,7 +123,9 @@ def command(file: Path, prefect_home: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_the_command_line_improves_a_qwen_that_is_told_not_to_think(dialogues: Any, tmp_path: Path, prefect_home: Path) -> None:
+def test_the_command_line_improves_a_qwen_that_is_told_not_to_think(
+    dialogues: Any, tmp_path: Path, prefect_home: Path
+) -> None:
     file = prepare(tmp_path / "home", dialogues, "qwen3")
     done = command(file, prefect_home)
     assert done.returncode == 0, done.stderr
@@ -132,13 +136,13 @@ def test_the_command_line_improves_a_qwen_that_is_told_not_to_think(dialogues: A
 
 
 @pytest.fixture(scope="module")
-def one_training_process() -> Iterator[None]:
+def one_training_process() -> Iterator[trainers.Worker]:
     """One process trains for all runs: that its imports take seconds is not what is tested here."""
     with trainers.Worker() as worker, pytest.MonkeyPatch.context() as patch:
         end = worker.close
         patch.setattr(worker, "close", lambda: None)
         patch.setattr(trainers, "Worker", lambda: worker)
-        yield
+        yield worker
         patch.undo()
         end()
 
@@ -150,6 +154,24 @@ def test_the_loop_improves(
     file = prepare(tmp_path / "home", dialogues, family)
     improve: Callable[..., dict[str, Any]] = discovery.load("improve")
     check(file.parent, improve(str(file), {}), shapes.FAMILIES[family].added)
+
+
+@pytest.mark.parametrize("family", list(shapes.FAMILIES))
+def test_what_was_trained_is_said_and_ended(
+    family: str, dialogues: Any, tmp_path: Path, one_training_process: trainers.Worker
+) -> None:
+    """Training and asking render the same chat, and the end of the turn is learnt, also where it pads."""
+    model, data, answer = shapes.build(family, tmp_path / "model"), tmp_path / "rows.jsonl", "Ask the baker again."
+    rows = [{"prompt": d["prompt"], "completion": [{"role": "assistant", "content": answer}]} for d in dialogues[:4]]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    template = {"enable_thinking": False}
+    steps = {"max_steps": 60, "learning_rate": 1e-2, "warmup_steps": 0, "chat_template_kwargs": template}
+    out = tmp_path / "out"
+    one_training_process.run(Job(family, "sft", str(model), str(out), str(data), arguments=steps, device="cpu"))
+    engine = engines.build(EngineSettings(model=str(out), device="cpu"))
+    chats = [Chat(messages_of(d["prompt"]), template_args=template) for d in dialogues[:4]]
+    said = engine.generate([Generate(chat, Sampling(temperature=0.0, max_tokens=40), seed=0) for chat in chats])
+    assert {(s.text.strip(), s.finish_reason) for s in said} == {(answer, "stop")}
 
 
 def check(home: Path, result: dict[str, Any], special: Sequence[str]) -> None:
@@ -202,7 +224,9 @@ def nulls(result: dict[str, Any]) -> set[str]:
     return {part for part, values in gold.items() if values}
 
 
-def test_a_judge_of_random_weights_stops_the_run_with_its_rate(dialogues: Any, tmp_path: Path, prefect_home: Path) -> None:
+def test_a_judge_of_random_weights_stops_the_run_with_its_rate(
+    dialogues: Any, tmp_path: Path, prefect_home: Path
+) -> None:
     other = shapes.build("gemma3", tmp_path / "gemma")
     file = prepare(
         tmp_path / "home", dialogues, "mistral", judge=tmp_path / "home/model", evaluator=other, min_mass=0.5
