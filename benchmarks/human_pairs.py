@@ -156,8 +156,8 @@ def report(found: dict[str, Any]) -> str:
             f"Human comparisons: {pairs['train']} to train on, {pairs['dev']} development, {pairs['heldout']} held out",
             *(f"{name.replace('_', ' '):<14} {interval(each)}" for name, each in found["accuracy"].items()),
             f"reward model minus bag of words: {interval(found['reward_minus_words'])}",
-            f"reward model trained {training['steps']} steps in {found['seconds']:.0f} s, starting included; accuracy on "
-            f"training pairs at the end {training['rewards/accuracies']:.2f}; held-out cross-entropy "
+            f"reward model trained {training['steps']} steps in {found['seconds']:.0f} s, starting included; accuracy "
+            f"on training pairs at the end {training['rewards/accuracies']:.2f}; held-out cross-entropy "
             f"{training['eval_loss']:.3f} (0.693 knows nothing)",
         ]
     )

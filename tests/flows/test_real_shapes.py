@@ -123,6 +123,7 @@ def command(file: Path, prefect_home: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_line_improves_a_qwen_that_is_told_not_to_think(
     dialogues: Any, tmp_path: Path, prefect_home: Path
 ) -> None:
@@ -165,7 +166,7 @@ def test_what_was_trained_is_said_and_ended(
     rows = [{"prompt": d["prompt"], "completion": [{"role": "assistant", "content": answer}]} for d in dialogues[:4]]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     template = {"enable_thinking": False}
-    steps = {"max_steps": 60, "learning_rate": 1e-2, "warmup_steps": 0, "chat_template_kwargs": template}
+    steps = {"max_steps": 40, "learning_rate": 1e-2, "warmup_steps": 0, "chat_template_kwargs": template}
     out = tmp_path / "out"
     one_training_process.run(Job(family, "sft", str(model), str(out), str(data), arguments=steps, device="cpu"))
     engine = engines.build(EngineSettings(model=str(out), device="cpu"))
@@ -191,7 +192,7 @@ def check(home: Path, result: dict[str, Any], special: Sequence[str]) -> None:
     assert not [g.text for g in answers for token in (*special, "<think>") if token in g.text]
 
     assert set(trained) == {"sft", "reward", "dpo"}
-    model = shapes_digest(home)
+    model = checkpoint.weights_digest(home / "model")
     assert trained["sft"].parent == model and trained["dpo"].digest not in (model, trained["sft"].digest)
     for name, one in trained.items():
         manifest = checkpoint.verify(Path(one.path))
@@ -209,10 +210,6 @@ def check(home: Path, result: dict[str, Any], special: Sequence[str]) -> None:
     assert result["run"][:12] in Path(result["report"]).read_text(encoding="utf-8")
 
 
-def shapes_digest(home: Path) -> str:
-    return checkpoint.weights_digest(home / "model")
-
-
 def nulls(result: dict[str, Any]) -> set[str]:
     """Parts of a result that have figures of the truth, all of them None."""
     gold = {
@@ -224,6 +221,7 @@ def nulls(result: dict[str, Any]) -> set[str]:
     return {part for part, values in gold.items() if values}
 
 
+@pytest.mark.slow
 def test_a_judge_of_random_weights_stops_the_run_with_its_rate(
     dialogues: Any, tmp_path: Path, prefect_home: Path
 ) -> None:
