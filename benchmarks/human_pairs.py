@@ -68,7 +68,7 @@ def measure(pairs: Sequence[Imported]) -> dict[str, Any]:
     seconds = time.monotonic() - began
     words, strength = word_margins(split["train"], split["dev"], split["heldout"])
     lengths = [len(p.answers[0]) - len(p.answers[1]) for p in split["heldout"]]
-    ways = {"reward_model": margins, "bag_of_words": words, "longer_answer": lengths}
+    ways: dict[str, Sequence[float]] = {"reward_model": margins, "bag_of_words": words, "longer_answer": lengths}
     return {
         "pairs": {name: len(found) for name, found in split.items()},
         "accuracy": {name: bootstrap(right(way)).as_dict() for name, way in ways.items()},

@@ -110,6 +110,7 @@ def build(family: str, folder: Path, seed: int = 0) -> Path:
     import torch
     import transformers
 
+    torch.set_num_threads(1)  # matrices this small are slower on two threads, far slower when the machine is busy
     shape = FAMILIES[family]
     tokenizer = _tokenizer(shape)
     end = tokenizer.convert_tokens_to_ids(shape.end)

@@ -81,6 +81,7 @@ max_steps = 2
 warmup_steps = 0
 learning_rate = 1e-4
 """
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 ARGUMENTS = {"qwen3": "template_args = { enable_thinking = false }"}  # an answer of 12 tokens has no room to think
 
 
@@ -118,7 +119,7 @@ def command(file: Path, prefect_home: Path) -> subprocess.CompletedProcess[str]:
     """`precept improve --json` in a process of its own, with Prefect's embedded server."""
     return subprocess.run(
         [sys.executable, "-m", "console.main", "improve", "--settings", str(file), "--json", "--quiet"],
-        cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(prefect_home)},
+        cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(prefect_home)} | ONE_THREAD,
         capture_output=True, text=True, timeout=250,
     )  # fmt: skip
 
@@ -139,7 +140,7 @@ def test_the_command_line_improves_a_qwen_that_is_told_not_to_think(
 @pytest.fixture(scope="module")
 def one_training_process() -> Iterator[trainers.Worker]:
     """One process trains for all runs: that its imports take seconds is not what is tested here."""
-    with trainers.Worker() as worker, pytest.MonkeyPatch.context() as patch:
+    with trainers.Worker(ONE_THREAD) as worker, pytest.MonkeyPatch.context() as patch:
         end = worker.close
         patch.setattr(worker, "close", lambda: None)
         patch.setattr(trainers, "Worker", lambda: worker)
