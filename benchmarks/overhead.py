@@ -2,7 +2,7 @@
 
     python -m benchmarks.overhead [--pairs 3] [--json]
 
-Each run answers the sandbox's training prompts, revises them twice and has the revisions judged, in a fresh store.
+Each run answers the sandbox's training prompts, revises them four times and has the revisions judged, in a fresh store.
 Start-up (the embedded server, loading the models) is not counted. The goal is at most 2% of the wall time.
 """
 
@@ -39,7 +39,7 @@ def as_flow(work: Work) -> None:
 
 
 def timed(root: Path, name: str, plain: bool) -> float:
-    flags = {"store": f"sqlite:///{root / name}.db", "home": str(root / name), "revise.rounds": 2}
+    flags = {"store": f"sqlite:///{root / name}.db", "home": str(root / name), "revise.rounds": 4}
     with session.at_work("overhead", None, flags) as work:
         stages.role_of(work, str(work.run.settings["policy"]))
         work.wiring.judge(work.settings.judge)
