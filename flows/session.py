@@ -18,6 +18,7 @@ from flows.settings import Settings
 from flows.wiring import Wiring
 from flows.work import Work, run_key
 from pipeline.trainers.trainer import TrainingStopped
+from storage.store import Store
 
 REPORTER = Reporter()  # the command line replaces it when asked to be quiet
 
@@ -74,10 +75,44 @@ def _begin(kind: str, wiring: Wiring, settings: Settings) -> Work:
         {"settings": settings.identity(), "policy": wiring.resolve(settings.policy.model)},
         constitution.version,
     )
+    if run.status != "finished":
+        try:
+            _refuse_drift(wiring, settings)
+        except UserError as error:
+            store.finish_run(run.id, "failed", error=str(error))
+            raise
     store.add_prompts(prompts)
     ids = [p.id for p in prompts]
     store.add_members(run.id, "prompts", ids, list(range(len(ids))))
     return Work(wiring, run, REPORTER)
+
+
+DRIFT = 0.05  # natural log: servers differ by less from batch to batch, another model by far more
+
+
+def refuse_drift(store: Store, role: str, engine: Any) -> None:
+    """A remote model has no fingerprint, only a declared revision: its canary answers are compared with those it gave
+    when the store first met that revision. Raises UserError where they moved. Engines without canaries pass."""
+    ask = getattr(engine, "canary", None)
+    if ask is None:
+        return
+    now = {str(n): value for n, value in enumerate(ask())}
+    first = store.canaries(engine.fingerprint, {"canary": now})["canary"]
+    moved = max((abs(now.get(n, -100.0) - value) for n, value in first.items()), default=0.0)
+    if moved > DRIFT:
+        raise UserError(
+            f"the {role}'s server does not answer as it did under this revision (its canaries moved by {moved:.2f}): "
+            f"it serves other weights. Declare another {role}.revision, or serve the model that it names."
+        )
+
+
+def _refuse_drift(wiring: Wiring, settings: Settings) -> None:
+    for name in ("policy", "critic", "judge", "evaluator"):
+        role = getattr(settings, name)
+        if role is not None and role.base_url and role.model:
+            engine = wiring.role(role).engine
+            if engine.capabilities.choose:
+                refuse_drift(wiring.store, name, engine)
 
 
 def _end(work: Work, error: BaseException) -> None:
