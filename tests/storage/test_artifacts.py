@@ -6,6 +6,7 @@ import json
 import resource
 import stat
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,19 +14,22 @@ from constitution.errors import UserError
 from storage import artifacts
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """No file of this process may grow beyond 4 kB: the write itself fails, as it does when the disk is full."""
+    """No file of this process may grow beyond 4 kB: the write itself fails, as it does when the disk is full. Around
+    the write alone, or the test runner's own output would meet the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path, small_disk):
+def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "report.html"
     artifacts.write_text(path, "old")
-    with pytest.raises(UserError, match=r"no room to write .*report.html.*make room"):
+    with small_disk(), pytest.raises(UserError, match=r"no room to write .*report.html.*make room"):
         artifacts.write_text(path, "new" * 10_000)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
