@@ -1,13 +1,12 @@
-"""What was decided: constitutions and which is ratified, checkpoints and which is promoted, and documents.
+"""What was made and decided: checkpoints and which is promoted, documents, canaries.
 
-A constitution and a checkpoint are contents; ratifying and promoting are events, and move a pointer in the same
-transaction. A to B and back to A is two amendments of one content.
+A checkpoint is a content; promoting it is an event, and moves a pointer in the same transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import PurePath
 from typing import Any
 
@@ -16,73 +15,13 @@ from sqlalchemy import Connection, Row, select, update
 from constitution.errors import UserError
 from constitution.records import Checkpoint, Event, Id, text_digest
 from storage import tables
+from storage.amendments import Amendments
 from storage.database import patient
-from storage.events import Events, history
+from storage.events import history
 from storage.runs import now
 
 
-@dataclass(frozen=True, slots=True)
-class Ratified:
-    """A version of the constitution, and who said that models may be promoted under it."""
-
-    version: str
-    text: str
-    parent: str | None  # the version that was ratified before
-    at: str
-    who: str
-    message: str
-
-
-class Registry(Events):
-    # --- constitutions ---
-
-    @patient
-    def put_constitution(self, version: str, text: str) -> None:
-        """Keep a version's text. Any version may be tried; only a ratified one may be promoted under."""
-        row = {"version": version, "text": text, "created": now()}
-        with self._write() as connection:
-            self._insert_first_wins(connection, tables.constitution, [row])
-
-    @patient
-    def constitutions(self) -> dict[str, str]:
-        """Texts by version, the oldest first."""
-        table = tables.constitution
-        with self._read() as connection:
-            rows = connection.execute(select(table).order_by(table.c.created, table.c.version))
-            return {row.version: row.text for row in rows}
-
-    @patient
-    def ratify(self, version: str, who: str, message: str, key: str) -> Event:
-        """Make a stored version the ratified one."""
-        with self._write(durable=True, alone=True) as connection:
-            table = tables.constitution.c
-            if connection.execute(select(table.version).where(table.version == version)).first() is None:
-                raise UserError(f"there is no constitution {version} in the store; check the version's name")
-            earlier = self._find(connection, key)
-            parent = earlier.payload.get("parent") if earlier else _target(connection, "ratified")
-            payload = {"version": version, "parent": parent, "message": message}
-            event, new = self._append(connection, "ratification", who, key, payload)
-            if new:
-                self._point(connection, "ratified", version, event)
-            return event
-
-    def ratified(self) -> Ratified | None:
-        """The version in force; None in a fresh store."""
-        history = self.ratifications()
-        return history[-1] if history else None
-
-    def is_ratified(self, version: str) -> bool:
-        """Whether a version is or was in force."""
-        return any(past.version == version for past in self.ratifications())
-
-    def ratifications(self) -> list[Ratified]:
-        """Every ratification, the oldest first."""
-        texts = self.constitutions()
-        return [
-            Ratified(**event.payload, text=texts[event.payload["version"]], at=event.at, who=event.who)
-            for event in self.events("ratification")
-        ]
-
+class Registry(Amendments):
     # --- checkpoints ---
 
     @patient
@@ -210,12 +149,6 @@ class Registry(Events):
             query = select(tables.canary).where(tables.canary.c.engine == engine)
             stored = {row.prompt: row.logprobs for row in connection.execute(query)}
         return {prompt: stored[text_digest(prompt)] for prompt in answers}
-
-    def _point(self, connection: Connection, name: str, target: str, event: Event) -> None:
-        insert = self._insert(tables.pointer)
-        new = {"target": insert.excluded.target, "event": insert.excluded.event}
-        moved = insert.on_conflict_do_update(index_elements=["name"], set_=new)
-        connection.execute(moved, {"name": name, "target": target, "event": event.id})
 
 
 _PROMOTION_KINDS = ("promotion", "roll_back")

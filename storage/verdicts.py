@@ -126,6 +126,17 @@ class Verdicts(Runs, Claims):
         with self._read() as connection:
             return len(connection.execute(select(column).where(column.in_(ids))).all())
 
+    @patient
+    def judged_comparisons(self, aside: Sequence[str] = ()) -> list[Id]:
+        """Every comparison that has a verdict, by id; without those of the stages `aside`, whatever the run."""
+        member, verdict = tables.member.c, tables.verdict.c
+        # One pass over the verdicts: their key begins with the question, so none can be found by comparison.
+        answered = tables.comparison.c.id.in_(select(verdict.comparison).distinct())
+        left_out = exists().where(member.id == tables.comparison.c.id, member.stage.in_(aside))
+        query = select(tables.comparison.c.id).where(answered, ~left_out).order_by(tables.comparison.c.id)
+        with self._read() as connection:
+            return list(connection.execute(query).scalars())
+
     def verdicts(self, comparisons: Sequence[Id], questions: Sequence[Id]) -> Iterator[Verdict]:
         """The stored verdicts among these, read in chunks: for a report or an export, not for labels."""
         names = [field.name for field in fields(Verdict)]

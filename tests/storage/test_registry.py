@@ -35,7 +35,7 @@ def test_ratifying_is_an_event_and_a_content_may_come_back(store):
     for key, version in enumerate("aba"):
         event = store.ratify(version, "ana", f"amendment {key}", str(key))
         assert store.ratify(version, "ana", f"amendment {key}", str(key)) == event
-    assert [(past.version, past.parent) for past in store.ratifications()] == [("a", None), ("b", "a"), ("a", "b")]
+    assert [(past.version, past.parent) for past in store.amendments()] == [("a", None), ("b", "a"), ("a", "b")]
     current = store.ratified()
     assert (current.version, current.text, current.message) == ("a", "text of a", "amendment 2")
     assert store.is_ratified("b") and not store.is_ratified("c")
