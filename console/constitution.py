@@ -1,7 +1,9 @@
-"""`precept constitution check | show | diff | new`: files of principles, at the terminal.
+"""`precept constitution check | show | new`: files of principles, at the terminal. `diff` is in `differing.py`, `log`,
+`blame` and `restore` are in `history.py`, `test` is in `testing.py`.
 
-Nothing here starts a run or opens the store. YAML, pydantic and rich are imported by the command that needs them, so
-that `precept --help` stays instant. A mistake is raised as UserError; the entry point prints it and exits with 2.
+Nothing here starts a run, and only `show REV` opens the store. YAML, pydantic and rich are imported by the command that
+needs them, so that `precept --help` stays instant. A mistake is raised as UserError; the entry point prints it and
+exits with 2.
 """
 
 from __future__ import annotations
@@ -15,18 +17,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from console import differing, history, linting, testing
+from console.differing import DEFAULT, principle_json
+from console.options import SettingsFile
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from constitution.difference import Change, Diff
     from constitution.principles import Constitution, Principle
     from constitution.records import Messages
 
 app = typer.Typer(no_args_is_help=True, help="Check, show, compare and begin files of principles.")
 
-DEFAULT = Path("principles.yaml")
 File = Annotated[Path, typer.Argument(metavar="[FILE]", help="A file of principles.", show_default=True)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -56,18 +59,39 @@ def check(file: File = DEFAULT, as_json: Json = False) -> None:
     console.print(_literal(f"version {constitution.version}", "dim"))
 
 
+app.command("test")(testing.test)
+app.command("lint")(linting.lint)
+
+
 @app.command()
 def show(
-    file: File = DEFAULT,
+    file: Annotated[Path, typer.Argument(metavar="[FILE|REV]", help="A file, or an amendment.")] = DEFAULT,
     id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this principle in full.")] = "",
+    source: Annotated[bool, typer.Option("--source", help="Print the text itself, byte for byte.")] = False,
+    settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """List the principles of FILE, or show one of them in full. `show ID` reads principles.yaml."""
+    """List the principles of FILE or of an amendment, or show one of them in full. `show ID` reads principles.yaml.
+
+    Example: precept constitution show ratified --source
+    """
     from constitution.principles import Constitution
 
-    if not id and re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(file)) and not file.exists():
+    if not id and _is_principle(file):
         file, id = DEFAULT, str(file)
-    constitution = Constitution.load(file)
+    if source and (id or as_json):
+        raise UserError("--source prints the whole text: leave out ID and --json")
+    if history.is_revision(str(file)) and not file.exists():
+        amendment = history.amendment(str(file), settings)
+        constitution = Constitution.parse(amendment.text, f"amendment {amendment.number}")
+        text = amendment.text.encode()
+    else:
+        constitution = Constitution.load(file)
+        text = file.read_bytes() if source else b""
+    if source:
+        sys.stdout.buffer.write(text)  # it was checked: nothing in it is obeyed by a terminal
+        sys.stdout.flush()
+        return
     if id:
         try:
             principle = constitution[id]
@@ -75,38 +99,31 @@ def show(
             known = ", ".join(p.id for p in constitution)
             raise UserError(f"{file} has no principle `{id}`. It has: {known}.") from None
         if as_json:
-            _print_json(_principle_json(principle))
+            _print_json(principle_json(principle))
         else:
             _show_one(_console(), principle)
     elif as_json:
-        _print_json({**_summary(constitution), "principles": [_principle_json(p) for p in constitution]})
+        _print_json({**_summary(constitution), "principles": [principle_json(p) for p in constitution]})
     else:
         _show_all(_console(), constitution)
 
 
-@app.command(name="diff")
-def diff_(
-    old: Annotated[Path, typer.Argument(metavar="A", help="The earlier file.")],
-    new: Annotated[Path, typer.Argument(metavar="B", help="The later file.")],
-    as_json: Json = False,
-) -> None:
-    """Say what changed from A to B, and which principles the judge or the critic has to be asked about anew."""
-    from constitution.difference import diff
+def _is_principle(name: Path) -> bool:
+    """Whether `show NAME` means a principle of principles.yaml: no file, and no revision unless one is called so."""
     from constitution.principles import Constitution
 
-    result = diff(Constitution.load(old), Constitution.load(new))
-    if as_json:
-        _print_json(
-            {
-                "old": result.old.version,
-                "new": result.new.version,
-                "same_version": result.same_version,
-                "asks_judge": list(result.asks_judge),
-                "changes": [_change_json(change) for change in result.changes],
-            }
-        )
-    else:
-        _show_diff(_console(), result)
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(name)) or name.exists():
+        return False
+    try:
+        return not history.is_revision(str(name)) or str(name) in Constitution.load(DEFAULT).weights()
+    except UserError:
+        return False
+
+
+app.command("diff")(differing.diff)
+app.command("log")(history.log)
+app.command("blame")(history.blame)
+app.command("restore")(history.restore)
 
 
 @app.command()
@@ -197,59 +214,6 @@ def _show_one(console: Console, principle: Principle) -> None:
         part("example", f"{_dialogue(example.prompt)}\n\nbetter: {example.better}\n\nworse: {example.worse}")
 
 
-def _show_diff(console: Console, result: Diff) -> None:
-    from rich.table import Table
-
-    if not result.changes:
-        console.print("No principle differs.")
-    for change in result.changes:
-        name = f"{change.old.id} -> {change.id}" if change.kind == "renamed" and change.old else change.id
-        console.print(_literal(change.kind, "bold"), _literal(name))
-        for field, before, after in _sides(change):
-            console.print(_literal(f"  {field}", "dim"))
-            sides = Table.grid(padding=(0, 1))
-            if before:
-                sides.add_row(_literal("  -", "red"), _literal(before, "red"))
-            if after:
-                sides.add_row(_literal("  +", "green"), _literal(after, "green"))
-            console.print(sides)
-        console.print(_literal(f"  {_cost(change)}", "dim"))
-    if result.same_version:
-        console.print("Same version: no model reads anything else.")
-    elif result.asks_judge:
-        console.print(_literal(f"The judge is asked anew on {len(result.asks_judge)} of {len(result.new)} principles."))
-    else:
-        console.print("The judge is asked nothing anew: labels follow from the verdicts there are.")
-
-
-def _sides(change: Change) -> list[tuple[str, str, str]]:
-    """Field, words before, words after, for each field that differs."""
-    names = change.fields or ("title", "critique", "revision", "comparison", "weight")
-    rows = ((name, _field(change.old, name), _field(change.new, name)) for name in names)
-    return [row for row in rows if row[0] != "id"]
-
-
-def _field(principle: Principle | None, name: str) -> str:
-    if principle is None:
-        return ""
-    value = _principle_json(principle)[name]
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, indent=2 if name in ("exemplars", "examples") else None)
-
-
-def _cost(change: Change) -> str:
-    if change.kind == "removed":
-        return "costs no call; only its own draws move"
-    asked = [
-        *(["the judge is asked anew"] if change.asks_judge else []),
-        *(["critiques and revisions are written anew where it is drawn"] if change.asks_critic else []),
-        *(["draws move to it"] if change.kind == "added" else []),
-        *(["its draws move"] if change.kind == "renamed" else []),
-    ]
-    return "; ".join(asked) or "costs no call"
-
-
 def _weight(thousandths: int) -> str:
     return f"{thousandths / 1000:g}"
 
@@ -272,21 +236,3 @@ def _print_json(value: Any) -> None:
 
 def _summary(constitution: Constitution) -> dict[str, Any]:
     return {"constitution": constitution.name, "version": constitution.version, "count": len(constitution)}
-
-
-def _principle_json(principle: Principle) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {**asdict(principle), "weight": principle.weight / 1000}
-
-
-def _change_json(change: Change) -> dict[str, Any]:
-    return {
-        "id": change.id,
-        "kind": change.kind,
-        "was": change.old.id if change.old else None,
-        "fields": list(change.fields),
-        "asks_judge": change.asks_judge,
-        "asks_critic": change.asks_critic,
-        "redraws": change.redraws,
-    }

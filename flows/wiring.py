@@ -35,6 +35,7 @@ class Wiring:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._engines: dict[str, Engine] = {}
+        self._named: list[Engine] = []
 
     @cached_property
     def store(self) -> Store:
@@ -96,6 +97,13 @@ class Wiring:
     def judge(self, settings: JudgeSettings) -> Judge:
         return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options)
 
+    def asked_judge(self, settings: JudgeSettings) -> Judge:
+        """A judge for looking up what it was asked: it knows its questions, its model is not loaded."""
+        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        self._named.append(engine)
+        role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
+        return pipeline.judges.build(settings.method, role, settings.judge_options)
+
     def check(self) -> None:
         """Tell what is wrong with a later step of the loop before its first: hours may lie between. Loads no model."""
         settings = self.settings
@@ -134,8 +142,9 @@ class Wiring:
             self._engines.pop(name).close()
 
     def close(self) -> None:
-        for engine in self._engines.values():
+        for engine in (*self._engines.values(), *self._named):
             engine.close()
         self._engines.clear()
+        self._named.clear()
         if "store" in self.__dict__:
             self.store.close()

@@ -21,7 +21,7 @@ from storage.events import Events, history
 from storage.runs import now
 
 KIND = "ratification"
-NAMES = ("ratified", "HEAD")  # what else the amendment in force is called
+NAMES = ("ratified",)  # what else the amendment in force is called
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, select
 
-from constitution.records import Comparison, Generation, Id, Message, Messages, Prompt, text_digest
+from constitution.records import Comparison, Generation, Id, Message, Messages, Prompt, dialogue_id, text_digest
 from storage import tables
 from storage.claims import Claims, Lease
 from storage.database import chunks, patient
@@ -42,6 +42,13 @@ class Texts(Runs, Claims):
         with self._write() as connection:
             self._insert_first_wins(connection, tables.dialogue, dialogues)
             return self._insert_first_wins(connection, tables.prompt, rows)
+
+    @patient
+    def add_dialogues(self, dialogues: Iterable[Messages]) -> None:
+        """Store dialogues that are no prompts: they have no split, so nothing is trained or measured on them."""
+        rows = {dialogue_id(messages): list(messages) for messages in dialogues}
+        with self._write() as connection:
+            self._insert_first_wins(connection, tables.dialogue, [{"id": i, "messages": m} for i, m in rows.items()])
 
     @patient
     def prompts(

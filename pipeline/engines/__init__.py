@@ -14,6 +14,14 @@ def build(settings: EngineSettings) -> Engine:
     return engine
 
 
+def named(settings: EngineSettings) -> Engine:
+    """The engine with the fingerprint that `build` would give it, and no model: an engine that would have to load one
+    answers nothing. Raises the UserErrors of `build`."""
+    module = _module(settings)
+    engine: Engine = module.named(settings) if hasattr(module, "named") else module.build(settings)
+    return engine
+
+
 def check(settings: EngineSettings) -> None:
     """Raise the UserError that `build` would, as far as it can be known without loading a model."""
     module = _module(settings)

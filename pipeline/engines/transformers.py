@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.engines.folder import ModelFolder
+    from pipeline.engines.unloaded import Unloaded
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -55,6 +56,16 @@ def build(settings: EngineSettings) -> TransformersEngine:
     found, device = _checked(settings)
     model, tokenizer = load(found, settings.dtype, device)
     return TransformersEngine(model, ChatTokenizer(tokenizer), found.folders, settings.batch_size)
+
+
+def named(settings: EngineSettings) -> Unloaded:
+    """What the folder would be called as an engine, read from its files: no torch, no weights in memory."""
+    from pipeline.engines.fingerprint import fingerprint
+    from pipeline.engines.folder import find_model
+    from pipeline.engines.unloaded import Unloaded
+
+    found = find_model(settings.model, settings.revision)
+    return Unloaded(fingerprint(found.folders, settings.dtype), TransformersEngine.capabilities)
 
 
 def check(settings: EngineSettings) -> None:

@@ -34,6 +34,19 @@ def test_a_prompt_keeps_the_split_it_was_given_first(store, world):
     assert store.prompts(split="heldout") == []
 
 
+def test_a_dialogue_that_is_no_prompt_can_be_compared_and_has_no_split(store, world):
+    prompt = world.prompt(1)
+    store.add_dialogues([prompt.messages, prompt.messages, (Message("user", HOSTILE),)])
+    contents = store.add_answers(["one", "other"])
+    comparison = Comparison.of(prompt.id, *contents)
+    store.add_comparisons([comparison])
+    (pair,) = store.pairs([comparison.id])
+    assert (pair.messages, {pair.first, pair.second}) == (prompt.messages, {"one", "other"})
+    assert store.prompts() == []
+    assert store.add_prompts([replace(prompt, split="heldout")]) == 1  # it may become one later, of any split
+    assert store.prompts(split="heldout") == [replace(prompt, split="heldout")]
+
+
 def test_prompts_come_in_the_order_asked_or_of_their_ids(store, world):
     prompts = [world.prompt(number) for number in range(30)]
     store.add_prompts(prompts)

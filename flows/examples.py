@@ -1,0 +1,140 @@
+"""A constitution's examples before the settings' judge, both orders; what it answers is stored, so that running the
+same again asks nothing.
+
+No Prefect flow: a test in a pull request should not wait for a server. Nor is it opened as the flows are: it needs no
+prompts, ratifies nothing (a draft may be tested), and its run is the same only while the examples are. Examples are no
+prompts, so no split knows them; their comparisons lie in a run and a stage of the kind `examples`, which pools of
+labels leave out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from constitution.principles import Constitution
+from constitution.records import Id, LabelRule, Verdict, canonical
+from flows.budget import BudgetReached
+from flows.progress import Reporter
+from flows.settings import Settings, prepare_process
+from flows.wiring import Wiring
+from flows.work import Work
+from pipeline import examples
+from pipeline.examples import KIND, ExampleCase, ExampleResult
+from pipeline.judges.judge import Judge
+from storage.runs import Run
+
+
+@dataclass(frozen=True)
+class Examined:
+    """`asked`: the (comparison, question)s that the judge was asked now, not before; they took `seconds` in all."""
+
+    run: Id
+    constitution: Constitution
+    judge: str  # fingerprint
+    rule: LabelRule
+    results: Sequence[ExampleResult]
+    asked: frozenset[tuple[Id, Id]]
+    questions: Mapping[str, Id]  # by principle's id
+    seconds: float
+    calls: Mapping[str, int]
+
+    @property
+    def failed(self) -> list[ExampleResult]:
+        return [found for found in self.results if not found.passed]
+
+    @property
+    def stored_before(self) -> int:
+        """How many verdicts were there already. Examples of principles with the same words may share one."""
+        return len({self._verdict(found) for found in self.results} - self.asked)
+
+    def seconds_of(self, found: ExampleResult) -> float:
+        """Its share of the asking: 0 where the verdict was stored before."""
+        sharing = sum(self._verdict(one) in self.asked for one in self.results)
+        return self.seconds / sharing if self._verdict(found) in self.asked else 0.0
+
+    def _verdict(self, found: ExampleResult) -> tuple[Id, Id]:
+        return found.case.comparison.id, self.questions[found.case.principle.id]
+
+
+def examine(settings: Settings, ids: Sequence[str], report: Reporter) -> Examined:
+    """Judge the examples of the settings' constitution, or of the principles named in `ids`.
+
+    Raises UserError where there is nothing to test, BudgetReached at a limit, EngineError where the judge fails; what
+    was answered until then is stored.
+    """
+    prepare_process(settings)
+    wiring = Wiring(settings)
+    try:
+        constitution = wiring.constitution
+        cases = examples.plan(constitution, ids)  # a mistake in it is told before a model is loaded
+        judge, rule = wiring.asked_judge(settings.judge), settings.rule()
+        run = _begin(wiring, cases, judge, rule)
+        work = Work(wiring, run, report)
+        try:
+            found = _examine(work, cases, judge, rule)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt | BudgetReached)
+            told = str(error) or "interrupted" if stopped else f"{type(error).__name__}: {error}"
+            wiring.store.finish_run(run.id, "stopped" if stopped else "failed", error=told)
+            raise
+        finally:
+            work.close()
+        passed = len(found.results) - len(found.failed)
+        wiring.store.finish_run(run.id, "finished", result={"passed": passed, "failed": len(found.failed)})
+        return found
+    finally:
+        wiring.close()
+
+
+def _begin(wiring: Wiring, cases: Sequence[ExampleCase], judge: Judge, rule: LabelRule) -> Run:
+    """A constitution's version does not cover its examples, so the run's key names each of them."""
+    store, version = wiring.store, wiring.constitution.version
+    store.put_constitution(version, wiring.constitution.source)
+    about: dict[str, Any] = {"judge": judge.fingerprint, "rule": asdict(rule)}
+    asked = [[c.principle.id, judge.question(c.principle).id, c.comparison.id, c.better_first] for c in cases]
+    key = canonical({"kind": KIND, "constitution": version, "cases": asked, **about})
+    return store.start_run(key, KIND, about, version)
+
+
+def _examine(work: Work, cases: Sequence[ExampleCase], judge: Judge, rule: LabelRule) -> Examined:
+    store = work.store
+    questions = {c.principle.id: judge.question(c.principle).id for c in cases}
+    wanted = examples.wanted(cases, questions)
+    store.add_dialogues([c.example.prompt for c in cases])
+    store.add_answers([text for c in cases for text in (c.example.better, c.example.worse)])
+    comparisons = {c.comparison.id: c.comparison for c in cases}
+    store.add_comparisons(
+        list(comparisons.values()), run=work.run.id, stage=KIND, ordinals=list(range(len(comparisons)))
+    )
+    pairs = {(comparison, question) for comparison, some in wanted.items() for question in some}
+    missing = pairs - _verdicts(work, pairs).keys()
+    if missing:
+        judge = work.wiring.judge(work.settings.judge)  # only now is its model loaded
+        _refuse_drift(work)
+    work.ask_judge(KIND, judge, list(wanted), wanted)
+    verdicts = _verdicts(work, pairs)
+    found = [examples.result(c, verdicts[c.comparison.id, questions[c.principle.id]], rule) for c in cases]
+    _, seconds = work.budget.rates.get("judge", (0, 0.0))
+    return Examined(
+        work.run.id, work.constitution, judge.fingerprint, rule, found, frozenset(missing), questions, seconds,
+        work.budget.as_dict(),
+    )  # fmt: skip
+
+
+def _verdicts(work: Work, pairs: set[tuple[Id, Id]]) -> dict[tuple[Id, Id], Verdict]:
+    comparisons, questions = sorted({c for c, _ in pairs}), sorted({q for _, q in pairs})
+    found = {(v.comparison, v.question): v for v in work.store.verdicts(comparisons, questions)}
+    return {pair: found[pair] for pair in pairs if pair in found}
+
+
+def _refuse_drift(work: Work) -> None:
+    """As the flows do, for the judge alone."""
+    role = work.settings.judge
+    if role.base_url:
+        from flows.session import refuse_drift  # Prefect comes with it, which takes seconds to import
+
+        engine = work.wiring.role(role).engine
+        if engine.capabilities.choose:
+            refuse_drift(work.store, "judge", engine)
