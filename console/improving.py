@@ -159,11 +159,42 @@ def show(result: dict[str, Any]) -> None:
         f"in {seconds['total']:.0f} s"
     )
     put()
+    if "amendment" in result:
+        _show_amendment(result)
     put("promoted" if result["promoted"] else "refused")
     for reason in result["reasons"]:
         put(f"  {reason}")
     put()
     put(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
+
+
+_FOUND = {"towards": "moved towards it", "away": "moved away from it", "unchanged": "unchanged", "unclear": "not clear"}
+
+
+def _show_amendment(result: dict[str, Any]) -> None:
+    """What a retrain did, by principle, and what it cost beside the run it started from."""
+    amendment, calls, seconds = result["amendment"], result["calls"], result["seconds"]
+    rows = [
+        (e["principle"], e["change"].replace("none", "-"), _points(e), _FOUND[e["found"]]) for e in amendment["effects"]
+    ]
+    put_table(("by the evaluator", "amended", "points, 95% interval", "the model"), rows)
+    put()
+    asked = calls["generated"] + calls["chosen"]
+    share = asked / max(1, amendment["base_calls"])
+    engine = seconds["asking"] / max(1e-9, amendment["base_seconds"]["asking"])
+    put(
+        f"run {amendment['base'][:12]} made {amendment['base_calls']} calls; this one {asked} ({percent(share)}), in "
+        f"{percent(engine)} of its engine seconds and {seconds['total']:.0f} s to its "
+        f"{amendment['base_seconds']['total']:.0f} s"
+    )
+    put()
+
+
+def _points(effect: dict[str, Any]) -> str:
+    if effect["mean"] is None:
+        return "-"
+    mean, low, high = (100 * effect[name] for name in ("mean", "low", "high"))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def _truth(accuracy: float | None) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from storage.runs import Run
 
+LOOPS = ("improve", "retrain")
 app = typer.Typer(no_args_is_help=True, help="Runs: list them, show one, go on with one.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="The run, by the first digits of its id.")]
 
@@ -95,7 +96,7 @@ def resume(
     flags = as_it_began(run, now, text) | own
     _check_same(run, load(settings, flags))
     result = improving.run_flow(run.kind, settings, flags, quiet, verbose)
-    put_json(result) if as_json or run.kind != "improve" else improving.show(result)
+    put_json(result) if as_json or run.kind not in LOOPS else improving.show(result)
 
 
 def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, Any]:
@@ -126,9 +127,9 @@ def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, 
 def _check_same(run: Run, settings: Settings) -> None:
     """Raises UserError where these settings would begin another run: a file they name is not what it was."""
     from flows.estimate import find
-    from flows.wiring import Wiring
+    from flows.session import wire
 
-    wiring = Wiring(settings)
+    wiring = wire(run.kind, settings)
     try:
         found = find(run.kind, wiring)
     finally:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from constitution.principles import Constitution
 from constitution.records import PROBABILITY, Checkpoint, Generation, Id, Label, Messages, Prompt
+from flows import chains as chaining
 from flows.work import Work
 from pipeline import compare, revise
 from pipeline.trainers import progress
@@ -173,10 +175,8 @@ def _example(
 
 def revisions(work: Work) -> tuple[dict[str, int], list[ChainShown]]:
     """What became of the answers that were criticised and revised, in counts, and a few chains in full."""
-    from flows.stages import chains  # the steps import the report, so the report cannot import them at the top
-
     answers = work.generations("answers")
-    ended = chains(work, "revisions", "answers") if answers else []
+    ended = chaining.ended(work, "revisions", "answers") if answers else []
     panel = Panel.of(work, "revisions.judged")
     last = {c.original.id: compare.pair(c.original, c.kept[-1]) for c in ended if c.kept}
     labels = panel.labels(work, work.members("revisions.judged")) if panel else {}
@@ -239,6 +239,16 @@ def checkpoints(work: Work, result: Mapping[str, Any], reward: Mapping[str, Any]
 def curve(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """Lines of a checkpoint's training curve; none where its folder is gone."""
     return progress.read(Path(checkpoint.path) / progress.NAME)
+
+
+def titles(work: Work) -> dict[str, str]:
+    """Titles by principle, those of principles that an amendment took away among them."""
+    found: dict[str, str] = {}
+    base = work.settings.retrain.base
+    if base:
+        before = work.store.constitutions()[work.store.run(base).constitution or ""]
+        found = {p.id: p.title for p in Constitution.parse(before)}
+    return found | {p.id: p.title for p in work.constitution}
 
 
 def fingerprints(work: Work) -> dict[str, tuple[str, str]]:

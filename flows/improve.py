@@ -16,6 +16,24 @@ from prefect import flow
 
 from flows import stages
 from flows.session import at_work
+from flows.work import Work
+
+
+def learn_from_revisions(work: Work, policy: str) -> str:
+    """Supervised: the policy answers, criticises its answers against drawn principles, and revises them; it is trained
+    on the revisions that the judge finds better. Returns the SFT model."""
+    stages.respond(work, "answers", policy, split="train")
+    stages.revise(work, "revisions", of="answers")
+    better = stages.judge_revisions(work, "revisions")
+    return stages.train_on_revisions(work, "sft", parent=policy, better=better)
+
+
+def answer_and_compare(work: Work, sft: str) -> None:
+    """The tuned model answers again, several times to a prompt, and pairs of its answers are put up for judging."""
+    stages.respond(work, "samples", sft, split="train", samples=work.settings.compare.samples)
+    stages.respond(work, "held-out samples", sft, split="heldout", samples=2, most=150)
+    stages.compare(work, "feedback", samples="samples", revisions="revisions")
+    stages.compare(work, "held-out feedback", samples="held-out samples")
 
 
 @flow(name="improve", description="Make a model better by its constitution, and prove it.", validate_parameters=False)
@@ -26,19 +44,12 @@ def improve(file: str | None = None, flags: dict[str, Any] | None = None) -> dic
         if work.finished:
             return work.finished
 
-        # Supervised: the policy answers, criticises its answers against drawn principles, and revises them.
         stages.look_ahead(work)
         policy = stages.start_model(work)
-        stages.respond(work, "answers", policy, split="train")
-        stages.revise(work, "revisions", of="answers")
-        better = stages.judge_revisions(work, "revisions")
-        sft = stages.train_on_revisions(work, "sft", parent=policy, better=better)
+        sft = learn_from_revisions(work, policy)
+        answer_and_compare(work, sft)
 
-        # AI feedback: the tuned model answers again, and a judge says which answers follow the principles better.
-        stages.respond(work, "samples", sft, split="train", samples=work.settings.compare.samples)
-        stages.respond(work, "held-out samples", sft, split="heldout", samples=2, most=150)
-        stages.compare(work, "feedback", samples="samples", revisions="revisions")
-        stages.compare(work, "held-out feedback", samples="held-out samples")
+        # AI feedback: a judge says which answers follow the principles better, and a policy is trained on that.
         labels = stages.label(work, "feedback", heldout="held-out feedback")
         reward = stages.train_reward_model(work, "reward model", parent=sft, labels=labels)
         tuned = stages.optimise(work, "policy", parent=sft, labels=labels)

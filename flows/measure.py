@@ -24,6 +24,26 @@ def answers(work: Work, prompts: Mapping[Id, Prompt], found: Sequence[Generation
     return evaluate.truth(work.wiring.oracle(), prompts, found)
 
 
+def moved(
+    work: Work, prompts: Mapping[Id, Prompt], pairs: Sequence[tuple[Generation, Generation]]
+) -> dict[str, dict[str, float]]:
+    """By flag and theme of the truth, how much more often an answer after has it than the one before: paired over whole
+    prompts on which both answers are spoken of, with a 95% bootstrap interval. Empty without an oracle."""
+    oracle = work.wiring.oracle()
+    if oracle is None:
+        return {}
+    found: dict[str, list[float]] = {}
+    for before, after in pairs:
+        messages = prompts[before.prompt].messages
+        old, new = oracle.classify(messages, before.text), oracle.classify(messages, after.text)
+        for name in old.keys() & new.keys():
+            found.setdefault(name, []).append(float(new[name]) - float(old[name]))
+    return {
+        name: {"prompts": len(values), **evaluate.bootstrap(values, work.settings.seed).as_dict()}
+        for name, values in sorted(found.items())
+    }
+
+
 def labels(work: Work, judge: Judge, comparisons: Sequence[Id]) -> dict[str, Any]:
     """Share of decided labels that name the truly better answer, where one is better."""
     oracle = work.wiring.oracle()

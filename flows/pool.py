@@ -36,7 +36,9 @@ def find(store: Store, run: str = "") -> Pool:
         return Pool(None, tuple(store.judged_comparisons(ASIDE)))
     found = tuple(dict.fromkeys(id for stage in STAGES for id in store.stage_members(chosen.id, stage)))
     if run and not found:
-        raise UserError(f"run {chosen.id.hex()[:12]} ({chosen.kind}) has no labels; `precept run list` shows the others")
+        raise UserError(
+            f"run {chosen.id.hex()[:12]} ({chosen.kind}) has no labels; `precept run list` shows the others"
+        )
     return Pool(chosen, found)
 
 

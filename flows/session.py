@@ -41,9 +41,9 @@ def at_work(kind: str, file: str | None, flags: Mapping[str, Any] | None) -> Ite
         flags["slot"] = slot
     settings, _ = settings_module.load(Path(file) if file else None, flags)
     settings_module.prepare_process(settings)
-    wiring = Wiring(settings)
+    wiring = wire(kind, settings)
     try:
-        work = _begin(kind, wiring, settings)
+        work = _begin(kind, wiring, wiring.settings)
         work.seconds["startup"] = time.monotonic() - began
         try:
             yield work
@@ -54,6 +54,15 @@ def at_work(kind: str, file: str | None, flags: Mapping[str, Any] | None) -> Ite
             work.close()
     finally:
         wiring.close()
+
+
+def wire(kind: str, settings: Settings) -> Wiring:
+    """The wiring of a flow: a retrain's is that of the run it starts from, under the ratified constitution."""
+    if kind != "retrain":
+        return Wiring(settings)
+    from flows.retraining import Retraining
+
+    return Retraining(settings)
 
 
 def _begin(kind: str, wiring: Wiring, settings: Settings) -> Work:
@@ -72,7 +81,7 @@ def _begin(kind: str, wiring: Wiring, settings: Settings) -> Work:
     run = store.start_run(
         key,
         kind,
-        {"settings": settings.identity(), "policy": wiring.resolve(settings.policy.model)},
+        {"settings": settings.identity(kind), "policy": wiring.start()},
         constitution.version,
     )
     if run.status != "finished":

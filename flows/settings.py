@@ -114,6 +114,23 @@ class GateSettings(_Section):
     min_spot_checks: int = Gate.min_spot_checks
 
 
+class RetrainSettings(_Section):
+    """What a retrain keeps of the run before the amendment, and how its model is decided on.
+
+    `start`: the pool of answers and the SFT model stay (pool); the answers stay, and are revised anew (revise); nothing
+    stays (scratch). `base` and `version` are resolved once, when the retrain begins.
+    """
+
+    start: Literal["pool", "revise", "scratch"] = "pool"
+    top_up: bool = False  # add answers and pairs where a new principle finds nothing to prefer
+    train_from: Literal["sft", "last"] = "sft"  # the parent: the SFT model, or the model that is to be replaced
+    base: str = ""  # the run, by the first digits of its id; none: the newest under another constitution
+    version: str = ""  # of the constitution; none: the ratified one
+    promote: bool = True
+    min_win_rate: float = 0.45  # of the gate: the model that is replaced was good enough, so no worse is enough
+    on_ratify: bool = False  # retrain as soon as an amendment is ratified
+
+
 class LimitSettings(_Section):
     """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start."""
 
@@ -151,14 +168,17 @@ class Settings(_Section):
     optimise: OptimiseSettings = OptimiseSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     gate: GateSettings = GateSettings()
+    retrain: RetrainSettings = RetrainSettings()
     limits: LimitSettings = LimitSettings()
     threads: int | None = Field(None, ge=1)  # of torch; none: as many as there are cores
 
-    def identity(self) -> dict[str, Any]:
-        """What of the settings determines a run: not where things are kept, nor its limits, devices, batches."""
-        whole = self.model_dump(
-            mode="json", exclude={"store", "home", "constitution", "prompts", "limits", "threads", "slot"}
-        )
+    def identity(self, kind: str = "") -> dict[str, Any]:
+        """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches;
+        and of the section `retrain` nothing, but for that flow."""
+        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot"}
+        whole = self.model_dump(mode="json", exclude=aside | (set() if kind == "retrain" else {"retrain"}))
+        if kind == "retrain":
+            whole["retrain"].pop("on_ratify")
         for role in ("policy", "critic", "trained", "judge", "evaluator"):
             for name in ("device", "batch_size", "api_key_env"):
                 (whole[role] or {}).pop(name, None)

@@ -1,61 +1,34 @@
 """The steps of the flows, each a Prefect task: input from the store, output into the store, ids in between.
 
-A step says what is wanted; `Work` finds what is stored and asks for the rest. A transport failure of an engine is
-tried again by Prefect; everything else fails the run, which can be resumed.
+A step says what is wanted; `Work` finds what is stored and asks for the rest. What a step is, is in `flows/step.py`.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.exceptions import MissingContextError
-
-from constitution.records import PROBABILITY, Checkpoint, Comparison, Generation, Id, text_digest
+from constitution.principles import Constitution, Principle
+from constitution.records import Checkpoint, Comparison, Generation, Id, text_digest
+from flows import chains as chaining
 from flows import measure
 from flows.settings import RoleSettings
+from flows.step import log, step
 from flows.work import Work
-from pipeline import assemble, promote
+from pipeline import assemble, effects, promote
 from pipeline import compare as comparing
 from pipeline import evaluate as evaluating
 from pipeline import label as labelling
 from pipeline import revise as revising
 from pipeline.asking import Role
-from pipeline.engines.engine import EngineError
 from pipeline.judges.judge import Judge
 from pipeline.prompts import pair_kind, read_rows
 from pipeline.respond import respond as plan_responses
 from storage.artifacts import point
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:
-    try:
-        state.result()
-    except EngineError:
-        return True
-    except BaseException:
-        return False
-    return False
-
-
-def step(function: Callable[P, R]) -> Callable[P, R]:
-    """A Prefect task that keeps nothing itself: resuming comes from the store."""
-    wrapped: Callable[P, R] = task(
-        name=function.__name__.replace("_", " "), cache_policy=NO_CACHE, persist_result=False,
-        retries=3, retry_delay_seconds=[5, 30, 120], retry_condition_fn=_worth_another_try,
-    )(function)  # fmt: skip
-    return wrapped
-
 
 # --- models in their roles ---------------------------------------------------------------------------------------
 
@@ -65,6 +38,14 @@ def role_of(work: Work, model: str, settings: RoleSettings | None = None) -> Rol
     start = work.run.settings["policy"]
     trained = work.settings.trained or work.settings.policy
     return work.wiring.role(settings or (work.settings.policy if model == start else trained), model)
+
+
+def critic_of(work: Work) -> Role:
+    """Who criticises and revises: the policy this run began with, or a critic of its own."""
+    critic = work.settings.critic
+    if critic is None or critic.model == work.settings.policy.model:
+        return role_of(work, str(work.run.settings["policy"]), critic)
+    return work.wiring.role(critic)
 
 
 @step
@@ -99,10 +80,9 @@ def respond(work: Work, stage: str, model: str, split: str, samples: int = 1, mo
 def revise(work: Work, stage: str, of: str) -> dict[str, int]:
     """Rounds of critique and revision of a stage's answers. Returns how many revisions were kept and dropped."""
     settings, seed = work.settings.revise, work.settings.seed
-    start = str(work.run.settings["policy"])
-    critic = role_of(work, start, work.settings.critic) if _critic_is_policy(work) else _critic(work)
+    critic = critic_of(work)
     batch = (work.settings.critic or work.settings.policy).batch_size
-    chains = _start_chains(work, of)
+    chains = chaining.start(work, of)
     for round in range(settings.rounds):
         found = None
         if settings.critique:
@@ -119,37 +99,6 @@ def revise(work: Work, stage: str, of: str) -> dict[str, int]:
     return {"chains": len(chains), "kept": sum(len(c.kept) for c in chains), **dropped}
 
 
-def _critic_is_policy(work: Work) -> bool:
-    critic = work.settings.critic
-    return critic is None or critic.model == work.settings.policy.model
-
-
-def _critic(work: Work) -> Role:
-    assert work.settings.critic is not None
-    return work.wiring.role(work.settings.critic)
-
-
-def _start_chains(work: Work, of: str) -> list[revising.Chain]:
-    return revising.start(work.prompts("train"), work.generations(of))
-
-
-def chains(work: Work, stage: str, of: str) -> list[revising.Chain]:
-    """The chains of a stage as they ended, read back from the store."""
-    ended = _start_chains(work, of)
-    for round in range(work.settings.revise.rounds):
-        revised = _by_parent(work.generations(f"{stage}.{round}"))
-        found = _by_parent(work.generations(f"{stage}.{round}.critique"))
-        ended = [
-            revising.advance(c, found.get((c.prompt.id, c.current.id)), revised[c.prompt.id, c.current.id])
-            for c in ended
-        ]
-    return ended
-
-
-def _by_parent(generations: Sequence[Generation]) -> dict[tuple[Id, Id | None], Generation]:
-    return {(g.prompt, g.parent): g for g in generations}
-
-
 @step
 def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, Any]:
     """Which revisions the judge finds better than the answer they began from: only those are learnt from.
@@ -157,7 +106,7 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     Returns ids of generations: `better`, and `fine` (answers in which no round found anything to mend).
     """
     judge = work.wiring.judge(work.settings.judge)
-    ended = chains(work, stage, of)
+    ended = chaining.ended(work, stage, of)
     candidates = [
         (c.original, revision)
         for c in ended
@@ -176,34 +125,19 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
         if ident is not None and labels[ident].preferred_first == (revision.content < original.content)
     ]
     fine = [c.original.id for c in ended if c.current.content == c.original.content]
-    _log(work, f"{len(better)} of {len(candidates)} revisions are better by the judge; {len(fine)} answers needed none")
+    log(work, f"{len(better)} of {len(candidates)} revisions are better by the judge; {len(fine)} answers needed none")
     return {"better": better, "fine": fine, "candidates": len(candidates)}
-
-
-PROBES = 40  # pairs a principle: enough to tell a consistency of 0.66 from guessing
 
 
 def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]) -> None:
     """Ask the judge about each principle on pairs that were revised under it; what it can read shows there."""
     only: dict[Id, set[Id]] = {}
-    for name, pairs in revising.probes(ended, PROBES).items():
+    for name, pairs in revising.probes(ended, chaining.PROBES).items():
         question = judge.question(work.constitution[name]).id
         for ident in work.compare(f"{stage}.{name}", pairs):
             if ident is not None:
                 only.setdefault(ident, set()).add(question)
     work.ask_judge(stage, judge, list(only), only)
-
-
-def probed(work: Work, judge: Judge, ended: Sequence[revising.Chain]) -> dict[str, labelling.Probe]:
-    """By principle, what the judge's answers to its probes show."""
-    found = {}
-    for name, pairs in revising.probes(ended, PROBES).items():
-        question = judge.question(work.constitution[name]).id
-        made = [(comparing.pair(answer, revision), revision) for answer, revision in pairs]
-        first = {c.id: c.first == revision.content for c, revision in made if c is not None}
-        verdicts = work.store.verdicts(list(first), [question])
-        found[name] = labelling.probe([(v, first[v.comparison]) for v in verdicts], work.settings.label.min_mass)
-    return found
 
 
 def _stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, labelling.Consistency]:
@@ -224,7 +158,7 @@ def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str,
     helpful = helpful[: round(work.settings.sft.helpful * len(revisions))]
     rows = assemble.completions([(prompts[g.prompt], g.text) for g in (*revisions, *helpful)])
     if not rows:
-        _log(work, "no revision is better than its answer by the judge: training starts from the policy as it is")
+        log(work, "no revision is better than its answer by the judge: training starts from the policy as it is")
         return parent
     return work.train(stage, work.settings.sft, parent, rows).path
 
@@ -250,7 +184,7 @@ def optimise(work: Work, stage: str, parent: str, labels: Mapping[str, Any]) -> 
     """The policy trained on the preferences (by DPO, or the method the settings name)."""
     rows = _preference_rows(work, labels["train"], "train")
     if not rows:
-        _log(work, "no comparison is decided: there is nothing to train a policy on")
+        log(work, "no comparison is decided: there is nothing to train a policy on")
         return parent
     return work.train(stage, work.settings.optimise, parent, rows).path
 
@@ -269,7 +203,7 @@ def compare(work: Work, stage: str, samples: str, revisions: str | None = None) 
     """The pairs to be judged: samples of one model against each other, and originals against their last revisions."""
     pairs = comparing.samples_of(work.generations(samples), work.settings.compare.pairs)
     if revisions is not None:
-        pairs += [(c.original, c.kept[-1]) for c in chains(work, revisions, "answers") if c.kept]
+        pairs += [(c.original, c.kept[-1]) for c in chaining.ended(work, revisions, "answers") if c.kept]
     return len([i for i in work.compare(stage, pairs) if i is not None])
 
 
@@ -284,10 +218,10 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     found = _stop_if_unreadable(work, judge, [*train, *held])
     labels = work.labels(judge, train)
     principles = {judge.question(p).id: p for p in work.constitution.principles}
-    probes = probed(work, judge, chains(work, "revisions", "answers"))
+    probes = chaining.probed(work, judge, chaining.ended(work, "revisions", "answers"))
     for name, seen in probes.items():
         if seen.at_chance:
-            _log(
+            log(
                 work,
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
                 f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",
@@ -322,9 +256,12 @@ def _consistent(found: Iterable[labelling.Consistency | labelling.Probe]) -> flo
 
 
 @step
-def evaluate(work: Work, stage: str, before: str, after: str, halfway: str | None = None) -> dict[str, Any]:
+def evaluate(
+    work: Work, stage: str, before: str, after: str, halfway: str | None = None, besides: Sequence[str] = ()
+) -> dict[str, Any]:
     """Before against after on held-out prompts, by a judge that made none of the training labels. A model `halfway`
-    between them is counted, not judged."""
+    between them is counted, not judged. `besides`: ids of principles that an amendment took away; the evaluator is
+    asked about them too, and its answers have no part in the win rate."""
     prompts = work.prompts("heldout", work.settings.evaluate.prompts)
     by_id = {p.id: p for p in prompts}
     answers: dict[str, list[Generation]] = {}
@@ -341,47 +278,85 @@ def evaluate(work: Work, stage: str, before: str, after: str, halfway: str | Non
     work.ask_judge(f"{stage}.pairs", evaluator, asked)
     labels = work.labels(evaluator, asked)
     values = evaluating.wins(labels, pairs, ids)
+    principles = list(work.constitution.principles)
+    if besides:
+        gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
+        work.ask_judge(f"{stage}.removed", evaluator, asked, constitution=gone)
+        principles += gone.principles
     return {
         "prompts": len(prompts),
         "win_rate": evaluating.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
         "length_controlled": evaluating.length_controlled(labels, pairs, ids),
         "unreadable": 1 - len(values) / max(1, len(pairs)),
-        "by_principle": _by_principle(work, evaluator, pairs, ids),
+        "by_principle": _by_principle(work, evaluator, principles, pairs, ids),
         **{name: evaluating.surfaces(by_id, found) for name, found in answers.items()},
         "truth": {name: measure.answers(work, by_id, found) for name, found in answers.items()},
+        "truth_moved": measure.moved(work, by_id, pairs),
     }
 
 
 _NOT_KNOWN = {"mean": None, "low": None, "high": None}
 
 
+def _before(work: Work) -> Constitution:
+    """The constitution of the run that a retrain starts from."""
+    version = work.store.run(work.settings.retrain.base).constitution or ""
+    return Constitution.parse(work.store.constitutions()[version], "the base's constitution")
+
+
 def _by_principle(
-    work: Work, judge: Any, pairs: Sequence[tuple[Generation, Generation]], ids: Sequence[Id | None]
+    work: Work,
+    judge: Judge,
+    principles: Sequence[Principle],
+    pairs: Sequence[tuple[Generation, Generation]],
+    ids: Sequence[Id | None],
 ) -> dict[str, Any]:
-    """For each principle, over the pairs on which it bears by the label rule: how often it prefers the answer after."""
-    rule, questions = work.settings.rule(), {judge.question(p).id: p for p in work.constitution.principles}
+    """For each principle: on how many pairs it bears by the label rule, how often it prefers the answer after there,
+    and its `effect` over all prompts (`pipeline.effects`)."""
+    rule, questions = work.settings.rule(), {judge.question(p).id: p for p in principles}
     after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}
-    wins: dict[str, list[float]] = {p.id: [] for p in work.constitution.principles}
-    for v in work.store.verdicts(list(after_first), list(questions)):
-        margin = (v.p1 + v.p2 - PROBABILITY) / PROBABILITY
-        same = (2 * v.p1 > PROBABILITY) == (2 * v.p2 > PROBABILITY)
-        if min(v.mass1, v.mass2) >= rule.min_mass * PROBABILITY and same and abs(margin) >= rule.min_margin:
-            wins[questions[v.question].id].append(float((margin > 0) == after_first[v.comparison]))
-    return {
-        name: {"bears_on": len(found), **evaluating.bootstrap(found, work.settings.seed).as_dict()}
-        if found
-        else {"bears_on": 0}
-        for name, found in wins.items()
-    }
+    same_text = float(sum(i is None for i in ids))
+    votes: dict[Id, dict[str, float]] = {q: {} for q in questions}
+    unread: Counter[Id] = Counter()
+    for c in work.store.contributions(list(after_first), dict.fromkeys(questions, 1), rule):
+        if not c.readable:
+            unread[c.question] += 1
+        elif c.bears:
+            votes[c.question][c.comparison.hex()] = 1.0 if (c.s > 0) == after_first[c.comparison] else -1.0
+    found: dict[str, Any] = {}
+    for question, principle in questions.items():
+        cast = list(votes[question].values())
+        silent = len(after_first) - len(cast) - unread[question] + int(same_text)
+        wins = [(vote + 1) / 2 for vote in cast]
+        every = cast + [0.0] * silent
+        found[principle.id] = {
+            "bears_on": len(cast),
+            **(evaluating.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
+            "effect": evaluating.bootstrap(every, work.settings.seed).as_dict() if every else None,
+        }
+    return found
 
 
 @step
-def promote_or_refuse(work: Work, model: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the evaluation before the gate; promote, or record why not. Either way a record says who and why."""
+def promote_or_refuse(
+    work: Work, model: str, evaluation: Mapping[str, Any], amendment: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Put the evaluation before the gate; promote, or record why not. Either way a record says who and why.
+
+    After an amendment (`retraining.look`) the model is measured against one that was promoted: it need not be better
+    than that, but no worse, and it has to have done what the amendment says.
+    """
     store, run = work.store, work.run.id.hex()
-    gate = promote.Gate(**work.settings.gate.model_dump())
+    gate, besides = promote.Gate(**work.settings.gate.model_dump()), []
+    if amendment is not None:
+        floor = min(work.settings.retrain.min_win_rate, gate.min_win_rate)
+        controlled = None if gate.min_length_controlled is None else min(floor, gate.min_length_controlled)
+        gate = replace(gate, min_win_rate=floor, min_length_controlled=controlled)
+        besides = effects.conditions([effects.Effect(**e) for e in amendment["effects"]])
+        if not work.settings.retrain.promote:
+            besides.append((False, "this run was asked not to promote (retrain.promote)"))
     ratified = store.is_ratified(work.constitution.version)
-    decision = promote.decide(gate, evaluation, measure.agreement(work), ratified)
+    decision = promote.decide(gate, evaluation, measure.agreement(work), ratified, besides)
     if decision.promoted and model == work.run.settings["policy"]:
         decision = promote.Decision(
             False, (*decision.reasons, "failed: nothing was trained, so nothing can be promoted")
@@ -406,6 +381,7 @@ def report(
     model: str,
     evaluation: Mapping[str, Any],
     decision: Mapping[str, Any],
+    amendment: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The run's result, its report as one HTML file, and a table where Prefect's users look for one."""
     from flows.reporting import publish, save_report  # templates and plots, which only this step needs
@@ -433,6 +409,7 @@ def report(
         "calls": work.budget.as_dict(),
         "seconds": work.clock(),
         "model": model,
+        **({"amendment": dict(amendment)} if amendment is not None else {}),
     }  # fmt: skip
     details = {"labels": labels, "reward": reward, "evaluation": evaluation, "decision": decision}
     result["report"] = str(save_report(work, result, details))
@@ -488,12 +465,3 @@ def finish(work: Work, **found: Any) -> dict[str, Any]:
     result = {"run": work.run.id.hex(), **found, "calls": work.budget.as_dict(), "seconds": work.clock()}
     work.store.finish_run(work.run.id, "finished", result=result)
     return result
-
-
-def _log(work: Work, text: str) -> None:
-    """Said to whoever watches the run, and kept in Prefect's log."""
-    work.report.say(f"  {text}")
-    try:
-        get_run_logger().info(text)
-    except MissingContextError:  # a step called as a plain function
-        logging.getLogger("precept").info(text)

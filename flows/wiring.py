@@ -55,6 +55,10 @@ class Wiring:
             raise UserError("there are no prompts: name a .jsonl or .parquet file with prompts = in precept.toml")
         return read_prompts(Path(source), heldout=splits.heldout, dev=splits.dev)
 
+    def start(self) -> str:
+        """The policy that a run begins with: a folder, or a name that a server knows."""
+        return self.resolve(self.settings.policy.model)
+
     def oracle(self) -> Oracle | None:
         name = self.settings.oracle
         if not name:

@@ -140,17 +140,24 @@ class Work:
         return [c.id if c else None for c in made]
 
     def ask_judge(
-        self, stage: str, judge: Judge, comparisons: Sequence[Id], only: Mapping[Id, Set[Id]] | None = None
+        self,
+        stage: str,
+        judge: Judge,
+        comparisons: Sequence[Id],
+        only: Mapping[Id, Set[Id]] | None = None,
+        constitution: Constitution | None = None,
     ) -> None:
         """Have the judge answer each principle's question about each comparison, both orders, where it has not.
 
-        `only`: by comparison, the questions to be asked where it is not all of them.
+        `only`: by comparison, the questions to be asked where it is not all of them. `constitution`: this run's, or
+        another whose principles are asked about besides.
         """
+        constitution = constitution or self.constitution
         store, plan = self.store, sorted(set(comparisons))
-        by_question = {judge.question(p).id: p for p in self.constitution.principles}
+        by_question = {judge.question(p).id: p for p in constitution.principles}
         store.add_questions(
-            [judge.question(p) for p in self.constitution.principles],
-            constitution=self.constitution.version, run=self.run.id, stage=f"{stage}.questions",
+            [judge.question(p) for p in constitution.principles],
+            constitution=constitution.version, run=self.run.id, stage=f"{stage}.questions",
         )  # fmt: skip
 
         def lacking(ids: Sequence[Id]) -> dict[Id, list[Id]]:
@@ -348,7 +355,7 @@ def run_key(kind: str, wiring: Wiring, prompts: Sequence[Prompt]) -> str:
     return canonical(
         {
             "kind": kind,
-            "settings": settings.identity(),
+            "settings": settings.identity(kind),
             "constitution": wiring.constitution.version,
             "prompts": text_digest("".join(p.id.hex() for p in prompts)),
             "models": {n: r.model if r.model in ("", PROMOTED) else wiring.resolve(r.model) for n, r in roles.items()},

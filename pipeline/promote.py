@@ -5,7 +5,7 @@ The gate reads an evaluation and, where it asks for them, people's spot checks. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,15 @@ class Decision:
     reasons: tuple[str, ...]  # each condition, and what was found
 
 
-def decide(gate: Gate, evaluation: Mapping[str, Any], agreement: Mapping[str, Any] | None, ratified: bool) -> Decision:
-    """Promote only if every condition holds. A figure that could not be had fails its condition."""
+def decide(
+    gate: Gate,
+    evaluation: Mapping[str, Any],
+    agreement: Mapping[str, Any] | None,
+    ratified: bool,
+    besides: Sequence[tuple[bool, str]] = (),
+) -> Decision:
+    """Promote only if every condition holds, those `besides` the gate's own too. A figure that could not be had fails
+    its condition."""
     before, after = evaluation["before"], evaluation["after"]
     win, controlled = evaluation["win_rate"], evaluation["length_controlled"]
     checks: list[tuple[bool, str]] = [
@@ -91,6 +98,7 @@ def decide(gate: Gate, evaluation: Mapping[str, Any], agreement: Mapping[str, An
         low = agreement["ac1"]["low"] if agreement and agreement["count"] else None
         found = "no spot checks" if low is None else f"agreement with people (AC1) at least {low:.3f}"
         checks.append((low is not None and low >= gate.min_agreement, f"{found}, has to be {gate.min_agreement}"))
+    checks += besides
     return Decision(
         promoted=all(held for held, _ in checks),
         reasons=tuple(("held: " if held else "failed: ") + reason for held, reason in checks),

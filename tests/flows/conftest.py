@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from prefect import Task
 
-from flows import discovery, session, stages
+from flows import discovery, retraining, session, stages
 from flows.progress import Reporter
 from sandbox.prompts import prompts
 
@@ -98,20 +98,27 @@ def prepare(home: Path) -> None:
 @contextmanager
 def without_prefect() -> Iterator[None]:
     """The flows as plain functions: what they say is run as it stands, without a server to report to."""
-    steps = {name: found.fn for name, found in vars(stages).items() if isinstance(found, Task)}
+    steps = {module: _plain(module) for module in (stages, retraining)}
     with pytest.MonkeyPatch.context() as patch:
         for name in discovery.names():
-            patch.setattr(importlib.import_module(f"flows.{name}"), "stages", SimpleNamespace(**steps))
+            flow = importlib.import_module(f"flows.{name}")
+            for module, plain in steps.items():
+                if getattr(flow, module.__name__.rpartition(".")[2], None) is module:
+                    patch.setattr(flow, module.__name__.rpartition(".")[2], plain)
         patch.setattr(discovery, "load", lambda name: getattr(importlib.import_module(f"flows.{name}"), name).fn)
         patch.setattr(session, "REPORTER", Reporter(quiet=True))
         yield
 
 
-def improve(home: Path, **flags: Any) -> Loop:
-    """`flows.improve` as it stands, on the settings of a folder; `flags` have `__` for the dot."""
+def _plain(module: ModuleType) -> SimpleNamespace:
+    return SimpleNamespace(**{name: found.fn for name, found in vars(module).items() if isinstance(found, Task)})
+
+
+def improve(home: Path, flow: str = "improve", **flags: Any) -> Loop:
+    """`flows.improve`, or another flow, as it stands, on the settings of a folder; `flags` have `__` for the dot."""
     dotted = {name.replace("__", "."): value for name, value in flags.items()}
     with without_prefect():
-        return Loop(home, discovery.load("improve")(str(home / "precept.toml"), dotted))
+        return Loop(home, discovery.load(flow)(str(home / "precept.toml"), dotted))
 
 
 @pytest.fixture(scope="session")
