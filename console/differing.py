@@ -163,7 +163,9 @@ def _field(principle: Principle | None, name: str) -> str:
     value = principle_json(principle)[name]
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, indent=2 if name in ("exemplars", "examples") else None)
+    if name in ("exemplars", "examples"):  # whole dialogues: what they say is in --markdown, and in the files
+        return f"{len(value)} {name}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _cost(change: Change) -> str:

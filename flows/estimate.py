@@ -75,7 +75,7 @@ class Estimate:
 def estimate(wiring: Wiring) -> Estimate:
     """The estimate of `improve` under a wiring's settings. Opens the store and reads the prompts; loads no model."""
     prompts = wiring.prompts()
-    earlier = _measured(wiring.store)
+    earlier = measured(wiring.store)
     lengths = Lengths(wiring.settings, wiring.constitution, prompts, wiring.store, earlier)
     stages = tuple(count(wiring.settings, len(wiring.constitution), _by_split(prompts), lengths))
     return Estimate(
@@ -167,7 +167,7 @@ class Lengths:
         return self._read[name] + (self._answer if name == "answers" else self._critic.max_tokens)
 
 
-def _measured(store: Store) -> Run | None:
+def measured(store: Store) -> Run | None:
     """The newest finished run of the loop that asked a model something: what its seconds and lengths can tell."""
     for run in store.runs():
         if run.kind == "improve" and run.status == "finished" and _asked(run):

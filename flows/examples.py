@@ -112,7 +112,7 @@ def _examine(work: Work, cases: Sequence[ExampleCase], judge: Judge, rule: Label
     missing = pairs - _verdicts(work, pairs).keys()
     if missing:
         judge = work.wiring.judge(work.settings.judge)  # only now is its model loaded
-        _refuse_drift(work)
+        refuse_drift(work)
     work.ask_judge(KIND, judge, list(wanted), wanted)
     verdicts = _verdicts(work, pairs)
     found = [examples.result(c, verdicts[c.comparison.id, questions[c.principle.id]], rule) for c in cases]
@@ -129,12 +129,12 @@ def _verdicts(work: Work, pairs: set[tuple[Id, Id]]) -> dict[tuple[Id, Id], Verd
     return {pair: found[pair] for pair in pairs if pair in found}
 
 
-def _refuse_drift(work: Work) -> None:
+def refuse_drift(work: Work) -> None:
     """As the flows do, for the judge alone."""
     role = work.settings.judge
     if role.base_url:
-        from flows.session import refuse_drift  # Prefect comes with it, which takes seconds to import
+        from flows.session import refuse_drift as refuse  # Prefect comes with it, which takes seconds to import
 
         engine = work.wiring.role(role).engine
         if engine.capabilities.choose:
-            refuse_drift(work.store, "judge", engine)
+            refuse(work.store, "judge", engine)

@@ -236,6 +236,7 @@ def look(work: Work, evaluation: Mapping[str, Any]) -> dict[str, Any]:
         **_reason(work),
         "start": work.settings.retrain.start,
         "effects": [e.as_dict() for e in found],
+        "truth_moved": evaluation["truth_moved"],
         "base_calls": calls["generated"] + calls["chosen"],
         "base_seconds": base.result["seconds"],
     }

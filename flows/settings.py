@@ -250,6 +250,15 @@ def quiet_prefect() -> None:
         logging.getLogger(name).propagate = False
 
 
+def prefect_server() -> bool:
+    """Whether a Prefect server is named, in the environment or in a profile: told without importing Prefect."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    profiles = home / "profiles.toml"
+    return profiles.is_file() and "PREFECT_API_URL" in profiles.read_text(encoding="utf-8", errors="replace")
+
+
 def secret(name: str) -> SecretStr | None:
     """A secret from the environment, or from the file that `NAME_FILE` names."""
     if os.environ.get(name):

@@ -306,11 +306,15 @@ class Work:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
 
     def clock(self) -> dict[str, float]:
-        """Seconds: in all, until work began, loading models, asking them, training."""
+        """Seconds: in all, until work began, loading models, asking them (for texts, for verdicts), training."""
         asking_seconds = sum(seconds for _, seconds in self.budget.rates.values())
         spent = {"startup": 0.0, "models": 0.0, "training": 0.0} | self.seconds
         total = spent["startup"] + time.monotonic() - self.started
-        return {"total": total, **spent, "asking": asking_seconds}
+        rates = self.budget.rates
+        split = {
+            name: rates[what][1] for name, what in (("generating", "generate"), ("judging", "judge")) if what in rates
+        }
+        return {"total": total, **spent, "asking": asking_seconds, **split}
 
     def close(self) -> None:
         if self._trainers is not None:

@@ -1,0 +1,150 @@
+"""What an amendment does to a model, and what following it costs, on the sandbox: one table, several seeds.
+
+    python -m benchmarks.amendments [--seeds 3] [--theme inviting] [--home FOLDER] [--out FILE]
+
+Of each seed: a full run under the shipped constitution; then a principle on a theme that the shipped file lacks is added
+and the model retrained by default; then it is removed again, and the model retrained. The gate allows stock sentences
+here: an offer of more help at the end is one by its nature. Truth is measured and not used.
+
+"Towards" has to lie above 0 with its whole 95% interval, "back" below; "unchanged" means that the interval of what the
+amendment does not speak of lies within 5 points of 0. Calls and engine seconds are shares of the seed's full run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from constitution.principles import Constitution
+
+WORDS = {
+    "inviting": ("ends with no offer of more help", "ends with an offer of more help"),
+    "careful": ("gives no word of caution", "adds a word of caution"),
+}
+ALLOWED = ["--set", "gate.max_boilerplate_increase=1.0"]
+LEFT_OUT = ("inviting", "careful", "sourced")  # themes that the shipped file does not speak of
+
+
+def precept(home: Path, *arguments: str) -> Any:
+    """The JSON that a command prints."""
+    where = ["--set", f"home={home}", "--set", f"store=sqlite:///{home}/precept.db", *ALLOWED]
+    command = [sys.executable, "-m", "console.main", *arguments, "--json", *where]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def with_principle(theme: str) -> str:
+    fault, good = WORDS[theme]
+    return (
+        Path("principles.yaml").read_text(encoding="utf-8").rstrip()
+        + f"""
+
+  - id: {theme}
+    title: The principle that was added
+    critique: Find any way in which the reply {fault}.
+    revision: Rewrite the reply so that it {good}.
+    comparison: Which reply {good}?
+    weight: 3
+"""
+    )
+
+
+def measure(seed: int, theme: str, home: Path) -> dict[str, Any]:
+    home.mkdir(parents=True, exist_ok=True)
+    shipped, added = home / "shipped.yaml", home / "added.yaml"
+    shipped.write_text(Path("principles.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    added.write_text(with_principle(theme), encoding="utf-8")
+    Constitution.load(added)
+    seeded = ["--set", f"seed={seed}"]
+    full = precept(home, "improve", *seeded)
+    row: dict[str, Any] = {"seed": seed, "full": cost(full)}
+    for name, file, why in (("added", added, "add it"), ("removed", shipped, "take it away")):
+        if name == "removed":
+            precept(home, "amend", str(file), "--ratify", "-m", why, "--made-from", "ratified", *seeded)
+        else:
+            precept(home, "amend", str(file), "--ratify", "-m", why, *seeded)
+        result = precept(home, "retrain", *seeded)
+        row[name] = read(result, full, theme)
+    return row
+
+
+def cost(result: dict[str, Any]) -> dict[str, float]:
+    calls, seconds = result["calls"], result["seconds"]
+    return {
+        "calls": calls["generated"] + calls["chosen"],
+        "engine_s": round(seconds["asking"], 1),
+        "training_s": round(seconds["training"], 1),
+        "wall_s": round(seconds["total"], 1),
+    }
+
+
+def read(result: dict[str, Any], full: dict[str, Any], theme: str) -> dict[str, Any]:
+    effects = {e["principle"]: e for e in result["amendment"]["effects"]}
+    asked, whole = cost(result), cost(full)
+    truth = result["amendment"]["truth_moved"]
+    others = {n: e for n, e in effects.items() if e["change"] == "none"}
+    return {
+        "promoted": result["promoted"],
+        "effect": interval(effects[theme]),
+        "truth": interval(truth[theme]),
+        "unchanged": {n: e["found"] == "unchanged" for n, e in others.items()},
+        "truth_unchanged": {
+            n: -0.05 <= t["low"] and t["high"] <= 0.05 for n, t in truth.items() if n not in (*LEFT_OUT, "malformed")
+        },
+        "good": (result["before"]["gold_good"], result["after"]["gold_good"]),
+        **asked,
+        "calls_share": round(asked["calls"] / whole["calls"], 3),
+        "engine_share": round(asked["engine_s"] / whole["engine_s"], 3),
+        "wall_share": round(asked["wall_s"] / whole["wall_s"], 3),
+    }
+
+
+def interval(found: dict[str, float]) -> list[float]:
+    return [round(found[name], 3) for name in ("mean", "low", "high")]
+
+
+def table(rows: list[dict[str, Any]], theme: str) -> str:
+    """Markdown: one line a seed and step."""
+    lines = [
+        f"| seed | `{theme}` is | by the evaluator | by truth | unchanged, evaluator | unchanged, truth | promoted "
+        "| calls | engine s | wall s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        for step in ("added", "removed"):
+            r = row[step]
+            effect, truth = ("{:+.3f} ({:+.3f} to {:+.3f})".format(*r[name]) for name in ("effect", "truth"))
+            kept = f"{sum(r['unchanged'].values())} of {len(r['unchanged'])}"
+            true = f"{sum(r['truth_unchanged'].values())} of {len(r['truth_unchanged'])}"
+            lines.append(
+                f"| {row['seed']} | {step} | {effect} | {truth} | {kept} | {true} | {'yes' if r['promoted'] else 'no'} "
+                f"| {r['calls']:,} ({r['calls_share']:.1%}) | {r['engine_s']} ({r['engine_share']:.1%}) "
+                f"| {r['wall_s']} ({r['wall_share']:.1%}) |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--theme", choices=sorted(WORDS), default="inviting")
+    parser.add_argument("--home", type=Path, help="where the runs are kept; a temporary folder")
+    parser.add_argument("--out", type=Path, help="a file for the rows as JSON")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = (arguments.home or Path(folder)).resolve()
+        rows = [measure(seed, arguments.theme, home / f"{arguments.theme}-{seed}") for seed in range(arguments.seeds)]
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    print(table(rows, arguments.theme))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""The preview of an amendment: what a draft changes, which labels flip, what each way of retraining would take.
+
+Labels are a query over stored verdicts, so removing and reweighting are answered at once, exactly, by no model. What an
+added or reworded principle will say is not known: labels that it cannot flip are counted as such, and a sample of the
+rest can be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from constitution.difference import Diff, diff
+from constitution.errors import UserError
+from constitution.merge import ThreeWay, nearest, three_way
+from constitution.principles import Constitution
+from constitution.records import Id, canonical, make_id, text_digest
+from flows import pool, pricing
+from flows.examples import refuse_drift
+from flows.history import ratified
+from flows.pricing import Stale, Way
+from flows.progress import Reporter
+from flows.settings import prepare_process
+from flows.wiring import Wiring
+from flows.work import Work
+from pipeline import label
+from pipeline.judges.judge import Judge
+from storage.amendments import Amendment, Superseded
+from storage.labels import Weights
+from storage.outlook import Outcome, Outlook, Prospects
+from storage.store import Store
+
+SHOWN = 5  # examples of flips
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A label that turns, with its texts. `principles`: those whose coming, going or weight did it."""
+
+    comparison: Id
+    prompt: str
+    first: str
+    second: str
+    before: Outcome
+    after: Outcome
+    p_before: float
+    p_after: float
+    principles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What becomes of the stored labels. `flips`: how many surely turn; `open`: how many may; `expected` flips with a
+    95% interval (Wilson) where a sample of the open ones was asked, or nothing is open."""
+
+    total: int
+    flips: int
+    open: int
+    sampled: int = 0
+    expected: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    draft: Constitution
+    digest: str  # of the draft's text
+    inforce: Amendment
+    base: Amendment  # the amendment that the draft was made from
+    difference: Diff
+    pool: pool.Pool
+    missing: Mapping[str, int]  # verdicts that the pool lacks, by principle
+    labels: Labels
+    examples: Sequence[Flip]
+    stale: Stale
+    ways: Sequence[Way]
+    overtaken: ThreeWay | None  # where another amendment has come since the one the draft was made from
+
+    def as_dict(self) -> dict[str, Any]:
+        d, default = self.difference, self.ways[0]
+        return {
+            "draft": {"version": self.draft.version, "digest": self.digest},
+            "ratified": {"number": self.inforce.number, "version": self.inforce.version},
+            "made_from": self.base.number,
+            "overtaken": self.overtaken is not None,
+            "run": self.pool.run.id.hex() if self.pool.run else None,
+            "principles": {
+                "added": [c.id for c in d.added],
+                "changed": [c.id for c in d.reworded],
+                "removed": [c.id for c in d.removed],
+                "reweighted": [c.id for c in d.reweighted],
+                "renamed": {c.old.id: c.id for c in d.renamed if c.old},
+                "retitled": [c.id for c in d.retitled],
+            },
+            "flips": self.labels.flips,
+            "labels": {
+                "total": self.labels.total, "flips": self.labels.flips, "open": self.labels.open,
+                "sampled": self.labels.sampled, "expected": self.labels.expected,
+                "low": self.labels.low, "high": self.labels.high,
+            },
+            "examples": [
+                {
+                    "comparison": f.comparison.hex(), "prompt": f.prompt, "first": f.first, "second": f.second,
+                    "before": f.before, "after": f.after, "p_before": f.p_before, "p_after": f.p_after,
+                    "principles": list(f.principles),
+                }
+                for f in self.examples
+            ],
+            "cost": {"verdicts": default.verdicts, "tokens": default.tokens, "seconds": default.seconds},
+            "missing": dict(self.missing),
+            "ways": {w.name: w.as_dict() for w in self.ways},
+            "stale": {
+                "chains": self.stale.chains, "of": self.stale.of, "steps": self.stale.steps,
+                "checkpoints": list(self.stale.checkpoints),
+            },
+        }  # fmt: skip
+
+
+def made_from(store: Store, text: str, revision: str = "") -> Amendment:
+    """The amendment that a draft was made from: the one named, or the one whose text is nearest to it."""
+    if revision:
+        return store.amendment(revision)
+    past = store.amendments()
+    return past[nearest(text, [a.text for a in past])]
+
+
+def preview(wiring: Wiring, draft: Constitution, base: str = "", run: str = "", sample: int = 0) -> Preview:
+    """Compare a draft with the constitution in force. Asks no model, unless a `sample` of open labels is wanted.
+
+    Raises UserError in a store where nothing is ratified, and for an unknown base or run.
+    """
+    store, judge = wiring.store, wiring.asked_judge(wiring.settings.judge)
+    inforce, old = store.amendment("ratified"), ratified(store)
+    origin = made_from(store, draft.source, base)
+    overtaken = three_way(origin.text, inforce.text, draft.source) if origin.event != inforce.event else None
+    difference, found = diff(old, draft), pool.find(store, run)
+    before, after = label.weights(old, judge), label.weights(draft, judge)
+    prospects = _prospects(wiring, found, before, after)
+    labels = _counted(prospects)
+    if sample and prospects.open:
+        drawn = sorted(prospects.open, key=lambda o: make_id("preview", comparison=o.comparison))[:sample]
+        _ask(wiring, draft, judge, after, [o.comparison for o in drawn])
+        known = _prospects(wiring, found, before, after)
+        flipped = {o.comparison for o in known.flips} & {o.comparison for o in drawn}
+        labels, prospects = _expected(labels, len(drawn), len(flipped)), known
+    questions = pool.questions(judge, draft)
+    stored = store.count_verdicts(found.comparisons, list(set(questions.values()))) if found.comparisons else {}
+    lacking = {q: len(found.comparisons) - stored.get(q, 0) for q in set(questions.values())}
+    stale = pricing.stale(store, found.run, difference)
+    new = sum(change.asks_judge for change in difference.changes)
+    prompts = store.prompts(ids=store.stage_members(found.run.id, "prompts")) if found.run else []
+    silent = new * sum(p.split == "train" for p in prompts)
+    ways = pricing.ways(
+        wiring.settings, store, found.run, draft, sum(lacking.values()), silent, len(difference.removed), stale
+    )
+    return Preview(
+        draft=draft,
+        digest=text_digest(draft.source).hex()[:12],
+        inforce=inforce,
+        base=origin,
+        difference=difference,
+        pool=found,
+        missing={name: lacking[q] for name, q in questions.items() if lacking[q]},
+        labels=labels,
+        examples=_examples(wiring, judge, difference, before, after, prospects.flips),
+        stale=stale,
+        ways=ways,
+        overtaken=overtaken,
+    )
+
+
+def ratify(store: Store, draft: Constitution, base: Amendment | None, who: str, message: str) -> Amendment:
+    """Put a draft in force, after the amendment it was made from. One transaction; no model is asked.
+
+    Raises Superseded where another amendment has come since, UserError where the draft is what is in force, or the
+    reason is empty.
+    """
+    from storage.amendments import amendment_key
+
+    if not message.strip():
+        raise UserError('an amendment has a reason that later readers will look for: -m "why"')
+    inforce = store.ratified()
+    if inforce is not None and inforce.text == draft.source:
+        raise UserError(f"this is what amendment {inforce.number} says already: there is nothing to ratify")
+    if inforce is not None and base is not None and base.event != inforce.event:
+        raise Superseded(inforce)
+    after = inforce.event if inforce else None
+    key = amendment_key(after, draft.source, message)
+    store.ratify(draft.version, who, message, key, text=draft.source, after=after)
+    return store.amendment("ratified")
+
+
+# --- labels --------------------------------------------------------------------------------------------------------
+
+
+def _prospects(wiring: Wiring, found: pool.Pool, before: Weights, after: Weights) -> Prospects:
+    return wiring.store.outlook(found.comparisons, before, after, wiring.settings.rule())
+
+
+def _counted(prospects: Prospects) -> Labels:
+    flips, opened = len(prospects.flips), len(prospects.open)
+    total = prospects.same + flips + opened
+    exact = float(flips) if not opened else None
+    return Labels(total, flips, opened, 0, exact, exact, exact)
+
+
+def _expected(labels: Labels, asked: int, flipped: int) -> Labels:
+    """Sure flips, those found in the sample, and its share of the rest with Wilson's interval."""
+    from scipy.stats import binomtest
+
+    rest = labels.open - asked
+    found = binomtest(flipped, asked).proportion_ci(method="wilson")
+    known = labels.flips + flipped
+    return Labels(
+        labels.total, labels.flips, labels.open, asked,
+        known + rest * flipped / asked, known + rest * found.low, known + rest * found.high,
+    )  # fmt: skip
+
+
+def _ask(wiring: Wiring, draft: Constitution, judge: Judge, after: Weights, comparisons: Sequence[Id]) -> None:
+    """Ask the judge the draft's questions about some comparisons, where it has not been; the verdicts stay."""
+    prepare_process(wiring.settings)
+    store, wiring.constitution = wiring.store, draft
+    missing = {q for _, q in _lacking(store, judge, draft, comparisons)}
+    if not missing:
+        return
+    store.put_constitution(draft.version, draft.source)
+    key = canonical({"kind": "preview", "constitution": draft.version, "judge": judge.fingerprint})
+    run = store.start_run(key, "preview", {"judge": judge.fingerprint}, draft.version)
+    work = Work(wiring, run, REPORTER)
+    try:
+        refuse_drift(work)
+        work.ask_judge("preview", wiring.judge(wiring.settings.judge), comparisons, dict.fromkeys(comparisons, missing))
+        store.finish_run(run.id, "finished", result={})
+    finally:
+        work.close()
+
+
+REPORTER = Reporter()  # the command line replaces it when asked to be quiet
+
+
+def _lacking(store: Store, judge: Judge, draft: Constitution, comparisons: Sequence[Id]) -> list[tuple[Id, Id]]:
+    store.add_questions([judge.question(p) for p in draft])
+    return store.missing_verdicts(comparisons, list(set(pool.questions(judge, draft).values())))
+
+
+def _examples(
+    wiring: Wiring, judge: Judge, difference: Diff, before: Weights, after: Weights, flips: Sequence[Outlook]
+) -> list[Flip]:
+    """The clearest flips: between the two answers before those to or from a tie, the largest moves first."""
+    sides = ("first", "second")
+    ranked = sorted(
+        (f for f in flips if f.after is not None),
+        key=lambda f: (not (f.before in sides and f.after in sides), -abs(f.p_after - f.p_before), f.comparison),
+    )[:SHOWN]
+    if not ranked:
+        return []
+    store, rule = wiring.store, wiring.settings.rule()
+    names = {judge.question(p).id: p.id for p in (*difference.old, *difference.new)}
+    touched = {q: after.get(q, 0) - before.get(q, 0) for q in names if after.get(q, 0) != before.get(q, 0)}
+    votes: dict[Id, list[tuple[float, str]]] = {}
+    for c in store.contributions([f.comparison for f in ranked], dict.fromkeys(touched, 1), rule):
+        if c.bears:
+            votes.setdefault(c.comparison, []).append((-abs(c.s * touched[c.question]), names[c.question]))
+    texts = {p.comparison.id: p for p in store.pairs([f.comparison for f in ranked])}
+    return [
+        Flip(
+            f.comparison,
+            "\n".join(m.content for m in texts[f.comparison].messages if m.role == "user"),
+            texts[f.comparison].first,
+            texts[f.comparison].second,
+            f.before,
+            f.after or f.before,
+            f.p_before / 1e9,
+            f.p_after / 1e9,
+            tuple(name for _, name in sorted(votes.get(f.comparison, []))),
+        )
+        for f in ranked
+    ]
