@@ -2,9 +2,9 @@
 
     python -m benchmarks.amendments [--seeds 3] [--theme inviting] [--home FOLDER] [--out FILE]
 
-Of each seed: a full run under the shipped constitution; then a principle on a theme that the shipped file lacks is added
-and the model retrained by default; then it is removed again, and the model retrained. The gate allows stock sentences
-here: an offer of more help at the end is one by its nature. Truth is measured and not used.
+Of each seed: a full run under the shipped constitution; then a principle on a theme that the shipped file lacks is
+added and the model retrained by default; then it is removed again, and the model retrained. The gate allows stock
+sentences here: an offer of more help at the end is one by its nature. Truth is measured and not used.
 
 "Towards" has to lie above 0 with its whole 95% interval, "back" below; "unchanged" means that the interval of what the
 amendment does not speak of lies within 5 points of 0. Calls and engine seconds are shares of the seed's full run.
@@ -27,6 +27,7 @@ WORDS = {
     "careful": ("gives no word of caution", "adds a word of caution"),
 }
 ALLOWED = ["--set", "gate.max_boilerplate_increase=1.0"]
+UNCHANGED = 0.05
 LEFT_OUT = ("inviting", "careful", "sourced")  # themes that the shipped file does not speak of
 
 
@@ -96,7 +97,7 @@ def read(result: dict[str, Any], full: dict[str, Any], theme: str) -> dict[str, 
         "truth": interval(truth[theme]),
         "unchanged": {n: e["found"] == "unchanged" for n, e in others.items()},
         "truth_unchanged": {
-            n: -0.05 <= t["low"] and t["high"] <= 0.05 for n, t in truth.items() if n not in (*LEFT_OUT, "malformed")
+            n: t["low"] >= -UNCHANGED and t["high"] <= UNCHANGED for n, t in truth.items() if n not in LEFT_OUT
         },
         "good": (result["before"]["gold_good"], result["after"]["gold_good"]),
         **asked,

@@ -14,14 +14,18 @@ import typer
 
 from console import (
     agreeing,
+    amending,
+    attributing,
     configuring,
     constitution,
     doctor,
     exporting,
     importing,
     improving,
+    lineage,
     promoting,
     reporting,
+    retraining,
     reviewing,
     running,
     sandbox,
@@ -42,6 +46,8 @@ app = typer.Typer(
 
 app.command("init")(starting.init)
 app.command("improve")(improving.improve)
+app.command("amend")(amending.amend)
+app.command("retrain")(retraining.retrain)
 app.command("flow")(improving.flow)
 app.add_typer(running.app, name="run")
 app.command("respond")(verbs.respond)
@@ -50,8 +56,10 @@ app.command("judge")(verbs.judge)
 app.command("evaluate")(verbs.evaluate)
 app.command("review")(reviewing.review)
 app.command("agreement")(agreeing.agreement)
+app.command("attribution")(attributing.attribution)
 app.command("promote")(promoting.promote)
 app.command("report")(reporting.report)
+app.command("lineage")(lineage.lineage)
 app.command("export")(exporting.export)
 app.command("import")(importing.import_)
 app.command("train")(training.train)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -86,11 +86,13 @@ def _svg(name: str, inches: tuple[float, float], draw: Any, say: str) -> Markup:
         draw(axes)
         axes.tick_params(length=0)
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(name, out.getvalue(), say)
+    return inline(name, out.getvalue(), say)
 
 
-def _inline(name: str, text: str, say: str) -> Markup:
-    """A file's SVG as a part of a page: no prologue, metadata or namespaces; ids of its own and the page's colours."""
+def inline(name: str, text: str, say: str, look: str = "plot", colours: Mapping[str, str] = VARIABLES) -> Markup:
+    """A file's SVG as a part of a page: no prologue, metadata or namespaces; ids of its own and the page's colours.
+
+    `look`: its class. `colours`: what takes the place of those it was drawn with."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)  # a style here would style the page
     head, body = text.split(">", 1)
@@ -99,7 +101,7 @@ def _inline(name: str, text: str, say: str) -> Markup:
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'href="#|url\(#', lambda found: f"{found[0]}{name}-", body)
     body = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", body)
-    for colour, variable in VARIABLES.items():
+    for colour, variable in colours.items():
         body = body.replace(colour, variable)
     title = Markup("<title>{}</title>").format(say)
-    return Markup(f'<svg role="img" class="plot" {box[0]}>') + title + Markup(body)
+    return Markup(f'<svg role="img" class="{look}" {box[0]}>') + title + Markup(body)

@@ -19,7 +19,8 @@ from markupsafe import Markup
 
 from constitution.records import WEIGHT, Checkpoint
 from constitution.visible import visible
-from flows import findings, plots
+from flows import findings, lineage, plots
+from flows.lineage import picture
 from flows.settings import redact
 from flows.work import Work
 from storage.artifacts import write_text
@@ -27,6 +28,7 @@ from storage.artifacts import write_text
 FILE = "report.html"
 MOST_CHARACTERS = 4000  # of one text on the page
 UNKNOWN = "not known"
+MINUS = "\u2212"
 NONE = "\u2013"  # an en dash: there can be no such figure
 _log = logging.getLogger(__name__)
 
@@ -73,13 +75,16 @@ def _content(work: Work, result: Mapping[str, Any], details: Mapping[str, Any]) 
         "result": result,
         "evaluation": evaluation,
         "labels": labels,
+        "amendment": result.get("amendment"),
+        "moved": evaluation.get("truth_moved"),
+        "shown_columns": [_COLUMNS[name] for name in _present(evaluation)],
         "headline": _headline(result, readable=evaluation["unreadable"] < 1),
         "reasons": [_reason(text) for text in result["reasons"]],
         "table": _before_after(evaluation),
         "truth": _truth(evaluation["truth"]),
         "themes": _themes(evaluation["truth"]),
         "principles": _principles(work, labels["judge"], evaluation["by_principle"]),
-        "titles": {p.id: p.title for p in constitution},
+        "titles": findings.titles(work),
         "outcomes": outcomes,
         "fates": fates,
         "chains": chains,
@@ -90,6 +95,7 @@ def _content(work: Work, result: Mapping[str, Any], details: Mapping[str, Any]) 
         "stages": findings.stages(work),
         "fingerprints": findings.fingerprints(work),
         "checkpoints": trained,
+        "lineage": _lineage(work, result["model"]),
         "constitution": constitution,
         "weight_unit": WEIGHT,
         "ratified": work.store.is_ratified(constitution.version),
@@ -131,8 +137,13 @@ _GOLD = (
     ("gold_needless_refusal", "Needless refusals", "of harmless requests"),
     ("gold_malformed", "Malformed answers", ""),
 )
-_COLUMNS = ("before", "halfway", "after")
+_COLUMNS = {"before": "Before", "halfway": "After SFT", "after": "After"}
 Row = tuple[str, str, list[str], str]  # name, note, before / halfway / after, change
+
+
+def _present(columns: Mapping[str, Any]) -> list[str]:
+    """A retrain has no model halfway."""
+    return [name for name in _COLUMNS if name in columns]
 
 
 def _row(name: str, note: str, values: Sequence[float | None], tokens: bool = False) -> Row:
@@ -145,12 +156,14 @@ def _row(name: str, note: str, values: Sequence[float | None], tokens: bool = Fa
 def _before_after(evaluation: Mapping[str, Any]) -> list[Row]:
     win = evaluation["win_rate"]
     spread = f"95% interval {_percent(win['low'])} to {_percent(win['high'])}"
+    present = _present(evaluation)
+    blank = [NONE] * (len(present) - 1)
     rows: list[Row] = [
-        ("Win rate against before", spread, [NONE, NONE, _percent(win["mean"])], NONE),
-        ("Win rate, length-controlled", "", [NONE, NONE, _percent(evaluation["length_controlled"])], NONE),
+        ("Win rate against before", spread, [*blank, _percent(win["mean"])], NONE),
+        ("Win rate, length-controlled", "", [*blank, _percent(evaluation["length_controlled"])], NONE),
     ]
     for key, name, note in _SURFACES:
-        values = [evaluation.get(column, {}).get(key) for column in _COLUMNS]
+        values = [evaluation[column].get(key) for column in present]
         rows.append(_row(name, note, values, tokens=key == "mean_tokens"))
     return rows
 
@@ -159,11 +172,11 @@ def _truth(truth: Mapping[str, Any]) -> list[Row]:
     """Rows of the sandbox's truth; none where nothing is known."""
     if all(truth["after"].get(key) is None for key, _, _ in _GOLD):
         return []
-    return [_row(name, note, [truth.get(c, {}).get(key) for c in _COLUMNS]) for key, name, note in _GOLD]
+    return [_row(name, note, [truth[c].get(key) for c in _present(truth)]) for key, name, note in _GOLD]
 
 
 def _themes(truth: Mapping[str, Any]) -> list[Row]:
-    known = [truth.get(column, {}).get("themes", {}) for column in _COLUMNS]
+    known = [truth[column].get("themes", {}) for column in _present(truth)]
     names = sorted({name for themes in known for name in themes})
     return [_row(name, "", [themes.get(name) for themes in known]) for name in names]
 
@@ -219,6 +232,16 @@ def _reliability(metrics: Mapping[str, Any]) -> Markup | None:
     return plots.reliability("reliability", bins, say)
 
 
+def _lineage(work: Work, model: str) -> tuple[str, Markup] | None:
+    """The name of the run's policy for `precept lineage`, and what it tells of it as a drawing; None where the run
+    trained nothing."""
+    trained = next((c for c in work.store.checkpoints() if c.path == model), None)
+    if trained is None:
+        return None
+    name = f"checkpoint:{trained.id.hex()}"
+    return name[:23], picture.inline(lineage.trace(work.store, name), "lineage-picture")
+
+
 # --- how things are written ----------------------------------------------------------------------------------------
 
 
@@ -232,7 +255,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, number=_number, seconds=_seconds, shown=_cut, short=_short)
+    environment.filters.update(
+        signed=_signed, percent=_percent, number=_number, seconds=_seconds, shown=_cut, short=_short
+    )
     environment.tests["known"] = _known
     return environment
 
@@ -263,6 +288,14 @@ def _percent(value: float | None) -> str:
     return f"{100 * value:.1f}%" if _known(value) else UNKNOWN
 
 
+def _signed(value: float | None) -> str:
+    """A share in points, with its sign."""
+    if not _known(value):
+        return UNKNOWN
+    points = round(100 * value, 1)
+    return f"{'+' if points > 0 else MINUS if points < 0 else ''}{abs(points):.1f}"
+
+
 def _number(value: float | None) -> str:
     """Three significant digits, and whole numbers whole."""
     if not _known(value):
@@ -276,7 +309,7 @@ def _tokens(value: float | None) -> str:
 
 def _change(value: float, tokens: bool) -> str:
     amount, unit = (value, "tokens") if tokens else (100 * value, "points")
-    sign = "" if round(amount, 1) == 0 else "\u2212" if amount < 0 else "+"
+    sign = "" if round(amount, 1) == 0 else MINUS if amount < 0 else "+"
     return f"{sign}{abs(amount):.1f} {unit}"
 
 

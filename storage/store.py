@@ -8,8 +8,12 @@
 | `texts.py`    | prompts, generations, comparisons |
 | `verdicts.py` | questions, verdicts, reasons |
 | `labels.py`   | labels and what each verdict adds to them, by query |
+| `outlook.py`  | what an amendment would do to labels |
+| `evidence.py` | verdicts in bulk: counts and arrays |
 | `events.py`   | spot checks, and other things people did |
-| `registry.py` | constitutions, checkpoints, promotion, documents, canaries |
+| `amendments.py` | constitutions, and which is in force |
+| `registry.py` | checkpoints, promotion, documents, canaries |
+| `lineage.py`  | what was made of what, in counts |
 | `garbage.py`  | throwing away what nothing needs |
 
 Files (checkpoint folders, exports) are `artifacts.py`'s. Records go in and come out as `constitution.records`; ids
@@ -18,12 +22,14 @@ are 16 bytes. A computed record is stored once and never changed: the first writ
 
 from __future__ import annotations
 
+from storage.evidence import Gathering
 from storage.garbage import Garbage
-from storage.labels import Labels
+from storage.lineage import Lineage
+from storage.outlook import Outlooks
 from storage.registry import Registry
 from storage.texts import Texts
 from storage.verdicts import Verdicts
 
 
-class Store(Texts, Verdicts, Labels, Registry, Garbage):
+class Store(Texts, Verdicts, Outlooks, Gathering, Registry, Lineage, Garbage):
     """`with Store.open("runs.db") as store: ...`. Safe to use from several threads, and processes may share one."""

@@ -1,0 +1,256 @@
+"""How much each principle moved a label, and what labels are with a principle left out.
+
+A label is a weighted mean, so both are exact: p - 1/2 is the sum of w * s / (2 * sum of w) over the verdicts that bear,
+one term a principle, and leaving a principle out takes its terms out of three sums. The arithmetic is that of the query
+in `storage.labels`, integer for integer; here it is done on a matrix, because a query for each principle would read
+every verdict as often as there are principles. Nothing here reads a store: rows come as arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constitution.records import PROBABILITY, Id, Label, LabelRule, LabelState
+
+HALF = PROBABILITY // 2
+OUTCOMES = ("first", "second", "tied", "unreadable")  # what a label says, as training reads it
+FIRST, SECOND, TIED, UNREADABLE = range(4)
+STATES: tuple[LabelState, ...] = ("decided", "decided", "tied", "unreadable")  # of an outcome
+MAX_WEIGHT = 4 * 10**9  # as in the store: sums of weight x probability stay within 64 bits
+PARTS_OF_ROWS = 20_000  # comparisons at a time, so that what is reckoned with stays small beside the evidence
+
+Integers: TypeAlias = NDArray[np.int64]
+Flags: TypeAlias = NDArray[np.bool_]
+Codes: TypeAlias = NDArray[np.int8]  # indices of OUTCOMES
+
+
+class Evidence(Protocol):
+    """Verdicts as arrays: n comparisons by k questions. `mass` is the lower of a verdict's two; where `present` is
+    false there is no verdict, and the other numbers mean nothing."""
+
+    @property
+    def comparisons(self) -> Sequence[Id]: ...
+    @property
+    def questions(self) -> Sequence[Id]: ...
+    @property
+    def s(self) -> NDArray[Any]: ...
+    @property
+    def p1(self) -> NDArray[Any]: ...
+    @property
+    def p2(self) -> NDArray[Any]: ...
+    @property
+    def mass(self) -> NDArray[Any]: ...
+    @property
+    def present(self) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What each principle's verdicts come to under a rule: n comparisons by k principles.
+
+    `p1`, `p2`: the two orders' probabilities for the comparison's first answer, x 1e9. `present`: there is a verdict.
+    `readable`, `bears`: as the rule says; what bears can be read.
+    """
+
+    comparisons: tuple[Id, ...]
+    principles: tuple[str, ...]
+    questions: tuple[Id, ...]  # by principle; principles with the same words share one
+    weights: Integers  # by principle, in thousandths
+    rule: LabelRule
+    p1: NDArray[np.int32]
+    p2: NDArray[np.int32]
+    present: Flags
+    readable: Flags
+    bears: Flags
+
+    def s(self, principle: int | slice = slice(None), rows: slice = slice(None)) -> Integers:
+        """p1 + p2 - 1, x 1e9: positive for the first answer."""
+        return self.p1[rows, principle].astype(np.int64) + self.p2[rows, principle] - PROBABILITY
+
+    def part(self, rows: slice = slice(None), principles: Sequence[str] | None = None) -> Votes:
+        """Some of the comparisons, or of the principles."""
+        names = self.principles if principles is None else tuple(principles)
+        kept = [self.principles.index(name) for name in names]
+
+        def of(array: NDArray[Any]) -> NDArray[Any]:
+            return array[rows][:, kept]
+
+        return Votes(
+            self.comparisons[rows], names, tuple(self.questions[i] for i in kept), self.weights[kept], self.rule,
+            of(self.p1), of(self.p2), of(self.present), of(self.readable), of(self.bears),
+        )  # fmt: skip
+
+
+def votes(evidence: Evidence, questions: Mapping[str, Id], weights: Mapping[str, int], rule: LabelRule) -> Votes:
+    """What the verdicts come to. `questions`, `weights`: by principle, in the constitution's order; a question that the
+    evidence does not have was never answered. Raises ValueError for weights that are too large to be summed."""
+    if sum(weights.values()) > MAX_WEIGHT:
+        raise ValueError("weights come to at most 4 million in all")
+    columns = {question: number for number, question in enumerate(evidence.questions)}
+    missing = np.zeros((len(evidence.comparisons), 1), dtype=bool)
+    taken = [columns.get(question) for question in questions.values()]
+
+    def column(values: NDArray[Any], kind: Any) -> NDArray[Any]:
+        found = [missing[:, 0] if i is None else values[:, i] for i in taken]
+        return np.stack(found, axis=1).astype(kind) if found else np.zeros((len(missing), 0), dtype=kind)
+
+    p1, p2 = column(evidence.p1, np.int32), column(evidence.p2, np.int32)
+    present = column(evidence.present, np.bool_)
+    readable = present & (column(evidence.mass, np.int32) >= _units(rule.min_mass))
+    far = np.abs(p1.astype(np.int64) + p2 - PROBABILITY) >= _units(rule.min_margin)
+    bears = readable & far & (agree(p1, p2) if rule.consistent else True)
+    weighed = np.array([weights[name] for name in questions], dtype=np.int64)
+    return Votes(
+        tuple(evidence.comparisons), tuple(questions), tuple(questions.values()), weighed, rule,
+        p1, p2, present, readable, bears,
+    )  # fmt: skip
+
+
+def agree(p1: NDArray[Any], p2: NDArray[Any]) -> Flags:
+    """Where both orders name the same answer; an even order names none."""
+    return ((p1 > HALF) & (p2 > HALF)) | ((p1 < HALF) & (p2 < HALF))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of each comparison: the weight that can be read, the weight that bears, and the sum of weight x s that bears;
+    `total`: the weight of all principles."""
+
+    readable: Integers
+    bearing: Integers
+    pull: Integers
+    total: int
+
+
+def sums(votes: Votes, weights: Integers | None = None) -> Sums:
+    """`weights`: others than the constitution's, by principle."""
+    weights = votes.weights if weights is None else weights
+    n = len(votes.comparisons)
+    pull = np.zeros(n, dtype=np.int64)
+    for start in range(0, n, PARTS_OF_ROWS):
+        rows = slice(start, start + PARTS_OF_ROWS)
+        pull[rows] = np.where(votes.bears[rows], votes.s(rows=rows), 0) @ weights
+    return Sums(votes.readable @ weights, votes.bears @ weights, pull, int(weights.sum()))
+
+
+def without(votes: Votes, all_of_it: Sums, principle: int) -> Sums:
+    """The sums with one principle left out."""
+    weight = votes.weights[principle]
+    return Sums(
+        all_of_it.readable - votes.readable[:, principle] * weight,
+        all_of_it.bearing - votes.bears[:, principle] * weight,
+        all_of_it.pull - np.where(votes.bears[:, principle], votes.s(principle), 0) * weight,
+        all_of_it.total - int(weight),
+    )
+
+
+def labels(sums: Sums, rule: LabelRule) -> tuple[Integers, Codes]:
+    """p of each comparison (x 1e9, rounded down; one half where unreadable), and its outcome."""
+    voted = (sums.bearing * PROBABILITY + sums.pull) // np.maximum(2 * sums.bearing, 1)
+    voted = np.where(sums.bearing > 0, voted, HALF)
+    unreadable = sums.readable * PROBABILITY < _units(rule.min_readable) * sums.total
+    tied = (sums.bearing == 0) | (np.abs(2 * voted - PROBABILITY) < _units(rule.tie_margin)) | (voted == HALF)
+    side = np.where(voted > HALF, FIRST, SECOND)
+    outcome = np.where(unreadable, UNREADABLE, np.where(tied, TIED, side))
+    return np.where(unreadable, HALF, voted), outcome.astype(np.int8)
+
+
+def records(votes: Votes, sums: Sums) -> list[Label]:
+    """The labels as the store would give them. A label that is exactly even is told from a tie by the rule alone."""
+    p, outcomes = labels(sums, votes.rule)
+    even = _units(votes.rule.tie_margin) == 0
+    return [
+        Label(id, "decided" if even and at == TIED and heavy else STATES[at], int(value))
+        for id, value, at, heavy in zip(votes.comparisons, p, outcomes, sums.bearing > 0, strict=True)
+    ]
+
+
+def left_out(votes: Votes) -> tuple[Codes, Codes]:
+    """Outcomes [n] with every principle, and [n, k] with each principle left out."""
+    everything = sums(votes)
+    columns = [labels(without(votes, everything, i), votes.rule)[1] for i in range(len(votes.principles))]
+    n = len(votes.comparisons)
+    return labels(everything, votes.rule)[1], np.stack(columns, axis=1) if columns else np.zeros((n, 0), dtype=np.int8)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What leaving a principle out does to labels: how many change from one outcome to another, and which."""
+
+    principle: str
+    labels: int
+    changes: Mapping[tuple[str, str], int]
+    comparisons: tuple[Id, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.comparisons)
+
+
+def flips(votes: Votes) -> list[Flips]:
+    """For each principle."""
+    before, after = left_out(votes)
+    found = []
+    for i, name in enumerate(votes.principles):
+        changed = np.flatnonzero(before != after[:, i])
+        pairs, counts = np.unique(before[changed] * len(OUTCOMES) + after[changed, i], return_counts=True)
+        changes = {
+            (OUTCOMES[pair // len(OUTCOMES)], OUTCOMES[pair % len(OUTCOMES)]): int(count)
+            for pair, count in zip(pairs, counts, strict=True)
+        }
+        found.append(Flips(name, len(before), changes, tuple(votes.comparisons[row] for row in changed)))
+    return found
+
+
+Standing: TypeAlias = Literal["bears", "does not bear", "unreadable", "not judged"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A principle's part in one label. `moved`: what it adds to p, of p - 1/2; `without`: the outcome without it."""
+
+    principle: str
+    weight: int
+    standing: Standing
+    s: int | None  # None where there is no verdict
+    moved: Fraction
+    without: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """One label, term by term. The parts' `moved` add up to p - 1/2 exactly, before p is rounded down to 1e-9; an
+    unreadable label has terms, too, but they make no label."""
+
+    label: Label
+    outcome: str
+    parts: tuple[Part, ...]
+
+
+def account(votes: Votes, row: int) -> Account:
+    """The label of the comparison in that row, as the sum of its principles' parts."""
+    one = votes.part(slice(row, row + 1))
+    everything = sums(one)
+    outcome, rest = left_out(one)
+    bearing, s = int(everything.bearing[0]), one.s()[0]
+    parts = []
+    for i, name in enumerate(one.principles):
+        present, readable, bears = (bool(flag[0, i]) for flag in (one.present, one.readable, one.bears))
+        standing: Standing = (
+            "bears" if bears else "does not bear" if readable else "unreadable" if present else "not judged"
+        )
+        weight = int(one.weights[i])
+        moved = Fraction(weight * int(s[i]), 2 * bearing * PROBABILITY) if bears and bearing else Fraction(0)
+        parts.append(Part(name, weight, standing, int(s[i]) if present else None, moved, OUTCOMES[rest[0, i]]))
+    return Account(records(one, everything)[0], OUTCOMES[outcome[0]], tuple(parts))
+
+
+def _units(value: float) -> int:
+    """A fraction of the rule as the store's integers."""
+    return round(value * PROBABILITY)
