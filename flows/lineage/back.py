@@ -26,7 +26,7 @@ class Back:
 
     def checkpoint(self, of: Checkpoint) -> str:
         graph, id = self.graph, self.graph.checkpoint(of)
-        if not graph.first_time("back", id):
+        if not graph.goes_on("back", id):
             return id
         stage, run = self.known.labels_of(of), self.known.runs.get(self.known.trained_in[of.id] or b"")
         data = graph.add(nodes.data_set(of))
@@ -68,7 +68,7 @@ class Back:
 
     def labels(self, stage: Stage) -> str:
         graph, id = self.graph, self.graph.labels(stage)
-        if not graph.first_time("back", id):
+        if not graph.goes_on("back", id):
             return id
         asked, run = self.known.asked(stage), self.known.runs[stage[0]]
         if asked is not None:
@@ -146,13 +146,13 @@ class Back:
 
     def run(self, of: Run) -> str:
         graph, id = self.graph, self.graph.run(of)
-        if not graph.first_time("back", id):
+        if not graph.goes_on("back", id):
             return id
         version, base = self.known.of_run(of), self.known.base(of)
         if version is not None:
             graph.link(self.constitution(version), id, "was in force")
         if base is not None:
-            graph.link(self.run(base), id, "was gone on from")
+            graph.link(graph.run(base), id, "was gone on from")
         if of.settings.get("policy"):
             graph.link(self._start(of), id, "began with it")
         return id
@@ -167,7 +167,7 @@ class Back:
 
     def generation(self, of: Generation) -> str:
         graph, id = self.graph, self.graph.add(nodes.text(of))
-        if not graph.first_time("back", id):
+        if not graph.goes_on("back", id):
             return id
         graph.link(self.prompt(of.prompt), id, "asked")
         if of.parent is not None:

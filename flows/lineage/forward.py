@@ -32,7 +32,7 @@ class Forward:
 
     def checkpoint(self, of: Checkpoint) -> str:
         graph, id = self.graph, self.graph.checkpoint(of)
-        if not graph.first_time("forward", id):
+        if not graph.goes_on("forward", id):
             return id
         for run, found in self._measured(of):
             graph.link(id, self._evaluation(run, found), "was measured")
@@ -95,7 +95,7 @@ class Forward:
 
     def run(self, of: Run) -> str:
         graph, id = self.graph, self.graph.run(of)
-        if not graph.first_time("forward", id):
+        if not graph.goes_on("forward", id):
             return id
         for stage in self.known.stages(of):
             graph.link(id, self.labels(stage), "labelled")
@@ -111,7 +111,7 @@ class Forward:
 
     def labels(self, stage: Stage) -> str:
         graph, id = self.graph, self.graph.labels(stage)
-        if not graph.first_time("forward", id):
+        if not graph.goes_on("forward", id):
             return id
         for checkpoint in self.known.of(stage[0]):
             if self.known.labels_of(checkpoint) == stage:
@@ -161,7 +161,7 @@ class Forward:
 
     def generation(self, of: Generation) -> str:
         graph, id = self.graph, self.graph.add(nodes.text(of))
-        if not graph.first_time("forward", id):
+        if not graph.goes_on("forward", id):
             return id
         for child in self.store.generations(self.store.written_from(of.id)):
             graph.link(id, self.generation(child), "was criticised" if child.kind == "critique" else "was revised")
@@ -172,7 +172,7 @@ class Forward:
     def comparison(self, id: Id, verdicts: bool = True) -> str:
         """`verdicts`: with each one."""
         graph, node = self.graph, self.graph.add(nodes.comparison(self.store.pairs([id])[0]))
-        if not graph.first_time("forward", node):
+        if not graph.goes_on("forward", node):
             return node
         for stage in self.store.appearances(id):
             run, name = stage

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 from constitution.records import WEIGHT, Checkpoint, Id
@@ -14,6 +13,9 @@ from flows.lineage.records import Asked, Records, Version
 from storage.lineage import Stage
 from storage.runs import Run
 
+MOST = 40  # models, and runs, that one lineage follows each way
+_ENDLESS = ("checkpoint", "run")
+
 
 class Growing:
     """Methods that add a record return the id of its node."""
@@ -22,7 +24,7 @@ class Growing:
         self.known, self.store = known, known.store
         self._nodes: dict[str, Node] = {}
         self._edges: dict[tuple[str, str], Edge] = {}
-        self._been: set[Hashable] = set()
+        self._been: defaultdict[str, dict[str, str]] = defaultdict(dict)  # by way, the kind of each node gone on from
         self._verdicts: dict[Id, str] = {}  # by question, the node that counts them
         self._stages: set[Stage] = set()  # about whose comparisons they are
 
@@ -37,11 +39,17 @@ class Growing:
         found = sorted(self._nodes.values(), key=lambda node: order.index(node.kind))
         return Graph(what, focus, tuple(found), tuple(self._edges.values()))
 
-    def first_time(self, *place: Hashable) -> bool:
-        """False where the way was gone on from here before."""
-        new = place not in self._been
-        self._been.add(place)
-        return new
+    def goes_on(self, way: str, id: str) -> bool:
+        """Whether the graph grows from this node that way: not twice, and not without end where each model began with
+        the one before. Where it ends, the node says how to go on."""
+        if id in self._been[way]:
+            return False
+        kind = self._nodes[id].kind
+        self._been[way][id] = kind
+        if Counter(self._been[way].values())[kind] <= MOST or kind not in _ENDLESS:
+            return True
+        self.say(id, "go on with", f"precept lineage {id}")
+        return False
 
     def add(self, node: Node) -> str:
         self._nodes.setdefault(node.id, node)

@@ -11,6 +11,7 @@ import html
 import io
 import unicodedata
 import warnings
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 40  # boxes; of the kinds with the most, all become one
-NARROW, WIDE, PAD = 84.0, 168.0, 7.0  # points: a box, and what is left free inside of it
+NARROW, WIDE, PAD = 84.0, 176.0, 7.0  # points: a box, and what is left free inside of it
 TITLE, FACTS = 9.0, 7.5  # points: the letters of its two lines
+LONG = 100  # letters of which nobody draws more in a box
 HEAD = 4.0  # points: the tip of a line
 RESOLUTION = 200  # dots an inch, of a PNG
 CARD = "#0d0e0f"
@@ -53,7 +55,7 @@ def save(graph: Graph, path: Path) -> None:
     if path.suffix.lower() == ".png":
         write_bytes(path, _png(graph))
         return
-    text = _svg(graph, "lineage")
+    text = _svg(graph, "lineage", CARD)
     for colour, shown in _PAPER.items():
         text = text.replace(colour, shown)
     head, tag, rest = text.partition("<svg ")
@@ -72,12 +74,12 @@ def say(graph: Graph) -> str:
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def _svg(graph: Graph, salt: str) -> str:
+def _svg(graph: Graph, salt: str, ground: str = "none") -> str:
     from matplotlib import rc_context
 
     out = io.StringIO()
     with rc_context({**_STYLE, "svg.hashsalt": salt}):
-        _figure(graph, {}).savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        _figure(graph, {}).savefig(out, format="svg", facecolor=ground, metadata={"Date": None})
     return out.getvalue()
 
 
@@ -139,7 +141,7 @@ def _words(node: Node) -> tuple[tuple[str, float], tuple[str, float]]:
         facts = f"now {node.fact('now')}, {facts}"
     elif node.kind in ("evaluation", "model"):
         facts = ", ".join(filter(None, (node.kind, facts)))
-    return (title, TITLE), (facts, FACTS)
+    return (title[:LONG], TITLE), (facts[:LONG], FACTS)
 
 
 def _draw_box(axes: Axes, box: Box, words: tuple[tuple[str, float], ...], ink: Mapping[str, str], focus: bool) -> None:
@@ -225,9 +227,8 @@ def _width(text: str, size: float) -> float:
 
 
 def _cut(text: str, size: float, room: float) -> str:
+    """As much of a text as there is room for."""
     if _width(text, size) <= room:
         return text
-    kept = len(text)
-    while kept and _width(f"{text[:kept].rstrip()}…", size) > room:
-        kept -= 1
-    return f"{text[:kept].rstrip()}…"
+    kept = bisect_right(range(len(text)), room, key=lambda n: _width(f"{text[:n].rstrip()}…", size)) - 1
+    return f"{text[: max(0, kept)].rstrip()}…"

@@ -151,10 +151,17 @@ class Records:
 
     def base(self, run: Run) -> Run | None:
         """The run that a retrain started from."""
-        digits = str(run.settings.get("base") or self.settings(run, "retrain", "base") or "")
-        if run.kind != RETRAIN or not digits:
-            return None
-        return next((other for id, other in self.runs.items() if id.hex().startswith(digits) and id != run.id), None)
+        return self._bases.get(run.id)
+
+    @cached_property
+    def _bases(self) -> dict[Id, Run | None]:
+        found: dict[Id, Run | None] = {}
+        for run in self.runs.values():
+            digits = str(run.settings.get("base") or self.settings(run, "retrain", "base") or "")
+            if run.kind == RETRAIN and digits:
+                fitting = (other for id, other in self.runs.items() if id.hex().startswith(digits) and id != run.id)
+                found[run.id] = next(fitting, None)
+        return found
 
     def settings(self, run: Run, *names: str) -> Any:
         """A setting of a run, or None: a run of an old version or of a script may lack it."""

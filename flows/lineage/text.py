@@ -23,7 +23,7 @@ _BRIEF = {  # facts that a line has room for, where that is not all of them
     "constitution": ("principles", "ratified"),
     "verdicts": ("p of the first", "words"),
     "comparison": ("prompts", "label"),
-    "checkpoint": ("weights", "run", "now"),
+    "checkpoint": ("weights", "run", "now", "go on with"),
     "labels": ("decided", "tied", "unreadable", "run"),
     "evaluation": ("prompts", "win rate"),
     "answer": ("text", "engine"),
@@ -32,7 +32,7 @@ _BRIEF = {  # facts that a line has room for, where that is not all of them
 
 
 def lines(graph: Graph) -> Iterator[str]:
-    """What is asked about, what it comes from and what it led to, indented; each thing once, at most `WIDTH` wide."""
+    """What is asked about, what it comes from and what it led to: indented, and at most `WIDTH` wide."""
     for number, id in enumerate(graph.focus):
         node = graph.by_id[id]
         if number:

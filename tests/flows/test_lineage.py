@@ -271,6 +271,22 @@ def test_old_runs_are_counted(store: Store) -> None:
     assert sum(n.kind == "checkpoint" for n in graph.nodes) == MOST + 1  # and the draft's
 
 
+def test_a_model_that_began_with_many_others(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "precept.db") as store:
+        for number in range(90):  # each night from the model of the night before
+            name = f"model {number:03}"
+            parent = f"model {number - 1:03}"
+            store.add_checkpoint(Checkpoint(make_id("job", n=number), "policy", "dpo", f"/{name}", name, parent, name))
+        for what, last in (("/model 089", "model 049"), ("/model 000", "model 040")):
+            graph = trace(store, what)
+            models = [n for n in graph.nodes if n.kind == "checkpoint"]
+            ends = [n for n in models if n.fact("go on with")]
+            assert len(models) == 41 and [n.fact("weights") for n in ends] == [last]
+            assert ends[0].fact("go on with") == f"precept lineage {ends[0].id}"
+            assert max(map(len, lines(graph))) <= WIDTH
+            assert_apart(drawn(graph))
+
+
 # --- authors ----------------------------------------------------------------------------------------------------------
 
 

@@ -316,6 +316,17 @@ def test_curves_belong_to_this_run_parents_first(ran: Ran) -> None:
     assert "Supervised fine-tuning (SFT): loss, from 2 at step 1 to 0.0667 at step 30." in page
 
 
+def test_the_lineage_of_the_policy_is_drawn(ran: Ran) -> None:
+    assert ran.page.count('<svg role="img" class="lineage"') == 1
+    text = Page(ran.page).text
+    name = f"checkpoint:{make_id('job', method='dpo').hex()[:12]}"
+    assert f"Lineage of dpo policy {name[11:]}, with 1 person, 1 amendment, 2 principles" in text
+    assert f"precept lineage {name} tells it in full" in text
+    none = {"heldout_accuracy": None, "gold_accuracy": None, "ece": None}
+    start = str(ran.work.run.settings["policy"])
+    assert 'class="lineage"' not in ran.changed({"model": start, "reward_model": none}, reward={})
+
+
 def test_without_known_truth_the_page_says_so(ran: Ran) -> None:
     text = Page(ran.page).text
     assert "Labels right, by truth not known" in text
