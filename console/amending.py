@@ -46,6 +46,7 @@ def amend(
     settings: SettingsFile = None,
     set_: Set = None,
     as_json: Json = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print what a reviewer wants to read.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -79,6 +80,8 @@ def amend(
         found = amending.preview(wiring, draft, base=made_from, run=run, sample=sample)
         if as_json and not ratify:
             put_json(found.as_dict())
+        elif as_markdown and not ratify:
+            typer.echo(_markdown(found), nl=False)
         elif not as_json:
             _show(found, file, ratify)
         if ratify:
@@ -144,7 +147,7 @@ def _ratify(wiring: Wiring, found: Preview, message: str, file: Path, as_json: b
             f"amendment {now.number if now else '?'} since. Nothing was ratified, and both texts are as they were.\n"
             f"{shown}To have both: precept amend {file} --merge. To undo theirs knowingly: --made-from ratified"
         ) from None
-    announcing.ratified(made)
+    announcing.ratified(made, wiring.settings.store.get_secret_value())
     if as_json:
         put_json({"amendment": made.number, "version": made.version, "preview": found.as_dict()})
         return
@@ -225,6 +228,18 @@ def _show(found: Preview, file: Path, ratifying: bool) -> None:
     if not ratifying:
         put()
         put(f'to put it in force: precept amend {file} --ratify -m "why" --reviewed {found.digest}')
+
+
+def _markdown(found: Preview) -> str:
+    from constitution.markdown import Cost, Flip, Flips, markdown
+
+    default, labels = found.ways[0], found.labels
+    examples = [Flip(f.prompt, f.first, f.second, f.before, f.after, f.principles) for f in found.examples]
+    return markdown(
+        found.difference,
+        cost=Cost(default.verdicts, default.tokens, default.seconds),
+        flips=Flips(labels.total, labels.flips, labels.open, examples),
+    )
 
 
 def _relabels(found: Preview) -> bool:

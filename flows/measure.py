@@ -27,21 +27,26 @@ def answers(work: Work, prompts: Mapping[Id, Prompt], found: Sequence[Generation
 def moved(
     work: Work, prompts: Mapping[Id, Prompt], pairs: Sequence[tuple[Generation, Generation]]
 ) -> dict[str, dict[str, float]]:
-    """By flag and theme of the truth, how much more often an answer after has it than the one before: paired over whole
-    prompts on which both answers are spoken of, with a 95% bootstrap interval. Empty without an oracle."""
+    """By flag and theme of the truth, how much more often an answer after has it than the one before: the mean over all
+    held-out prompts of 1, 0 or -1, paired, with a 95% bootstrap interval; and on how many it `speaks` of both answers
+    (on the others it counts as 0). Empty without an oracle."""
     oracle = work.wiring.oracle()
     if oracle is None:
         return {}
-    found: dict[str, list[float]] = {}
-    for before, after in pairs:
-        messages = prompts[before.prompt].messages
-        old, new = oracle.classify(messages, before.text), oracle.classify(messages, after.text)
-        for name in old.keys() & new.keys():
-            found.setdefault(name, []).append(float(new[name]) - float(old[name]))
-    return {
-        name: {"prompts": len(values), **evaluate.bootstrap(values, work.settings.seed).as_dict()}
-        for name, values in sorted(found.items())
-    }
+    seen = [
+        (oracle.classify(messages, before.text), oracle.classify(messages, after.text))
+        for before, after in pairs
+        for messages in (prompts[before.prompt].messages,)
+    ]
+    found = {}
+    for name in sorted({name for both in seen for flags in both for name in flags}):
+        both = [name in old and name in new for old, new in seen]
+        values = [
+            float(new[name]) - float(old[name]) if spoken else 0.0
+            for (old, new), spoken in zip(seen, both, strict=True)
+        ]
+        found[name] = {"speaks": sum(both), **evaluate.bootstrap(values, work.settings.seed).as_dict()}
+    return found
 
 
 def labels(work: Work, judge: Judge, comparisons: Sequence[Id]) -> dict[str, Any]:
