@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from console.improving import Quiet, Verbose
+from console.improving import STOPPED, Quiet, Verbose
 from console.options import Json, Set, SettingsFile, flags_of, load
-from console.screen import number, put, put_json, put_table
+from console.screen import number, put, put_json, put_table, tell
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,10 +60,13 @@ def amend(
         raise UserError("--dry-run only looks, --ratify puts the draft in force: leave one of them out")
     if (message or reviewed or retrain) and not ratify:
         raise UserError("-m, --reviewed and --retrain go with --ratify")
+    if merge and (ratify or dry_run):
+        raise UserError("--merge writes FILE and does no more: look at what it says, then --ratify it")
     flags = flags_of(set_)
     loaded = load(settings, flags)
     from constitution.principles import Constitution
     from flows import amending
+    from flows.budget import BudgetReached
     from flows.progress import Reporter
     from flows.wiring import Wiring
 
@@ -72,6 +75,8 @@ def amend(
     wiring = Wiring(loaded)
     try:
         if wiring.store.ratified() is None:
+            if ratify:
+                _check_unchanged(file, draft, amending.digest(draft), reviewed)
             _first(wiring, draft, ratify, message, as_json)
             return
         if merge:
@@ -86,19 +91,34 @@ def amend(
             _show(found, file, ratify)
         if ratify:
             _check_unchanged(file, draft, found.digest, reviewed)
-            _ratify(wiring, found, message, file, as_json)
+            made = _ratify(wiring, found, message, file, as_json)
+    except BudgetReached as stop:
+        tell(f"{stop}; run the same again with a higher limit")
+        raise typer.Exit(STOPPED) from None
     finally:
         wiring.close()
-    if (
-        ratify
-        and (retrain or loaded.retrain.on_ratify)
-        and found.difference.changes
-        and not found.difference.same_version
-    ):
-        from console.improving import run_flow, show
+    follows = (retrain or loaded.retrain.on_ratify) and found.difference.changes and not found.difference.same_version
+    if ratify and follows:
+        made["retrain"] = _retrain(made, settings, flags, as_json, quiet, verbose)
+    if ratify and as_json:
+        put_json(made)
 
+
+def _retrain(
+    made: dict[str, Any], settings: Path | None, flags: dict[str, Any], as_json: bool, quiet: bool, verbose: bool
+) -> Any:
+    """The result of the retrain that follows. Whatever becomes of it, the amendment is in force, and said to be."""
+    from console.improving import run_flow, show
+
+    try:
         result = run_flow("retrain", settings, flags, quiet, verbose)
-        put_json(result) if as_json else show(result)
+    except BaseException:
+        if as_json:
+            put_json(made)
+        raise
+    if not as_json:
+        show(result)
+    return result
 
 
 def _first(wiring: Wiring, draft: Constitution, ratify: bool, message: str, as_json: bool) -> None:
@@ -120,19 +140,24 @@ def _first(wiring: Wiring, draft: Constitution, ratify: bool, message: str, as_j
 def _check_unchanged(file: Path, draft: Constitution, digest: str, reviewed: str) -> None:
     """What is ratified is what was read and shown, not what the file says by now."""
     from constitution.principles import Constitution
+    from constitution.problems import ConstitutionError
 
     if reviewed and (len(reviewed) < 4 or not digest.startswith(reviewed.lower())):
         raise UserError(
             f"{file} is not the draft that was reviewed: its digest is {digest}, not {reviewed}. Nothing was ratified; "
             f"look at what it says now: precept amend {file}"
         )
-    if Constitution.load(file).source != draft.source:
+    try:
+        now = Constitution.load(file).source
+    except ConstitutionError:
+        now = ""
+    if now != draft.source:
         raise UserError(
             f"{file} was changed while its preview was made. Nothing was ratified; look again: precept amend {file}"
         )
 
 
-def _ratify(wiring: Wiring, found: Preview, message: str, file: Path, as_json: bool) -> None:
+def _ratify(wiring: Wiring, found: Preview, message: str, file: Path, as_json: bool) -> dict[str, Any]:
     from flows import amending, announcing
     from flows.settings import user
     from storage.amendments import Superseded
@@ -141,22 +166,23 @@ def _ratify(wiring: Wiring, found: Preview, message: str, file: Path, as_json: b
         made = amending.ratify(wiring.store, found.draft, found.base, user(), message)
     except Superseded as error:
         now = error.now
-        shown = "" if found.overtaken is None else _told(found.overtaken)
+        both = "" if found.overtaken is None else _told(found.overtaken)
         raise UserError(
             f"{file} was made from amendment {found.base.number}, and {now.who if now else 'somebody'} has ratified "
             f"amendment {now.number if now else '?'} since. Nothing was ratified, and both texts are as they were.\n"
-            f"{shown}To have both: precept amend {file} --merge. To undo theirs knowingly: --made-from ratified"
+            f"{both}To have both: precept amend {file} --merge. To undo theirs knowingly: --made-from ratified"
         ) from None
     announcing.ratified(made, wiring.settings.store.get_secret_value())
+    shown = {"amendment": made.number, "version": made.version, "preview": found.as_dict()}
     if as_json:
-        put_json({"amendment": made.number, "version": made.version, "preview": found.as_dict()})
-        return
+        return shown
     put()
     put(f"ratified: amendment {made.number}, version {made.version[:12]}, by {made.who}")
     if found.difference.same_version:
         put("no model reads anything else: there is nothing to label or to train")
     else:
         put(f"next: {found.ways[0].command}, which asks for {found.ways[0].verdicts:,} verdicts on the labels")
+    return shown
 
 
 def _merge(wiring: Wiring, file: Path, draft: Constitution, revision: str) -> None:

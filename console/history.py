@@ -171,7 +171,7 @@ def restore(
             )
         in_force = past[-1].text == wanted.text
         if message.strip() and not in_force:
-            _ratify(store, wanted, past[-1], message)
+            _ratify(store, wanted, past[-1], message, loaded.store.get_secret_value())
             put(f"amendment {len(past) + 1} is in force: the text of amendment {wanted.number}")
             in_force = True
         if found == wanted.text.encode():
@@ -185,12 +185,14 @@ def restore(
         put(f"to put it in force: precept amend {shlex.quote(str(path))} --ratify -m WHY")
 
 
-def _ratify(store: Store, wanted: Amendment, now: Amendment, message: str) -> None:
+def _ratify(store: Store, wanted: Amendment, now: Amendment, message: str, store_url: str) -> None:
+    from flows import announcing
     from flows.settings import user
     from storage.amendments import amendment_key
 
     key = amendment_key(now.event, wanted.text, message)
     store.ratify(wanted.version, user(), message, key, text=wanted.text, after=now.event)
+    announcing.ratified(store.amendment("ratified"), store_url)
 
 
 def _bytes(path: Path) -> bytes | None:

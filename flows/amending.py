@@ -13,25 +13,29 @@ from typing import Any
 
 from constitution.difference import Diff, diff
 from constitution.errors import UserError
-from constitution.merge import ThreeWay, nearest, three_way
+from constitution.lines import changed, split
+from constitution.merge import ThreeWay, three_way
 from constitution.principles import Constitution
 from constitution.records import Id, canonical, make_id, text_digest
 from flows import pool, pricing
+from flows.budget import BudgetReached
 from flows.examples import refuse_drift
 from flows.history import ratified
 from flows.pricing import Stale, Way
 from flows.progress import Reporter
-from flows.settings import prepare_process
+from flows.settings import prepare_process, user
 from flows.wiring import Wiring
 from flows.work import Work
 from pipeline import label
 from pipeline.judges.judge import Judge
-from storage.amendments import Amendment, Superseded
+from storage.amendments import FRESH, Amendment, Superseded, amendment_key
 from storage.labels import Weights
 from storage.outlook import Outcome, Outlook, Prospects
 from storage.store import Store
 
+KIND = "preview"  # of the run that a sample is asked in
 SHOWN = 5  # examples of flips
+REPORTER = Reporter()  # the command line replaces it when asked to be quiet
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class Flip:
 
 @dataclass(frozen=True)
 class Labels:
-    """What becomes of the stored labels. `flips`: how many surely turn; `open`: how many may; `expected` flips with a
-    95% interval (Wilson) where a sample of the open ones was asked, or nothing is open."""
+    """What becomes of the stored labels. `flips`: how many surely turn; `open`: how many may. `expected`: flips in all,
+    with a 95% interval, where nothing is open or `sampled` of those that might have turned were asked (Wilson's)."""
 
     total: int
     flips: int
@@ -118,12 +122,35 @@ class Preview:
         }  # fmt: skip
 
 
-def made_from(store: Store, text: str, revision: str = "") -> Amendment:
-    """The amendment that a draft was made from: the one named, or the one whose text is nearest to it."""
+def made_from(store: Store, text: str, revision: str = "", who: str = "") -> Amendment:
+    """The amendment that a draft was made from: the one named, or the one whose text is nearest to it.
+
+    Where a draft changes lines that the last amendment changed, the text before is as near. Then it is the newest only
+    where `who` (none: the user) wrote that one: nobody overwrites what somebody else wrote without being shown it.
+    """
     if revision:
         return store.amendment(revision)
-    past = store.amendments()
-    return past[nearest(text, [a.text for a in past])]
+    past, me = store.amendments(), who or user()
+    lines = split(text)
+    distances = [changed(split(a.text), lines) for a in past]
+    near = [a for a, distance in zip(past, distances, strict=True) if distance == min(distances)]
+    while len(near) > 1 and near[-1].who != me:
+        near.pop()
+    return next(a for a in reversed(past) if split(a.text) == split(near[-1].text))  # it may have been restored since
+
+
+def digest(draft: Constitution) -> str:
+    """Of a draft's text: what a reviewer can name it by."""
+    return text_digest(draft.source).hex()[:12]
+
+
+def _pool(store: Store, run: str) -> pool.Pool:
+    """That of the run named, or of the one that a retrain would start from, or of the newest."""
+    promoted = store.promoted()
+    if not run and promoted is not None:
+        finished = (r for r in store.runs() if r.kind in pool.LOOPS and r.status == "finished")
+        run = next((r.id.hex() for r in finished if r.result["model"] == promoted.path), "")
+    return pool.find(store, run)
 
 
 def preview(wiring: Wiring, draft: Constitution, base: str = "", run: str = "", sample: int = 0) -> Preview:
@@ -135,16 +162,18 @@ def preview(wiring: Wiring, draft: Constitution, base: str = "", run: str = "", 
     inforce, old = store.amendment("ratified"), ratified(store)
     origin = made_from(store, draft.source, base)
     overtaken = three_way(origin.text, inforce.text, draft.source) if origin.event != inforce.event else None
-    difference, found = diff(old, draft), pool.find(store, run)
+    difference, found = diff(old, draft), _pool(store, run)
     before, after = label.weights(old, judge), label.weights(draft, judge)
     prospects = _prospects(wiring, found, before, after)
     labels = _counted(prospects)
     if sample and prospects.open:
-        drawn = sorted(prospects.open, key=lambda o: make_id("preview", comparison=o.comparison))[:sample]
-        _ask(wiring, draft, judge, after, [o.comparison for o in drawn])
-        known = _prospects(wiring, found, before, after)
-        flipped = {o.comparison for o in known.flips} & {o.comparison for o in drawn}
-        labels, prospects = _expected(labels, len(drawn), len(flipped)), known
+        # Drawn as if none of the new questions had been answered: the same again is the same sample, and asks nothing.
+        blind = {q if q in before else make_id("unanswered", question=q): weight for q, weight in after.items()}
+        may = _prospects(wiring, found, before, blind).open
+        drawn = sorted((o.comparison for o in may), key=lambda c: make_id("preview", comparison=c))[:sample]
+        _ask(wiring, draft, judge, drawn)
+        prospects = _prospects(wiring, found, before, after)
+        labels = _expected(_counted(prospects), drawn, prospects)
     questions = pool.questions(judge, draft)
     stored = store.count_verdicts(found.comparisons, list(set(questions.values()))) if found.comparisons else {}
     lacking = {q: len(found.comparisons) - stored.get(q, 0) for q in set(questions.values())}
@@ -157,7 +186,7 @@ def preview(wiring: Wiring, draft: Constitution, base: str = "", run: str = "", 
     )
     return Preview(
         draft=draft,
-        digest=text_digest(draft.source).hex()[:12],
+        digest=digest(draft),
         inforce=inforce,
         base=origin,
         difference=difference,
@@ -177,8 +206,6 @@ def ratify(store: Store, draft: Constitution, base: Amendment | None, who: str, 
     Raises Superseded where another amendment has come since, UserError where the draft is what is in force, or the
     reason is empty.
     """
-    from storage.amendments import amendment_key
-
     if not message.strip():
         raise UserError('an amendment has a reason that later readers will look for: -m "why"')
     inforce = store.ratified()
@@ -186,10 +213,10 @@ def ratify(store: Store, draft: Constitution, base: Amendment | None, who: str, 
         raise UserError(f"this is what amendment {inforce.number} says already: there is nothing to ratify")
     if inforce is not None and base is not None and base.event != inforce.event:
         raise Superseded(inforce)
-    after = inforce.event if inforce else None
+    after = inforce.event if inforce else FRESH
     key = amendment_key(after, draft.source, message)
-    store.ratify(draft.version, who, message, key, text=draft.source, after=after)
-    return store.amendment("ratified")
+    event = store.ratify(draft.version, who, message, key, text=draft.source, after=after)
+    return next(a for a in store.amendments() if a.event == event.id)
 
 
 # --- labels --------------------------------------------------------------------------------------------------------
@@ -206,44 +233,39 @@ def _counted(prospects: Prospects) -> Labels:
     return Labels(total, flips, opened, 0, exact, exact, exact)
 
 
-def _expected(labels: Labels, asked: int, flipped: int) -> Labels:
-    """Sure flips, those found in the sample, and its share of the rest with Wilson's interval."""
+def _expected(labels: Labels, drawn: Sequence[Id], known: Prospects) -> Labels:
+    """Sure flips, those of the sample among them, and its share of what is still open, by Wilson's interval."""
     from scipy.stats import binomtest
 
-    rest = labels.open - asked
-    found = binomtest(flipped, asked).proportion_ci(method="wilson")
-    known = labels.flips + flipped
-    return Labels(
-        labels.total, labels.flips, labels.open, asked,
-        known + rest * flipped / asked, known + rest * found.low, known + rest * found.high,
-    )  # fmt: skip
+    flipped = len({o.comparison for o in known.flips} & set(drawn))
+    share = binomtest(flipped, len(drawn)).proportion_ci(method="wilson")
+    expected, low, high = (labels.flips + labels.open * x for x in (flipped / len(drawn), share.low, share.high))
+    return Labels(labels.total, labels.flips, labels.open, len(drawn), expected, low, high)
 
 
-def _ask(wiring: Wiring, draft: Constitution, judge: Judge, after: Weights, comparisons: Sequence[Id]) -> None:
-    """Ask the judge the draft's questions about some comparisons, where it has not been; the verdicts stay."""
+def _ask(wiring: Wiring, draft: Constitution, judge: Judge, comparisons: Sequence[Id]) -> None:
+    """Ask the judge the draft's questions about some comparisons, where it has not been; the verdicts stay. Raises
+    BudgetReached at a limit of the settings."""
     prepare_process(wiring.settings)
     store, wiring.constitution = wiring.store, draft
-    missing = {q for _, q in _lacking(store, judge, draft, comparisons)}
+    store.add_questions([judge.question(p) for p in draft])
+    missing = {q for _, q in store.missing_verdicts(comparisons, list(set(pool.questions(judge, draft).values())))}
     if not missing:
         return
     store.put_constitution(draft.version, draft.source)
-    key = canonical({"kind": "preview", "constitution": draft.version, "judge": judge.fingerprint})
-    run = store.start_run(key, "preview", {"judge": judge.fingerprint}, draft.version)
+    key = canonical({"kind": KIND, "constitution": draft.version, "judge": judge.fingerprint})
+    run = store.start_run(key, KIND, {"judge": judge.fingerprint}, draft.version)
     work = Work(wiring, run, REPORTER)
     try:
         refuse_drift(work)
-        work.ask_judge("preview", wiring.judge(wiring.settings.judge), comparisons, dict.fromkeys(comparisons, missing))
-        store.finish_run(run.id, "finished", result={})
+        work.ask_judge(KIND, wiring.judge(wiring.settings.judge), comparisons, dict.fromkeys(comparisons, missing))
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | BudgetReached)
+        store.finish_run(run.id, "stopped" if stopped else "failed", error=str(error) or type(error).__name__)
+        raise
     finally:
         work.close()
-
-
-REPORTER = Reporter()  # the command line replaces it when asked to be quiet
-
-
-def _lacking(store: Store, judge: Judge, draft: Constitution, comparisons: Sequence[Id]) -> list[tuple[Id, Id]]:
-    store.add_questions([judge.question(p) for p in draft])
-    return store.missing_verdicts(comparisons, list(set(pool.questions(judge, draft).values())))
+    store.finish_run(run.id, "finished", result={})
 
 
 def _examples(

@@ -6,27 +6,78 @@ Without a server there is nobody to tell; `retrain.on_ratify`, or `precept amend
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import UUID
 
-from flows.settings import prefect_server
+from constitution.records import text_digest
+from flows.settings import prefect_server, redact
 from storage.amendments import Amendment
 
 EVENT = "precept.constitution.ratified"
+PATIENCE = 5.0  # seconds for the server to answer; a quarter of it for a connection, which is tried four times
+WHERE = ("host", "port", "dbname", "options")  # of a database URL's query: what says which store it is
 _log = logging.getLogger(__name__)
 
 
-def ratified(amendment: Amendment) -> bool:
-    """Emit the event; whether there was a server to tell. The amendment is in force whatever becomes of the event."""
+def resource(store_url: str) -> str:
+    """The id of a store's constitution among a server's resources: two stores may share one server.
+
+    It hashes where the store is, not how it is opened: user and password have no part in it. A file counts by its
+    whole path, so that the same setting in two folders is two stores.
+    """
+    scheme, slashes, rest = store_url.partition("://")
+    if not slashes or scheme.partition("+")[0] == "sqlite":
+        file = Path(rest.removeprefix("/").partition("?")[0]) if slashes else Path(store_url).expanduser()
+        place = str(file.resolve())
+    else:
+        url = urlsplit(store_url)
+        query = sorted((name, value) for name, value in parse_qsl(url.query) if name in WHERE)
+        place = f"{url.netloc.rpartition('@')[2]}{url.path}?{urlencode(query)}"
+    return f"precept.constitution.{text_digest(place).hex()[:8]}"
+
+
+def ratified(amendment: Amendment, store_url: str) -> bool:
+    """Emit the event; whether the server has taken it. The amendment is in force whatever becomes of the event.
+
+    It is posted, and not left to Prefect's own worker of events: that one streams from a thread, tries a server that is
+    down for a long time, and may lose what it has when the process ends.
+    """
     if not prefect_server():
         return False
     try:
-        from prefect.events import emit_event  # seconds to import: only where there is a server
+        import httpx  # with Prefect seconds to import: only where there is a server
+        from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
-        emit_event(
-            event=EVENT,
-            resource={"prefect.resource.id": "precept.constitution"},
-            payload={"version": amendment.version, "amendment": amendment.number, "who": amendment.who},
-        )
+        if not get_current_settings().api.url:  # a profile names one, another is in use: Prefect would start a server
+            return False
+        patience = httpx.Timeout(PATIENCE, connect=PATIENCE / 4)
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": patience}) as client,
+        ):
+            client.request("POST", "/events", json=[_event(amendment, store_url)])
     except Exception as error:
-        _log.warning("the Prefect server could not be told of the amendment: %s", error)
+        _log.warning(
+            "the Prefect server could not be told of amendment %s, which is in force (%s): nothing starts by itself",
+            amendment.number,
+            redact(str(error).partition("\n")[0]) or type(error).__name__,
+        )
         return False
     return True
+
+
+def _event(amendment: Amendment, store_url: str) -> dict[str, Any]:
+    """Named by the amendment's own event, so that one that is sent twice is one."""
+    from prefect.events.schemas.events import Event, Resource
+
+    said = {
+        "version": amendment.version,
+        "amendment": amendment.number,
+        "who": amendment.who,
+        "why": amendment.message,
+    }
+    about = Resource({"prefect.resource.id": resource(store_url), "prefect.resource.name": "constitution"})
+    return Event(event=EVENT, resource=about, payload=said, id=UUID(amendment.event)).model_dump(mode="json")

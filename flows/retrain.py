@@ -13,13 +13,17 @@ from prefect import flow
 
 from flows import retraining, stages
 from flows.improve import answer_and_compare, learn_from_revisions
+from flows.retraining import nothing_to_do
 from flows.session import at_work
 
 
 @flow(name="retrain", description="Follow an amendment of the constitution.", validate_parameters=False)
 def retrain(file: str | None = None, flags: dict[str, Any] | None = None) -> dict[str, Any]:
     """One retrain under the ratified constitution. `file`: settings; `flags`: dotted settings that override it. Returns
-    the result that `precept retrain --json` prints; one that is finished returns it at once and asks nothing."""
+    the result that `precept retrain --json` prints; one that is finished returns it at once and asks nothing. In a slot
+    of a schedule in which there is nothing to retrain: `nothing_to_do`, the reason, and no run."""
+    if idle := nothing_to_do(file, flags):
+        return idle
     with at_work("retrain", file, flags) as work:
         if work.finished:
             return work.finished

@@ -15,9 +15,11 @@ from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Checkpoint, Generation, Id, Prompt
 from flows import pool
+from flows import settings as settings_module
+from flows.session import scheduled_slot
 from flows.settings import Settings
 from flows.stages import critic_of, role_of
-from flows.step import log, step
+from flows.step import log, note, step
 from flows.wiring import Wiring
 from flows.work import Work
 from pipeline import compare as comparing
@@ -40,7 +42,7 @@ class Retraining(Wiring):
             given = settings.retrain
             text, version = _constitution(self.store, given.version)
             self.constitution = Constitution.parse(text, "the ratified constitution")
-            self.base = base_of(self.store, version, given.base)
+            self.base = self.begin_from(version, given.base)
             resolved: dict[str, Any] = {
                 "retrain": given.model_copy(update={"version": version, "base": self.base.id.hex()})
             }
@@ -51,6 +53,9 @@ class Retraining(Wiring):
         except BaseException:
             self.close()
             raise
+
+    def begin_from(self, version: str, name: str) -> Run:
+        return base_of(self.store, version, name)
 
     def prompts(self) -> list[Prompt]:
         return self.store.prompts(ids=self.store.stage_members(self.base.id, "prompts"))
@@ -83,21 +88,48 @@ def base_of(store: Store, version: str, name: str = "") -> Run:
                 f"run {name} is a {run.status} {run.kind}; a retrain starts from a finished {' or '.join(pool.LOOPS)}"
             )
         return run
+    base = _current(store, version)
+    if base.constitution == version and base.kind == "retrain":  # the same retrain again: its result, asking nothing
+        return store.run(base.settings["settings"]["retrain"]["base"])
+    if base.constitution == version:
+        raise UserError(
+            f"{_up_to_date(base)}. Amend it first (precept amend FILE), or name the run to start from with --base RUN"
+        )
+    return base
+
+
+def _current(store: Store, version: str) -> Run:
+    """The run that a retrain under a version would start from, if it does not live by that version already."""
     finished = [r for r in store.runs() if r.kind in pool.LOOPS and r.status == "finished"]
     if not finished:
         raise UserError("there is no finished run to start from: `precept improve` makes the first model")
     promoted = store.promoted()
     made = [r for r in finished if promoted is not None and r.result["model"] == promoted.path]
     candidates = made or [r for r in finished if r.constitution != version] or finished
-    base = candidates[0]
-    if base.constitution == version and base.kind == "retrain":  # the same retrain again: its result, asking nothing
-        return store.run(base.settings["settings"]["retrain"]["base"])
-    if base.constitution == version:
-        raise UserError(
-            f"run {base.id.hex()[:12]} already lives by the ratified constitution, version {version[:12]}: there is "
-            "nothing to retrain. Amend it first (precept amend FILE), or name the run to start from with --base RUN"
-        )
-    return base
+    return candidates[0]
+
+
+def _up_to_date(base: Run) -> str:
+    version = (base.constitution or "")[:12]
+    return (
+        f"run {base.id.hex()[:12]} already lives by the ratified constitution, version {version}: there is nothing to "
+        "retrain"
+    )
+
+
+def nothing_to_do(file: str | None, flags: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The result of a retrain that a schedule or an event started while the model lives by the constitution in force:
+    it ends well, every night. None where there is something to do, and for a person, who is told by UserError."""
+    if not scheduled_slot():
+        return None
+    settings, _ = settings_module.load(Path(file) if file else None, flags)
+    with Store.open(settings.store.get_secret_value()) as store:
+        _, version = _constitution(store, settings.retrain.version)
+        base = None if settings.retrain.base else _current(store, version)
+    if base is None or base.constitution != version:
+        return None
+    note(_up_to_date(base))
+    return {"run": None, "nothing_to_do": _up_to_date(base)}
 
 
 # --- what is kept --------------------------------------------------------------------------------------------------

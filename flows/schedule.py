@@ -1,7 +1,9 @@
-"""Putting a flow on a cron schedule: a Prefect deployment that a worker on this machine carries out.
+"""Putting a flow on a cron schedule, or on the ratification of an amendment: a Prefect deployment that a worker on this
+machine carries out.
 
 The deployment names the flow by module, the folder it is to be run in (paths in the settings are relative to it) and
-what it is called with. A slot of the schedule is part of a run's identity, so one that fires twice is one run. Slots
+what it is called with. An automation of the server starts it when `flows/announcing.py` says that an amendment was
+ratified. A slot of the schedule is part of a run's identity, so one that fires twice is one run. Slots
 that were missed while no worker ran are carried out late, one after the other, when one comes back: Prefect's own rule.
 """
 
@@ -11,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from constitution.errors import UserError
 from flows import discovery
+from flows.announcing import EVENT, resource
 
 POOL = "precept"
 WORKER = f"prefect worker start --pool {POOL}"
@@ -24,22 +28,25 @@ class Scheduled:
     deployment: str  # flow/name, as Prefect writes it
     id: str
     server: str
+    on: str = ""  # the resource whose ratification starts it, as the server knows it; or none
 
 
 def register(
     flow: str,
-    cron: str,
+    cron: str = "",
     *,
+    ratified_in: str = "",
     timezone: str = "UTC",
     name: str = "scheduled",
     file: Path | None = None,
     flags: Mapping[str, Any] | None = None,
     folder: Path | None = None,
 ) -> Scheduled:
-    """Register a deployment with a schedule; the same flow and name again replaces it.
+    """Register a deployment with a schedule, with an automation, or both; the same flow and name again replaces them.
 
-    `folder`: where the flow is run, the current one. Raises UserError for an unknown flow, a cron line or a timezone
-    that is none, and where no Prefect server is set, or it does not answer.
+    `ratified_in`: the URL of a store; an amendment ratified there starts the flow. `folder`: where the flow is run, the
+    current one. Raises UserError for an unknown flow, where neither schedule nor store is given, for a cron line or a
+    timezone that is none, and where no Prefect server is set, or it does not answer.
     """
     import httpx
     from prefect import Flow
@@ -49,13 +56,17 @@ def register(
 
     found = discovery.load(flow)
     assert isinstance(found, Flow)
+    if not cron and not ratified_in:
+        raise UserError(
+            'say when it is to run: --cron "0 2 * * *", or --on-ratify (as soon as an amendment is ratified), or both'
+        )
     server = get_current_settings().api.url
     if not server:
         raise UserError(
             "a schedule needs a Prefect server that stays up: start one with `prefect server start`, then "
             "`prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`"
         )
-    schedule = DeploymentScheduleCreate(schedule=_cron(cron, timezone), active=True)
+    schedules = [DeploymentScheduleCreate(schedule=_cron(cron, timezone), active=True)] if cron else []
     where = (folder or Path.cwd()).resolve()
     try:
         with get_client(sync_client=True) as client:
@@ -63,7 +74,7 @@ def register(
             ident = client.create_deployment(
                 flow_id=client.create_flow(found),
                 name=name,
-                schedules=[schedule],
+                schedules=schedules,
                 concurrency_limit=1,  # a run that lasts longer than a slot is not overtaken by the next
                 parameters={"file": str(file.resolve()) if file else None, "flags": dict(flags or {})},
                 work_pool_name=POOL,
@@ -71,10 +82,41 @@ def register(
                 job_variables={"working_dir": str(where)},
                 enforce_parameter_schema=False,
             )
+            on = _automate(client, f"{found.name}/{name}", ident, ratified_in)
     except httpx.TransportError as error:
         problem = f"the Prefect server {server} does not answer ({error})"
         raise UserError(f"{problem}; start it, or set PREFECT_API_URL") from None
-    return Scheduled(f"{found.name}/{name}", str(ident), server)
+    return Scheduled(f"{found.name}/{name}", str(ident), server, on)
+
+
+def _automate(client: Any, deployment: str, ident: UUID, ratified_in: str) -> str:
+    """Have a ratification in a store start the deployment; without a store, no longer. Returns the store's resource.
+
+    The new automation is there before an old one goes, so that no ratification falls between them: two runs of which
+    one finds nothing to do are better than none.
+    """
+    from prefect.events.actions import RunDeployment
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+    name = f"{deployment} on ratification"
+    earlier = client.read_automations_by_name(name)
+    watched = resource(ratified_in) if ratified_in else ""
+    if watched:
+        trigger = EventTrigger(
+            expect={EVENT}, match={"prefect.resource.id": watched}, posture=Posture.Reactive, threshold=1
+        )
+        client.create_automation(
+            AutomationCore(
+                name=name,
+                description="An amendment of the constitution was ratified (`precept amend`).",
+                trigger=trigger,
+                actions=[RunDeployment(deployment_id=ident)],
+                owner_resource=f"prefect.deployment.{ident}",  # it goes with its deployment
+            )
+        )
+    for automation in earlier:
+        client.delete_automation(automation.id)
+    return watched
 
 
 def _cron(cron: str, timezone: str) -> Any:

@@ -57,12 +57,17 @@ def at_work(kind: str, file: str | None, flags: Mapping[str, Any] | None) -> Ite
 
 
 def wire(kind: str, settings: Settings) -> Wiring:
-    """The wiring of a flow: a retrain's is that of the run it starts from, under the ratified constitution."""
-    if kind != "retrain":
-        return Wiring(settings)
-    from flows.retraining import Retraining
+    """The wiring of a flow: what follows an amendment is wired as the run it starts from, under the ratified
+    constitution."""
+    if kind == "retrain":
+        from flows.retraining import Retraining
 
-    return Retraining(settings)
+        return Retraining(settings)
+    if kind == "relabel":
+        from flows.relabel import Relabelling
+
+        return Relabelling(settings)
+    return Wiring(settings)
 
 
 def _begin(kind: str, wiring: Wiring, settings: Settings) -> Work:

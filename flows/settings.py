@@ -174,10 +174,11 @@ class Settings(_Section):
 
     def identity(self, kind: str = "") -> dict[str, Any]:
         """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches;
-        and of the section `retrain` nothing, but for that flow."""
+        and of the section `retrain` nothing, but for the flows that follow an amendment."""
         aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot"}
-        whole = self.model_dump(mode="json", exclude=aside | (set() if kind == "retrain" else {"retrain"}))
-        if kind == "retrain":
+        follows = kind in ("retrain", "relabel")
+        whole = self.model_dump(mode="json", exclude=aside | (set() if follows else {"retrain"}))
+        if follows:
             whole["retrain"].pop("on_ratify")
         for role in ("policy", "critic", "trained", "judge", "evaluator"):
             for name in ("device", "batch_size", "api_key_env"):

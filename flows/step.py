@@ -40,7 +40,12 @@ def step(function: Callable[P, R]) -> Callable[P, R]:
 def log(work: Work, text: str) -> None:
     """Said to whoever watches the run, and kept in Prefect's log."""
     work.report.say(f"  {text}")
+    note(text)
+
+
+def note(text: str) -> None:
+    """Kept in Prefect's log alone."""
     try:
         get_run_logger().info(text)
-    except MissingContextError:  # a step called as a plain function
+    except MissingContextError:  # called as a plain function
         logging.getLogger("precept").info(text)

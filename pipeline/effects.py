@@ -60,20 +60,18 @@ def verdict(low: float, high: float) -> Found:
 
 
 def conditions(effects: Sequence[Effect]) -> list[tuple[bool, str]]:
-    """What a gate asks of an amendment: what was added moves the model its way, and what it does not speak of gets no
-    worse. The rest is told, and left to people."""
+    """What a gate asks of an amendment: what was added moves the model its way, and from what it does not speak of the
+    model does not move away. The rest is told, and left to people."""
     found = []
     for e in effects:
         if e.change == "added":
             held = e.low is not None and e.low > 0
             found.append((held, f"{e.principle} was added and has to move the model its way: {_said(e)}"))
-        elif e.change == "none":
-            held = e.high is None or e.high >= -UNCHANGED
-            if not held:
-                found.append((False, f"{e.principle} was not amended and has to get no worse: {_said(e)}"))
+        elif e.change == "none" and e.found == "away":
+            found.append((False, f"{e.principle} was not amended, and the model may not move away from it: {_said(e)}"))
     untouched = [e for e in effects if e.change == "none"]
-    if untouched and all(e.high is None or e.high >= -UNCHANGED for e in untouched):
-        found.append((True, f"none of the {len(untouched)} principles that were not amended got worse by 5 points"))
+    if untouched and all(e.found != "away" for e in untouched):
+        found.append((True, f"the model moved away from none of the {len(untouched)} principles that were not amended"))
     return found
 
 

@@ -22,6 +22,7 @@ from storage.runs import now
 
 KIND = "ratification"
 NAMES = ("ratified",)  # what else the amendment in force is called
+FRESH = ""  # after nothing: what the first amendment of a store is made from
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,15 @@ class Amendments(Events):
         """Put a version in force: one transaction, durable, that asks no model. The same key again is one amendment.
 
         `text`: the file that says it; the stored one where it is None. `after`: the event of the amendment this one
-        was made from; raises Superseded, and writes nothing, where another has come in between. Raises UserError for
-        a version that is not stored when no text is given.
+        was made from, FRESH where there was none; raises Superseded, and writes nothing, where another has come in
+        between. None ratifies after whatever is in force. Raises UserError for a version that is not stored when no
+        text is given.
         """
         with self._write(durable=True, alone=True) as connection:
             past = _amendments(connection)
             earlier = self._find(connection, key)
-            if earlier is None and after is not None and (not past or past[-1].event != after):
+            sent_again = earlier is not None and earlier.who == who
+            if not sent_again and after is not None and (past[-1].event if past else FRESH) != after:
                 raise Superseded(past[-1] if past else None)
             if text is None:
                 table = tables.constitution.c

@@ -164,9 +164,12 @@ class Texts(Runs, Claims):
             found = _by_id(connection, _PAIRS, tables.comparison.c.id, comparisons)
         return [_pair(found[id]) for id in comparisons]
 
+    @patient
     def comparisons(self, ids: Sequence[Id]) -> list[Comparison]:
-        """Comparisons in the order of `ids`. Raises KeyError for an unknown one."""
-        return [pair.comparison for pair in self.pairs(ids)]
+        """Comparisons, without their texts, in the order of `ids`. Raises KeyError for an unknown one."""
+        with self._read() as connection:
+            found = _by_id(connection, select(tables.comparison), tables.comparison.c.id, ids)
+        return [Comparison(found[id].prompt, found[id].first, found[id].second) for id in ids]
 
     @patient
     def origins(self, comparisons: Sequence[Id]) -> dict[Id, list[Id]]:
