@@ -16,6 +16,7 @@ from console import (
     agreeing,
     amending,
     attributing,
+    comparing,
     configuring,
     constitution,
     doctor,
@@ -57,6 +58,7 @@ app.command("evaluate")(verbs.evaluate)
 app.command("review")(reviewing.review)
 app.command("agreement")(agreeing.agreement)
 app.command("attribution")(attributing.attribution)
+app.command("compare-constitutions")(comparing.compare_constitutions)
 app.command("promote")(promoting.promote)
 app.command("report")(reporting.report)
 app.command("lineage")(lineage.lineage)
