@@ -1,10 +1,11 @@
-"""How fast the store is: verdict rows a second at 32 a commit, and the labels of 100,000 comparisons.
+"""How fast the store is: verdict rows a second at 32 a commit, and labels of 100,000 comparisons and their outlook.
 
     python -m benchmarks.storage [--comparisons N] [--url postgresql://...]
 
 One line of JSON a database: SQLite in a temporary folder, and the empty database of `--url` where one is given. The
-goals: 15,000 rows a second; labels of 100,000 comparisons x 16 questions within 4 s cold and 300 MB. `cpu` is this
-process's own time (Postgres works in another), which tells a slow machine from a busy one.
+goals: 15,000 rows a second; for 100,000 comparisons x 16 questions the labels, the outlook of a new weighting and that
+of an added question within 4 s cold and 300 MB each. `_s` and `_cpu_s` are those of the first time and of the second;
+`cpu` is the process's own time (Postgres works in another), which tells a slow machine from a busy one.
 """
 
 from __future__ import annotations
@@ -25,22 +26,38 @@ from storage.store import Store
 QUESTIONS = [Question("judge", {}, f"skeleton {number}", f"principle-{number}") for number in range(16)]
 BATCH = 32
 WEIGHTS = {question.id: 1_000 for question in QUESTIONS}
+REWEIGHTED = {question.id: 100 * number for number, question in enumerate(QUESTIONS, start=5)}
+ADDED = WEIGHTS | {Question("judge", {}, "skeleton of a new one", "principle-new").id: 1_000}
 
-# Labels are measured in a process that has read nothing yet: cold, and with a peak of its own.
-LABELS = """
+# Each measure is taken in a process of its own that has read nothing yet: cold, and with a peak that is the measure's.
+# This process, which starts them, stays small, because Linux counts a parent's size into the peak of its children.
+FILL = """
+import json, sys
+from benchmarks.storage import fill, judge
+from storage.store import Store
+with Store.open(sys.argv[1]) as store:
+    print(json.dumps(judge(store, fill(store, int(sys.argv[2])))))
+"""
+MEASURE = """
 import json, resource, sys, time
-from benchmarks.storage import WEIGHTS, run_of
+from benchmarks.storage import ADDED, REWEIGHTED, WEIGHTS, run_of
 from constitution.records import LabelRule
 from storage.store import Store
+rule, name = LabelRule(), sys.argv[2]
+measures = {
+    "labels": lambda store, ids: {"labels": len(store.labels(ids, WEIGHTS, rule))},
+    "reweighted": lambda store, ids: {"flips": len(store.outlook(ids, WEIGHTS, REWEIGHTED, rule).flips)},
+    "added": lambda store, ids: {"open": len(store.outlook(ids, WEIGHTS, ADDED, rule).open)},
+}
 with Store.open(sys.argv[1]) as store:
     times = []
     for _ in range(2):
         wall, cpu = time.perf_counter(), time.process_time()
-        labels = store.labels(store.stage_members(run_of(store), "compare"), WEIGHTS, LabelRule())
+        found = measures[name](store, store.stage_members(run_of(store), "compare"))
         times.append((time.perf_counter() - wall, time.process_time() - cpu))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"labels": len(labels), "labels_s": [round(wall, 2) for wall, _ in times],
-        "labels_cpu_s": [round(cpu, 2) for _, cpu in times], "peak_mb": round(peak)}))
+    print(json.dumps(found | {f"{name}_s": [round(wall, 2) for wall, _ in times],
+        f"{name}_cpu_s": [round(cpu, 2) for _, cpu in times], f"{name}_peak_mb": round(peak)}))
 """
 
 
@@ -77,10 +94,14 @@ def judge(store: Store, comparisons: Sequence[Id]) -> dict[str, float]:
 
 
 def measure(url: str, comparisons: int) -> dict[str, object]:
-    with Store.open(url) as store:
-        rates = judge(store, fill(store, comparisons))
-    done = subprocess.run([sys.executable, "-c", LABELS, url], check=True, capture_output=True, text=True)
-    return {"comparisons": comparisons, **rates, **json.loads(done.stdout)}
+    printed: dict[str, object] = {"comparisons": comparisons}
+    steps = [(FILL, str(comparisons)), *((MEASURE, name) for name in ("labels", "reweighted", "added"))]
+    for code, argument in steps:
+        done = subprocess.run(
+            [sys.executable, "-c", code, url, argument], check=True, stdout=subprocess.PIPE, text=True
+        )
+        printed |= json.loads(done.stdout)
+    return printed
 
 
 def main() -> None:

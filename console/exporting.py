@@ -104,10 +104,10 @@ def export(
 def collect(store: Store, run: str, format: Format, split: Split) -> DataSet:
     """The rows of a run's data set in one format, in the order of the pairs' (or the prompts') ids."""
     if format is Format.prompt_only:
+        from flows.pool import NO_LABELS
         from pipeline.assemble import messages
-        from pipeline.examples import KIND as EXAMPLES
 
-        about = store.run(run) if run else next((r for r in store.runs() if r.kind != EXAMPLES), None)
+        about = store.run(run) if run else next((r for r in store.runs() if r.kind not in NO_LABELS), None)
         if about is None:
             raise UserError("there is no run yet whose prompts could be exported; `precept improve` makes one")
         prompts = store.prompts(ids=store.stage_members(about.id, "prompts"))

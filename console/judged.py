@@ -14,7 +14,7 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Id, Label, LabelRule
-from pipeline.examples import KIND as EXAMPLES
+from flows.pool import NO_LABELS
 from storage.labels import Contribution
 from storage.runs import Run
 from storage.store import Store
@@ -47,8 +47,8 @@ class Judged:
 def of(store: Store, run: Run) -> Judged:
     """Raises UserError where the run has judged nothing, or was not a flow's."""
     name = run.id.hex()[:12]
-    if run.kind == EXAMPLES:
-        raise UserError(f"run {name} tested a constitution's examples, and labelled nothing; name another run")
+    if run.kind in NO_LABELS:
+        raise UserError(f"run {name} ({run.kind}) asked the judge, and labelled nothing; name another run")
     stages = [stage for stage in store.reused(run.id) if not stage.endswith(QUESTIONS)]
     asked = {stage: ids for stage in stages if (ids := store.stage_members(run.id, stage + QUESTIONS))}
     text = store.constitutions().get(run.constitution or "")
@@ -74,7 +74,7 @@ def newest(store: Store, name: str) -> Judged:
     if name:
         return of(store, store.run(name))
     for run in store.runs():
-        if run.kind != EXAMPLES and any(stage.endswith(QUESTIONS) for stage in store.reused(run.id)):
+        if run.kind not in NO_LABELS and any(stage.endswith(QUESTIONS) for stage in store.reused(run.id)):
             return of(store, run)
     raise UserError("nothing was judged yet; `precept improve` or `precept judge` does it")
 

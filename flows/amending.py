@@ -148,7 +148,7 @@ def _pool(store: Store, run: str) -> pool.Pool:
     """That of the run named, or of the one that a retrain would start from, or of the newest."""
     promoted = store.promoted()
     if not run and promoted is not None:
-        finished = (r for r in store.runs() if r.kind in pool.LOOPS and r.status == "finished")
+        finished = pool.finished(store.runs())
         run = next((r.id.hex() for r in finished if r.result["model"] == promoted.path), "")
     return pool.find(store, run)
 

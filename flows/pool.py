@@ -18,6 +18,7 @@ from storage.store import Store
 LOOPS = ("improve", "retrain")  # kinds of runs that label and train
 STAGES = ("feedback", "held-out feedback")
 ASIDE = ("examples",)  # stages whose comparisons test a principle's wording, and label nothing
+NO_LABELS = ("examples", "preview")  # kinds of runs that ask a judge and label nothing
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,13 @@ def find(store: Store, run: str = "") -> Pool:
 
 def newest(runs: Iterable[Run]) -> Run | None:
     """The newest finished run of the loop, of runs that come newest first."""
-    return next((r for r in runs if r.kind in LOOPS and r.status == "finished"), None)
+    return next(iter(finished(runs)), None)
+
+
+def finished(runs: Iterable[Run]) -> list[Run]:
+    """The finished runs of the loop; without trials, which were asked not to promote whatever came of them."""
+    loops = (r for r in runs if r.kind in LOOPS and r.status == "finished")
+    return [r for r in loops if r.settings["settings"].get("retrain", {}).get("promote", True)]
 
 
 def questions(judge: Judge, principles: Iterable[Principle] | Constitution) -> dict[str, Id]:

@@ -100,7 +100,7 @@ def base_of(store: Store, version: str, name: str = "") -> Run:
 
 def _current(store: Store, version: str) -> Run:
     """The run that a retrain under a version would start from, if it does not live by that version already."""
-    finished = [r for r in store.runs() if r.kind in pool.LOOPS and r.status == "finished"]
+    finished = pool.finished(store.runs())
     if not finished:
         raise UserError("there is no finished run to start from: `precept improve` makes the first model")
     promoted = store.promoted()

@@ -1,36 +1,36 @@
 """Labels: a query over verdicts, never a stored state. `constitution.records.LabelRule` says what the rule means.
 
 All arithmetic is on integers (probabilities x 1e9, weights x 1e3), because the order of a float sum would change the
-last bit of half of the labels. The database sums, by one expression that means the same on SQLite and Postgres; the
-one division that makes a label of the sums is done here, for labels and for their outlook alike.
-
-What makes it fast: many comparisons are read as a few ranges of ids, since verdicts lie in the order of (question,
-comparison). By name they take twice as long on SQLite, and on Postgres each list of names is a scan of the table.
-And weights are a table to join: a CASE with a branch a question is searched again for every verdict and every sum.
+last bit of half of the labels. What a verdict says under the rule is one expression that means the same on SQLite and
+Postgres; the weights are summed over columns of it, as `storage.evidence` reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Self
 
-from sqlalchemy import CTE, BigInteger, ColumnElement, Connection, and_, case, cast, column, func, literal, or_, select
-from sqlalchemy import values as sql_values
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import BigInteger, ColumnElement, and_, case, cast, func, literal, or_, select
 
 from constitution.records import PROBABILITY, Id, Label, LabelRule, LabelState
 from storage import tables
-from storage.database import Database, chunks, patient
+from storage.database import chunks, patient
+from storage.evidence import Gathering, Integers, slices
 
 HALF = PROBABILITY // 2
 MAX_WEIGHT = 4 * 10**9  # sums of weight x probability stay within 64 bits
-SLICE = 25_000  # comparisons that are read, and held, at once
-NAMES = 10_000  # ids in one query where each is named: well under every driver's limit of parameters
-FEW = 500  # so few are named without a look at who else is in their range
-CROWD = 3  # a range is read whole where it holds at most so many times the comparisons that are wanted
+STATES: tuple[LabelState, ...] = ("decided", "tied", "unreadable")
+DECIDED, TIED, UNREADABLE = range(3)
+
+# A vote, as a number that is not negative: s + 1e9 where the verdict bears on the pair, or else one of these.
+MUTE = 3 * PROBABILITY  # it is readable and does not bear
+DARK = 4 * PROBABILITY  # it is unreadable
+NONE = 5 * PROBABILITY  # there is no verdict
 
 Weights = Mapping[Id, int]  # question -> weight x 1e3; principles that share a question are added by the caller
-Tally: TypeAlias = tuple[Id, tuple[int, ...]]  # a comparison and sums over its verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +46,39 @@ class Contribution:
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """What sums have to reach: the weight that must be readable (x 1e9), and |2p - 1| (x 1e9) to be no tie."""
+class Sums:
+    """Of each comparison of a slice: the weight that has a verdict, that is readable, that bears, and the sum of
+    weight x s that bears. `total`: the weight of all questions."""
 
-    readable: int
-    decided: int
+    present: Integers
+    readable: Integers
+    bearing: Integers
+    pull: Integers
+    total: int
 
     @classmethod
-    def of(cls, weights: Weights, rule: LabelRule) -> Self:
-        return cls(units(rule.min_readable) * sum(weights.values()), units(rule.tie_margin))
+    def of(cls, votes: Mapping[Id, Integers], weights: Weights) -> Self:
+        """`votes`: by question, the vote on each comparison of the slice."""
+        each = np.array(list(weights.values()), np.int64)
+        said = np.stack([votes[question] for question in weights])
+        bears = said < MUTE
+        pull = each @ np.where(bears, said - PROBABILITY, 0)
+        return cls(each @ (said < NONE), each @ (said < DARK), each @ bears, pull, sum(weights.values()))
 
-    def label(self, readable: int, bearing: int, pull: int) -> tuple[LabelState, int]:
-        """State and p of a label, of the weight that is readable, that bears, and the sum of weight x s that bears."""
-        if readable * PROBABILITY < self.readable:
-            return "unreadable", HALF
-        if bearing == 0:
-            return "tied", HALF
-        # 1/2 + pull / (2 * bearing), as one division that rounds down
-        p = (bearing * PROBABILITY + pull) // (2 * bearing)
-        return ("tied" if abs(2 * p - PROBABILITY) < self.decided else "decided"), p
+    def unreadable(self, rule: LabelRule) -> NDArray[np.bool_]:
+        return self.readable * PROBABILITY < units(rule.min_readable) * self.total
+
+    def label(self, rule: LabelRule) -> tuple[Integers, Integers]:
+        """The place in STATES, and p, of each label."""
+        # 1/2 + pull / (2 * bearing), as one division of numbers that are not negative: it rounds down
+        p = (self.bearing * PROBABILITY + self.pull) // np.maximum(2 * self.bearing, 1)
+        p = np.where(self.bearing > 0, p, HALF)
+        tied = (self.bearing == 0) | (abs(2 * p - PROBABILITY) < units(rule.tie_margin))
+        unreadable = self.unreadable(rule)
+        return np.where(unreadable, UNREADABLE, np.where(tied, TIED, DECIDED)), np.where(unreadable, HALF, p)
 
 
-class Labels(Database):
+class Labels(Gathering):
     def labels(self, comparisons: Sequence[Id], weights: Weights, rule: LabelRule) -> list[Label]:
         """The label of each comparison (once, in order) under the weights and the rule.
 
@@ -75,34 +86,24 @@ class Labels(Database):
         the p of an unreadable label is one half. Raises KeyError for a comparison that is not stored.
         """
         check(weights)
-        bar, asked = Bar.of(weights, rule), weighed(weights)
-        numbers = sums(asked.c.weight0, rule)
-        labels = {
-            id: Label(id, *bar.label(*found))
-            for some in slices(comparisons)
-            for id, found in self._tallies(some, asked, numbers)
-        }
+        labels: dict[Id, Label] = {}
+        for some in slices(comparisons):
+            states, p = Sums.of(self._votes(some, list(weights), rule), weights).label(rule)
+            found = zip(some, states.tolist(), p.tolist(), strict=True)
+            labels.update((id, Label(id, STATES[state], p)) for id, state, p in found)
         return [labels[id] for id in dict.fromkeys(comparisons)]
 
-    @patient
-    def _tallies(self, some: Sequence[Id], asked: CTE, numbers: Sequence[ColumnElement[int]]) -> list[Tally]:
-        """The numbers, which are sums over verdicts, of each comparison of a slice; zeros where it has no verdict.
-
-        Raises KeyError for a comparison that is not stored.
-        """
-        verdict = tables.verdict.c
-        query = select(verdict.comparison, *numbers).join_from(
-            asked, tables.verdict, verdict.question == asked.c.question
-        )
-        silent, found = set(some), []
-        with self._read() as connection:
-            for here in about(connection, some):
-                for id, *tally in connection.execute(query.where(here).group_by(verdict.comparison)).all():
-                    if id in silent:
-                        silent.remove(id)
-                        found.append((id, tuple(tally)))
-            require_stored(connection, silent)
-        return found + [(id, (0,) * len(numbers)) for id in silent]
+    def _votes(self, some: Sequence[Id], questions: Sequence[Id], rule: LabelRule) -> dict[Id, Integers]:
+        """By question, the vote on each comparison of a slice. Raises KeyError for one that is not stored."""
+        readable = _readable(rule)
+        vote = case((and_(readable, _bears(rule)), _s() + PROBABILITY), (readable, _number(MUTE)), else_=_number(DARK))
+        votes = {question: np.full(len(some), NONE, np.int64) for question in questions}
+        asked = np.zeros(len(some), np.bool_)
+        for answers in self._answers(some, questions, vote):
+            votes[answers.question][answers.places] = answers.numbers[0]
+            asked[answers.places] = True
+        self._require_stored([some[place] for place in np.flatnonzero(~asked).tolist()])
+        return votes
 
     def contributions(self, comparisons: Sequence[Id], weights: Weights, rule: LabelRule) -> Iterator[Contribution]:
         """What each verdict adds to its comparison's label: for attribution and reports."""
@@ -137,57 +138,7 @@ def units(value: float) -> int:
     return round(value * PROBABILITY)
 
 
-# --- which verdicts are read ---------------------------------------------------------------------------------------
-
-
-def slices(comparisons: Iterable[Id]) -> Iterator[Sequence[Id]]:
-    """The comparisons, each once, in the order of the ids: so that a slice is a range."""
-    return chunks(sorted(set(comparisons)), SLICE)
-
-
-def about(connection: Connection, some: Sequence[Id]) -> list[ColumnElement[bool]]:
-    """Conditions on `verdict` that find, one after the other, all rows about the comparisons of a slice.
-
-    They may find rows about others, which the caller leaves out.
-    """
-    here = tables.verdict.c.comparison
-    if len(some) > FEW:
-        known = select(func.count()).where(tables.comparison.c.id.between(some[0], some[-1]))
-        if connection.execute(known).scalar_one() <= CROWD * len(some):
-            return [here.between(some[0], some[-1])]
-    return [here.in_(names) for names in chunks(some, NAMES)]
-
-
-def require_stored(connection: Connection, comparisons: Collection[Id]) -> None:
-    id = tables.comparison.c.id
-    counts = (select(func.count()).where(id.in_(some)) for some in chunks(list(comparisons), NAMES))
-    unknown = len(comparisons) - sum(connection.execute(count).scalar_one() for count in counts)
-    if unknown:
-        raise KeyError(f"{unknown} of the comparisons are not in the store")
-
-
-def weighed(*weightings: Weights) -> CTE:
-    """A table of the questions: `question`, and `weight0`, `weight1`, ...: its weight in each weighting, or 0."""
-    columns = [column(f"weight{number}", BigInteger) for number in range(len(weightings))]
-    questions = dict.fromkeys(question for weights in weightings for question in weights)
-    rows = [(question, *(weights.get(question, 0) for weights in weightings)) for question in questions]
-    return sql_values(column("question", tables.ID), *columns, name="asked").data(rows).cte("asked")
-
-
-# --- the rule as SQL -----------------------------------------------------------------------------------------------
-
-
-def sums(weight: ColumnElement[int], rule: LabelRule) -> list[ColumnElement[int]]:
-    """Over a comparison's verdicts: the weight that is readable, that bears, and the sum of weight x s that bears."""
-    readable = _readable(rule)
-    bears = and_(readable, _bears(rule))
-    return [total(weight, readable), total(weight, bears), total(weight * _s(), bears)]
-
-
-def total(value: ColumnElement[int], condition: ColumnElement[bool] | None = None) -> ColumnElement[int]:
-    # Postgres sums BIGINT to NUMERIC, which comes back as Decimal
-    summand = value if condition is None else case((condition, value), else_=_number(0))
-    return cast(func.sum(summand), BigInteger)
+# --- the rule as SQL, about one row of `verdict` -------------------------------------------------------------------
 
 
 def _number(value: int) -> ColumnElement[int]:

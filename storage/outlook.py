@@ -8,14 +8,21 @@ every missing verdict for each answer, tell exactly whether the outcome is sure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from constitution.records import PROBABILITY, Id, LabelRule
-from storage.labels import HALF, Bar, Labels, Weights, check, slices, sums, total, weighed
+from storage import labels
+from storage.evidence import Integers, slices
+from storage.labels import HALF, Labels, Sums, Weights, check
 
 Outcome: TypeAlias = Literal["first", "second", "tied", "unreadable"]
+OUTCOMES: tuple[Outcome, ...] = ("first", "second", "tied", "unreadable")
+FIRST, SECOND, TIED, UNREADABLE = range(4)
+OPEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +60,43 @@ class Outlooks(Labels):
         """
         check(before)
         check(after)
-        old, new, whole = Bar.of(before, rule), Bar.of(after, rule), sum(after.values())
-        asked = weighed(before, after)
-        numbers = [*sums(asked.c.weight0, rule), *sums(asked.c.weight1, rule), total(asked.c.weight1)]
+        questions = list(dict.fromkeys([*before, *after]))
         touched: dict[Id, Outlook] = {}
         for some in slices(comparisons):
-            for id, (*was, readable, bearing, pull, answered) in self._tallies(some, asked, numbers):
-                missing = whole - answered
-                now, p = _outcome(old, *was)
-                then = _sure(new, readable, bearing, pull, missing)
-                if then != now:
-                    _, p_then = new.label(readable + missing, bearing, pull)
-                    touched[id] = Outlook(id, now, then, p, p_then, missing)
-        changes = [touched[id] for id in dict.fromkeys(comparisons) if id in touched]
+            votes = self._votes(some, questions, rule)
+            old, new = Sums.of(votes, before), Sums.of(votes, after)
+            touched.update((outlook.comparison, outlook) for outlook in _touched(some, old, new, rule))
+        wanted = list(dict.fromkeys(comparisons))
+        changes = [touched[id] for id in wanted if id in touched]
         return Prospects(
-            same=len(set(comparisons)) - len(changes),
+            same=len(wanted) - len(changes),
             flips=[change for change in changes if change.after is not None],
             open=[change for change in changes if change.after is None],
         )
 
 
-def _outcome(bar: Bar, readable: int, bearing: int, pull: int) -> tuple[Outcome, int]:
-    """What a label of these sums says, and its p. Decided at exactly one half names no answer: tied."""
-    state, p = bar.label(readable, bearing, pull)
-    if state != "decided":
-        return state, p
-    return ("first" if p > HALF else "second" if p < HALF else "tied"), p
+def _touched(some: Sequence[Id], old: Sums, new: Sums, rule: LabelRule) -> Iterator[Outlook]:
+    """The labels of a slice that do not surely stay."""
+    missing = new.total - new.present
+    before, after = _outcomes(old, rule), _sure(new, missing, rule)
+    p_before, p_after = (sums.label(rule)[1] for sums in (old, replace(new, readable=new.readable + missing)))
+    places = np.flatnonzero(after != before)
+    columns = (column[places].tolist() for column in (before, after, p_before, p_after, missing))
+    for place, was, will, *numbers in zip(places, *columns, strict=True):
+        yield Outlook(some[place], OUTCOMES[was], None if will == OPEN else OUTCOMES[will], *numbers)
 
 
-def _sure(bar: Bar, readable: int, bearing: int, pull: int, missing: int) -> Outcome | None:
-    """The outcome, where it is the same however the missing weight is answered."""
-    if (readable + missing) * PROBABILITY < bar.readable:
-        return "unreadable"
-    if readable * PROBABILITY < bar.readable:
-        return None
-    most = missing * PROBABILITY
-    lowest, _ = _outcome(bar, readable, bearing + missing, pull - most)
-    highest, _ = _outcome(bar, readable, bearing + missing, pull + most)
-    return lowest if lowest == highest else None
+def _outcomes(sums: Sums, rule: LabelRule) -> Integers:
+    """Places in OUTCOMES of what labels say. Decided at exactly one half names no answer: tied."""
+    states, p = sums.label(rule)
+    decided = np.select([p > HALF, p < HALF], [FIRST, SECOND], TIED)
+    return np.select([states == labels.UNREADABLE, states == labels.TIED], [UNREADABLE, TIED], decided)
+
+
+def _sure(sums: Sums, missing: Integers, rule: LabelRule) -> Integers:
+    """The outcome that each label has however the missing weight is answered, or OPEN."""
+    most, bearing = missing * PROBABILITY, sums.bearing + missing
+    lowest = _outcomes(replace(sums, bearing=bearing, pull=sums.pull - most), rule)
+    highest = _outcomes(replace(sums, bearing=bearing, pull=sums.pull + most), rule)
+    never, not_yet = replace(sums, readable=sums.readable + missing).unreadable(rule), sums.unreadable(rule)
+    return np.select([never, not_yet, lowest == highest], [UNREADABLE, OPEN, lowest], OPEN)

@@ -22,7 +22,6 @@ are 16 bytes. A computed record is stored once and never changed: the first writ
 
 from __future__ import annotations
 
-from storage.evidence import Gathering
 from storage.garbage import Garbage
 from storage.lineage import Lineage
 from storage.outlook import Outlooks
@@ -31,5 +30,5 @@ from storage.texts import Texts
 from storage.verdicts import Verdicts
 
 
-class Store(Texts, Verdicts, Outlooks, Gathering, Registry, Lineage, Garbage):
+class Store(Texts, Verdicts, Outlooks, Registry, Lineage, Garbage):
     """`with Store.open("runs.db") as store: ...`. Safe to use from several threads, and processes may share one."""
