@@ -1,4 +1,4 @@
-"""A pool of short answers in a store, judged by a hash: cheap, repeatable, and the same whoever asks, in whatever order.
+"""A pool of short answers in a store, judged by a hash: cheap, repeatable, the same whoever asks, in whatever order.
 
 What the code under test has in SQL is here in plain Python, written from `LabelRule`'s docstring.
 """
@@ -99,9 +99,7 @@ class HashWiring(Wiring):
         finally:
             work.close()
 
-    def label(
-        self, run: Run, constitution: Constitution, comparisons: Sequence[Id], stage: str = "feedback"
-    ) -> int:
+    def label(self, run: Run, constitution: Constitution, comparisons: Sequence[Id], stage: str = "feedback") -> int:
         """Ask what is missing, as a flow does. Returns how many verdicts that was."""
         before = len(self.hash_judge.asked)
         with self.at_work(run, constitution) as work:

@@ -90,7 +90,9 @@ FREE: dict[str, Callable[[], Constitution]] = {
     "reordered": lambda: write(reversed(entries()), comment="# the last shall be first\n"),
     "renamed": lambda: write(edited("fair", id="just")),
     "said twice": lambda: write([*entries(), principle("just", 4, comparison="Which is fair?")]),
-    "all at once": lambda: write([*edited("kind", weight=0.5, title="K")[1:], principle("k", 2, comparison="Which is kind?")]),
+    "all at once": lambda: write(
+        [*edited("kind", weight=0.5, title="K")[1:], principle("k", 2, comparison="Which is kind?")]
+    ),
 }  # fmt: skip
 
 
@@ -297,7 +299,12 @@ SAME_LINE = write(edited("short", weight=4))
 def test_ratifying_is_one_amendment_with_its_file_reason_and_parent(store: Store) -> None:
     first = amending.ratify(store, FIRST, None, "ada", "to begin with")
     second = amending.ratify(store, YOURS, first, "bob", "calmer")
-    assert (second.number, second.version, second.parent, second.text) == (2, YOURS.version, FIRST.version, YOURS.source)
+    assert (second.number, second.version, second.parent, second.text) == (
+        2,
+        YOURS.version,
+        FIRST.version,
+        YOURS.source,
+    )
     assert (second.who, second.message) == ("bob", "calmer")
     assert store.amendments() == [first, second]
 

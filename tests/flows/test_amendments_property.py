@@ -32,7 +32,7 @@ BOUNDED = {"deadline": None, "derandomize": True, "database": None,
 amendments = st.lists(
     st.tuples(
         st.sampled_from(
-            ["add", "remove", "reword", "reword back", "reweight", "rename", "retitle", "say the same", "recritique", "move"]
+            "add|remove|reword|reword back|reweight|rename|retitle|say the same|recritique|move".split("|")
         ),
         st.integers(0, 7),
         st.integers(0, 7),

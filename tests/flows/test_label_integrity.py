@@ -31,7 +31,7 @@ PROMPTS = 2  # twenty comparisons
 
 
 class Recorder:
-    """In the place of the training process: keeps the rows that it was given, as a trainer reads them, by comparison."""
+    """In the place of the training process: keeps the rows that it was given, as a trainer reads them."""
 
     def __init__(self) -> None:
         self.rows: Rows = {}
