@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 from constitution.records import Generation, Id
 from flows.work import Work
@@ -23,17 +25,34 @@ def ended(work: Work, stage: str, of: str) -> list[revising.Chain]:
     """The chains of a stage after their last round; none in a run that revised nothing."""
     chains = start(work, of)
     for round in range(work.settings.revise.rounds):
-        revised = _by_parent(work.generations(f"{stage}.{round}"))
-        found = _by_parent(work.generations(f"{stage}.{round}.critique"))
-        chains = [
-            revising.advance(c, found.get((c.prompt.id, c.current.id)), revised[c.prompt.id, c.current.id])
-            for c in chains
-        ]
+        revised, found = (_by_text(work, name) for name in (f"{stage}.{round}", f"{stage}.{round}.critique"))
+        chains = [_advance(work, c, round, found.get(_text(c)), revised[_text(c)]) for c in chains]
     return chains
 
 
-def _by_parent(generations: Sequence[Generation]) -> dict[tuple[Id, Id | None], Generation]:
-    return {(g.prompt, g.parent): g for g in generations}
+Text: TypeAlias = tuple[Id, Id, int]  # a prompt, the content of an answer to it, and which sample that is
+
+
+def _text(chain: revising.Chain) -> Text:
+    return chain.prompt.id, chain.current.content, chain.original.sample
+
+
+def _by_text(work: Work, stage: str) -> dict[Text, Generation]:
+    """What was said of an answer, by the answer's text: one request is stored once, so it may have been made by another
+    run, about another record of that text."""
+    made = work.generations(stage)
+    parents = {g.id: g.content for g in work.store.generations(list({g.parent for g in made if g.parent}))}
+    return {(g.prompt, parents[g.parent], g.sample): g for g in made if g.parent}
+
+
+def _advance(
+    work: Work, chain: revising.Chain, round: int, critique: Generation | None, revision: Generation
+) -> revising.Chain:
+    """The chain after a round, its steps said to be its own and of the principle that was drawn: where they were stored
+    first, that may have had another name."""
+    drawn = revising.principle_of(chain, work.constitution, work.settings.seed, round).id
+    own: dict[str, Any] = {"parent": chain.current.id, "principle": drawn}
+    return revising.advance(chain, replace(critique, **own) if critique else None, replace(revision, **own))
 
 
 def probed(work: Work, judge: Judge, ended: Sequence[revising.Chain]) -> dict[str, labelling.Probe]:

@@ -13,12 +13,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, ColumnElement, and_, case, cast, func, literal, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, case, cast, func, literal, or_, select
 
 from constitution.records import PROBABILITY, Id, Label, LabelRule, LabelState
 from storage import tables
 from storage.database import chunks, patient
-from storage.evidence import Gathering, Integers, slices
+from storage.evidence import LIMIT, Gathering, Integers, digits, slices
 
 HALF = PROBABILITY // 2
 MAX_WEIGHT = 4 * 10**9  # sums of weight x probability stay within 64 bits
@@ -89,14 +89,16 @@ class Labels(Gathering):
         labels: dict[Id, Label] = {}
         for some in slices(comparisons):
             states, p = Sums.of(self._votes(some, list(weights), rule), weights).label(rule)
-            found = zip(some, states.tolist(), p.tolist(), strict=True)
-            labels.update((id, Label(id, STATES[state], p)) for id, state, p in found)
+            for id, state, probability in zip(some, states.tolist(), p.tolist(), strict=True):
+                labels[id] = Label(id, STATES[state], probability)
         return [labels[id] for id in dict.fromkeys(comparisons)]
 
     def _votes(self, some: Sequence[Id], questions: Sequence[Id], rule: LabelRule) -> dict[Id, Integers]:
         """By question, the vote on each comparison of a slice. Raises KeyError for one that is not stored."""
         readable = _readable(rule)
-        vote = case((and_(readable, _bears(rule)), _s() + PROBABILITY), (readable, _number(MUTE)), else_=_number(DARK))
+        vote = case(
+            (and_(readable, _bears(rule)), digits(_s() + PROBABILITY)), (readable, _code(MUTE)), else_=_code(DARK)
+        )
         votes = {question: np.full(len(some), NONE, np.int64) for question in questions}
         asked = np.zeros(len(some), np.bool_)
         for answers in self._answers(some, questions, vote):
@@ -139,6 +141,11 @@ def units(value: float) -> int:
 
 
 # --- the rule as SQL, about one row of `verdict` -------------------------------------------------------------------
+
+
+def _code(vote: int) -> ColumnElement[str]:
+    """A vote without a number, written as `digits` would: most are of these, and numbers take long to write."""
+    return literal(str(LIMIT + vote), Text)
 
 
 def _number(value: int) -> ColumnElement[int]:

@@ -373,8 +373,8 @@ def refused(done: Any, *said: str) -> None:
 def test_a_broken_draft_is_told_by_line_and_column(place: Place, precept: Any, name: str) -> None:
     text, said = BROKEN[name]
     place.edit(text)
-    others = [("--merge",), ("--sample", "5", "--json")] if name == "not YAML" else []
-    for more in [(), ("--ratify", "-m", "x"), *others]:
+    others = [(), ("--merge",), ("--sample", "5", "--json")] if name == "not YAML" else []
+    for more in [("--ratify", "-m", "x"), *others]:
         done = precept("amend", "principles.yaml", *more)
         refused(done, *said)
         assert done.out == ""
