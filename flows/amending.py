@@ -8,7 +8,7 @@ rest can be asked.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from constitution.difference import Diff, diff
@@ -184,6 +184,8 @@ def preview(wiring: Wiring, draft: Constitution, base: str = "", run: str = "", 
     ways = pricing.ways(
         wiring.settings, store, found.run, draft, sum(lacking.values()), silent, len(difference.removed), stale
     )
+    if difference.same_version:  # no model reads anything else, so there is nothing to retrain
+        ways = [replace(ways[0], evaluation=0, generated=0, tokens=0, seconds=0.0)]
     return Preview(
         draft=draft,
         digest=digest(draft),

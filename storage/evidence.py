@@ -11,10 +11,11 @@ take twice as long on SQLite, and on Postgres each list of names is a scan of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ from constitution.records import PROBABILITY, Id
 from storage import tables
 from storage.database import Database, chunks, patient
 
-SLICE = 25_000  # comparisons that are read, and held, at once
+SLICE = 25_000  # comparisons that are read as one
+AT_ONCE = 2  # slices
 NAMES = 10_000  # ids in one query where each is named: well under every driver's limit of parameters
 FEW = 500  # so few are named without a look at who else is in their range
 CROWD = 3  # a range is read whole where it holds at most so many times the comparisons that are wanted
@@ -35,6 +37,7 @@ DIGITS = 11
 POWERS = 10 ** np.arange(DIGITS - 1, -1, -1, dtype=np.int64)
 
 Integers: TypeAlias = NDArray[np.int64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,8 @@ class Gathering(Database):
     def count_verdicts(self, comparisons: Sequence[Id], questions: Sequence[Id]) -> dict[Id, int]:
         """How many of the comparisons have a verdict, by question."""
         counts = dict.fromkeys(questions, 0)
-        for some in slices(comparisons):
-            for answers in self._answers(some, list(counts)):
+        for _, found in in_slices(comparisons, lambda some: self._answers(some, list(counts))):
+            for answers in found:
                 counts[answers.question] += len(answers.places)
         return counts
 
@@ -83,9 +86,9 @@ class Gathering(Database):
         verdict = tables.verdict.c
         lower = case((verdict.mass1 < verdict.mass2, verdict.mass1), else_=verdict.mass2)
         numbers = [digits(number) for number in (verdict.p1, verdict.p2, lower)]
-        for some in slices(rows):
+        for some, answered in in_slices(rows, lambda some: self._answers(some, list(columns), *numbers)):
             row_of = np.array([rows[id] for id in some], np.int64)
-            for answers in self._answers(some, list(columns), *numbers):
+            for answers in answered:
                 here = row_of[answers.places], columns[answers.question]
                 p1[here], p2[here], mass[here] = answers.numbers
                 s[here] = answers.numbers[0] + answers.numbers[1] - PROBABILITY
@@ -121,9 +124,17 @@ class Gathering(Database):
             raise KeyError(f"{unknown} of the comparisons are not in the store")
 
 
-def slices(comparisons: Iterable[Id]) -> Iterator[Sequence[Id]]:
-    """The comparisons, each once, in the order of the ids: so that a slice is a range."""
-    return chunks(sorted(set(comparisons)), SLICE)
+def in_slices(comparisons: Iterable[Id], work: Callable[[Sequence[Id]], T]) -> Iterator[tuple[Sequence[Id], T]]:
+    """The comparisons, each once, in slices in the order of their ids, each with what `work` makes of it.
+
+    Two are worked on at once: it is the database and numpy that work, outside Python's lock.
+    """
+    ordered = list(chunks(sorted(set(comparisons)), SLICE))
+    if len(ordered) < 2:
+        yield from ((some, work(some)) for some in ordered)
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from zip(ordered, pool.map(work, ordered), strict=True)
 
 
 def about(connection: Connection, some: Sequence[Id]) -> list[ColumnElement[bool]]:

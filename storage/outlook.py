@@ -16,7 +16,7 @@ import numpy as np
 
 from constitution.records import PROBABILITY, Id, LabelRule
 from storage import labels
-from storage.evidence import Integers, slices
+from storage.evidence import Integers, in_slices
 from storage.labels import HALF, Labels, Sums, Weights, check
 
 Outcome: TypeAlias = Literal["first", "second", "tied", "unreadable"]
@@ -61,10 +61,13 @@ class Outlooks(Labels):
         check(before)
         check(after)
         questions = list(dict.fromkeys([*before, *after]))
-        touched: dict[Id, Outlook] = {}
-        for some in slices(comparisons):
+
+        def work(some: Sequence[Id]) -> tuple[Sums, Sums]:
             votes = self._votes(some, questions, rule)
-            old, new = Sums.of(votes, before), Sums.of(votes, after)
+            return Sums.of(votes, before), Sums.of(votes, after)
+
+        touched: dict[Id, Outlook] = {}
+        for some, (old, new) in in_slices(comparisons, work):
             touched.update((outlook.comparison, outlook) for outlook in _touched(some, old, new, rule))
         wanted = list(dict.fromkeys(comparisons))
         changes = [touched[id] for id in wanted if id in touched]
