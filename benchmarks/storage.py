@@ -1,6 +1,6 @@
 """How fast the store is: verdict rows a second at 32 a commit, and labels of 100,000 comparisons and their outlook.
 
-    python -m benchmarks.storage [--comparisons N] [--url postgresql://...]
+    python -m benchmarks.storage [--comparisons N] [--url postgresql://...] [--filled URL]
 
 One line of JSON a database: SQLite in a temporary folder, and the empty database of `--url` where one is given. The
 goals: 15,000 rows a second; for 100,000 comparisons x 16 questions the labels, the outlook of a new weighting and that
@@ -93,9 +93,11 @@ def judge(store: Store, comparisons: Sequence[Id]) -> dict[str, float]:
     return {"verdicts": count, "rows_per_s": round(count / wall), "rows_per_cpu_s": round(count / cpu)}
 
 
-def measure(url: str, comparisons: int) -> dict[str, object]:
-    printed: dict[str, object] = {"comparisons": comparisons}
-    steps = [(FILL, str(comparisons)), *((MEASURE, name) for name in ("labels", "reweighted", "added"))]
+def measure(url: str, comparisons: int = 0) -> dict[str, object]:
+    """`comparisons` 0: of a store that this benchmark filled before."""
+    printed: dict[str, object] = {"comparisons": comparisons} if comparisons else {}
+    steps = [(FILL, str(comparisons))] if comparisons else []
+    steps += [(MEASURE, name) for name in ("labels", "reweighted", "added")]
     for code, argument in steps:
         done = subprocess.run(
             [sys.executable, "-c", code, url, argument], check=True, stdout=subprocess.PIPE, text=True
@@ -108,7 +110,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--comparisons", type=int, default=100_000)
     parser.add_argument("--url", help="an empty Postgres database")
+    parser.add_argument("--filled", metavar="URL", help="only the queries, on a store that was filled before")
     arguments = parser.parse_args()
+    if arguments.filled:
+        print(json.dumps(measure(arguments.filled)), flush=True)
+        return
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "benchmark.db")
         print(json.dumps({"database": "sqlite", **measure(path, arguments.comparisons)}), flush=True)

@@ -26,7 +26,7 @@ from storage import tables
 from storage.database import Database, chunks, patient
 
 SLICE = 25_000  # comparisons that are read as one
-AT_ONCE = 2  # slices
+AT_ONCE = 2  # slices that a Postgres server reads at once; SQLite's threads would wait for its one allocator
 NAMES = 10_000  # ids in one query where each is named: well under every driver's limit of parameters
 FEW = 500  # so few are named without a look at who else is in their range
 CROWD = 3  # a range is read whole where it holds at most so many times the comparisons that are wanted
@@ -71,7 +71,7 @@ class Gathering(Database):
     def count_verdicts(self, comparisons: Sequence[Id], questions: Sequence[Id]) -> dict[Id, int]:
         """How many of the comparisons have a verdict, by question."""
         counts = dict.fromkeys(questions, 0)
-        for _, found in in_slices(comparisons, lambda some: self._answers(some, list(counts))):
+        for _, found in self._in_slices(comparisons, lambda some: self._answers(some, list(counts))):
             for answers in found:
                 counts[answers.question] += len(answers.places)
         return counts
@@ -86,7 +86,7 @@ class Gathering(Database):
         verdict = tables.verdict.c
         lower = case((verdict.mass1 < verdict.mass2, verdict.mass1), else_=verdict.mass2)
         numbers = [digits(number) for number in (verdict.p1, verdict.p2, lower)]
-        for some, answered in in_slices(rows, lambda some: self._answers(some, list(columns), *numbers)):
+        for some, answered in self._in_slices(rows, lambda some: self._answers(some, list(columns), *numbers)):
             row_of = np.array([rows[id] for id in some], np.int64)
             for answers in answered:
                 here = row_of[answers.places], columns[answers.question]
@@ -94,6 +94,17 @@ class Gathering(Database):
                 s[here] = answers.numbers[0] + answers.numbers[1] - PROBABILITY
                 present[here] = True
         return Evidence(list(rows), list(columns), s, p1, p2, mass, present)
+
+    def _in_slices(
+        self, comparisons: Iterable[Id], work: Callable[[Sequence[Id]], T]
+    ) -> Iterator[tuple[Sequence[Id], T]]:
+        """The comparisons, each once and in the order of their ids, in slices, each with what `work` makes of it."""
+        slices = list(chunks(sorted(set(comparisons)), SLICE))
+        if self._is_sqlite or len(slices) < 2:
+            yield from ((some, work(some)) for some in slices)
+            return
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            yield from zip(slices, pool.map(work, slices), strict=True)
 
     @patient
     def _answers(self, some: Sequence[Id], questions: Sequence[Id], *columns: ColumnElement[str]) -> list[Answers]:
@@ -122,19 +133,6 @@ class Gathering(Database):
             unknown = len(comparisons) - sum(connection.execute(count).scalar_one() for count in counts)
         if unknown:
             raise KeyError(f"{unknown} of the comparisons are not in the store")
-
-
-def in_slices(comparisons: Iterable[Id], work: Callable[[Sequence[Id]], T]) -> Iterator[tuple[Sequence[Id], T]]:
-    """The comparisons, each once, in slices in the order of their ids, each with what `work` makes of it.
-
-    Two are worked on at once: it is the database and numpy that work, outside Python's lock.
-    """
-    ordered = list(chunks(sorted(set(comparisons)), SLICE))
-    if len(ordered) < 2:
-        yield from ((some, work(some)) for some in ordered)
-        return
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from zip(ordered, pool.map(work, ordered), strict=True)
 
 
 def about(connection: Connection, some: Sequence[Id]) -> list[ColumnElement[bool]]:

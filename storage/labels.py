@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, ColumnElement, Text, and_, case, cast, func, 
 from constitution.records import PROBABILITY, Id, Label, LabelRule, LabelState
 from storage import tables
 from storage.database import chunks, patient
-from storage.evidence import LIMIT, Gathering, Integers, digits, in_slices
+from storage.evidence import LIMIT, Gathering, Integers, digits
 
 HALF = PROBABILITY // 2
 MAX_WEIGHT = 4 * 10**9  # sums of weight x probability stay within 64 bits
@@ -91,7 +91,7 @@ class Labels(Gathering):
         def work(some: Sequence[Id]) -> tuple[Integers, Integers]:
             return Sums.of(self._votes(some, list(weights), rule), weights).label(rule)
 
-        for some, (states, p) in in_slices(comparisons, work):
+        for some, (states, p) in self._in_slices(comparisons, work):
             for id, state, probability in zip(some, states.tolist(), p.tolist(), strict=True):
                 labels[id] = Label(id, STATES[state], probability)
         return [labels[id] for id in dict.fromkeys(comparisons)]

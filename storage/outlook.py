@@ -16,7 +16,7 @@ import numpy as np
 
 from constitution.records import PROBABILITY, Id, LabelRule
 from storage import labels
-from storage.evidence import Integers, in_slices
+from storage.evidence import Integers
 from storage.labels import HALF, Labels, Sums, Weights, check
 
 Outcome: TypeAlias = Literal["first", "second", "tied", "unreadable"]
@@ -67,7 +67,7 @@ class Outlooks(Labels):
             return Sums.of(votes, before), Sums.of(votes, after)
 
         touched: dict[Id, Outlook] = {}
-        for some, (old, new) in in_slices(comparisons, work):
+        for some, (old, new) in self._in_slices(comparisons, work):
             touched.update((outlook.comparison, outlook) for outlook in _touched(some, old, new, rule))
         wanted = list(dict.fromkeys(comparisons))
         changes = [touched[id] for id in wanted if id in touched]
