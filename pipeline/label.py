@@ -1,6 +1,6 @@
 """Labels are a query over verdicts: here is what the query is given, and what its answer is worth.
 
-The arithmetic itself is SQL (`storage.labels`), one code path for both databases.
+The arithmetic itself is `storage.labels`: integers, one code path for both databases.
 """
 
 from __future__ import annotations
