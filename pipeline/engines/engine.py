@@ -67,13 +67,15 @@ class Generate:
 @dataclass(frozen=True, slots=True)
 class Completion:
     """`text` has neither the prompt nor special tokens nor the answer prefix. `reasoning` is a thinking block, kept
-    apart: never judged, never trained on."""
+    apart: never judged, never trained on. `ids` are the new tokens themselves, the stop token among them, where the
+    engine knows them: online training needs what was sampled, and text does not always tokenise back to it."""
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int
     tokens: int
     reasoning: str = ""
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

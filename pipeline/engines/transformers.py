@@ -138,7 +138,7 @@ class TransformersEngine:
     def _completion(self, text: str, prompt: list[int], written: list[int]) -> Completion:
         stopped = bool(written) and written[-1] in self._stop
         answer, reasoning = self._tokenizer.answer(text, written[:-1] if stopped else written)
-        return Completion(answer, "stop" if stopped else "length", len(prompt), len(written), reasoning)
+        return Completion(answer, "stop" if stopped else "length", len(prompt), len(written), reasoning, tuple(written))
 
     @cached_property
     def _stop(self) -> frozenset[int]:

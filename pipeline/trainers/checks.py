@@ -57,7 +57,7 @@ def _parse(line: str, columns: Sequence[str]) -> tuple[dict[str, Any], str]:
         return {}, f"the row lacks {', '.join(missing)}; it has {', '.join(map(str, row)) or 'nothing'}"
     row = {column: row[column] for column in columns}
     for column in columns:
-        if column != "p" and (problem := _check_messages(row[column])):
+        if column not in ("p", "label") and (problem := _check_messages(row[column])):
             return {}, f"{column}: {problem}"
     if "prompt" in row and row["prompt"][-1]["role"] == "assistant":
         return {}, "prompt: the last message is the assistant's; it must be the one that is answered"
@@ -66,6 +66,8 @@ def _parse(line: str, columns: Sequence[str]) -> tuple[dict[str, Any], str]:
             return {}, f"{column}: the first message must be the assistant's, not the {row[column][0]['role']}'s"
     if "chosen" in row and row["chosen"] == row.get("rejected"):
         return {}, "chosen and rejected are the same answer"
+    if "label" in row and not isinstance(row["label"], bool):
+        return {}, f"label must be true (a good answer) or false, not {row['label']!r}"
     if "p" in row and (problem := _check_probability(row["p"])):
         return {}, problem
     return row, ""

@@ -17,6 +17,12 @@ Rows, all conversational (lists of `{"role", "content"}`):
 |------------|---------|
 | sft        | prompt, completion |
 | preference | prompt, chosen, rejected, p (probability that `chosen` is the better, in [0.5, 1]) |
+| unpaired   | prompt, completion, label (true for a good answer) |
+| prompts    | prompt |
+
+An online method (`ONLINE = True`; ppo, rloo, grpo, best_of_n) answers prompts itself, is told by `job.reward` how good
+its answers are (`pipeline.rewards`), and is looked at by `job.watch` while it learns (`pipeline.trainers.watching`).
+`LEASH` names the argument that ties a method to its reference, where it has one: what `precept sweep` varies.
 """
 
 from __future__ import annotations
@@ -68,6 +74,8 @@ class Job:
     lora: Mapping[str, Any] | None = None  # peft.LoraConfig's arguments; None trains all weights
     device: str = "auto"  # auto (CUDA when there is one), cpu, cuda
     dtype: str = "float32"  # of the saved weights; bfloat16 also trains in mixed precision
+    reward: Mapping[str, Any] | None = None  # online methods: what rewards them, see pipeline.rewards
+    watch: Mapping[str, Any] | None = None  # online methods: who looks at them, see pipeline.trainers.watching
     card: Mapping[str, Any] = field(default_factory=dict)  # provenance for the model card
 
     @property
@@ -126,6 +134,7 @@ class Method(Protocol):
     KIND: Kind
     COLUMNS: tuple[str, ...]
     DEFAULTS: Mapping[str, Any]
+    # and, where it is so: ONLINE = True, LEASH = "beta"
 
     def train(self, job: Job, watch: Watch) -> dict[str, Any]: ...
 
