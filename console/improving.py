@@ -29,6 +29,9 @@ def improve(
     max_calls: MaxCalls = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Answer, label and train again, while it helps.")
+    ] = None,
     slot: Annotated[str, typer.Option("--slot", help="A name that tells repeated runs apart.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be asked, and ask nothing.")] = False,
     as_json: Json = False,
@@ -44,6 +47,8 @@ def improve(
     flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost)
     if seed is not None:
         flags["seed"] = seed
+    if rounds is not None:
+        flags["rounds"] = rounds
     if slot:
         flags["slot"] = slot
     if dry_run:
@@ -161,11 +166,30 @@ def show(result: dict[str, Any]) -> None:
     put()
     if "amendment" in result:
         _show_amendment(result)
+    if "rounds" in result:
+        _show_rounds(result["rounds"])
     put("promoted" if result["promoted"] else "refused")
     for reason in result["reasons"]:
         put(f"  {reason}")
     put()
     put(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
+
+
+def _show_rounds(rounds: list[dict[str, Any]]) -> None:
+    """Each further round against the last and the first, on the development split."""
+    rows = [
+        (str(r["number"]), *(_interval(r[name]["win_rate"]) for name in ("last", "first")), _HELPED[r["helped"]])
+        for r in rounds
+    ]
+    put_table(("round", "win rate against the last", "against the first", ""), rows)
+    put()
+
+
+_HELPED = {True: "helped", False: "did not help: the last one's model stays"}
+
+
+def _interval(win: dict[str, float | None]) -> str:
+    return f"{number(win['mean'])} ({number(win['low'])} to {number(win['high'])})"
 
 
 _FOUND = {"towards": "moved towards it", "away": "moved away from it", "unchanged": "unchanged", "unclear": "not clear"}

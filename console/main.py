@@ -32,6 +32,7 @@ from console import (
     sandbox,
     scheduling,
     starting,
+    sweeping,
     training,
     verbs,
 )
@@ -65,6 +66,7 @@ app.command("lineage")(lineage.lineage)
 app.command("export")(exporting.export)
 app.command("import")(importing.import_)
 app.command("train")(training.train)
+app.command("sweep")(sweeping.sweep)
 app.command("schedule")(scheduling.schedule)
 app.command("settings")(configuring.settings)
 app.command("doctor")(doctor.doctor)

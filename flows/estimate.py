@@ -19,6 +19,7 @@ from constitution.templates import comparison_request, critique_request, revisio
 from flows.settings import Settings
 from flows.wiring import Wiring
 from flows.work import run_key
+from pipeline import trainers
 from storage.runs import Run
 from storage.store import Store
 
@@ -112,6 +113,15 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
         calls = comparisons * principles * ORDERS
         return Stage(name, "choose", calls, round(calls * lengths.verdict))
 
+    # A further round answers, judges, and is measured against the last model and the first; no round is a revision.
+    again, dev = settings.rounds - 1, min(prompts.get("dev", 0), settings.evaluate.prompts)
+    further = [
+        generate("further rounds", again * (train * compare.samples + feedback * 2 + dev * 2)),
+        judge("verdicts of further rounds", again * (train * pairs + feedback + dev * 2)),
+    ] if again else []  # fmt: skip
+    online = getattr(trainers.load(settings.optimise.method), "ONLINE", False)
+    watched = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
+
     return [
         generate("answers", train),
         generate("critiques", train * rounds if settings.revise.critique else 0),
@@ -120,6 +130,8 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
         Stage("probes of the judge", "choose", probes, round(probes * lengths.verdict)),
         generate("samples", train * compare.samples + feedback * 2),
         judge("verdicts on samples", train * (pairs + min(rounds, 1)) + feedback),
+        *further,
+        generate("answers to be watched by", watched),
         generate("evaluation", measured * 3),
         judge("verdicts on evaluation", measured),
     ]

@@ -14,7 +14,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows import stages
+from flows import learning, rounds, stages
 from flows.session import at_work
 from flows.work import Work
 
@@ -25,7 +25,7 @@ def learn_from_revisions(work: Work, policy: str) -> str:
     stages.respond(work, "answers", policy, split="train")
     stages.revise(work, "revisions", of="answers")
     better = stages.judge_revisions(work, "revisions")
-    return stages.train_on_revisions(work, "sft", parent=policy, better=better)
+    return learning.train_on_revisions(work, "sft", parent=policy, better=better)
 
 
 def answer_and_compare(work: Work, sft: str) -> None:
@@ -51,8 +51,15 @@ def improve(file: str | None = None, flags: dict[str, Any] | None = None) -> dic
 
         # AI feedback: a judge says which answers follow the principles better, and a policy is trained on that.
         labels = stages.label(work, "feedback", heldout="held-out feedback")
-        reward = stages.train_reward_model(work, "reward model", parent=sft, labels=labels)
-        tuned = stages.optimise(work, "policy", parent=sft, labels=labels)
+        reward = learning.train_reward_models(work, "reward model", parent=sft, labels=labels)
+        tuned = learning.optimise(work, "policy", parent=sft, labels=labels, reward=reward)
+
+        # And again, as often as is asked: the tuned model answers, is judged and trained, while that helps.
+        for number in range(2, work.settings.rounds + 1):
+            labels, reward, newer = rounds.another(work, number, sft, tuned, labels)
+            if not rounds.helped(work, number, first=policy, last=tuned, new=newer):
+                break
+            tuned = newer
 
         # Measured: before against after, on held-out prompts, by a judge that made none of the labels.
         evaluation = stages.evaluate(work, "evaluation", before=policy, halfway=sft, after=tuned)

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from constitution.records import PROBABILITY, Generation, Id, Prompt
+from constitution.records import PROBABILITY, Generation, Id, Message, Prompt
 from flows.work import Work
 from pipeline import evaluate
 from pipeline.judges.judge import Judge
 from pipeline.review import agreement as agree
+from pipeline.trainers import progress
 
 
 def answers(work: Work, prompts: Mapping[Id, Prompt], found: Sequence[Generation]) -> dict[str, Any]:
@@ -107,6 +108,24 @@ def reward(work: Work, judge: Judge, reward: Mapping[str, Any]) -> float | None:
         if truth:  # a positive margin says that the answer the label chose scores higher
             right.append((row["margin"] > 0) == (labels[ident].preferred_first == (truth > 0)))
     return _mean(right)
+
+
+def watched(work: Work, model: str) -> list[dict[str, Any]]:
+    """What was seen of a policy while it was trained online, a look at a time, and beside it the truth of the answers
+    it gave then: good and malformed, in [0, 1]; None without an oracle. Empty where nobody looked."""
+    folder, oracle = Path(model), work.wiring.oracle()
+    looks = progress.read(folder / "watch.jsonl")
+    said: dict[int, list[Mapping[str, bool]]] = {}
+    if oracle is not None:
+        lines = progress.read(folder / "samples.jsonl")
+        asked = {line["index"]: line["prompt"] for line in lines if "prompt" in line}
+        for line in lines:
+            messages = tuple(Message(m["role"], m["content"]) for m in asked[line["index"]])
+            said.setdefault(line["step"], []).append(oracle.classify(messages, line["text"]))
+    return [
+        look | {f"gold_{name}": _mean([f[name] for f in said.get(look["step"], [])]) for name in ("good", "malformed")}
+        for look in looks
+    ]
 
 
 def agreement(work: Work) -> dict[str, Any] | None:

@@ -201,7 +201,13 @@ def _principles(work: Work, judge: Mapping[str, Any], by_principle: Mapping[str,
 # --- plots ---------------------------------------------------------------------------------------------------------
 
 _METHODS = {"sft": "Supervised fine-tuning (SFT)", "reward": "Reward model"}
-_MEASURES = (("loss", "loss"), ("rewards/accuracies", "pairs ranked as labelled"))
+_MEASURES = (
+    ("loss", "loss"),
+    ("rewards/accuracies", "pairs ranked as labelled"),
+    ("reward", "reward"),
+    ("kl", "KL from the model before, nats an answer"),
+)
+_SHARES = ("rewards/accuracies",)
 
 
 def _curves(checkpoint: Checkpoint) -> list[dict[str, Any]]:
@@ -210,11 +216,11 @@ def _curves(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     title = _METHODS.get(checkpoint.method, f"Policy ({checkpoint.method.upper()})")
     drawn = []
     for number, (key, what) in enumerate(_MEASURES):
-        seen = [line for line in lines if key in line]
-        if not seen:
+        seen = [line for line in lines if line.get(key) is not None]
+        if not seen or (key == "loss" and "reward" in seen[0]):  # the loss of a policy gradient tells nothing
             continue
         values = [line[key] for line in seen]
-        share = key != "loss"
+        share = key in _SHARES
         first, last = [(_percent if share else _number)(v) for v in (values[0], values[-1])]
         say = f"{title}: {what}, from {first} at step {seen[0]['step']} to {last} at step {seen[-1]['step']}."
         name = f"curve-{checkpoint.id.hex()[:8]}-{number}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows import retraining, stages
+from flows import learning, retraining, stages
 from flows.improve import answer_and_compare, learn_from_revisions
 from flows.retraining import nothing_to_do
 from flows.session import at_work
@@ -42,8 +42,8 @@ def retrain(file: str | None = None, flags: dict[str, Any] | None = None) -> dic
 
         parent = model["last"] if settings.train_from == "last" else sft
         labels = stages.label(work, "feedback", heldout="held-out feedback")
-        reward = stages.train_reward_model(work, "reward model", parent=parent, labels=labels)
-        tuned = stages.optimise(work, "policy", parent=parent, labels=labels)
+        reward = learning.train_reward_models(work, "reward model", parent=parent, labels=labels)
+        tuned = learning.optimise(work, "policy", parent=parent, labels=labels, reward=reward)
 
         gone = retraining.removed(work)
         evaluation = stages.evaluate(work, "evaluation", before=model["last"], after=tuned, besides=gone)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from constitution.errors import UserError
@@ -82,6 +82,11 @@ class TrainSettings(_Section):
     arguments: dict[str, Any] = {}
     lora: dict[str, Any] | None = None
 
+    @field_validator("method")
+    @classmethod
+    def _as_module(cls, name: str) -> str:
+        return name.replace("-", "_")  # best-of-n is pipeline/trainers/best_of_n.py
+
 
 class SftSettings(TrainSettings):
     method: str = "sft"
@@ -91,10 +96,36 @@ class SftSettings(TrainSettings):
 
 class RewardSettings(TrainSettings):
     method: str = "reward"
+    models: int = Field(1, ge=1)  # an ensemble of so many, each from a seed of its own
+    human: str = ""  # a JSONL or Parquet file of people's preferences, blended with the AI's labels (CAI section 4.1)
+    human_share: float = Field(0.5, gt=0, lt=1)  # of all pairs
 
 
 class OptimiseSettings(TrainSettings):
+    """`labels`: whose preferences an offline method learns from, the judge's or those of people's spot checks.
+    `reward`: what rewards an online method, a mapping for `pipeline.rewards`; empty, or without a `kind`, it is this
+    run's reward models. `arguments` stand over those of the section `[arguments.METHOD]`."""
+
     method: str = "dpo"
+    labels: Literal["judge", "people"] = "judge"
+    min_p: float = Field(0.5, ge=0.5, le=1)  # labels at least so sure become good and bad answers (kto, sft)
+    reward: dict[str, Any] = {}
+
+
+class WatchSettings(_Section):
+    """Who looks at a policy while an online method trains it: the evaluator, on prompts of the development split."""
+
+    prompts: int = Field(128, ge=0)  # at most; 0: nobody looks
+    every: int = Field(5, ge=1)  # updates between looks
+    kl_budget: float | None = Field(None, gt=0)  # nats an answer, from the model before
+    stop: bool = True  # False: look and tell, and let it go on
+
+
+class SweepSettings(_Section):
+    """What `precept sweep` draws: by method, the weights of its leash; none: its own arguments, once."""
+
+    methods: dict[str, list[float]] = {"dpo": [], "ppo": []}
+    split: Literal["dev", "heldout"] = "dev"  # settings are chosen on dev; held-out prompts are for what is claimed
 
 
 class EvaluateSettings(_Section):
@@ -166,6 +197,10 @@ class Settings(_Section):
     sft: SftSettings = SftSettings()
     reward: RewardSettings = RewardSettings()
     optimise: OptimiseSettings = OptimiseSettings()
+    arguments: dict[str, dict[str, Any]] = {}  # by method: what it is trained with where `optimise` names it
+    watch: WatchSettings = WatchSettings()
+    rounds: int = Field(1, ge=1)  # of answering, labelling and training, each from the model that the last one made
+    sweep: SweepSettings = SweepSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     gate: GateSettings = GateSettings()
     retrain: RetrainSettings = RetrainSettings()
@@ -174,10 +209,11 @@ class Settings(_Section):
 
     def identity(self, kind: str = "") -> dict[str, Any]:
         """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches;
-        and of the section `retrain` nothing, but for the flows that follow an amendment."""
+        and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
         aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot"}
         follows = kind in ("retrain", "relabel")
-        whole = self.model_dump(mode="json", exclude=aside | (set() if follows else {"retrain"}))
+        own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()
+        whole = self.model_dump(mode="json", exclude=aside | ({"retrain", "sweep"} - own))
         if follows:
             whole["retrain"].pop("on_ratify")
         for role in ("policy", "critic", "trained", "judge", "evaluator"):

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Checkpoint, Comparison, Generation, Id, text_digest
 from flows import chains as chaining
@@ -19,8 +20,8 @@ from flows import measure
 from flows.settings import RoleSettings
 from flows.step import log, step
 from flows.work import Work
-from pipeline import assemble, effects, promote
 from pipeline import compare as comparing
+from pipeline import effects, promote
 from pipeline import evaluate as evaluating
 from pipeline import label as labelling
 from pipeline import revise as revising
@@ -62,6 +63,8 @@ def start_model(work: Work) -> str:
 def look_ahead(work: Work) -> None:
     """What the whole loop will need: a mistake in what comes last is told now, and the training process starts."""
     work.wiring.check()
+    if work.settings.rounds > 1 and not work.prompts("dev"):
+        raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
     work.warm_up()
 
 
@@ -146,55 +149,6 @@ def _stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> di
     return found
 
 
-# --- training ----------------------------------------------------------------------------------------------------
-
-
-@step
-def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str, Any]) -> str:
-    """SFT on the revisions that the judge found better, helpful answers mixed in (CAI section 3.2)."""
-    prompts = {p.id: p for p in work.prompts("train")}
-    revisions = work.store.generations(better["better"])
-    helpful = sorted(work.store.generations(better["fine"]), key=lambda g: g.id)
-    helpful = helpful[: round(work.settings.sft.helpful * len(revisions))]
-    rows = assemble.completions([(prompts[g.prompt], g.text) for g in (*revisions, *helpful)])
-    if not rows:
-        log(work, "no revision is better than its answer by the judge: training starts from the policy as it is")
-        return parent
-    return work.train(stage, work.settings.sft, parent, rows).path
-
-
-@step
-def train_reward_model(work: Work, stage: str, parent: str, labels: Mapping[str, Any]) -> dict[str, Any]:
-    """A Bradley-Terry reward model on the soft labels, with its accuracy and calibration on held-out prompts."""
-    train, heldout = (
-        _preference_rows(work, labels[key], split) for key, split in (("train", "train"), ("heldout", "heldout"))
-    )
-    if not train:
-        return {}
-    checkpoint = work.train(stage, work.settings.reward, parent, train, heldout)
-    return {
-        "path": checkpoint.path,
-        "metrics": dict(checkpoint.metrics),
-        "heldout": [row["comparison"] for row in heldout],
-    }
-
-
-@step
-def optimise(work: Work, stage: str, parent: str, labels: Mapping[str, Any]) -> str:
-    """The policy trained on the preferences (by DPO, or the method the settings name)."""
-    rows = _preference_rows(work, labels["train"], "train")
-    if not rows:
-        log(work, "no comparison is decided: there is nothing to train a policy on")
-        return parent
-    return work.train(stage, work.settings.optimise, parent, rows).path
-
-
-def _preference_rows(work: Work, comparisons: Sequence[Id], split: str) -> list[assemble.Row]:
-    judge = work.wiring.judge(work.settings.judge)
-    splits = {p.id: p.split for p in work.store.prompts(ids=work.members("prompts"))}
-    return assemble.preferences(work.labels(judge, comparisons).values(), work.cases(comparisons), splits, split)
-
-
 # --- comparing and labelling -------------------------------------------------------------------------------------
 
 
@@ -257,12 +211,19 @@ def _consistent(found: Iterable[labelling.Consistency | labelling.Probe]) -> flo
 
 @step
 def evaluate(
-    work: Work, stage: str, before: str, after: str, halfway: str | None = None, besides: Sequence[str] = ()
+    work: Work,
+    stage: str,
+    before: str,
+    after: str,
+    halfway: str | None = None,
+    besides: Sequence[str] = (),
+    split: str = "heldout",
 ) -> dict[str, Any]:
     """Before against after on held-out prompts, by a judge that made none of the training labels. A model `halfway`
     between them is counted, not judged. `besides`: ids of principles that an amendment took away; the evaluator is
-    asked about them too, and its answers have no part in the win rate."""
-    prompts = work.prompts("heldout", work.settings.evaluate.prompts)
+    asked about them too, and its answers have no part in the win rate. What chooses between models looks at the
+    `split` dev instead."""
+    prompts = work.prompts(split, work.settings.evaluate.prompts)
     by_id = {p.id: p for p in prompts}
     answers: dict[str, list[Generation]] = {}
     for name, model in (("before", before), ("halfway", halfway), ("after", after)):
@@ -384,6 +345,7 @@ def report(
     amendment: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The run's result, its report as one HTML file, and a table where Prefect's users look for one."""
+    from flows import rounds
     from flows.reporting import publish, save_report  # templates and plots, which only this step needs
 
     metrics = reward.get("metrics", {})
@@ -410,6 +372,7 @@ def report(
         "seconds": work.clock(),
         "model": model,
         **({"amendment": dict(amendment)} if amendment is not None else {}),
+        **({"rounds": found} if (found := rounds.told(work)) else {}),
     }  # fmt: skip
     details = {"labels": labels, "reward": reward, "evaluation": evaluation, "decision": decision}
     result["report"] = str(save_report(work, result, details))

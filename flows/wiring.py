@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pipeline.engines
 import pipeline.judges
@@ -107,6 +107,30 @@ class Wiring:
         self._named.append(engine)
         role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
         return pipeline.judges.build(settings.method, role, settings.judge_options)
+
+    def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
+        """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how
+        probably an answer beats the one that the file `against` has for the same prompt. A key for a server does not
+        travel in it."""
+        return {
+            "kind": "judge",
+            "engine": {
+                "kind": settings.kind,
+                "model": self.resolve(settings.model),
+                "revision": settings.revision,
+                "dtype": settings.dtype,
+                "device": settings.device,
+                "batch_size": settings.batch_size,
+                "base_url": settings.base_url,
+                "options": dict(settings.options),
+            },
+            "method": settings.method,
+            "answer_prefix": settings.answer_prefix,
+            "template_args": dict(settings.template_args),
+            "constitution": str(constitution),
+            "against": against,
+            "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
+        }
 
     def check(self) -> None:
         """Tell what is wrong with a later step of the loop before its first: hours may lie between. Loads no model."""

@@ -33,7 +33,7 @@ from flows.budget import Budget
 from flows.progress import Reporter
 from flows.settings import Settings, TrainSettings, user
 from flows.wiring import PROMOTED, Wiring
-from pipeline import asking, compare, label, trainers
+from pipeline import asking, compare, label, rewards, trainers
 from pipeline.asking import Ask, Role
 from pipeline.assemble import dataset_digest, write
 from pipeline.judges.judge import Case, Judge
@@ -249,16 +249,28 @@ class Work:
         parent: str,
         rows: Sequence[dict[str, Any]],
         heldout: Sequence[dict[str, Any]] | None = None,
+        *,
+        reward: Mapping[str, Any] | None = None,
+        watch: Mapping[str, Any] | None = None,
+        seed: int | None = None,
     ) -> Checkpoint:
-        """Train a model on rows, in the training process; a checkpoint that is there already is used as it is."""
+        """Train a model on rows, in the training process; a checkpoint that is there already is used as it is. Online
+        methods are rewarded by `reward` and looked at by `watch`, as `pipeline.trainers.trainer` says."""
+        seed = self.settings.seed if seed is None else seed
         digest, parent_digest = dataset_digest(rows), self.digest_of(parent)
         given = self._as_asked(settings)
         arguments = trainers.resolve(settings.method, given)
         if settings.lora is not None:
             arguments["lora"] = settings.lora
-        ident = job_id(
-            parent=parent_digest, dataset=digest, method=settings.method, arguments=arguments, seed=self.settings.seed
-        )
+        if reward is not None:
+            arguments["reward"] = rewards.fingerprint(reward)
+        if watch is not None:
+            arguments["watch"] = {
+                **watch,
+                "judge": rewards.fingerprint(watch["judge"]),
+                "dataset": Path(watch["dataset"]).stem,
+            }
+        ident = job_id(parent=parent_digest, dataset=digest, method=settings.method, arguments=arguments, seed=seed)
         folder = self.home / "checkpoints" / f"{settings.method}-{ident.hex()[:16]}"
         data = self.home / "datasets" / f"{digest[:16]}.jsonl"
         write_text(data, write(rows))
@@ -268,10 +280,11 @@ class Work:
             write_text(evaluated, write(heldout))
         job = Job(
             id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(data),
-            arguments=given, seed=self.settings.seed,
+            arguments=given, seed=seed,
             eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
             device=self.settings.policy.device, dtype=self.settings.policy.dtype,
             card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
+            reward=reward, watch=watch,
         )  # fmt: skip
         self.warm_up()
         assert self._trainers is not None
@@ -344,7 +357,8 @@ def _alive(pid: int) -> bool:
 def _follow(bar: Any) -> Callable[[Job, dict[str, Any]], None]:
     def follow(job: Job, at: dict[str, Any]) -> None:
         bar.total = at.get("total", bar.total)
-        bar.reach(at.get("step", 0), bar.total, f"loss {at['loss']:.4f}" if "loss" in at else "")
+        shown = "reward" if at.get("reward") is not None else "loss"
+        bar.reach(at.get("step", 0), bar.total, f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else "")
 
     return follow
 

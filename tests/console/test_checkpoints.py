@@ -82,7 +82,8 @@ def test_train_writes_a_checkpoint_and_finds_it_again(project, precept) -> None:
     _tiny_model(Path("model"))
     rows = [{"prompt": _said("user", f"say {n}"), "completion": _said("assistant", "yes")} for n in range(8)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["train", "sft", "--data", "rows.jsonl", "--model", "model", "--out", "tuned", "--set", "max_steps=2"]
+    words = ["train", "--method", "sft", "--data", "rows.jsonl", "--model", "model", "--out", "tuned"]
+    words += ["--set", "max_steps=2"]
     done = precept(*words, "--json").json
     assert done["kind"] == "policy" and done["metrics"]["rows"] == 8
     assert Path("tuned/model.safetensors").is_file()

@@ -83,8 +83,8 @@ def test_the_promised_commands_are_there() -> None:
         (["promote", "abc"], "--why"),
         (["promote"], "name a checkpoint"),
         (["flow", "nothing"], "there is no flow 'nothing'"),
-        (["train", "none", "--data", "x", "--model", "y", "--out", "z"], "there is no training method 'none'"),
-        (["train", "sft", "--data", "x", "--model", "y", "--out", "z"], "there is no such model folder"),
+        ([*"train --method none --data x --model y --out z".split()], "there is no training method 'none'"),
+        ([*"train --method sft --data x --model y --out z".split()], "there is no such model folder"),
         (["sandbox", "words", "none"], "the sandbox has no theme 'none'"),
     ],
 )

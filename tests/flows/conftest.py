@@ -14,9 +14,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from prefect import Task
 
-from flows import discovery, retraining, session, stages
+from flows import discovery, learning, retraining, rounds, session, stages, sweeping
 from flows.progress import Reporter
 from sandbox.prompts import prompts
 
@@ -84,11 +83,11 @@ class Loop:
         return {path.name: path.read_bytes() for path in (self.home / "datasets").glob("*.jsonl")}
 
 
-def prepare(home: Path) -> None:
-    """A folder with settings, 40 prompts to train on and 24 to measure on."""
+def prepare(home: Path, dev: int = 0) -> None:
+    """A folder with settings, 40 prompts to train on, 24 to measure on, and some to choose by."""
     rows = [
         {"prompt": [{"role": m.role, "content": m.content} for m in p.messages], "split": p.split, "tags": p.tags}
-        for p in prompts(train=40, dev=0, heldout=24)
+        for p in prompts(train=40, dev=dev, heldout=24)
     ]
     home.mkdir(parents=True, exist_ok=True)
     (home / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -98,10 +97,10 @@ def prepare(home: Path) -> None:
 @contextmanager
 def without_prefect() -> Iterator[None]:
     """The flows as plain functions: what they say is run as it stands, without a server to report to."""
-    steps = {module: _plain(module) for module in (stages, retraining)}
+    steps = {module: _plain(module) for module in (stages, retraining, learning, sweeping)}
+    flows = [importlib.import_module(f"flows.{name}") for name in discovery.names()]
     with pytest.MonkeyPatch.context() as patch:
-        for name in discovery.names():
-            flow = importlib.import_module(f"flows.{name}")
+        for flow in (*flows, rounds, sweeping):
             for module, plain in steps.items():
                 if getattr(flow, module.__name__.rpartition(".")[2], None) is module:
                     patch.setattr(flow, module.__name__.rpartition(".")[2], plain)
@@ -111,7 +110,9 @@ def without_prefect() -> Iterator[None]:
 
 
 def _plain(module: ModuleType) -> SimpleNamespace:
-    return SimpleNamespace(**{name: found.fn for name, found in vars(module).items() if isinstance(found, Task)})
+    return SimpleNamespace(
+        **{name: getattr(found, "fn", found) for name, found in vars(module).items() if not name.startswith("__")}
+    )
 
 
 def improve(home: Path, flow: str = "improve", **flags: Any) -> Loop:
@@ -125,10 +126,10 @@ def improve(home: Path, flow: str = "improve", **flags: Any) -> Loop:
 def run_improve() -> Callable[..., Loop]:
     """Prepare a folder, or go on in one that is there, and run the loop: `run_improve(home, limits__max_calls=9)`."""
 
-    def run(home: Path, **flags: Any) -> Loop:
+    def run(home: Path, flow: str = "improve", dev: int = 0, **flags: Any) -> Loop:
         if not home.exists():
-            prepare(home)
-        return improve(home, **flags)
+            prepare(home, dev)
+        return improve(home, flow, **flags)
 
     return run
 

@@ -14,7 +14,7 @@ from sqlalchemy import update
 
 from console import main
 from constitution.records import PROBABILITY, Id
-from flows import attributing, stages
+from flows import attributing, learning
 from pipeline import attribution
 from pipeline.trainers import dpo
 from pipeline.trainers.checks import read_rows
@@ -82,7 +82,7 @@ class Pool:
         with self.wiring.at_work(self.run, CONSTITUTION) as work:
             monkeypatch.setattr(work, "_trainers", recorder)
             monkeypatch.setattr(work, "digest_of", lambda model: "parent")
-            stages.optimise.fn(work, "policy", parent="parent", labels={"train": self.comparisons})
+            learning.optimise.fn(work, "policy", parent="parent", labels={"train": self.comparisons}, reward={})
         return recorder.rows
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from console import main
-from flows import stages
+from flows import learning, stages
 from flows.session import at_work
 from sandbox.models import folder
 from storage.store import Store
@@ -230,7 +230,7 @@ def test_training_refuses_what_the_engines_refuse(precept, model: Path) -> None:
     row = {"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Ho"}]}
     Path("rows.jsonl").write_text(json.dumps(row) + "\n")
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
-    words = ["train", "sft", "--data", "rows.jsonl", "--model", "model", "--out", "out"]
+    words = ["train", "--method", "sft", "--data", "rows.jsonl", "--model", "model", "--out", "out"]
     assert_told(precept(*words), "pickle (pytorch_model.bin)", "convert them to safetensors")
     assert not Path("out").exists()
 
@@ -350,8 +350,8 @@ def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pyt
         for name in ("kind", "short"):
             seen = labels["judge"]["principles"][name]
             assert (seen["at_chance"], seen["consistent"], seen["first_chosen"]) == (True, 0.0, 1.0)
-        assert stages.train_reward_model.fn(work, "reward model", parent=policy, labels=labels) == {}
-        assert stages.optimise.fn(work, "policy", parent=policy, labels=labels) == policy
+        assert learning.train_reward_models.fn(work, "reward model", parent=policy, labels=labels) == {}
+        assert learning.optimise.fn(work, "policy", parent=policy, labels=labels, reward={}) == policy
         assert not list(work.home.glob("datasets/*"))
 
 

@@ -169,8 +169,8 @@ def test_a_trainer_of_one_file(checkout: Path, precept: Callable[..., Any]) -> N
     row = {"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Ho"}]}
     (checkout / "rows.jsonl").write_text(json.dumps(row) + "\n")
     found = precept(
-        "train", "keep", "--data", "rows.jsonl", "--model", folder("policy"), "--out", "kept", "--set", "patience=3",
-        "--json", "--quiet",
+        "train", "--method", "keep", "--data", "rows.jsonl", "--model", folder("policy"), "--out", "kept",
+        "--set", "patience=3", "--json", "--quiet",
     )  # fmt: skip
     assert (found["kind"], found["metrics"]) == ("policy", {"patience": 3})
     manifest = json.loads((checkout / "kept" / "manifest.json").read_text())

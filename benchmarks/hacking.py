@@ -1,0 +1,80 @@
+"""Reward hacking for real: PPO against its reward model, with and without what is to prevent it.
+
+    python -m benchmarks.hacking [--seeds 0,1,2] [--updates 60] [--home runs/methods] [--out FOLDER]
+
+Four conditions a seed: one reward model or the minimum of an ensemble of three, without a leash (kl_coef 0) or with one
+(kl_coef 0.05). The learning rate is high and the training long on purpose. The watch looks and does not stop here, so
+that what it would have prevented can be seen: a line says at which update its rule fired, which update it would have
+kept, and the truth of the policy there, at its best and at the end. The watch has no access to truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.methods import swept
+
+LEASHES = (0.0, 0.05)
+CONDITIONS = {
+    "one": {"reward.models": 1},
+    "minimum of 3": {"reward.models": 3, "optimise.reward": {"combine": "minimum"}},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--learning-rate", type=float, default=6e-4)
+    parser.add_argument("--home", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    found: list[dict[str, Any]] = []
+    head = ("seed", "reward", "kl_coef", "rule fired at", "would keep")
+    print(f"| {' | '.join(head)} | good: start | there | best | end | proxy: start | end |")
+    print("|" + "---|" * 11)
+    for seed in map(int, given.seeds.split(",")):
+        for rewarded, flags in CONDITIONS.items():
+            hot = {"max_steps": given.updates, "learning_rate": given.learning_rate, "lr_scheduler_type": "constant"}
+            flags = {
+                "arguments.ppo": hot,
+                "watch.stop": False,
+                "watch.every": 3,
+                "sweep.methods": {"ppo": list(LEASHES)},
+                **flags,
+            }
+            for point in swept(given.home, seed, [], **flags):
+                if point["looks"]:
+                    found.append({"reward_models": rewarded, **point})
+                    print(line(seed, rewarded, point), flush=True)
+    if given.out:
+        write(given.out, found)
+
+
+def line(seed: int, rewarded: str, point: dict[str, Any]) -> str:
+    """A row of the table: what the watch said, and the truth that it could not see."""
+    looks = {look["step"]: look for look in point["looks"]}
+    good = {step: look["gold_good"] for step, look in looks.items()}
+    first, last = min(looks), max(looks)
+    kept = point["watch_kept_step"]
+    cells = [
+        str(seed), rewarded, f"{point['leash']:g}", str(point.get("watch_stopped_step") or "never"), str(kept),
+        *(f"{value:.1%}" for value in (good[first], good[kept], max(good.values()), good[last])),
+        *(f"{looks[step]['proxy']:.2f}" for step in (first, last)),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def write(folder: Path, found: list[dict[str, Any]]) -> None:
+    from flows.watch_picture import hacking
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hacking.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / "hacking.svg").write_text(str(hacking(found)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

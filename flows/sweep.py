@@ -1,0 +1,40 @@
+"""Several methods, each at several weights of its leash, from one model, one set of labels and one reward: which buys
+how much, at what distance from where it started, and where it is bought by hacking the reward.
+
+What is learnt from is asked for once; each further point costs its training and its measurement.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows import learning, stages, sweeping
+from flows.improve import answer_and_compare, learn_from_revisions
+from flows.session import at_work
+
+
+@flow(name="sweep", description="Methods and their leashes, side by side.", validate_parameters=False)
+def sweep(file: str | None = None, flags: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One sweep over `settings.sweep`. Returns the points that `precept sweep --json` prints, the start and the SFT
+    model among them, and the path of the picture."""
+    with at_work("sweep", file, flags) as work:
+        if work.finished:
+            return work.finished
+        stages.look_ahead(work)
+        plan = sweeping.plan(work.settings)
+        policy = stages.start_model(work)
+        sft = learn_from_revisions(work, policy)
+        answer_and_compare(work, sft)
+        labels = stages.label(work, "feedback", heldout="held-out feedback")
+        reward = learning.train_reward_models(work, "reward model", parent=sft, labels=labels)
+
+        points = [
+            sweeping.measure(work, "start", policy, policy, sft, reward),
+            sweeping.measure(work, "sft", sft, policy, sft, reward),
+        ]
+        for settings, name in plan:
+            model = learning.optimise(work, name, parent=sft, labels=labels, reward=reward, settings=settings)
+            points.append(sweeping.measure(work, name, model, policy, sft, reward, settings))
+        return stages.finish(work, points=points, picture=sweeping.draw(work, points))
