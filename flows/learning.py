@@ -163,9 +163,10 @@ def _with_people(work: Work, settings: RewardSettings, rows: list[assemble.Row])
         if row.prompt.split == "train" and row.prompt.id not in away
     ]
     blended = assemble.blend(rows, human, settings.human_share, work.settings.seed)
-    count = sum("comparison" not in row for row in blended)
-    log(work, f"{count} of {len(blended)} pairs for the reward model are people's, from {settings.human}")
-    return blended
+    count = len(blended.rows) - len(rows)
+    short = f"; {blended.missing} more were wanted" if blended.missing else ""
+    log(work, f"{count} of {len(blended.rows)} pairs for the reward model are people's, from {settings.human}{short}")
+    return blended.rows
 
 
 # --- what rewards and who watches --------------------------------------------------------------------------------

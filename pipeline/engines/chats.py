@@ -30,7 +30,7 @@ class ChatTokenizer:
         """The chat in the model's template, ending where the model goes on. Raises UserError where it is refused."""
         from jinja2 import TemplateError
 
-        rows = [{"role": message.role, "content": self._only_text(message.content)} for message in chat.messages]
+        rows = [{"role": message.role, "content": self.only_text(message.content)} for message in chat.messages]
         try:
             text: str = self._tokenizer.apply_chat_template(
                 rows, tokenize=False, add_generation_prompt=True, **chat.template_args
@@ -41,9 +41,10 @@ class ChatTokenizer:
                 f"The model's chat template refuses a dialogue of the roles {roles}: {error}. "
                 "Leave out what it refuses (often the system message), or use a model whose template takes it."
             ) from None
-        return text + self._only_text(chat.answer_prefix)
+        return text + self.only_text(chat.answer_prefix)
 
-    def _only_text(self, text: str) -> str:
+    def only_text(self, text: str) -> str:
+        """A message that the template will hold as text alone: see the module."""
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return self._special.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", text)
 
@@ -77,7 +78,7 @@ class ChatTokenizer:
 
     def completion_ids(self, prompt: str, prompt_ids: list[int], completion: str) -> list[int]:
         """Tokens of `completion` as they follow `prompt`; by itself where the two would merge into one token."""
-        completion = self._only_text(completion)
+        completion = self.only_text(completion)
         whole = self.ids([prompt + completion])[0]
         if whole[: len(prompt_ids)] == prompt_ids:
             return whole[len(prompt_ids) :]

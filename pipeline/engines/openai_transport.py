@@ -73,31 +73,32 @@ class _Transient(Exception):
         self.retry_after = retry_after
 
 
-def check_address(url: str) -> str:
-    """`url` without a trailing slash. Raises UserError for what is not a plain http(s) address of a model server."""
+def check_address(url: str, setting: str = "base_url", secret: str = "OPENAI_API_KEY") -> str:
+    """`url` without a trailing slash. Raises UserError for what is not a plain http(s) address of a model server.
+    `setting` and `secret` are where the address and the key are set, for messages."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise UserError("base_url is not a valid address; write it like http://localhost:8000/v1") from None
+        raise UserError(f"{setting} is not a valid address; write it like http://localhost:8000/v1") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise UserError(f"base_url must begin with http:// or https:// and name a host, not {parts.scheme!r}")
+        raise UserError(f"{setting} must begin with http:// or https:// and name a host, not {parts.scheme!r}")
     if parts.username is not None or parts.password is not None:
-        raise UserError("base_url holds a name or a password; take it out, and give the key as OPENAI_API_KEY")
+        raise UserError(f"{setting} holds a name or a password; take it out, and give the key as {secret}")
     if parts.query or parts.fragment:
-        raise UserError("base_url must end with its path (like /v1): no ? and no #")
+        raise UserError(f"{setting} must end with its path (like /v1): no ? and no #")
     with suppress(ValueError):  # a name, not a number: looked up when the server is first asked
-        _refuse_metadata(host, [host])
+        _refuse_metadata(host, [host], setting)
     return url.rstrip("/")
 
 
-def _refuse_metadata(host: str, addresses: Iterable[str]) -> None:
+def _refuse_metadata(host: str, addresses: Iterable[str], setting: str) -> None:
     """Clouds hand out credentials at link-local addresses (169.254.169.254, fe80::/10, fd00:ec2::254)."""
     for address in addresses:
         number = ipaddress.ip_address(address.partition("%")[0])
         number = getattr(number, "ipv4_mapped", None) or number
         if number.is_link_local or number == ipaddress.ip_address("fd00:ec2::254"):
-            raise UserError(f"base_url names {host} ({number}), a link-local address: no model server is there")
+            raise UserError(f"{setting} names {host} ({number}), a link-local address: no model server is there")
 
 
 class _BearerKey(httpx.Auth):
@@ -115,11 +116,20 @@ class Transport:
     """One server. `request` is called in one event loop; redirects are not followed, and no proxy is taken from the
     environment."""
 
-    def __init__(self, address: str, key: Secret | None, patience: Patience, connections: int) -> None:
+    def __init__(
+        self,
+        address: str,
+        key: Secret | None,
+        patience: Patience,
+        connections: int,
+        setting: str = "base_url",
+        secret: str = "OPENAI_API_KEY",
+    ) -> None:
         self.host = urlsplit(address).netloc
         self._address = address
         self._key = key
         self._patience = patience
+        self._setting, self._secret = setting, secret  # what messages call the address and the key
         # Requests in a row that failed for good, and when the last did. By URL, because vLLM goes on tokenizing when
         # its engine is dead.
         self._failed: dict[str, tuple[int, float]] = {}
@@ -174,7 +184,7 @@ class Transport:
             found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except OSError as error:
             raise _Transient(f"cannot find {host}: {error.strerror or error}") from None
-        _refuse_metadata(host, {str(entry[4][0]) for entry in found})
+        _refuse_metadata(host, {str(entry[4][0]) for entry in found}, self._setting)
         self._looked_up = True
 
     def _wait(self, state: RetryCallState) -> float:
@@ -218,9 +228,11 @@ class Transport:
             raise _Transient(f"status {status}{asked}: {self._said(data)}", seconds)
         if 300 <= status < 400:
             target = self._shown(response.headers.get("Location", "elsewhere"))
-            raise UserError(f"the server at {self.host} redirects to {target}; set base_url to where it really is")
+            raise UserError(
+                f"the server at {self.host} redirects to {target}; set {self._setting} to where it really is"
+            )
         if status in (401, 403):
-            how = "refused the key in OPENAI_API_KEY" if self._key else "wants a key; set OPENAI_API_KEY"
+            how = f"refused the key in {self._secret}" if self._key else f"wants a key; set {self._secret}"
             raise Refused(f"the server at {self.host} {how} (status {status}: {self._said(data)})", status)
         if status >= 400:
             raise Refused(f"the server at {self.host} refused (status {status}): {self._said(data)}", status)

@@ -1,8 +1,13 @@
 """The contract of a reward: prompts and answers as text in, a number for each out.
 
-To add one, write `pipeline/rewards/x.py` with a function `build(options: Mapping[str, Any]) -> Reward`; settings then
-say `reward = {kind = "x", ...}`. Text is what every reward can read: a reward model with another tokenizer, a Python
-function, an HTTP endpoint, a judge.
+To add one, write `pipeline/rewards/x.py` with
+
+    def check(options: Mapping[str, Any]) -> None: raises UserError for a mistake, loading nothing
+    def fingerprint(options: Mapping[str, Any]) -> str: digest of what determines the numbers, loading nothing
+    def build(options: Mapping[str, Any]) -> Reward
+
+and settings then say `reward = {kind = "x", ...}`. Text is what every reward can read: a reward model with another
+tokenizer, a Python function, an HTTP endpoint, a judge. Whoever uses one gets it inside `pipeline.rewards.checked`.
 """
 
 from __future__ import annotations
@@ -15,7 +20,11 @@ Dialogue = Sequence[Mapping[str, str]]  # messages as data sets have them: {"rol
 
 @runtime_checkable
 class Reward(Protocol):
-    """Every call is batched. Rewards come back in the order of the answers, a finite number each; higher is better."""
+    """Every call is batched. Rewards come back in the order of the answers, a finite number each; higher is better.
+
+    What cannot be rewarded is a UserError that says why, never a made-up number. An attribute `name`, where there is
+    one, is what messages call it.
+    """
 
     @property
     def fingerprint(self) -> str:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+TEMPERATURES = 100.0
 BINS = 10  # of equal width over confidences from 0.5 to 1
 
 
@@ -52,6 +53,38 @@ def calibrate(margins: Sequence[float], targets: Sequence[float]) -> Calibration
         ece=sum(abs(c - a) * n for c, a, n in bins) / len(margins),
         bins=bins,
     )
+
+
+def fit_temperature(margins: Sequence[float], targets: Sequence[float]) -> float:
+    """The T in [1 / TEMPERATURES, TEMPERATURES] whose sigmoid(margin / T) has the lowest cross-entropy against p
+    (temperature scaling, Guo et al. 2017, arXiv 1706.04599): above 1 for a model that is too sure of itself.
+
+    One number changes no rank and no sign. Cross-entropy is convex in 1 / T, so it has one lowest point; pairs that
+    all agree with their labels for certain have it at the lower bound. Raises ValueError as `calibrate` does.
+    """
+    import numpy as np
+    from scipy.optimize import minimize_scalar
+
+    if not margins or len(margins) != len(targets):
+        raise ValueError(f"{len(margins)} margins and {len(targets)} targets")
+    m, p = np.asarray(margins, dtype=float), np.asarray(targets, dtype=float)
+    if not m.any():
+        return 1.0  # all temperatures are alike
+
+    def cross_entropy(log_t: float) -> float:
+        x = m / np.exp(log_t)
+        return float(np.mean(p * np.logaddexp(0, -x) + (1 - p) * np.logaddexp(0, x)))
+
+    bound = math.log(TEMPERATURES)
+    found = minimize_scalar(cross_entropy, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-8})
+    return math.exp(found.x)
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Of the least-squares line of y on x; 0 where x does not vary."""
+    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+    spread = math.fsum((a - mean_x) ** 2 for a in x)
+    return math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread if spread else 0.0
 
 
 def _softplus(x: float) -> float:

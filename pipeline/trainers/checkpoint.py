@@ -2,6 +2,7 @@
 
     model.safetensors, config.json, tokenizer.json, ...   a plain Hugging Face folder (or a LoRA adapter's)
     README.md, training.json, progress.jsonl              the model card, the arguments, the curve
+    watch.jsonl, samples.jsonl                            where it was watched: the looks, and the answers looked at
     manifest.json                                         written last: every other file with its SHA-256
 
 Weights are written into `out.partial`, the manifest after everything else is on disk, and then the folder is renamed:
@@ -28,8 +29,10 @@ from pipeline.trainers.trainer import Job, Kind
 
 MANIFEST = "manifest.json"
 TRAINING = "training.json"
+WATCHED = ("watch.jsonl", "samples.jsonl")  # see watching.py
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja")
+HEADS = (".score.weight", ".classifier.weight", ".classifier.out_proj.weight")  # as transformers' architectures name it
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,9 @@ def finished(job: Job) -> Manifest | None:
 def publish(job: Job, kind: Kind, metrics: Mapping[str, Any]) -> Manifest:
     """Turn `job.partial`, which holds the weights, into the checkpoint `job.out`, and drop the resume state."""
     partial = job.partial
-    if (curve := job.resume / progress.NAME).is_file():
-        shutil.copyfile(curve, partial / progress.NAME)
+    for name in (progress.NAME, *WATCHED):
+        if (curve := job.resume / name).is_file():
+            shutil.copyfile(curve, partial / name)
     parent = weights_digest(Path(job.model))
     training = {key: getattr(job, key) for key in ("method", "arguments", "lora", "seed", "dtype", "device")}
     (partial / TRAINING).write_text(json.dumps(training, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -125,7 +129,25 @@ def load(folder: Path, architecture: Any, **options: Any) -> Any:
     from peft import PeftModel
 
     base = Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
-    return PeftModel.from_pretrained(load(base, architecture, **options), str(folder)).merge_and_unload()
+    merged = PeftModel.from_pretrained(load(base, architecture, **options), str(folder)).merge_and_unload()
+    return merged.requires_grad_(True)  # peft had frozen what lies below an adapter
+
+
+def heads(folder: Path) -> int:
+    """How many rewards a reward model gives each text: the rows of its head. An adapter without a head of its own has
+    that of the model below it. Raises UserError where there is none, or the weights cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                for name in filter(lambda name: f".{name}".endswith(HEADS), tensors.keys()):
+                    return int(tensors.get_slice(name).get_shape()[0])
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{file}: cannot be read ({error}); the file is damaged, copy the folder again") from None
+    if (folder / "adapter_config.json").is_file():
+        return heads(Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]))
+    raise UserError(f"{folder}: holds no reward head, so it is no reward model; train one with method reward")
 
 
 def merge(folder: Path, out: Path) -> Manifest:
@@ -141,7 +163,7 @@ def merge(folder: Path, out: Path) -> Manifest:
     partial = Path(f"{out}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     if manifest.kind == "reward_model":
-        model = load(folder, AutoModelForSequenceClassification, num_labels=1)
+        model = load(folder, AutoModelForSequenceClassification, num_labels=heads(folder))
         model.config.pad_token_id = AutoTokenizer.from_pretrained(folder).pad_token_id  # finds a text's last token
     else:
         model = load(folder, AutoModelForCausalLM)

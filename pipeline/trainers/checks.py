@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,15 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
+def check_preferences(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises UserError where there are preference rows and none of them prefers one answer to the other."""
+    if rows and all(row.get("p") == 0.5 for row in rows):
+        raise UserError(
+            f"{path}: every row is a tie (p is 0.5), so there is nothing to learn; label the pairs with a judge that "
+            "tells them apart"
+        )
+
+
 def _parse(line: str, columns: Sequence[str]) -> tuple[dict[str, Any], str]:
     try:
         row = json.loads(line)
@@ -57,7 +67,7 @@ def _parse(line: str, columns: Sequence[str]) -> tuple[dict[str, Any], str]:
         return {}, f"the row lacks {', '.join(missing)}; it has {', '.join(map(str, row)) or 'nothing'}"
     row = {column: row[column] for column in columns}
     for column in columns:
-        if column not in ("p", "label") and (problem := _check_messages(row[column])):
+        if column not in ("p", "label", "answer") and (problem := _check_messages(row[column])):
             return {}, f"{column}: {problem}"
     if "prompt" in row and row["prompt"][-1]["role"] == "assistant":
         return {}, "prompt: the last message is the assistant's; it must be the one that is answered"
@@ -66,6 +76,8 @@ def _parse(line: str, columns: Sequence[str]) -> tuple[dict[str, Any], str]:
             return {}, f"{column}: the first message must be the assistant's, not the {row[column][0]['role']}'s"
     if "chosen" in row and row["chosen"] == row.get("rejected"):
         return {}, "chosen and rejected are the same answer"
+    if "answer" in row and not isinstance(row["answer"], str):
+        return {}, f"answer must be a text, not {type(row['answer']).__name__}"
     if "label" in row and not isinstance(row["label"], bool):
         return {}, f"label must be true (a good answer) or false, not {row['label']!r}"
     if "p" in row and (problem := _check_probability(row["p"])):
@@ -111,8 +123,15 @@ def check_model_folder(folder: Path) -> None:
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise UserError(f"{folder}: tokenizer.json is missing; copy the tokenizer's files beside the weights")
     _check_weights(folder, "adapter_model" if adapter else "model")
+    vocabulary = _vocabulary(folder)
     if adapter:
-        check_model_folder(Path(str(config.get("base_model_name_or_path"))))
+        base = Path(str(config.get("base_model_name_or_path")))
+        check_model_folder(base)
+        if vocabulary and (below := _vocabulary(base)) and vocabulary != below:
+            raise UserError(
+                f"{folder}: its tokenizer has another vocabulary than the model it adapts, {base}; an adapter works "
+                "only on the model that it was trained on"
+            )
 
 
 def _check_weights(folder: Path, stem: str) -> None:
@@ -123,6 +142,8 @@ def _check_weights(folder: Path, stem: str) -> None:
         shards = {f"{stem}.safetensors"}
     missing = sorted(shard for shard in shards if not (folder / shard).is_file())
     if not missing:
+        for shard in sorted(shards):
+            read_header(folder / shard)
         return
     if pickles := sorted(path.name for pattern in PICKLES for path in folder.glob(pattern)):
         raise UserError(
@@ -130,6 +151,35 @@ def _check_weights(folder: Path, stem: str) -> None:
             "convert them to safetensors"
         )
     raise UserError(f"{folder}: {missing[0]} is missing; the folder is incomplete, copy or download it again")
+
+
+def read_header(path: Path) -> dict[str, dict[str, Any]]:
+    """Of each tensor in a safetensors file its `dtype` and `shape`, from the file's beginning alone.
+
+    Raises UserError where the file is cut short or is no safetensors file.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            size = path.stat().st_size
+            header = json.loads(file.read(length)) if length <= size else {}
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        whole = 8 + length + max(entry["data_offsets"][1] for entry in tensors.values())
+    except OSError as error:
+        raise UserError(f"{path}: the weights cannot be read: {error.strerror}") from None
+    except (struct.error, ValueError, AttributeError, KeyError, TypeError):
+        raise UserError(f"{path}: is damaged, it does not begin as a safetensors file; copy it again") from None
+    if size != whole:
+        raise UserError(f"{path}: is damaged, {size} bytes of {whole}; copy it again")
+    return tensors
+
+
+def _vocabulary(folder: Path) -> Any:
+    """What tokenizer.json numbers its tokens by; None where the tokenizer is kept in another form."""
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    model = _read_json(folder / "tokenizer.json").get("model")
+    return model.get("vocab") if isinstance(model, dict) else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,26 +1,42 @@
-"""A Bradley-Terry reward model on soft targets (see `soft_targets` for the loss): a scalar head on the parent.
+"""A Bradley-Terry reward model on soft targets (see `soft_targets` for the loss): a head, or k heads, on the parent.
 
 The reward of a dialogue is read at its last token, so batches are padded on the right. Rewards mean something only
-as differences; `reward_mean` and `reward_std` are there for whoever adds them to anything else.
+as differences; the mean and spread in the metrics are there for whoever adds them to anything else.
+
+An ensemble is k heads on a shared trunk (argument `heads`), or separate models, which are jobs with other seeds, or
+both; `pipeline.rewards.model` combines them. Heads that share a trunk and see the same rows end up as one: given the
+trunk, the loss of a linear head has a single lowest point. So each head counts each row with a weight of its own, drawn
+from Poisson(1) by a hash of (seed, line of the row, head): a bootstrap sample a head, as on-line bagging draws them
+(Oza and Russell 2001), for the reason that Bootstrapped DQN has for its heads on a shared network (Osband et al. 2016,
+arXiv 1602.04621). Separate models differ more, and cost k times as much. With one head there are no weights.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from constitution.errors import UserError
+from constitution.records import seed_of
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "reward_model"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
+# Beside these `heads`, 1 where it is not given: kept out, so that the ids of jobs without it stay what they were.
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 1e-5}
 
-NORMALISE = 500  # training pairs whose rewards are measured at the end
+NORMALISE = 500  # training pairs whose rewards are measured at the end: the reference set
 
 
 def train(job: Job, watch: Watch) -> dict[str, Any]:
-    """Metrics: `loss` and `rewards/...`, means over the last steps; `reward_mean` and `reward_std` over the answers
-    of the first NORMALISE training pairs; held-out pairs as `eval_...` (accuracy, cross-entropy, ECE, reliability).
+    """Metrics: `loss` and `rewards/...`, means over the last steps; held-out pairs as `eval_...` (accuracy,
+    cross-entropy, ECE, reliability), with the `temperature` that calibrates the margins and `eval_ece_calibrated`.
+
+    And over both answers of the first NORMALISE training pairs: `reward_mean` and `reward_std` (of the heads' mean),
+    `members` (the same of each head), `length_slope` of the normalised heads' mean on the answer's length in
+    characters, and `length_mean`. What is said of a pair is said of the mean of the heads' raw rewards.
 
     Writes `heldout.jsonl`. Raises UserError, TrainingStopped or KeyboardInterrupt.
     """
@@ -31,24 +47,42 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from pipeline.trainers.rows import load_rows
     from pipeline.trainers.soft_targets import SoftRewardTrainer, evaluate_pairs, reward_spread
 
+    arguments = dict(job.arguments)
+    heads = arguments.pop("heads", 1)
+    if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
+        raise UserError(f"arguments: heads is {heads!r}; it must be a whole number, 1 or more")
+    job = dataclasses.replace(job, arguments=arguments)
     tokenizer = fitting.load_tokenizer(job)
     limit = fitting.context_length(job, tokenizer)
     rows = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
     heldout = load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
+    table = rows.table
+    if heads > 1:
+        table = table.add_column("weights", bootstrap_weights(job.seed, table["line"], heads))
 
     def build(batch_size: int) -> SoftRewardTrainer:
         return SoftRewardTrainer(
-            model=fitting.load_model(job, AutoModelForSequenceClassification, num_labels=1),
+            model=fitting.load_model(job, AutoModelForSequenceClassification, num_labels=heads),
             args=fitting.configure(job, RewardConfig, batch_size, limit),
-            train_dataset=rows.table,
+            train_dataset=table,
             eval_dataset=heldout.table if heldout else None,
             processing_class=tokenizer,
             peft_config=fitting.lora_config(job, "SEQ_CLS"),
         )
 
     trainer, metrics = fitting.fit(job, watch, build)
-    metrics |= {"rows": len(rows.table), "left_out": rows.left_out, **reward_spread(trainer, NORMALISE)}
+    metrics |= {"rows": len(rows.table), "left_out": rows.left_out, **reward_spread(trainer, rows.table, NORMALISE)}
     fitting.save(job, trainer)
     if heldout:
-        metrics |= evaluate_pairs(trainer, job.partial / "heldout.jsonl")
+        metrics |= evaluate_pairs(trainer, job.partial / "heldout.jsonl", temperature=True)
     return metrics
+
+
+def bootstrap_weights(seed: int, lines: Sequence[int], heads: int) -> list[list[float]]:
+    """[rows, heads]: how often each head sees each row, Poisson(1), whatever other rows there are."""
+    import numpy as np
+    from scipy.stats import poisson
+
+    points = [[seed_of("bootstrap", seed, line, head) / 2**63 for head in range(heads)] for line in lines]
+    weights: list[list[float]] = np.asarray(poisson.ppf(points, 1.0)).tolist()
+    return weights

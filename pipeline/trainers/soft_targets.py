@@ -14,6 +14,7 @@ This module imports TRL: import it inside `train`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from peft import PeftModel
 from trl import DPOTrainer, RewardTrainer
 
-from pipeline.trainers.calibration import calibrate
+from pipeline.engines import tree
+from pipeline.trainers import processes
+from pipeline.trainers.calibration import calibrate, fit_temperature, slope
 from pipeline.trainers.fitting import TrainerMixin
+from pipeline.trainers.pairs import answer_logprobs, pack, packed_logprobs
 
 
 def soft_cross_entropy(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
@@ -32,31 +37,17 @@ def soft_cross_entropy(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     return -(p * F.logsigmoid(logits) + (1 - p) * F.logsigmoid(-logits))
 
 
-def answer_logprobs(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """[rows] sums of the log-probabilities of the answers' tokens, for [rows, tokens] `input_ids`, `attention_mask`
-    and `completion_mask`. The model is one that a DPOTrainer has prepared.
-
-    On a GPU by TRL's fused head, which never holds the logits of a large vocabulary. On a CPU that head works through
-    the prompts' positions too; leaving those out makes a step of a small model 1.7 times as fast.
-    """
-    ids, answer = inputs["input_ids"], inputs["completion_mask"].bool()
-    options: dict[str, Any] = {"input_ids": ids, "attention_mask": inputs["attention_mask"], "use_cache": False}
-    labels = ids.masked_fill(~answer, -100)
-    if ids.is_cuda:
-        return model(**options, labels=labels, fused_lm_head=True).log_probs.sum(dim=1)  # type: ignore[no-any-return]
-    first = max(1, int(answer.any(dim=0).int().argmax()))  # the first position that is an answer's in any row
-    logits = model(**options, logits_to_keep=ids.shape[1] - first + 1).logits[:, :-1].float()
-    return -F.cross_entropy(logits.transpose(1, 2), labels[:, first:], reduction="none").sum(dim=1)
-
-
 class _WithTargets:
-    """TRL's collator, and the pairs' p beside what it makes."""
+    """TRL's collator, and the pairs' p beside what it makes; their `weights` for each head, where they have any."""
 
     def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
         self.collate = collate
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        return {**self.collate(examples), "p": torch.tensor([float(example["p"]) for example in examples])}
+        batch = {**self.collate(examples), "p": torch.tensor([float(example["p"]) for example in examples])}
+        if "weights" in examples[0]:
+            batch["weights"] = torch.tensor([example["weights"] for example in examples], dtype=torch.float32)
+        return batch
 
 
 class SoftTargets(TrainerMixin):
@@ -75,22 +66,59 @@ class SoftTargets(TrainerMixin):
         """[pairs] logits, and what is to be logged of each pair."""
         raise NotImplementedError
 
+    def losses(self, logits: torch.Tensor, p: torch.Tensor, seen: dict[str, torch.Tensor]) -> torch.Tensor:
+        """[pairs], in nats."""
+        return soft_cross_entropy(logits, p)
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         logits, seen = self.logits(model, inputs)
-        loss = soft_cross_entropy(logits, inputs["p"]).mean()
+        real = inputs["p"] > 0  # see `filler`
+        loss = self.losses(logits, inputs["p"], seen)[real].sum()
+        if num_items_in_batch is None:
+            loss = loss / real.sum()
+        else:  # of the whole batch, whose parts' gradients are added up here and averaged over processes
+            loss = loss * self.accelerator.num_processes / num_items_in_batch  # type: ignore[attr-defined]
         metrics = self._metrics["train" if model.training else "eval"]  # type: ignore[attr-defined]
-        for name, values in seen.items():
-            metrics[name].append(values.detach().float().mean().item())
+        sums = torch.stack([real.sum().float(), *(values.detach().float()[real].sum() for values in seen.values())])
+        count, *totals = self.accelerator.reduce(sums).tolist()  # type: ignore[attr-defined]
+        if num_items_in_batch is not None:  # so that the mean over the parts is that over the pairs
+            count = float(num_items_in_batch) / self.current_gradient_accumulation_steps  # type: ignore[attr-defined]
+        for name, total in zip(seen, totals, strict=True):
+            metrics[name].append(total / count)
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    loss_is_scaled_for_ga = True
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device) -> Any:
+        """Pairs in a batch of all processes: the loss is their mean, however the batch is cut."""
+        pairs = sum((batch["p"] > 0).sum() for batch in batch_samples)
+        return self.accelerator.reduce(torch.as_tensor(pairs, device=device))  # type: ignore[attr-defined]
+
+    def filler(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "length": 0, "p": 0.0}  # no pair's own: p is at least a half
+
+
+class _Packed:
+    """A collator of packed pairs (see `pairs`), in place of TRL's for DPO."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = pack(examples, self.pad)
+        for name in ("ref_chosen_logps", "ref_rejected_logps"):
+            if name in examples[0]:
+                batch[name] = torch.tensor([example[name] for example in examples])
+        return batch
 
 
 class SoftDPOTrainer(SoftTargets, DPOTrainer):  # type: ignore[misc]
     """Needs `precompute_ref_log_probs=True`: the reference is the parent as it was, or the adapter switched off."""
 
     def logits(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        chosen, rejected = answer_logprobs(model, inputs).chunk(2)  # the batch is [chosen, rejected]
+        chosen, rejected = self._logprobs(model, inputs).chunk(2)  # [chosen, rejected]
         chosen = chosen - inputs["ref_chosen_logps"]
         rejected = rejected - inputs["ref_rejected_logps"]
         logits = self.beta * (chosen - rejected)
@@ -101,18 +129,71 @@ class SoftDPOTrainer(SoftTargets, DPOTrainer):  # type: ignore[misc]
             "rewards/accuracies": (logits > 0).float(),
         }
 
+    def _logprobs(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return (packed_logprobs if "ends" in inputs else answer_logprobs)(model, inputs)
+
+    @torch.no_grad()
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """TRL's, which runs once at the end of its own __init__, for rows of like length and by all processes."""
+        self.model.eval()
+        if not isinstance(self.data_collator, _Packed) and tree.is_exact(self.model)[0]:
+            self.data_collator = _Packed(self.processing_class.pad_token_id)
+        together = processes.current()
+        order = sorted(range(len(dataset)), key=dataset["length"].__getitem__)
+        mine: dict[int, tuple[float, float]] = {}
+        for start in list(range(0, len(order), batch_size))[together.index :: together.count]:
+            part = order[start : start + batch_size]
+            batch = self._prepare_inputs(self.data_collator([dataset[index] for index in part]))
+            with self.accelerator.autocast(), self._reference():
+                chosen, rejected = self._logprobs(self.model, batch).chunk(2)
+            mine.update(zip(part, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
+        computed = {index: values for share in together.gather(mine) for index, values in share.items()}
+        columns = zip(*(computed[index] for index in range(len(dataset))), strict=True)
+        for column, values in zip(("ref_chosen_logps", "ref_rejected_logps"), columns, strict=True):
+            dataset = dataset.add_column(column, list(values))
+        return dataset
+
+    def _reference(self) -> Any:
+        return self.model.disable_adapter() if isinstance(self.model, PeftModel) else contextlib.nullcontext()
+
 
 class SoftRewardTrainer(SoftTargets, RewardTrainer):  # type: ignore[misc]
-    def logits(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """One head, or k on a shared trunk: then the loss of a pair is the mean of its heads' losses, each times the
+    pair's `weights` for it, and what is shown of a pair is the mean of the heads."""
+
+    def __init__(self, model: Any, **options: Any) -> None:
+        heads, model.config.num_labels = model.config.num_labels, 1  # TRL insists on one, and reads no more of it
+        super().__init__(model=model, **options)
+        model.config.num_labels = heads
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "weights" not in self._signature_columns:
+            self._signature_columns.append("weights")
+
+    def rewards(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """[2 x pairs, heads]: the chosen answers' first, then the rejected ones'."""
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        chosen, rejected = outputs.logits.squeeze(-1).float().chunk(2)  # the batch is [chosen, rejected]
+        return outputs.logits.float()  # type: ignore[no-any-return]
+
+    def logits(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        heads = self.rewards(model, inputs)
+        chosen, rejected = (heads.squeeze(-1) if heads.shape[1] == 1 else heads.mean(dim=1)).chunk(2)
         logits = chosen - rejected
-        return logits, {
+        seen = {
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
             "rewards/margins": logits,
             "rewards/accuracies": (logits > 0).float(),
         }
+        if "weights" in inputs:
+            of_heads = torch.sub(*heads.chunk(2))
+            losses = soft_cross_entropy(of_heads, inputs["p"][:, None].expand_as(of_heads))
+            seen["heads_loss"] = (inputs["weights"] * losses).mean(dim=1)
+        return logits, seen
+
+    def losses(self, logits: torch.Tensor, p: torch.Tensor, seen: dict[str, torch.Tensor]) -> torch.Tensor:
+        return seen["heads_loss"] if "heads_loss" in seen else super().losses(logits, p, seen)
 
 
 @torch.no_grad()
@@ -133,10 +214,11 @@ def score_pairs(trainer: Any, table: Any) -> dict[str, list[float]]:
     return scores
 
 
-def evaluate_pairs(trainer: Any, path: Path) -> dict[str, Any]:
+def evaluate_pairs(trainer: Any, path: Path, *, temperature: bool = False) -> dict[str, Any]:
     """Score the held-out pairs, write one line for each to `path`, and return their figures with `eval_` before them.
 
-    A line: `line` of the pair in its file, `p`, `margin`, and the rewards `chosen` and `rejected`.
+    A line: `line` of the pair in its file, `p`, `margin`, and the rewards `chosen` and `rejected`. `temperature`: also
+    fit one to the margins, and the ECE with it (of the same pairs, so a little flattered).
     """
     table = trainer.eval_dataset
     scores = score_pairs(trainer, table)
@@ -145,8 +227,14 @@ def evaluate_pairs(trainer: Any, path: Path) -> dict[str, Any]:
         for values in zip(*columns, strict=True):
             row = dict(zip(("line", "p", "margin", "chosen", "rejected"), values, strict=True))
             file.write(json.dumps(row) + "\n")
-    figures = calibrate(scores["margins"], list(table["p"]))
+    margins, targets = scores["margins"], list(table["p"])
+    figures = calibrate(margins, targets)
+    found: dict[str, Any] = {}
+    if temperature:
+        found["temperature"] = fit_temperature(margins, targets)
+        found["eval_ece_calibrated"] = calibrate([m / found["temperature"] for m in margins], targets).ece
     return {
+        **found,
         "eval_pairs": figures.pairs,
         "eval_accuracy": figures.accuracy,
         "eval_loss": figures.cross_entropy,
@@ -157,9 +245,37 @@ def evaluate_pairs(trainer: Any, path: Path) -> dict[str, Any]:
     }
 
 
-def reward_spread(trainer: Any, pairs: int) -> dict[str, float]:
-    """Mean and standard deviation of the rewards of both answers of the first `pairs` training pairs."""
-    table = trainer.train_dataset.select(range(min(pairs, len(trainer.train_dataset))))
-    scores = score_pairs(trainer, table)
-    rewards = torch.tensor(scores["chosen"] + scores["rejected"], dtype=torch.float64)
-    return {"reward_mean": rewards.mean().item(), "reward_std": rewards.std().item()}
+@torch.no_grad()
+def score_heads(trainer: SoftRewardTrainer, table: Any) -> torch.Tensor:
+    """[2 x rows, heads] float64: the rewards of the chosen answers of a prepared data set, then of the rejected."""
+    trainer.model.eval()
+    size = trainer.args.per_device_eval_batch_size
+    order = sorted(range(len(table)), key=table["length"].__getitem__)
+    rewards: list[list[float]] = [[]] * (2 * len(order))
+    for start in range(0, len(order), size):
+        some = order[start : start + size]
+        batch = trainer.data_collator([table[index] for index in some])
+        with trainer.compute_loss_context_manager():
+            scores = trainer.rewards(trainer.model, trainer._prepare_inputs(batch))
+        for row, values in zip([*some, *(index + len(order) for index in some)], scores.tolist(), strict=True):
+            rewards[row] = values
+    return torch.tensor(rewards, dtype=torch.float64)
+
+
+def reward_spread(trainer: SoftRewardTrainer, rows: Any, pairs: int) -> dict[str, Any]:
+    """What others need to use the rewards, over both answers of the first `pairs` training pairs, which are the first
+    of `rows`: see `pipeline.trainers.reward`."""
+    count = min(pairs, len(trainer.train_dataset))
+    heads = score_heads(trainer, trainer.train_dataset.select(range(count)))
+    mean_head = heads.mean(dim=1) if heads.shape[1] > 1 else heads.squeeze(1)
+    means, stds = heads.mean(dim=0), heads.std(dim=0)
+    combined = ((heads - means) / stds.where(stds > 0, 1.0)).mean(dim=1)
+    texts = [*rows["chosen"][:count], *rows["rejected"][:count]]
+    lengths = [sum(len(message["content"]) for message in answer) for answer in texts]
+    return {
+        "reward_mean": mean_head.mean().item(),
+        "reward_std": mean_head.std().item(),
+        "members": [{"mean": m, "std": s} for m, s in zip(means.tolist(), stds.tolist(), strict=True)],
+        "length_slope": slope(lengths, combined.tolist()),
+        "length_mean": sum(lengths) / len(lengths),
+    }

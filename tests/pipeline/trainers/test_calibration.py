@@ -8,7 +8,7 @@ import random
 import pytest
 from sklearn.metrics import log_loss
 
-from pipeline.trainers.calibration import calibrate
+from pipeline.trainers.calibration import TEMPERATURES, calibrate, fit_temperature, slope
 
 
 def logit(q: float) -> float:
@@ -56,3 +56,33 @@ def test_extreme_margins_stay_finite() -> None:
 def test_nothing_to_compare_is_refused() -> None:
     with pytest.raises(ValueError, match="0 margins"):
         calibrate([], [])
+
+
+# --- temperature and slope ---
+
+
+def test_the_temperature_of_a_predictor_that_is_too_sure_is_found() -> None:
+    targets = [0.55, 0.7, 0.9, 0.99, 0.3]
+    for wrong in (0.25, 1.0, 3.0):
+        margins = [wrong * logit(p) for p in targets]
+        found = fit_temperature(margins, targets)
+        assert found == pytest.approx(wrong, rel=1e-5)
+        assert calibrate([m / found for m in margins], targets).ece == pytest.approx(0, abs=1e-6)
+
+
+def test_three_of_four_right_by_equal_margins_is_a_known_temperature() -> None:
+    # sigmoid(2 / T) = 3 / 4, so T = 2 / log 3
+    assert fit_temperature([2.0, 2.0, 2.0, -2.0], [1.0] * 4) == pytest.approx(2 / math.log(3), rel=1e-5)
+
+
+def test_a_temperature_stays_within_its_bounds_and_is_one_where_it_means_nothing() -> None:
+    assert fit_temperature([1.0, 2.0], [1.0, 1.0]) == pytest.approx(1 / TEMPERATURES, rel=1e-3)
+    assert fit_temperature([-1.0, -2.0], [1.0, 1.0]) == pytest.approx(TEMPERATURES, rel=1e-3)
+    assert fit_temperature([0.0, 0.0], [1.0, 0.5]) == 1.0
+    with pytest.raises(ValueError):
+        fit_temperature([], [])
+
+
+def test_the_slope_is_that_of_the_least_squares_line() -> None:
+    assert slope([1, 2, 3, 4], [1.0, 3.0, 2.0, 5.0]) == pytest.approx(1.1)
+    assert slope([5, 5, 5], [1.0, 2.0, 3.0]) == 0.0

@@ -1,0 +1,194 @@
+"""The AI judge itself as a reward: how likely an answer beats the stored one to the same prompt, under a constitution.
+
+    reward = 1/2 + sum(w * s) / (2 * sum(w)),  s = p1 + p2 - 1
+
+over the principles whose verdict bears on the pair under the label rule (`constitution.records.LabelRule`), turned to
+the side of the answer that is rewarded: the p of the label that the store would compute from the same verdicts, in the
+same integers. It is 1/2 where no principle bears, where the two texts are equal, and where the label is unreadable;
+how often that last is so is `unreadable`, because a judge that cannot be read rewards everything alike.
+
+`against` is a JSONL file of rows {"prompt": messages, "answer": text}, with every prompt that will be asked about. A
+prompt with several stored answers: the mean over them. No pair is judged twice by one reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+import pipeline.engines
+import pipeline.judges
+from constitution.errors import UserError
+from constitution.principles import Constitution
+from constitution.records import (
+    PROBABILITY,
+    Comparison,
+    Id,
+    LabelRule,
+    Messages,
+    Verdict,
+    dialogue_id,
+    make_id,
+    messages_of,
+    text_digest,
+)
+from pipeline import label
+from pipeline.asking import Role
+from pipeline.engines.engine import EngineSettings
+from pipeline.judges.judge import Case, Judge
+from pipeline.rewards.options import Options, read
+from pipeline.rewards.reward import Dialogue
+from pipeline.trainers.checkpoint import file_digest
+from pipeline.trainers.checks import read_rows
+
+
+class JudgeOptions(Options):
+    engine: EngineSettings
+    constitution: Path  # a constitution's file
+    against: Path  # JSONL
+    method: str = "choice"  # a module of pipeline.judges
+    answer_prefix: str = ""
+    template_args: Mapping[str, Any] = Field(default_factory=dict)
+    rule: LabelRule = LabelRule()
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """The engine's settings, the constitution and the stored answers are sound. No model is loaded."""
+    given = read(JudgeOptions, "judge", options)
+    pipeline.engines.check(given.engine)
+    pipeline.judges.load(given.method)
+    Constitution.load(given.constitution)
+    stored(given.against)
+
+
+def fingerprint(options: Mapping[str, Any]) -> str:
+    given = read(JudgeOptions, "judge", options)
+    constitution = Constitution.load(given.constitution)
+    engine = pipeline.engines.named(given.engine)
+    try:
+        judge = _judge(given, engine)
+        weights = label.weights(constitution, judge)
+    finally:
+        engine.close()
+    return make_id(
+        "reward_judge",
+        questions={question.hex(): weight for question, weight in weights.items()},
+        against=file_digest(given.against),
+        rule=asdict(given.rule),
+    ).hex()
+
+
+def build(options: Mapping[str, Any]) -> JudgeReward:
+    given = read(JudgeOptions, "judge", options)
+    constitution, against, digest = Constitution.load(given.constitution), stored(given.against), fingerprint(options)
+    engine = pipeline.engines.build(given.engine)
+    return JudgeReward(_judge(given, engine), constitution, against, given.rule, digest, [engine])
+
+
+def stored(path: Path) -> dict[Id, list[str]]:
+    """The stored answers of each dialogue. Raises UserError, with the line, for a row that is not one."""
+    answers: dict[Id, list[str]] = {}
+    for row in read_rows(path, ("prompt", "answer")):
+        texts = answers.setdefault(dialogue_id(messages_of(row["prompt"])), [])
+        if row["answer"] not in texts:
+            texts.append(row["answer"])
+    return answers
+
+
+class JudgeReward:
+    """See the module."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        constitution: Constitution,
+        against: Mapping[Id, Sequence[str]],
+        rule: LabelRule,
+        digest: str,
+        owned: Sequence[Any] = (),
+    ) -> None:
+        """`owned` is closed with the reward."""
+        self.name, self.fingerprint = f"({judge.fingerprint[:8]})", digest
+        self._judge, self._principles, self._against, self._rule = judge, constitution.principles, against, rule
+        self._weights = label.weights(constitution, judge)
+        self._owned = owned
+        self._said: dict[Id, float | None] = {}  # by comparison, for its first answer; None where unreadable
+
+    @property
+    def unreadable(self) -> float:
+        """The share of the pairs judged so far whose label cannot be read."""
+        return sum(p is None for p in self._said.values()) / max(1, len(self._said))
+
+    def score(self, prompts: Sequence[Dialogue], answers: Sequence[str]) -> list[float]:
+        """Raises UserError for a prompt that has no stored answer."""
+        dialogues = [messages_of(prompt) for prompt in prompts]
+        wanted = [self._pairs(dialogue, answer) for dialogue, answer in zip(dialogues, answers, strict=True)]
+        self._ask({case.comparison.id: case for pairs in wanted for case in pairs if case is not None}.values())
+        return [
+            sum(self._of(case, text_digest(answer)) for case in pairs) / len(pairs)
+            for pairs, answer in zip(wanted, answers, strict=True)
+        ]
+
+    def close(self) -> None:
+        for engine in self._owned:
+            engine.close()
+
+    def _pairs(self, dialogue: Messages, answer: str) -> list[Case | None]:
+        """The answer against each stored one, None where they are the same."""
+        prompt = dialogue_id(dialogue)
+        if prompt not in self._against:
+            raise UserError(
+                f"the judge has no stored answer to the prompt {dialogue[-1].content[:60]!r}; add one to the file that "
+                "against names"
+            )
+        return [self._case(prompt, dialogue, answer, other) for other in self._against[prompt]]
+
+    def _case(self, prompt: Id, dialogue: Messages, answer: str, other: str) -> Case | None:
+        if answer == other:
+            return None
+        comparison = Comparison.of(prompt, text_digest(answer), text_digest(other))
+        first, second = (answer, other) if comparison.first == text_digest(answer) else (other, answer)
+        return Case(comparison, dialogue, first, second, self._principles)
+
+    def _ask(self, cases: Iterable[Case]) -> None:
+        missing = [case for case in cases if case.comparison.id not in self._said]
+        if not missing:
+            return
+        verdicts = iter(self._judge.judge(missing))
+        for case in missing:
+            of_case = {verdict.question: verdict for _, verdict in zip(self._principles, verdicts, strict=False)}
+            self._said[case.comparison.id] = probability_of_first(of_case.values(), self._weights, self._rule)
+
+    def _of(self, case: Case | None, answer: Id) -> float:
+        p = None if case is None else self._said[case.comparison.id]
+        if case is None or p is None:
+            return 0.5
+        return p if case.comparison.first == answer else 1 - p
+
+
+def probability_of_first(verdicts: Iterable[Verdict], weights: Mapping[Id, int], rule: LabelRule) -> float | None:
+    """The p of the label of one comparison, None where it is unreadable: what `storage.labels` computes, whose tests
+    and this one's are held to each other. A verdict for each question at most."""
+    half, least, margin = PROBABILITY // 2, round(rule.min_mass * PROBABILITY), round(rule.min_margin * PROBABILITY)
+    readable = bearing = pull = 0
+    for v in verdicts:
+        if min(v.mass1, v.mass2) < least:
+            continue
+        weight, s = weights[v.question], v.p1 + v.p2 - PROBABILITY
+        readable += weight
+        same = (v.p1 > half and v.p2 > half) or (v.p1 < half and v.p2 < half)
+        if abs(s) >= margin and (same or not rule.consistent):
+            bearing += weight
+            pull += weight * s
+    if readable * PROBABILITY < round(rule.min_readable * PROBABILITY) * sum(weights.values()):
+        return None
+    return (bearing * PROBABILITY + pull) // (2 * bearing) / PROBABILITY if bearing else 0.5
+
+
+def _judge(given: JudgeOptions, engine: Any) -> Judge:
+    role = Role(engine, answer_prefix=given.answer_prefix, template_args=given.template_args)
+    return pipeline.judges.build(given.method, role)

@@ -1,0 +1,113 @@
+"""A Python function as a reward: found, called, and refused where it fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constitution.errors import UserError
+from pipeline import rewards
+
+HELLO = [{"role": "user", "content": "Hello."}]
+CODE = """
+import threading
+
+class Counter:
+    calls = 0
+    def __call__(self, prompts, answers):
+        self.calls += 1
+        return [len(p[-1]["content"]) + len(a) for p, a in zip(prompts, answers)]
+
+length = Counter()
+text = "no function"
+released = threading.Event()
+
+def hang(prompts, answers):
+    released.wait(30)
+
+def broken(prompts, answers):
+    return [1 / 0]
+
+def half(prompts, answers):
+    return [1.0] * (len(answers) // 2)
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current directory that modules are found in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("rules", "pack"):
+            del sys.modules[name]
+
+
+def spec(name: str, **options: Any) -> dict[str, Any]:
+    return {"kind": "function", "name": name, **options}
+
+
+def test_a_function_of_a_package_in_the_current_directory_rewards(here: Path) -> None:
+    (here / "pack").mkdir()
+    (here / "pack" / "__init__.py").write_text("")
+    (here / "pack" / "rules.py").write_text(CODE)
+    reward = rewards.build(spec("pack.rules:length"))
+    assert reward.score([HELLO, HELLO], ["", "abc"]) == [6.0, 9.0]
+    assert sys.modules["pack.rules"].length.calls == 1
+
+
+def test_looking_a_function_up_does_not_run_its_module(here: Path) -> None:
+    (here / "rules.py").write_text("raise SystemExit('run')\n")
+    rewards.check(spec("rules:f"))
+    rewards.fingerprint(spec("rules:f"))
+
+
+def test_the_fingerprint_follows_the_source(here: Path) -> None:
+    (here / "rules.py").write_text(CODE)
+    before = rewards.fingerprint(spec("rules:length"))
+    assert rewards.fingerprint(spec("rules:half")) != before
+    (here / "rules.py").write_text(CODE + "\n# changed\n")
+    assert rewards.fingerprint(spec("rules:length")) != before
+
+
+def test_a_file_in_the_current_directory_hides_no_library(here: Path) -> None:
+    (here / "json.py").write_text("raise RuntimeError")
+    rewards.build(spec("json:loads"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rules:missing", "rules has no function missing"),
+        ("rules:text", "rules has no function text"),
+        ("failing:f", "importing failing failed: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_cannot_be_imported_or_called_is_refused(here: Path, name: str, message: str) -> None:
+    (here / "rules.py").write_text(CODE)
+    (here / "failing.py").write_text("1 / 0")
+    with pytest.raises(UserError, match=f"reward function {name}: {message}"):
+        rewards.build(spec(name))
+
+
+def test_a_function_that_raises_or_answers_by_half_is_named(here: Path) -> None:
+    (here / "rules.py").write_text(CODE)
+    with pytest.raises(UserError, match="reward function rules:broken raised ZeroDivisionError") as told:
+        rewards.build(spec("rules:broken")).score([HELLO], ["a"])
+    assert isinstance(told.value.__cause__, ZeroDivisionError)  # whose traceback shows the line
+    with pytest.raises(UserError, match="reward function rules:half returned 1 rewards for 2 answers"):
+        rewards.build(spec("rules:half")).score([HELLO, HELLO], ["a", "b"])
+
+
+def test_a_function_that_hangs_is_given_up(here: Path) -> None:
+    (here / "rules.py").write_text(CODE)
+    reward = rewards.build(spec("rules:hang", timeout=0.05))
+    with pytest.raises(UserError, match=r"rules:hang: no answer within 0.05 s for 1 answers"):
+        reward.score([HELLO], ["a"])
+    sys.modules["rules"].released.set()
