@@ -31,6 +31,7 @@ from console import (
     running,
     sandbox,
     scheduling,
+    scoring,
     starting,
     sweeping,
     training,
@@ -60,6 +61,7 @@ app.command("review")(reviewing.review)
 app.command("agreement")(agreeing.agreement)
 app.command("attribution")(attributing.attribution)
 app.command("compare-constitutions")(comparing.compare_constitutions)
+app.command("score")(scoring.score)
 app.command("promote")(promoting.promote)
 app.command("report")(reporting.report)
 app.command("lineage")(lineage.lineage)

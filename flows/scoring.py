@@ -1,185 +1,36 @@
 """The playground: an answer that anyone typed, put against a model's own by the judge and by the reward.
 
 The baseline are answers of the starting model, the one that a run set out from, to the very same prompt: those that
-the store has, and where they are too few as many more as are wanted, asked of the model now. The nearest prompts that
-were answered before are told, and their answers are a second baseline for the reward alone: a judge compares two
-answers to one prompt. Two answers are put against each other instead.
+the store has, and where they are too few, as many more as are wanted, asked of the model now. Where the store has none,
+the nearest prompts that the model answered are looked up besides: their answers place the reward, and only the reward,
+because a judge compares answers to one prompt. Two typed answers are put against each other instead.
 
-No Prefect flow, and nothing is stored: the store is for runs, and what was typed is none of its prompts.
+No Prefect flow, and nothing is stored: the store is for runs, and what was typed is none of their prompts.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from constitution.errors import UserError
-from constitution.principles import Constitution, Principle
-from constitution.records import Comparison, Generation, Id, Message, Prompt, make_id, text_digest
-from flows import pool
-from flows.budget import Budget, BudgetReached
+from constitution.principles import Constitution
+from constitution.records import Generation, Prompt, make_id
+from flows.playground import TYPED, Playground
 from flows.progress import Reporter
-from flows.settings import JudgeSettings, RoleSettings, prepare_process
+from flows.scored import Near, Other, Preferred, Revised, Rewarded, Scored
 from flows.wiring import Wiring
-from pipeline import asking, attribution, compare, playground, revise, rewards
-from pipeline.asking import Ask, Role
+from pipeline import playground, revise
 from pipeline.engines.engine import EngineError
 from pipeline.evaluate import Interval
-from pipeline.judges.judge import Case, Judge
-from pipeline.playground import Against, Opinion
+from pipeline.playground import Against
 from pipeline.respond import respond
+from pipeline.rewards.reward import Reward
 from storage.runs import Run
 
-ANSWERS = 16
-SHOWN = 3  # nearest prompts
+ANSWERS = 16  # of the baseline
+LOOKED_AT = 200  # nearest prompts: not all were answered
 
-
-@dataclass(frozen=True)
-class Reading:
-    """Who read an answer, and what could not be had (`missing`, a sentence each). `judge`: `evaluator`, the judge that
-    made none of the training labels, or `judge` where there is no other. `rewards`: the checkpoints, or what else
-    rewards. `run`: None where no run is finished."""
-
-    prompt: str
-    constitution: Constitution
-    run: Run | None
-    judge: str
-    rewards: tuple[str, ...]
-    missing: tuple[str, ...]
-    calls: Mapping[str, int]
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "prompt": self.prompt, "constitution": self.constitution.name, "version": self.constitution.version,
-            "run": self.run.id.hex() if self.run else None, "judge": self.judge, "rewards": list(self.rewards),
-            "missing": list(self.missing), "calls": dict(self.calls), "seconds": round(self.seconds, 3),
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Other:
-    """An answer of the baseline. `value`: 1 where the judge prefers the scored answer to it, 0 where it prefers this
-    one, 1/2 for neither, None where it could not be read. `stored`: it was not asked for now."""
-
-    text: str
-    stored: bool
-    value: float | None
-    reward: float | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"text": self.text, "stored": self.stored, "value": self.value, "reward": self.reward}
-
-
-@dataclass(frozen=True)
-class Near:
-    """A prompt that was answered before. `cosine` of TF-IDF: 1 for the same words; `answers` of it were looked at."""
-
-    prompt: str
-    cosine: float
-    answers: int
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"prompt": self.prompt, "cosine": self.cosine, "answers": self.answers}
-
-
-@dataclass(frozen=True)
-class Rewarded:
-    """What the reward says of the answer. `percentile`: its place among the baseline's, 0 to 1, with a 95% interval;
-    None where there is no baseline. `among_near`: among answers to the nearest prompts: a rough place, because a reward
-    model learns differences between answers to one prompt."""
-
-    reward: float
-    percentile: Interval | None
-    among_near: Interval | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "reward": self.reward,
-            "percentile": self.percentile.as_dict() if self.percentile else None,
-            "among_near": self.among_near.as_dict() if self.among_near else None,
-        }
-
-
-@dataclass(frozen=True)
-class Revised:
-    """One round of critique and revision under the principle that the answer does worst by. `dropped`: why the revision
-    cannot stand, or empty; `preferred`: what the judge says of the two, `revision`, `answer`, `neither` or
-    `unreadable`, None where it was not asked; `reward`: the revision's."""
-
-    principle: str
-    critique: str
-    revision: str
-    dropped: str
-    preferred: str | None
-    reward: float | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "principle": self.principle, "critique": self.critique, "revision": self.revision,
-            "dropped": self.dropped, "preferred": self.preferred, "reward": self.reward,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Scored:
-    """`model`: the starting model. `near`: empty where the prompt itself was answered before."""
-
-    by: Reading
-    answer: str
-    model: str
-    others: tuple[Other, ...]
-    near: tuple[Near, ...]
-    against: Against | None
-    reward: Rewarded | None
-    gap: playground.Gap | None
-    revised: Revised | None
-
-    @property
-    def stored(self) -> int:
-        return sum(other.stored for other in self.others)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: no NaN, no object."""
-        return {
-            **self.by.as_dict(), "answer": self.answer, "model": self.model,
-            "baseline": {
-                "answers": len(self.others), "stored": self.stored, "asked": len(self.others) - self.stored,
-                "near": [near.as_dict() for near in self.near],
-            },
-            "judged": self.against.as_dict() if self.against else None,
-            "rewarded": self.reward.as_dict() if self.reward else None,
-            "gap": self.gap.as_dict() if self.gap else None,
-            "revised": self.revised.as_dict() if self.revised else None,
-            "others": [other.as_dict() for other in self.others],
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Preferred:
-    """Two answers. `opinion` is the label, term by term, as probabilities that the first is the better; `reward`: of
-    both, None where nothing rewards."""
-
-    by: Reading
-    first: str
-    second: str
-    opinion: Opinion
-    reward: tuple[float, float] | None
-
-    @property
-    def difference(self) -> float | None:
-        return None if self.reward is None else self.reward[0] - self.reward[1]
-
-    def as_dict(self) -> dict[str, Any]:
-        first, second = self.reward or (None, None)
-        return {
-            **self.by.as_dict(), "first": self.first, "second": self.second, "judged": self.opinion.as_dict(),
-            "rewarded": {"first": first, "second": second, "difference": self.difference} if self.reward else None,
-        }  # fmt: skip
-
+Nearest = Sequence[tuple[Prompt, float, Sequence[str]]]  # a prompt, its cosine, answers to it
 
 # --- the two questions ---------------------------------------------------------------------------------------------
 
@@ -196,37 +47,140 @@ def score(
 ) -> Scored:
     """Put an answer against `n` of the starting model of a run (the newest finished one). An empty answer is one.
 
-    Raises UserError for a prompt without text, an unknown run, a limit, and where no judge can be had; EngineError
-    where the judge fails. What else is missing is told, and the rest is done.
+    Raises UserError for a prompt without text, an unknown run, and where no judge can be had; EngineError where the
+    judge fails; BudgetReached at a limit. What else is missing is told, and the rest is done.
     """
-    session = _Session(wiring, prompt, run, report)
-    others, near, model = _baseline(session, n)
+    at = Playground(wiring, prompt, run, report)
+    others, near = _baseline(at, n)
     texts = [text for text, _ in others]
-    against = session.against(answer, texts) if texts else None
-    near_texts = [(messages, text) for found, messages, some in near for text in some]
-    rewarded, scores = None, {}
-    with session.rewarding() as reward:
-        if reward is not None:
-            own = dict.fromkeys([answer, *texts])
-            values = session.rewards(reward, [(session.prompt, text) for text in own] + near_texts)
-            scores = dict(zip(own, values, strict=False))
-            rewarded = _rewarded(scores[answer], [scores[text] for text in texts], values[len(own) :])
+    against = at.against(answer, texts) if texts else None
+    with at.rewarding() as reward:
+        rewards_of, rewarded = _reward(at, reward, answer, texts, near)
         gap = None
         if against is not None and rewarded is not None:
-            gap = playground.gap(playground.above(scores[answer], [scores[text] for text in texts]), against.values)
-        revised = _revise(session, answer, against, reward) if revision else None
-    values_of = against.values if against else [float("nan")] * len(texts)
+            above = playground.above(rewarded.reward, [rewards_of[text] for text in texts])
+            gap = playground.gap(above, against.values)
+        revised = _revise(at, answer, against, reward if rewarded else None) if revision else None
+    values = against.values if against else ()
     return Scored(
-        session.reading(),
-        answer,
-        model,
-        tuple(
-            Other(text, stored, value if value == value else None, scores.get(text))
-            for (text, stored), value in zip(others, values_of, strict=True)
+        by=at.reading(),
+        answer=answer,
+        model=at.model,
+        others=tuple(
+            Other(text, stored, value if value == value else None, rewards_of.get(text))
+            for (text, stored), value in zip(others, values, strict=True)
         ),
-        tuple(found for found, _, _ in near),
-        against,
-        rewarded,
-        gap,
-        revised,
+        near=tuple(Near(p.messages[-1].content, cosine, len(some)) for p, cosine, some in near),
+        against=against,
+        reward=rewarded,
+        gap=gap,
+        revised=revised,
     )
+
+
+def prefer(
+    wiring: Wiring, prompt: str, first: str, second: str, *, run: str = "", report: Reporter | None = None
+) -> Preferred:
+    """Put two answers against each other. Raises as `score` does, and for two answers of the same text."""
+    if first == second:
+        raise UserError("both answers are the same text, so neither can be preferred")
+    at = Playground(wiring, prompt, run, report)
+    opinion = at.opinion(first, second)
+    with at.rewarding() as reward:
+        found = at.rewards(reward, [(at.prompt, first), (at.prompt, second)])
+    return Preferred(at.reading(), first, second, opinion, (found[0], found[1]) if found else None)
+
+
+# --- the baseline ---------------------------------------------------------------------------------------------------
+
+
+def _baseline(at: Playground, n: int) -> tuple[list[tuple[str, bool]], Nearest]:
+    """Answers of the starting model to the prompt, each with whether it was stored, `n` of them where they can be had;
+    and, where none was stored, the nearest prompts with theirs."""
+    if n < 1:
+        raise UserError(f"n is {n}: an answer is put against at least one other")
+    role = at.policy()
+    engine = role.engine.fingerprint if role else at.store.stage_engines(at.run.id).get("answers") if at.run else None
+    stored = at.stored(at.prompt.id, engine, n)
+    found = [(generation.text, True) for generation in stored]
+    if role and len(found) < n:
+        asks = respond([at.prompt], role, seed=at.seed, samples=n)
+        missing = [a for a in asks if a.id not in {g.id for g in stored}][: n - len(found)]
+        try:
+            found += [(g.text, False) for g in at.generate("answers of the starting model", missing, role)]
+        except (EngineError, UserError) as error:
+            at.missing.append(f"answers of the starting model: {error}")
+    if stored or at.run is None:
+        return found, []
+    return found, _nearest(at, at.run, engine, n)
+
+
+def _nearest(at: Playground, run: Run, engine: str | None, n: int) -> Nearest:
+    """The nearest prompts of a run that the model answered, until there are `n` answers."""
+    prompts = at.store.prompts(ids=at.store.stage_members(run.id, "prompts"))
+    places = playground.nearest(at.prompt.messages[-1].content, [p.messages[-1].content for p in prompts], LOOKED_AT)
+    near: list[tuple[Prompt, float, Sequence[str]]] = []
+    wanted = n
+    for place, cosine in places:
+        texts = [g.text for g in at.stored(prompts[place].id, engine, wanted)]
+        if texts:
+            near.append((prompts[place], cosine, texts))
+            wanted -= len(texts)
+        if not wanted:
+            break
+    return near
+
+
+# --- the reward, and the revision -----------------------------------------------------------------------------------
+
+
+def _reward(
+    at: Playground, reward: Reward | None, answer: str, texts: Sequence[str], near: Nearest
+) -> tuple[dict[str, float], Rewarded | None]:
+    """The rewards of the answer and of the baseline, by text, and what they say of the answer."""
+    own = list(dict.fromkeys([answer, *texts]))
+    aside = [(prompt, text) for prompt, _, some in near for text in some]
+    found = at.rewards(reward, [(at.prompt, text) for text in own] + aside)
+    if not found:
+        return {}, None
+    by_text = dict(zip(own, found, strict=False))
+    mine = by_text[answer]
+    return by_text, Rewarded(mine, _place(mine, [by_text[text] for text in texts]), _place(mine, found[len(own) :]))
+
+
+def _place(mine: float, others: Sequence[float]) -> Interval | None:
+    above = playground.above(mine, others)
+    return playground.proportion(sum(above) / len(above), len(above)) if above else None
+
+
+def _revise(at: Playground, answer: str, against: Against | None, reward: Reward | None) -> Revised | None:
+    """One round, under the principle that the answer does worst by, or, where it loses by none, the one that a run
+    would draw for this prompt."""
+    mine = Generation(make_id(TYPED, text=answer), "response", at.prompt.id, answer, "stop", TYPED)
+    chains = revise.start([at.prompt], [mine])
+    if not chains:
+        at.missing.append("a revision: there is nothing in an empty answer to be revised")
+        return None
+    worst = playground.worst(against.principles) if against else None
+    principle = at.constitution[worst] if worst else revise.principle_of(chains[0], at.constitution, at.seed, 0)
+    alone = Constitution(at.constitution.name, (principle,))  # whatever is drawn from it is this principle
+    critique = None
+    try:
+        critic = at.critic()
+        if at.settings.revise.critique:
+            asks = revise.critiques(chains, critic, alone, seed=at.seed, round=0)
+            critique = at.generate("critique", asks, critic)
+        asks = revise.revisions(chains, critique, critic, alone, seed=at.seed, round=0)
+        (revision,) = at.generate("revision", asks, critic)
+    except (EngineError, UserError) as error:
+        at.missing.append(f"a revision: {error}")
+        return None
+    dropped, preferred, rewarded = revise.why_dropped(revision) or "", None, None
+    if not dropped:
+        same = revision.text == answer
+        outcome = "tied" if same else at.opinion(revision.text, answer).outcome
+        preferred = {"first": "revision", "second": "answer", "tied": "neither"}.get(outcome, outcome)
+        found = at.rewards(reward, [(at.prompt, revision.text)])
+        rewarded = found[0] if found else None
+    said = critique[0].text if critique else ""
+    return Revised(principle.id, worst is not None, said, revision.text, dropped, preferred, rewarded)

@@ -5,6 +5,7 @@ the end of the input ends the process (a training in progress saves its state fi
 
 Standard output holds events only, one JSON object a line: `{"event": "step", ...}`, then one of `done` (with the
 manifest), `user_error`, `stopped`, `interrupted`, `failed` (each with a `message`). All else goes to standard error.
+Under `accelerate launch` several processes train a job (see `processes`), and the first of them tells the events.
 Exit codes: 0, 2 for a user's mistake, 3 for a stopped training, 130 for an interruption, 1 for a bug.
 """
 
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
     from pipeline.trainers.progress import Interruption
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("pipeline.trainers").setLevel(logging.INFO)
     interruption = Interruption()
     signal.signal(signal.SIGINT, interruption)
     try:
@@ -81,7 +83,12 @@ def _train(file: str, events: TextIO, interruption: Any) -> tuple[str, dict[str,
 
     try:
         job = Job.read(Path(file))
-        manifest = run(job, on_step=lambda line: _emit(events, "step", line), interruption=interruption)
+        manifest = run(
+            job,
+            on_step=lambda line: _emit(events, "step", line),
+            interruption=interruption,
+            launched=_launched(),
+        )
         return "done", {"manifest": dataclasses.asdict(manifest)}
     except UserError as error:
         return "user_error", {"message": str(error)}
@@ -94,7 +101,14 @@ def _train(file: str, events: TextIO, interruption: Any) -> tuple[str, dict[str,
         return "failed", {"message": f"{type(error).__name__}: {error}"}
 
 
+def _launched() -> tuple[int, int]:
+    """Which of how many processes this is, as `accelerate launch` and torchrun say it."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def _emit(events: TextIO, event: str, fields: dict[str, Any]) -> None:
+    if _launched()[0] != 0:
+        return
     try:
         events.write(json.dumps({"event": event, **fields}) + "\n")
         events.flush()

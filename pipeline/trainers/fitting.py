@@ -6,6 +6,7 @@ module imports torch and transformers: import it inside `train`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -13,13 +14,14 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import find_executable_batch_size
-from accelerate.utils.memory import clear_device_cache
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from datasets import Dataset, concatenate_datasets
 from torch.utils.data import SequentialSampler
 from transformers import (
     AutoTokenizer,
@@ -35,7 +37,7 @@ from transformers import (
 )
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint
+from pipeline.trainers import checkpoint, processes
 from pipeline.trainers.rows import LengthGrouped
 from pipeline.trainers.trainer import Job, TrainingStopped, Watch
 
@@ -49,7 +51,8 @@ RESUME = "resume.json"  # in a resume checkpoint, written last: its files by dig
 
 
 def load_tokenizer(job: Job) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    with _loading(job):
+        tokenizer = AutoTokenizer.from_pretrained(job.model)
     if tokenizer.chat_template is None:
         raise UserError(f"{job.model}: the tokenizer has no chat template; add chat_template.jinja to the folder")
     if tokenizer.pad_token is None:
@@ -67,17 +70,40 @@ def load_model(job: Job, architecture: Any, **options: Any) -> PreTrainedModel:
     """
     set_seed(job.seed)  # a reward model's head is drawn here
     dtype = torch.bfloat16 if job.lora and job.dtype == "bfloat16" else torch.float32
-    return checkpoint.load(Path(job.model), architecture, dtype=dtype, **options)
+    with _loading(job):
+        return checkpoint.load(Path(job.model), architecture, dtype=dtype, **options)
+
+
+@contextlib.contextmanager
+def _loading(job: Job) -> Iterator[None]:
+    """What a library says of a folder whose files are whole and do not fit together, as a UserError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        if should_reduce_batch_size(error) or isinstance(error, UserError):
+            raise
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"{job.model}: the model cannot be loaded: {reason}") from error
 
 
 def context_length(job: Job, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens a row may have: `max_length`, or the model's positions where those are fewer."""
+    """Tokens a row may have: `max_length`, or the model's positions where those are fewer.
+
+    Raises UserError where the tokenizer knows tokens that the model does not.
+    """
     from transformers import AutoConfig
 
     folder = Path(job.model)
     while (folder / "adapter_config.json").is_file():
         folder = Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
-    positions = getattr(AutoConfig.from_pretrained(folder).get_text_config(), "max_position_embeddings", None)
+    with _loading(job):
+        config = AutoConfig.from_pretrained(folder).get_text_config()
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"{job.model}: the tokenizer knows {len(tokenizer)} tokens, the model in {folder} only "
+            f"{config.vocab_size}; take the tokenizer that belongs to the model"
+        )
+    positions = getattr(config, "max_position_embeddings", None)
     limits = [value for value in (job.arguments["max_length"], positions) if value]
     return min(limits) if limits else int(tokenizer.model_max_length)
 
@@ -100,8 +126,8 @@ def lora_config(job: Job, task: str) -> Any:
 def configure(
     job: Job, config_class: type[TrainingArguments], batch_size: int, limit: int, **method: Any
 ) -> TrainingArguments:
-    """The job's arguments as TRL's configuration, with a batch of `batch_size` rows a device. `method` holds what the
-    method decides and a job cannot.
+    """The job's arguments as TRL's configuration, with a batch of `batch_size` rows a device and the rest of the job's
+    batch accumulated. `method` holds what the method decides and a job cannot.
 
     Raises UserError for an argument that TRL has not, or that the job decides.
     """
@@ -109,7 +135,6 @@ def configure(
     if job.dtype not in ("float32", "bfloat16"):
         raise UserError(f"dtype is {job.dtype!r}; it must be float32 or bfloat16")
     cuda = use_cuda(job)
-    effective = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
     decided = {
         "output_dir": str(job.resume),
         "seed": job.seed,
@@ -134,15 +159,19 @@ def configure(
             raise UserError(f"arguments: {config_class.__name__} has no {name}{hint}")
     arguments |= {
         "per_device_train_batch_size": batch_size,
-        "gradient_accumulation_steps": effective // batch_size,
-        "max_length": limit,
+        "gradient_accumulation_steps": _share(job) // batch_size,
     }
+    if "max_length" in known:
+        arguments["max_length"] = limit
     try:
         with warnings.catch_warnings():  # TRL 1.16 itself sets names that transformers 5.23 calls deprecated
             warnings.simplefilter("ignore", FutureWarning)
-            return config_class(**decided, **arguments)
+            settings = config_class(**decided, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"arguments: {error}") from None
+    if processes.current().count > 1:
+        processes.allow_fsdp()
+    return settings
 
 
 def use_cuda(job: Job) -> bool:
@@ -153,15 +182,54 @@ def use_cuda(job: Job) -> bool:
     return job.device != "cpu" and torch.cuda.is_available()
 
 
+def _share(job: Job) -> int:
+    """Rows of each batch that one process trains on: a job's batch is the whole job's, however many share it."""
+    count = processes.current().count
+    batch = int(job.arguments["per_device_train_batch_size"]) * int(job.arguments["gradient_accumulation_steps"])
+    if batch % count:
+        raise UserError(
+            f"a batch of {batch} rows (per_device_train_batch_size x gradient_accumulation_steps, of all processes "
+            f"together) cannot be shared by {count} processes; make it a multiple of {count}"
+        )
+    return batch // count
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return next((size for size in range(limit, 0, -1) if number % size == 0), 0)
+
+
 class TrainerMixin:
-    """What is ours in each of TRL's trainers: the order of batches, and no model card beside every resume state."""
+    """What is ours in each of TRL's trainers: the order of batches, and no model card beside every resume state.
+
+    The order is drawn for the whole job's batches, of which several processes take their parts. An epoch that ends in
+    a batch too small to be parted is filled up with rows of no weight, `filler`; where a trainer has none, the library
+    fills it with rows that were trained on already.
+    """
+
+    def filler(self, row: dict[str, Any]) -> dict[str, Any] | None:
+        """A row like `row`, of the tokenised training set, that weighs nothing in the loss and has `length` 0."""
+        return None
+
+    def get_train_dataloader(self) -> Any:
+        args: TrainingArguments = self.args  # type: ignore[attr-defined]
+        rows = self.train_dataset  # type: ignore[attr-defined]
+        missing = -len(rows) % (args.train_batch_size * args.world_size)
+        if args.world_size == 1 or not missing or (row := self.filler(rows[0])) is None:
+            return super().get_train_dataloader()  # type: ignore[misc]
+        filler = Dataset.from_list([row] * missing, features=rows.features)
+        self.train_dataset = concatenate_datasets([rows, filler])
+        try:
+            return super().get_train_dataloader()  # type: ignore[misc]
+        finally:
+            self.train_dataset = rows
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         args: TrainingArguments = self.args  # type: ignore[attr-defined]
         if args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
         lengths = list(self.train_dataset["length"])  # type: ignore[attr-defined]
-        return LengthGrouped(lengths, args.train_batch_size * args.gradient_accumulation_steps, args.seed)
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return LengthGrouped(lengths, batch, args.seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)
@@ -177,20 +245,24 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
     """Train to the end, from the last good resume state where there is one, and return the trainer and its figures.
 
     `build(batch_size)` makes a trainer with that many rows a device at the job's effective batch. Where memory runs
-    out the batch is halved and the run begins again. Raises TrainingStopped, KeyboardInterrupt, and UserError when
-    not even one row fits.
+    out the batch is halved and the run begins again; with several processes, of which only one may have run out, it is
+    for the user to ask for less. Raises TrainingStopped, KeyboardInterrupt, and UserError when not even one row fits.
     """
-    asked = int(job.arguments["per_device_train_batch_size"])
-    effective = asked * int(job.arguments["gradient_accumulation_steps"])
-    state = resume_state(job)
-    first = batch_size = state[1] if state else asked
+    together = processes.current()
+    share = _share(job)
+    state = together.once(lambda: resume_state(job))
+    asked = _largest_divisor(share, int(job.arguments["per_device_train_batch_size"]))
+    first = batch_size = state[1] if state and share % state[1] == 0 else asked
     began = time.monotonic()
 
     def halve() -> int:
         nonlocal batch_size, state
-        smaller = batch_size // 2
-        while smaller and effective % smaller:
-            smaller -= 1
+        if together.count > 1:
+            raise UserError(
+                f"out of memory with {batch_size} rows a device; set per_device_train_batch_size to "
+                f"{batch_size // 2 or 1} and gradient_accumulation_steps to keep the product"
+            )
+        smaller = _largest_divisor(share, batch_size // 2)
         log.warning("out of memory with %d rows a device; trying %d at the same effective batch", batch_size, smaller)
         _drop_resume_states(job, after=-1)
         batch_size, state = smaller, None
@@ -203,14 +275,14 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
         trainer = build(batch_size)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(job, watch, batch_size))
-        watch.start(state[2] if state else 0)
+        _in_turn(together, lambda: watch.start(state[2] if state else 0))
         trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
         return trainer
 
     try:
         trainer = run()
     except TrainingStopped as stop:
-        _drop_resume_states(job, after=stop.good_steps)
+        together.once(lambda: _drop_resume_states(job, after=stop.good_steps))
         kept = resume_state(job)
         last = f"the last good weights are in {kept[0]}" if kept else "no state was saved before that"
         raise TrainingStopped(f"{stop}; {last}, and the parent {job.model} is unchanged", stop.good_steps) from None
@@ -221,7 +293,7 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
                 "gradient_checkpointing"
             ) from None
         raise
-    if watch.interrupted and trainer.state.global_step < trainer.state.max_steps:
+    if together.any(watch.interrupted) and trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt
     return trainer, {
         **_last_steps(trainer.state.log_history),
@@ -236,9 +308,18 @@ def _last_steps(history: Sequence[dict[str, float]]) -> dict[str, float]:
     """Each logged figure averaged over the last quarter of the steps, ten at most, and the first loss."""
     steps = [entry for entry in history if "loss" in entry]
     last = steps[-max(1, min(10, len(steps) // 4)) :]
-    names = steps[-1].keys() - {"step", "epoch", "num_tokens", "learning_rate", "grad_norm"}
-    means = {name: sum(entry[name] for entry in last) / len(last) for name in sorted(names)}
-    return {"first_loss": steps[0]["loss"], **means}
+    names = {name for entry in last for name in entry} - {"step", "epoch", "num_tokens", "learning_rate", "grad_norm"}
+    logged = {name: [entry[name] for entry in last if name in entry] for name in sorted(names)}
+    return {"first_loss": steps[0]["loss"], **{name: sum(values) / len(values) for name, values in logged.items()}}
+
+
+def _in_turn(together: processes.Processes, work: Callable[[], None]) -> None:
+    """The first process last: it may write what the others read."""
+    if together.first:
+        together.wait()
+    work()
+    if not together.first:
+        together.wait()
 
 
 class _Report(TrainerCallback):  # type: ignore[misc]
@@ -248,7 +329,7 @@ class _Report(TrainerCallback):  # type: ignore[misc]
         self.job, self.watch, self.batch_size = job, watch, batch_size
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.watch.interrupted:
+        if processes.current().any(self.watch.interrupted):
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
@@ -257,19 +338,26 @@ class _Report(TrainerCallback):  # type: ignore[misc]
             self.watch.step(state.global_step, state.max_steps, numbers)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        together = processes.current()
+        together.wait()  # each saves its random state, and parts of a sharded model
+        if not together.first:
+            return
         folder = self.job.resume / f"checkpoint-{state.global_step}"
-        files = {path.name: checkpoint.file_digest(path) for path in folder.iterdir() if path.name != RESUME}
-        whole = {"job": self.job.id, "batch_size": self.batch_size, "files": files}
+        paths = [path for path in folder.rglob("*") if path.is_file() and path.name != RESUME]
+        files = {path.relative_to(folder).as_posix(): checkpoint.file_digest(path) for path in paths}
+        whole = {"job": self.job.id, "batch_size": self.batch_size, "processes": together.count, "files": files}
         (folder / RESUME).write_text(json.dumps(whole))
 
 
 def resume_state(job: Job) -> tuple[Path, int, int] | None:
-    """(folder, rows a device, step) of the newest whole resume state of this very job; others are passed over."""
+    """(folder, rows a device, step) of the newest whole resume state of this very job, by as many processes; others
+    are passed over."""
     folders = sorted(job.resume.glob("checkpoint-*"), key=_step, reverse=True)
     for folder in folders:
         try:
             whole = json.loads((folder / RESUME).read_text())
-            if whole["job"] == job.id and all(
+            same = whole["job"] == job.id and whole["processes"] == processes.current().count
+            if same and all(
                 checkpoint.file_digest(folder / name) == digest for name, digest in whole["files"].items()
             ):
                 return folder, int(whole["batch_size"]), _step(folder)
@@ -290,11 +378,23 @@ def _drop_resume_states(job: Job, after: int) -> None:
 
 def save(job: Job, trainer: Trainer) -> None:
     """Weights and the parent's tokenizer into `job.partial`: safetensors, no pickle, nothing of the optimiser's."""
+    together = processes.current()
+    # A sharded model's weights are gathered by all of its processes.
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if job.lora is None:
-        model.to(torch.bfloat16 if job.dtype == "bfloat16" else torch.float32)
-    else:
+    if job.lora is not None:
         # peft remembers the lowest base; where the parent was an adapter itself, that is not what this one sits on.
         model.peft_config["default"].base_model_name_or_path = str(Path(job.model).resolve())
-    model.save_pretrained(job.partial)
-    checkpoint.copy_tokenizer(Path(job.model), job.partial)
+    elif weights is None:
+        model.to(_saved_dtype(job))
+    else:
+        weights = {name: tensor.to(_saved_dtype(job)) for name, tensor in weights.items()}
+        model.config.dtype = _saved_dtype(job)
+    if together.first:
+        model.save_pretrained(job.partial, state_dict=weights)
+        checkpoint.copy_tokenizer(Path(job.model), job.partial)
+    together.wait()
+
+
+def _saved_dtype(job: Job) -> torch.dtype:
+    return torch.bfloat16 if job.dtype == "bfloat16" else torch.float32

@@ -38,7 +38,8 @@ class Interruption:
 
 
 class Progress:
-    """The Watch that the runner hands to a method."""
+    """The Watch that the runner hands to a method. With `silent` it judges as ever and leaves the writing to the first
+    of several processes."""
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class Progress:
         *,
         on_step: Callable[[dict[str, Any]], None] | None = None,
         interruption: Interruption | None = None,
+        silent: bool = False,
     ) -> None:
         self.path = job.resume / NAME
+        self._silent = silent
         self._factor = float(job.arguments.get("divergence_factor", math.inf))
         self._on_step = on_step
         self._interruption = interruption or Interruption()
@@ -68,13 +71,19 @@ class Progress:
         self._lowest = math.inf
         self.losses.clear()
         kept = [line for line in read(self.path) if line["step"] <= step]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="ascii")
+        if not self._silent:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="ascii")
         for line in kept:
             if "loss" in line:
                 self._judge(line["step"], line)
 
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        if not self._silent:
+            self._write(step, total, metrics)
+        self._judge(step, metrics)
+
+    def _write(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         # JSON has no NaN: a number that is not finite is written as null.
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         line = {"step": step, "total": total, "time": round(time.time(), 3), **values}
@@ -82,7 +91,6 @@ class Progress:
             file.write(json.dumps(line) + "\n")
         if self._on_step:
             self._on_step(line)
-        self._judge(step, metrics)
 
     def _judge(self, step: int, metrics: Mapping[str, float]) -> None:
         for name in ("loss", "grad_norm"):

@@ -155,17 +155,20 @@ def logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor
 
 class Reference:
     """The policy as it was before training. Of a LoRA policy it is the model with the adapter off: the adapter sits on
-    the parent with any earlier adapter merged, so that the two are equal at step 0. Of full weights it is a copy."""
+    the parent with any earlier adapter merged, so that the two are equal at step 0. Of full weights it is a copy.
+
+    `model`: the copy, or the model itself, whose adapter is then on.
+    """
 
     def __init__(self, model: Any) -> None:
         self._adapter = hasattr(model, "disable_adapter")
-        self._model = model if self._adapter else _frozen(model)
+        self.model = model if self._adapter else _frozen(model)
 
     @torch.no_grad()
     def logprobs(self, batch: Batch, temperature: float = 1.0) -> Tensor:
         """[rows, T], 0 where there is no token."""
-        with self._model.disable_adapter() if self._adapter else nullcontext(), evaluating(self._model):
-            return logprobs(self._model, batch, temperature)[0]
+        with self.model.disable_adapter() if self._adapter else nullcontext(), evaluating(self.model):
+            return logprobs(self.model, batch, temperature)[0]
 
 
 def _frozen(model: Any) -> Any:

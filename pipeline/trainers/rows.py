@@ -48,7 +48,7 @@ def load_rows(path: Path, columns: Sequence[str], tokenizer: PreTrainedTokenizer
                 f"answer in {limit}; raise max_length, or leave the row out"
             )
         answers = [row[name] for name in ("completion", "chosen", "rejected") if name in row]
-        length = max(_tokens(tokenizer, row["prompt"] + answer, template) for answer in answers)
+        length = max((_tokens(tokenizer, row["prompt"] + answer, template) for answer in answers), default=prompt)
         if length > limit:
             left_out += 1
             continue
@@ -78,7 +78,8 @@ def _tokens(
 
 
 class LengthGrouped(Sampler[int]):
-    """Rows of like length share a batch; the batches' order is drawn from (seed, epoch) alone.
+    """Rows of like length share a batch; the batches' order is drawn from (seed, epoch) alone. Rows of length 0 fill
+    up the last batch (see `fitting.TrainerMixin`): they change no other, and come last.
 
     Transformers' own sampler draws from the global random state, which a resumed run does not have.
     """
@@ -94,7 +95,8 @@ class LengthGrouped(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.lengths), generator=generator).tolist()
+        rows = [index for index, length in enumerate(self.lengths) if length]
+        order = [rows[position] for position in torch.randperm(len(rows), generator=generator).tolist()]
         pool = 32 * self.batch_size  # sorted within pools, so that batches differ from epoch to epoch
         batches = []
         for start in range(0, len(order), pool):
@@ -106,3 +108,4 @@ class LengthGrouped(Sampler[int]):
         for position in torch.randperm(len(full), generator=generator).tolist():
             yield from full[position]
         yield from rest
+        yield from (index for index, length in enumerate(self.lengths) if not length)

@@ -17,7 +17,8 @@ DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 2e-5}
 
 
 def train(job: Job, watch: Watch) -> dict[str, Any]:
-    """Metrics: `loss` (mean of the last steps), `mean_token_accuracy`, and `eval_loss` where there are held-out rows.
+    """Metrics: `loss` (mean of the last steps), `mean_token_accuracy`, and `eval_loss` over the held-out rows' answers'
+    tokens where there are any.
 
     Raises UserError, TrainingStopped or KeyboardInterrupt.
     """
@@ -28,7 +29,8 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from pipeline.trainers.rows import load_rows
 
     class Trainer(fitting.TrainerMixin, SFTTrainer):  # type: ignore[misc]
-        pass
+        def filler(self, row: dict[str, Any]) -> dict[str, Any]:
+            return {**row, "length": 0, "labels": [-100] * len(row["labels"])}
 
     tokenizer = fitting.load_tokenizer(job)
     limit = fitting.context_length(job, tokenizer)
@@ -48,7 +50,23 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     trainer, metrics = fitting.fit(job, watch, build)
     metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
     if heldout:
-        evaluation = trainer.evaluate()
-        metrics |= {"eval_loss": evaluation["eval_loss"], "eval_rows": len(heldout.table)}
+        metrics |= {"eval_loss": _heldout_loss(trainer), "eval_rows": len(heldout.table)}
     fitting.save(job, trainer)
     return metrics
+
+
+def _heldout_loss(trainer: Any) -> float:
+    """The mean over all held-out answers' tokens, in nats: TRL's would be a mean of batches' means."""
+    import torch
+
+    table, size = trainer.eval_dataset, trainer.args.per_device_eval_batch_size
+    order = sorted(range(len(table)), key=table["length"].__getitem__)
+    total, tokens = 0.0, 0
+    trainer.model.eval()
+    for start in range(0, len(order), size):
+        batch = trainer._prepare_inputs(trainer.data_collator([table[i] for i in order[start : start + size]]))
+        with torch.no_grad(), trainer.compute_loss_context_manager():
+            outputs = trainer.model(**batch, use_cache=False, fused_lm_head=True)
+        total -= outputs.log_probs.sum().item()
+        tokens += int(outputs.label_mask.sum())
+    return total / tokens

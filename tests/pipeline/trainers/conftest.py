@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -129,5 +131,20 @@ def make_job(model: Path, tmp_path: Path) -> MakeJob:
             arguments={**QUICK, **options},
             **{"model": str(model), "device": "cpu", **fields},
         )
+
+    return make
+
+
+@pytest.fixture
+def rewarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Job, str], Job]:
+    """`rewarded(job, "len(answer)")`: the job, rewarded by a Python expression over `prompt` and `answer`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    number = itertools.count()
+
+    def make(job: Job, expression: str) -> Job:
+        name = f"{tmp_path.name}_{next(number)}".replace("-", "_")
+        rewards = f"[float({expression}) for prompt, answer in zip(prompts, answers)]"
+        (tmp_path / f"{name}.py").write_text(f"def score(prompts, answers):\n    return {rewards}\n")
+        return dataclasses.replace(job, reward={"kind": "function", "name": f"{name}:score"})
 
     return make

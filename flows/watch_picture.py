@@ -1,0 +1,339 @@
+"""Online training as drawings, as SVG text: one run's looks, the frontier of many, and runs that hack their reward.
+
+Against the square root of the KL a reward is nearly a straight line while a policy goes where it is sent (arXiv
+2204.05862, section 4.3), so that the bends of judge and truth show. Truth is drawn dashed: nothing that trained,
+watched or stopped has seen it. Colours are those of Okabe and Ito, which people who do not see red and green alike
+tell apart; every method also has a mark of its own. matplotlib is imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from constitution.visible import visible
+from pipeline.trainers import checkpoint, progress
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Look = Mapping[str, Any]  # a line of watch.jsonl
+
+INK, MUTED, LINE, PAPER = "#1c1e22", "#5c626c", "#c9cdd3", "#fff"
+PROXY, JUDGE, TRUTH, STOPPED = "#0072B2", "#D55E00", "#000000", "#882255"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A6D3B", "#7F7F7F")
+MARKS = "osD^vPX*h"
+DASHED = (0, (4, 2))
+FIRED, KEPT = "a stop rule fired", "kept"
+WIDTH = 9.4  # inches: 900 pixels
+HABITS = {
+    "refusals": "o", "lists": "s", "hedges": "D", "flattery": "^", "boilerplate": "v", "truncated": "X",
+}  # fmt: skip
+_STYLE = {
+    "svg.fonttype": "none", "font.size": 9, "font.family": ["DejaVu Sans"], "text.parse_math": False,
+    "text.color": INK, "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "axes.titlesize": 9.5, "axes.titlecolor": INK,
+    "axes.titlelocation": "left", "xtick.color": LINE, "ytick.color": LINE, "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.5, "lines.linewidth": 1.6, "lines.markersize": 4,
+    "legend.frameon": False, "legend.fontsize": 8.5, "svg.hashsalt": "watching",
+}  # fmt: skip
+
+
+# --- one run -----------------------------------------------------------------------------------------------------
+
+
+def curves(run: Path | Sequence[Look], truth: Sequence[float | None] | None = None) -> str:
+    """The looks at one run: a checkpoint's folder, or the lines of its watch.jsonl. `truth`: the share of good answers
+    at each look, where it is known (else the looks' own `gold_good`, if they have one)."""
+    looks = progress.read(run / "watch.jsonl") if isinstance(run, Path) else list(run)
+    if not looks:
+        raise ValueError("there is no look to draw")
+    manifest = checkpoint.read(run) if isinstance(run, Path) else None
+    stopped, kept = _ends(looks, manifest.metrics if manifest else {})
+    good = [look.get("gold_good") for look in looks] if truth is None else list(truth)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.add_gridspec(3, 4, height_ratios=(1.15, 1.15, 1))
+        for column, (of, label) in enumerate(((_step, "update"), (_root, "square root of the KL, in nats a sequence"))):
+            place = slice(2 * column, 2 * column + 2)
+            above, below = figure.add_subplot(grid[0, place]), figure.add_subplot(grid[1, place])
+            _band(above, looks, of, "proxy", PROXY, "o", "proxy (what it trains on)")
+            _band(below, looks, of, "judge", JUDGE, "s", "independent judge (± standard error)")
+            if any(value is not None for value in good):
+                known = [(of(look), value) for look, value in zip(looks, good, strict=True) if value is not None]
+                below.plot(*zip(*known, strict=True), color=TRUTH, linestyle=DASHED, label="truth (not seen)")
+            for axes, name in ((above, "proxy"), (below, "judge")):
+                _mark(axes, looks, of, name, stopped, kept)
+                axes.set_xlabel(label if axes is below else "")
+            if column == 0:
+                above.set_ylabel("reward")
+                below.set_ylabel("score, share of good")
+                handles = [item for axes in (below, above) for item in axes.get_legend_handles_labels()[0]]
+                by_label = {str(item.get_label()): item for item in handles}
+        order = sorted(by_label, key=lambda label: (label in (FIRED, KEPT), label))
+        figure.legend([by_label[label] for label in order], order, loc="outside upper left", ncols=5, columnspacing=1.4)
+        for column, (name, what) in enumerate((("kl", "KL, nats a sequence"), ("entropy", "entropy, nats a token"),
+                                               ("tokens", "tokens an answer"))):  # fmt: skip
+            axes = figure.add_subplot(grid[2, column])
+            axes.plot(list(map(_step, looks)), _values(looks, name), color=INK, linewidth=1.3)
+            _small(axes, what, stopped)
+        axes = figure.add_subplot(grid[2, 3])
+        for (name, mark), colour in zip(HABITS.items(), COLOURS, strict=False):
+            y = _values(looks, name)
+            if any(value > 0 for value in y if not math.isnan(value)):
+                axes.plot(
+                    list(map(_step, looks)), y, color=colour, marker=mark, markersize=3, linewidth=1.1, label=name
+                )
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7, handlelength=1.2, labelspacing=0.2)
+        axes.set_ylim(-0.03, 1.03)
+        _small(axes, "share of answers", stopped)
+
+    return _svg((WIDTH, 7.4), draw, say(looks, good, stopped, kept))
+
+
+def say(looks: Sequence[Look], truth: Sequence[float | None], stopped: int | None, kept: int) -> str:
+    """The drawing of a run in words, for those who cannot see it."""
+    first, last = looks[0], looks[-1]
+    words = [
+        f"From update {first['step']} to {last['step']}: proxy {_number(first['proxy'])} to {_number(last['proxy'])}, "
+        f"judge {_number(first['judge'])} to {_number(last['judge'])}, KL to {_number(last['kl'])} nats."
+    ]
+    if truth[0] is not None and truth[-1] is not None:
+        words.append(f"Truth, not seen: {truth[0]:.3g} to {truth[-1]:.3g}.")
+    rule = next((look["stopped"] for look in looks if look.get("stopped")), "")
+    if stopped is not None:
+        words.append(f"Stopped at update {stopped}{f' ({rule})' if rule else ''}; update {kept} is kept.")
+    return " ".join(words)
+
+
+def _ends(looks: Sequence[Look], metrics: Mapping[str, Any]) -> tuple[int | None, int]:
+    """The update at which a rule fired, None where none did, and the one that is kept."""
+    if metrics.get("watch_stopped"):
+        return metrics["watch_stopped_step"], metrics["watch_kept_step"]
+    fired = next((look for look in looks if look.get("stopped")), None)
+    if fired is None:
+        return None, looks[-1]["step"]
+    best = fired.get("best")
+    return fired["step"], looks[0]["step"] if best is None else best
+
+
+def _band(
+    axes: Axes, looks: Sequence[Look], of: Callable[[Look], float], name: str, colour: str, mark: str, label: str
+) -> None:
+    """A curve with its standard error as a band (in order of x: a KL may go back), and its points joined in time."""
+    x, y, error = list(map(of, looks)), _values(looks, name), _values(looks, f"{name}_se")
+    order = sorted((i for i in range(len(x)) if not math.isnan(x[i] + y[i] + error[i])), key=x.__getitem__)
+    low, high = [y[i] - error[i] for i in order], [y[i] + error[i] for i in order]
+    axes.fill_between([x[i] for i in order], low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(x, y, color=colour, marker=mark, markersize=3.5, label=label)
+
+
+def _mark(
+    axes: Axes, looks: Sequence[Look], of: Callable[[Look], float], name: str, stopped: int | None, kept: int
+) -> None:
+    """A line where a rule fired, and a ring around what is kept."""
+    for look in looks:
+        if look["step"] == stopped:
+            axes.axvline(of(look), color=STOPPED, linewidth=1.6, linestyle=(0, (1, 1)), label=FIRED)
+        if look["step"] == kept and look[name] is not None:
+            axes.plot(
+                [of(look)], [look[name]], linestyle="", marker="o", markersize=11, markerfacecolor="none",
+                markeredgecolor=INK, markeredgewidth=1.4, label=KEPT,
+            )  # fmt: skip
+
+
+def _small(axes: Axes, title: str, stopped: int | None) -> None:
+    axes.set_title(title, fontsize=8.5)
+    axes.set_xlabel("update")
+    axes.tick_params(length=0, labelsize=8)
+    if stopped is not None:
+        axes.axvline(stopped, color=STOPPED, linewidth=1.4, linestyle=(0, (1, 1)))
+
+
+# --- many runs ---------------------------------------------------------------------------------------------------
+
+
+def frontier(points: Sequence[Mapping[str, Any]]) -> str:
+    """Reward, independent judge and truth (where it is known) of trained models against the root of their KL.
+
+    A point: `method`, `leash` (None where it has none), `seed`, `kl` [nats a sequence], `reward`, `judge`, `judge_low`,
+    `judge_high`, `truth`; what is not known is None or left out. The seeds of one leash are faint, their mean is drawn.
+    """
+    panels = [
+        ("reward", "reward"),
+        ("judge", "judge: win rate over the start"),
+        ("truth", "truth: share of good (not seen)"),
+    ]
+    shown = [panel for panel in panels if any(point.get(panel[0]) is not None for point in points)]
+    if not shown:
+        raise ValueError("there is no point to draw")
+    methods = list(dict.fromkeys(str(point["method"]) for point in points))
+
+    def draw(figure: Figure) -> None:
+        row = figure.subplots(1, len(shown), squeeze=False)[0]
+        for axes, (name, what) in zip(row, shown, strict=True):
+            for place, method in enumerate(methods):
+                mine = [p for p in points if str(p["method"]) == method and p.get(name) is not None]
+                _points(axes, mine, name, place)
+            axes.set_title(what)
+            axes.set_xlabel(
+                "square root of the KL (nats); numbers: the leash" if axes is row[0] else "square root of the KL"
+            )
+            axes.tick_params(length=0)
+            axes.margins(x=0.1, y=0.08)
+        figure.legend(*_legend(methods), loc="outside upper left", ncols=min(9, len(methods)), handletextpad=0.3)
+
+    words = "; ".join(_in_words([p for p in points if str(p["method"]) == method], method) for method in methods)
+    return _svg((WIDTH, 4.6), draw, f"Reward, independent judge and truth against the KL. {words}.")
+
+
+def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: int) -> None:
+    """One method's points in one panel, by leash. The judge's interval is the mean of its seeds'."""
+    from matplotlib.patheffects import withStroke
+
+    colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
+    by_leash: dict[Any, list[Mapping[str, Any]]] = {}
+    for point in points:
+        by_leash.setdefault(point.get("leash"), []).append(point)
+    means = []
+    for leash, same in by_leash.items():
+        if len(same) > 1:
+            x, y = [_root(point) for point in same], [point[name] for point in same]
+            axes.plot(x, y, color=colour, marker=mark, markersize=3.5, alpha=0.35, linestyle="", markeredgewidth=0)
+        at = fmean(map(_root, same))
+        ends = [[point.get(f"{name}_{end}") for point in same] for end in ("low", "high")]
+        if not any(value is None for end in ends for value in end):
+            axes.plot([at, at], list(map(fmean, ends)), color=colour, alpha=0.5, linewidth=1.2)
+        means.append((at, fmean(point[name] for point in same), leash))
+    means.sort(key=lambda found: found[0])
+    axes.plot(
+        [x for x, _, _ in means], [y for _, y, _ in means], color=colour, marker=mark, markersize=6, linewidth=1.3
+    )
+    for at, height, leash in means:
+        if leash is not None:
+            axes.annotate(
+                f"{leash:g}", (at, height), (5, -10 if place % 2 else 4), textcoords="offset points", fontsize=7.5,
+                color=colour, zorder=5, path_effects=[withStroke(linewidth=2, foreground=PAPER)],
+            )  # fmt: skip
+
+
+def _legend(methods: Sequence[str]) -> tuple[list[Any], list[str]]:
+    from matplotlib.lines import Line2D
+
+    marks = [(COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]) for i in range(len(methods))]
+    return [Line2D([], [], color=c, marker=m, markersize=6) for c, m in marks], [_name(m) for m in methods]
+
+
+def _in_words(points: Sequence[Mapping[str, Any]], method: str) -> str:
+    figures = [
+        f"{name} {fmean(values):.3g}"
+        for name in ("kl", "reward", "judge", "truth")
+        if (values := [point[name] for point in points if point.get(name) is not None])
+    ]
+    return f"{_name(method)}: {', '.join(figures)}, means of {len(points)}"
+
+
+def hacking(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Runs with their looks, a column for each pair of `reward_models` and `leash`, a line a seed: the proxy, the
+    judge, and the truth. A cross where a rule fired (or would have), a ring at what is kept (or would be)."""
+    conditions = list(dict.fromkeys((str(run["reward_models"]), run["leash"]) for run in runs))
+    seeds = list(dict.fromkeys(run["seed"] for run in runs))
+    panels = [("proxy", "proxy (reward)"), ("judge", "judge"), ("gold_good", "truth (not seen)")]
+    shown = [p for p in panels if any(look.get(p[0]) is not None for run in runs for look in run["looks"])]
+    if not shown:
+        raise ValueError("there is no look to draw")
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(len(shown), len(conditions), squeeze=False, sharex=True, sharey="row")
+        for column, (reward, leash) in enumerate(conditions):
+            mine = [run for run in runs if (str(run["reward_models"]), run["leash"]) == (reward, leash)]
+            for row, (name, what) in enumerate(shown):
+                axes = grid[row][column]
+                for run in mine:
+                    _seed(axes, run, name, COLOURS[seeds.index(run["seed"]) % len(COLOURS)])
+                if row == 0:
+                    axes.set_title(f"{_name(reward)}, leash {leash:g}" if leash is not None else _name(reward))
+                if column == 0:
+                    axes.set_ylabel(what)
+                if row == len(shown) - 1:
+                    axes.set_xlabel("update")
+                axes.tick_params(length=0)
+        _hacking_legend(figure, seeds)
+
+    words = "; ".join(
+        f"{_name(str(run['reward_models']))}, leash {run['leash']}, seed {run['seed']}: "
+        + say(run["looks"], [look.get("gold_good") for look in run["looks"]], *_ends(run["looks"], run)).rstrip(".")
+        for run in runs
+    )
+    return _svg((WIDTH, 0.9 + 1.75 * len(shown)), draw, f"{words}.")
+
+
+def _seed(axes: Axes, run: Mapping[str, Any], name: str, colour: str) -> None:
+    looks = run["looks"]
+    stopped, kept = _ends(looks, run)
+    dashes: Any = DASHED if name == "gold_good" else "-"
+    axes.plot(list(map(_step, looks)), _values(looks, name), color=colour, linewidth=1.3, linestyle=dashes)
+    for look in looks:
+        if look.get(name) is None:
+            continue
+        if look["step"] == stopped:
+            axes.plot([look["step"]], [look[name]], color=colour, marker="X", markersize=8, markeredgecolor=PAPER)
+        if stopped is not None and look["step"] == kept:
+            axes.plot(
+                [look["step"]], [look[name]], color=colour, marker="o", markersize=9, markerfacecolor="none",
+                markeredgewidth=1.4,
+            )  # fmt: skip
+
+
+def _hacking_legend(figure: Figure, seeds: Sequence[Any]) -> None:
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=COLOURS[i % len(COLOURS)], label=f"seed {seed}") for i, seed in enumerate(seeds)]
+    fired = Line2D([], [], color=INK, marker="X", markersize=8, linestyle="", label="a stop rule fires")
+    kept = Line2D([], [], color=INK, marker="o", markersize=9, markerfacecolor="none", linestyle="", label="kept then")
+    figure.legend(handles=[*lines, fired, kept], loc="outside upper left", ncols=len(lines) + 2)
+
+
+# --- shared ------------------------------------------------------------------------------------------------------
+
+
+def _step(look: Look) -> float:
+    return float(look["step"])
+
+
+def _root(point: Mapping[str, Any]) -> float:
+    """The square root of a KL; an estimate may come out below 0, where there is none."""
+    return math.nan if point["kl"] is None else math.sqrt(max(0.0, point["kl"]))
+
+
+def _values(looks: Sequence[Look], name: str) -> list[float]:
+    return [math.nan if look.get(name) is None else float(look[name]) for look in looks]
+
+
+def _number(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.3g}"
+
+
+def _name(text: str) -> str:
+    return visible(" ".join(text.split()))[:44]
+
+
+def _svg(inches: tuple[float, float], draw: Callable[[Figure], None], words: str) -> str:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    out = io.StringIO()
+    with rc_context(_STYLE):
+        figure = Figure(figsize=inches, layout="constrained")
+        draw(figure)
+        figure.savefig(out, format="svg", facecolor=PAPER, metadata={"Date": None})
+    head, tag, rest = out.getvalue().partition("<svg ")
+    attributes, _, body = rest.partition(">")
+    return f'{head}{tag}role="img" {attributes}>\n<title>{html.escape(words)}</title>{body}'

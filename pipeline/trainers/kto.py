@@ -1,0 +1,116 @@
+"""Kahneman-Tversky optimisation (arXiv 2402.01306): single answers, each good or bad, by TRL's KTOTrainer.
+
+With r = log pi(y|x) - log ref(y|x), z0 the KL of the policy from its reference, and weights w of good and bad,
+
+    loss = w_good * (1 - sigmoid(beta * (r - z0)))  or  w_bad * (1 - sigmoid(beta * (z0 - r)))     (equation 7)
+
+z0 is no constant: it is max(0, mean of log pi(y'|x) - log ref(y'|x)) over a micro-batch whose answers were moved on by
+one row, without a gradient. So KTO is the one method whose loss depends on the micro-batch and not only on the
+effective batch: 8 x 1 is not 4 x 2 accumulated, two processes share one z0, and one row alone, whose y' would be its
+own answer, is refused. TRL pairs every prompt with its y' before training. Micro-batches therefore hold the same rows
+in every epoch; rows are shuffled once, by the seed, and not grouped by length, or z0 would be one of like lengths.
+
+The reference is the parent: its log-probabilities are computed once, before the first step (see `dpo`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from constitution.errors import UserError
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+
+KIND: Kind = "policy"
+COLUMNS: tuple[str, ...] = ("prompt", "completion", "label")
+LEASH = "beta"
+DEFAULTS: dict[str, Any] = {
+    **{name: value for name, value in COMMON_DEFAULTS.items() if name != "train_sampling_strategy"},
+    "learning_rate": 1e-6,
+    "beta": 0.1,
+    "desirable_weight": None,  # None: by `balance`
+    "undesirable_weight": None,
+}
+
+RATIO = (1.0, 4 / 3)  # the weights of all good rows together to those of all bad ones: equation 8
+
+log = logging.getLogger(__name__)
+
+
+def train(job: Job, watch: Watch) -> dict[str, Any]:
+    """Metrics: `loss`, `kl` (z0, in nats) and TRL's `rewards/...`, means over the last steps, where a reward is
+    beta * (log pi - log ref); `good` and `bad`, the rows of each, and their weights; held-out rows as `eval_...`.
+
+    Raises UserError, TrainingStopped or KeyboardInterrupt.
+    """
+    from transformers import AutoModelForCausalLM
+    from trl import KTOConfig, KTOTrainer
+
+    from pipeline.trainers import fitting
+    from pipeline.trainers.rows import load_rows
+
+    class Trainer(fitting.TrainerMixin, KTOTrainer):  # type: ignore[misc]
+        pass
+
+    if job.arguments["per_device_train_batch_size"] < 2:
+        raise UserError(
+            "per_device_train_batch_size is 1; kto estimates the KL from the other rows of a micro-batch and needs at "
+            "least 2 (8 or more are better): lower gradient_accumulation_steps instead"
+        )
+    tokenizer = fitting.load_tokenizer(job)
+    limit = fitting.context_length(job, tokenizer)
+    rows = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
+    heldout = load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
+    good = sum(rows.table["label"])
+    bad = len(rows.table) - good
+    if not good or not bad:
+        raise UserError(
+            f"{job.dataset}: all {good or bad} rows are {'good' if good else 'bad'}; kto learns from both: add "
+            f"{'bad' if good else 'good'} answers"
+        )
+    weights = balance(good, bad, job.arguments["desirable_weight"], job.arguments["undesirable_weight"])
+    chosen = {"desirable_weight": weights[0], "undesirable_weight": weights[1]}
+    log.warning(
+        "%s: %d good rows of weight %.4g, %d bad rows of weight %.4g", job.dataset, good, weights[0], bad, weights[1]
+    )
+    job = dataclasses.replace(job, arguments={**job.arguments, **chosen})
+    table = rows.table.shuffle(seed=job.seed)
+
+    def build(batch_size: int) -> Trainer:
+        if batch_size < 2:
+            raise UserError("out of memory with two rows a device, and kto cannot do with one; use LoRA or bfloat16")
+        fixed = {"precompute_ref_log_probs": True, "train_sampling_strategy": "sequential"}
+        return Trainer(
+            model=fitting.load_model(job, AutoModelForCausalLM),
+            args=fitting.configure(job, KTOConfig, batch_size, limit, **fixed),
+            # A row that is left alone at the end would be its own y'.
+            train_dataset=table.select(range(len(table) - (len(table) % batch_size == 1))),
+            eval_dataset=heldout.table if heldout else None,
+            processing_class=tokenizer,
+            peft_config=fitting.lora_config(job, "CAUSAL_LM"),
+        )
+
+    trainer, metrics = fitting.fit(job, watch, build)
+    metrics |= {"rows": len(rows.table), "left_out": rows.left_out, "good": good, "bad": bad, **chosen}
+    fitting.save(job, trainer)
+    if heldout:
+        wanted = ("eval_loss", "eval_kl", "eval_rewards/chosen", "eval_rewards/rejected", "eval_rewards/margins")
+        evaluation = trainer.evaluate()
+        metrics |= {name: evaluation[name] for name in wanted if name in evaluation}
+        metrics["eval_rows"] = len(heldout.table)
+    return metrics
+
+
+def balance(good: int, bad: int, desirable: float | None, undesirable: float | None) -> tuple[float, float]:
+    """The weights of good and bad rows. One that is not set is chosen so that the ratio of their sums comes to lie in
+    RATIO, as near as can be to where it was; where neither is set, the rarer kind is raised and the other stays at 1.
+    """
+    ratio = (desirable or 1.0) * good / ((undesirable or 1.0) * bad)
+    factor = min(max(ratio, RATIO[0]), RATIO[1]) / ratio
+    if desirable is None and undesirable is None:
+        return max(factor, 1.0), max(1 / factor, 1.0)
+    if desirable is None:
+        return factor, undesirable or 1.0
+    return desirable, 1 / factor if undesirable is None else undesirable

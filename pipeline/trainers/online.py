@@ -1,0 +1,277 @@
+"""RLOO and GRPO on TRL's trainers: our answers, rewards, reference and watch around TRL's advantages and losses.
+
+What is ours, and why:
+
+- Answers are sampled by `rollouts`' sampler, as PPO's: prompts rendered so that a special token spelled out is only
+  text, each answer from a seed of its own, stopped at every token that the template ends a turn with. transformers'
+  `generate`, which TRL calls, takes what it is not told (repetition penalties, suppressed tokens) from the folder's
+  generation_config.json, and takes 2.8 times as long for a small model on a CPU. TRL's sampling options, top_p and the
+  like, are refused: its losses take the probabilities of the whole vocabulary.
+- The reward is a `pipeline.rewards` one, and reads the answer's text without a thinking block.
+- The reference is `rollouts.Reference`: TRL would load the folder that the model's configuration names, and of a
+  parent that is a merged LoRA that is the base below it.
+- Prompts come in an order drawn from the seed and the epoch. TRL's own goes on from epoch to epoch, and a resumed run
+  would begin with the first again. With `num_iterations` above 1, answers are used for several updates and not saved:
+  resumed = uninterrupted then holds for states saved at a multiple of it.
+
+This module imports TRL: import it inside `train`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head
+
+from constitution.errors import UserError
+from constitution.records import seed_of
+from pipeline import rewards
+from pipeline.engines.chats import ChatTokenizer
+from pipeline.rewards.reward import Reward
+from pipeline.trainers import fitting
+from pipeline.trainers.rollouts import Batch, Dialogue, InProcess, Reference, Rollout, logprobs
+from pipeline.trainers.rows import load_rows
+from pipeline.trainers.trainer import Job, TrainingStopped, Watch
+from pipeline.trainers.watching import WatchCallback, Watcher
+
+FIGURES = {  # TRL's names and ours
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "frac_reward_zero_std": "frac_reward_zero_std",
+    "entropy": "entropy",
+    "kl": "kl",
+    "completions/mean_length": "length",
+    "completions/clipped_ratio": "truncated",
+    "clip_ratio/region_mean": "clipfrac",
+}
+
+
+# What TRL would sample with, which the sampler does not do.
+SAMPLING = {"top_p": 1.0, "top_k": 0, "min_p": None, "repetition_penalty": 1.0, "generation_kwargs": None}
+
+
+class Prompts(RepeatSampler):  # type: ignore[misc]
+    """TRL's order of prompts, drawn from (seed, epoch) alone."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            self.generator.manual_seed(self.seed * 1_000_003 + self.epoch)
+        return super().__iter__()  # type: ignore[no-any-return]
+
+
+class Online(fitting.TrainerMixin):
+    """Mixed into TRL's RLOOTrainer or GRPOTrainer. `reference` is None where nobody asks for it."""
+
+    sampler: InProcess
+    reference: Reference | None
+
+    def __init__(self, *, model: Any, args: Any, reward: Reward, watched: bool, **options: Any) -> None:
+        self.reward = reward
+        wanted, lora = bool(args.beta) or watched, options.get("peft_config") is not None
+        # Before TRL changes the model's forward: a copy made after that would compute with the weights of this one.
+        self.reference = Reference(model) if wanted and not lora else None
+        beta, args.beta = args.beta, 0.0  # at 0 TRL loads no reference of its own
+        super().__init__(model=model, args=args, reward_funcs=self.score, **options)
+        self.beta = args.beta = beta
+        if self.reference:
+            self.reference.model.to(self.model.device)
+            if beta:
+                add_fused_lm_head(self.reference.model, temperature=args.temperature)
+                self.ref_model = self.reference.model
+        elif wanted:
+            self.reference = Reference(self.model)
+        tokenizer: PreTrainedTokenizerBase = options["processing_class"]
+        chats = ChatTokenizer(tokenizer)
+        ends = {*self.eos_token_ids, chats.end_of_turn, chats.end_of_text}  # type: ignore[has-type]
+        self.eos_token_ids = sorted(token for token in ends if token is not None)  # as the sampler has it
+        self.sampler = InProcess(
+            self.model,
+            tokenizer,
+            temperature=args.temperature,
+            max_new_tokens=args.max_completion_length,
+            template=args.chat_template_kwargs,
+        )
+        self._answers: Sequence[Rollout] = ()
+        self._length = 0.0  # tokens: the mean of the last answers
+
+    # --- prompts, answers and rewards ---
+
+    def get_train_dataloader(self) -> Any:
+        return super(fitting.TrainerMixin, self).get_train_dataloader()  # type: ignore[misc]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Prompts:
+        args: Any = self.args  # type: ignore[attr-defined]
+        return Prompts(
+            self.train_dataset if train_dataset is None else train_dataset,  # type: ignore[attr-defined]
+            mini_repeat_count=args.num_generations,
+            batch_size=args.generation_batch_size // args.num_generations,
+            repeat_count=args.num_iterations * args.steps_per_generation,
+            shuffle=args.shuffle_dataset,
+            seed=args.seed,
+        )
+
+    def _tokenize_prompts(self, prompts: Sequence[Dialogue]) -> tuple[list[Sequence[int]], None, dict[str, Any]]:
+        """TRL asks for the prompts' tokens, and gets them with the answers."""
+        args, accelerator = self.args, self.accelerator  # type: ignore[attr-defined]
+        place = (self.state.global_step, self._step % args.gradient_accumulation_steps)  # type: ignore[attr-defined]
+        first = accelerator.process_index * len(prompts)
+        seeds = [seed_of(args.seed, "rollout", *place, first + index) for index in range(len(prompts))]
+        self.sampler.refresh(self.model)
+        with accelerator.autocast():
+            self._answers = self.sampler.sample(prompts, seeds)
+        return [answer.prompt_ids for answer in self._answers], None, {}
+
+    def answers(self) -> list[list[int]]:
+        """What TRL's `_generate_single_turn` is to return, whose form is another in each trainer."""
+        return [list(answer.ids) for answer in self._answers]
+
+    def score(self, prompts: Sequence[Dialogue], **_: Any) -> list[float]:
+        """TRL's reward function. Raises UserError where the reward is none (`pipeline.rewards`)."""
+        return self.reward.score(prompts, [answer.text for answer in self._answers])
+
+    # --- log-probabilities ---
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **options: Any,
+    ) -> Any:
+        """[rows, T] of the answers' tokens, and their entropies. On a GPU by TRL's fused head, which never holds the
+        logits of a large vocabulary; on a CPU that head works through the prompts' positions, too."""
+        bonus = getattr(self, "_entropy_bonus_enabled", False)  # needs the gradient of the entropies
+        if input_ids.is_cuda or bonus or self.aux_loss_enabled:  # type: ignore[attr-defined]
+            return super()._get_per_token_logps_and_entropies(  # type: ignore[misc]
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **options
+            )
+        whole = Batch(input_ids, attention_mask, attention_mask[:, -logits_to_keep:].bool())
+        size = batch_size or len(input_ids)
+        with self.accelerator.autocast():  # type: ignore[attr-defined]
+            parts = [
+                logprobs(model, whole.rows(slice(start, start + size)), self.temperature)  # type: ignore[attr-defined]
+                for start in range(0, len(input_ids), size)
+            ]
+        found, entropies = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return found, entropies if compute_entropy else None, None
+
+    # --- figures ---
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Our names for TRL's figures, and the KL of a sequence where TRL has that of a token."""
+        found = {name: sum(values) / len(values) for name, values in self._metrics["train"].items() if values}
+        figures = {ours: found[name] for name, ours in FIGURES.items() if name in found}
+        if "truncated" in figures:
+            figures["ended"] = 1 - figures.pop("truncated")
+        self._length = figures.get("length", self._length)  # answers that are used again are not counted again
+        if "kl" in figures:
+            figures["kl"] *= self._length
+        kept = {name: [value] for name, value in figures.items() if math.isfinite(value)}
+        self._metrics = {**self._metrics, "train": defaultdict(list, kept)}
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+
+def learn(job: Job, watch: Watch, trainer_class: type[Any], config_class: type[Any]) -> dict[str, Any]:
+    """Train by `trainer_class`, an `Online` one. See `rloo` for the metrics. Raises UserError, TrainingStopped or
+    KeyboardInterrupt."""
+    a = job.arguments
+    answers = a["per_device_train_batch_size"] * a["gradient_accumulation_steps"]
+    _check(job, answers)
+    tokenizer = fitting.load_tokenizer(job)
+    table = _prompts(job, tokenizer, answers // a["num_generations"])
+    reward = rewards.build(job.reward or {})
+    trainer: Any = None
+    watcher: Watcher | None = None
+
+    def build(batch_size: int) -> Any:
+        nonlocal trainer, watcher
+        if watcher:
+            watcher.close()
+        trainer = watcher = None  # the attempt that ran out of memory must be gone before the next one
+        fixed = {**SAMPLING, "chat_template_kwargs": dict(a["chat_template_kwargs"]), "sync_ref_model": False}
+        named = dataclasses.replace(job, arguments={key: a[key] for key in a.keys() - {"max_length"}})
+        trainer = trainer_class(
+            model=fitting.load_model(job, AutoModelForCausalLM),
+            args=fitting.configure(named, config_class, batch_size, 0, **fixed),
+            reward=reward,
+            watched=job.watch is not None,
+            train_dataset=table,
+            processing_class=tokenizer,
+            peft_config=fitting.lora_config(job, "CAUSAL_LM"),
+        )
+        if job.watch is not None:
+            watcher = Watcher(job, trainer.sampler, reward, trainer.reference, tokenizer.pad_token_id)
+            trainer.add_callback(WatchCallback(watcher))
+        return trainer
+
+    try:
+        try:
+            _, metrics = fitting.fit(job, watch, build)
+        except TrainingStopped as stop:
+            if not (watcher and watcher.rescue(stop, trainer.model)):
+                raise
+            metrics = {"steps": trainer.state.global_step}
+        if watcher:
+            metrics |= watcher.settle(trainer.model)
+    finally:
+        if watcher:
+            watcher.close()
+        reward.close()
+    fitting.save(job, trainer)
+    return {**metrics, "rows": len(table)}
+
+
+def _check(job: Job, answers: int) -> None:
+    group = job.arguments["num_generations"]
+    if not job.reward:
+        raise UserError(
+            f'{job.method} learns from a reward; name one, for example {{"kind": "model", "paths": ["checkpoints/x"]}}'
+        )
+    if not isinstance(group, int) or group < 2:
+        raise UserError(
+            f"arguments: num_generations is {group!r}; answers to one prompt are compared: it must be 2 or more"
+        )
+    if answers % group:
+        raise UserError(
+            f"arguments: an update has {answers} answers (per_device_train_batch_size x gradient_accumulation_steps), "
+            f"which num_generations {group} does not divide; make it a multiple of {group}"
+        )
+    if not job.arguments["beta"] >= 0 or not math.isfinite(job.arguments["beta"]):
+        raise UserError(f"arguments: beta is {job.arguments['beta']}; it must be a finite number, 0 or more")
+
+
+def _prompts(job: Job, tokenizer: PreTrainedTokenizerBase, needed: int) -> Any:
+    """The prompts, at least as many as one update takes, each with room for an answer."""
+    found = load_rows(Path(job.dataset), ("prompt",), tokenizer, job, fitting.context_length(job, tokenizer))
+    table = found.table
+    if len(table) < needed:
+        raise UserError(
+            f"{job.dataset}: {len(table)} prompts, and an update takes {needed} different ones (answers of an update / "
+            "num_generations); add prompts, or lower per_device_train_batch_size or gradient_accumulation_steps"
+        )
+    everything = dataclasses.replace(job, arguments={**job.arguments, "max_length": None})
+    context = fitting.context_length(everything, tokenizer)
+    longest, line = max(zip(table["length"], table["line"], strict=True))
+    room = context - longest
+    if job.arguments["max_completion_length"] > room:
+        raise UserError(
+            f"{job.dataset}, line {line}: after a prompt of {longest} tokens the model has room for {room} of an "
+            f"answer, not for max_completion_length {job.arguments['max_completion_length']}; lower that, or leave the "
+            "row out"
+        )
+    return table.select_columns(["prompt"])

@@ -1,0 +1,57 @@
+"""REINFORCE with the other answers as baseline (RLOO, arXiv 2402.14740), by TRL's RLOOTrainer: see `online`.
+
+To each prompt `num_generations` answers are sampled. With R(y) = reward(y) - beta * (log pi(y) - log ref(y)), both
+log-probabilities sums over the answer's tokens,
+
+    advantage(y_i) = R(y_i) - mean of R(y_j), j other than i        loss = -mean of ratio(y_i) * advantage(y_i)
+
+where the ratio, of the whole answer's probability to that at sampling, is 1 in value while `num_iterations` is 1, so
+that the gradient is REINFORCE's; above that it is clipped by `epsilon`. An answer is one action: there is no critic.
+The loss itself says nothing (in expectation it is 0 before each step): look at the reward and the KL.
+
+An update is per_device_train_batch_size x gradient_accumulation_steps answers, and so many / num_generations prompts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+
+KIND: Kind = "policy"
+COLUMNS: tuple[str, ...] = ("prompt",)
+ONLINE = True
+LEASH = "beta"
+_NOT_HERE = ("train_sampling_strategy", "per_device_eval_batch_size")
+DEFAULTS: dict[str, Any] = {
+    **{name: value for name, value in COMMON_DEFAULTS.items() if name not in _NOT_HERE},
+    "max_steps": -1,  # updates; -1: num_train_epochs passes over the prompts
+    "max_length": 1024,  # a longer prompt is refused
+    "max_completion_length": 256,  # new tokens
+    "temperature": 1.0,
+    "num_generations": 4,  # the paper has 2 and 4
+    "per_device_train_batch_size": 16,
+    "learning_rate": 1e-6,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,  # at a rate of 0, as a warm-up begins, a batch of answers is sampled for nothing
+    "beta": 0.05,  # reward units a nat
+    "divergence_factor": 1e9,  # a policy-gradient loss goes up and down around 0: only one not finite stops the run
+}
+
+
+def train(job: Job, watch: Watch) -> dict[str, Any]:
+    """Metrics, means over the last updates: `reward` as the reward gave it, and `reward_std`; `kl` in nats a sequence,
+    log pi - log ref of the sampled answers; `entropy` in nats a token; `length` in tokens; `ended`, `clipfrac` and
+    `frac_reward_zero_std` (prompts whose answers were all rewarded alike), shares.
+
+    Raises UserError, TrainingStopped or KeyboardInterrupt.
+    """
+    from trl import RLOOConfig, RLOOTrainer
+
+    from pipeline.trainers import online
+
+    class Trainer(online.Online, RLOOTrainer):  # type: ignore[misc]
+        def _generate_single_turn(self, *_: Any, **__: Any) -> list[list[int]]:
+            return self.answers()
+
+    return online.learn(job, watch, Trainer, RLOOConfig)
