@@ -196,8 +196,6 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> str:
 
 def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: int) -> None:
     """One method's points in one panel, by leash. The judge's interval is the mean of its seeds'."""
-    from matplotlib.patheffects import withStroke
-
     colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
     by_leash: dict[Any, list[Mapping[str, Any]]] = {}
     for point in points:
@@ -208,9 +206,9 @@ def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: i
             x, y = [_root(point) for point in same], [point[name] for point in same]
             axes.plot(x, y, color=colour, marker=mark, markersize=3.5, alpha=0.35, linestyle="", markeredgewidth=0)
         at = fmean(map(_root, same))
-        ends = [[point.get(f"{name}_{end}") for point in same] for end in ("low", "high")]
-        if not any(value is None for end in ends for value in end):
-            axes.plot([at, at], list(map(fmean, ends)), color=colour, alpha=0.5, linewidth=1.2)
+        low, high = ([p[end] for p in same if p.get(end) is not None] for end in (f"{name}_low", f"{name}_high"))
+        if low and high:
+            axes.plot([at, at], [fmean(low), fmean(high)], color=colour, alpha=0.5, linewidth=1.2)
         means.append((at, fmean(point[name] for point in same), leash))
     means.sort(key=lambda found: found[0])
     axes.plot(
@@ -220,7 +218,8 @@ def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: i
         if leash is not None:
             axes.annotate(
                 f"{leash:g}", (at, height), (5, -10 if place % 2 else 4), textcoords="offset points", fontsize=7.5,
-                color=colour, zorder=5, path_effects=[withStroke(linewidth=2, foreground=PAPER)],
+                color=colour, zorder=5,
+                bbox={"boxstyle": "round,pad=0.05", "facecolor": PAPER, "alpha": 0.6, "linewidth": 0},
             )  # fmt: skip
 
 

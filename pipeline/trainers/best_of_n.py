@@ -108,8 +108,11 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
         rows = load_rows(_winners(job, prompts, drawn), ("prompt", "completion"), tokenizer, tuning, limit)
 
         def build(batch_size: int) -> Trainer:
+            parent = fitting.load_model(job, AutoModelForCausalLM)
+            # TRL binds the model's forward to this very model: a copy made after that would read these weights.
+            copy = Reference(parent) if job.watch is not None and not job.lora else None
             trainer = Trainer(
-                model=fitting.load_model(job, AutoModelForCausalLM),
+                model=parent,
                 args=settings(batch_size),
                 train_dataset=rows.table,
                 processing_class=tokenizer,
@@ -118,7 +121,10 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
             if job.watch is not None:
                 _close(watchers)
                 model = trainer.model
-                watchers.append(Watcher(job, sampler(model), reward, Reference(model), tokenizer.pad_token_id))
+                if copy:
+                    copy.model.to(model.device)
+                reference = copy or Reference(model)
+                watchers.append(Watcher(job, sampler(model), reward, reference, tokenizer.pad_token_id))
                 trainer.add_callback(WatchCallback(watchers[0]))
             trainers[:] = [trainer]
             return trainer

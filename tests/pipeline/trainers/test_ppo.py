@@ -32,7 +32,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="<pad>", eos_token="<end>", additional_special_tokens=["<turn>"]
     )
-    tokenizer.chat_template = "{% for m in messages %}<turn> {{ m['content'] }} <end> {% endfor %}{% if add_generation_prompt %}<turn>{% endif %}"
+    turns = "{% for m in messages %}<turn> {{ m['content'] }} <end> {% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}<turn>{% endif %}"
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=len(words),
@@ -71,12 +72,12 @@ def distribution(folder: Path) -> tuple[torch.Tensor, list[str]]:
 
 def one_token(make_job: MakeJob, table: Path, name: str, **options: Any) -> Job:
     defaults = {
-        "max_steps": 40,
+        "max_steps": 50,
         "max_completion_length": 1,
-        "per_device_train_batch_size": 64,
+        "per_device_train_batch_size": 128,
+        "num_ppo_epochs": 1,
         "learning_rate": 2e-2,
-        "lr_scheduler_type": "linear",
-        "value_trunk": "shared",
+        "lr_scheduler_type": "cosine",
     }
     rows = [{"prompt": [{"role": "user", "content": "pull"}]}]
     return make_job("ppo", name, model=str(table), rows=rows, **{**defaults, **options})
@@ -92,7 +93,8 @@ ARMS = '{"red": 2.0, "blue": 1.0, "green": -2.0}.get(answer, 0.0)'
 
 @pytest.mark.parametrize("trunk", ["shared", "separate"])
 def test_a_bandit_finds_its_best_arm(trunk: str, make_job: MakeJob, rewarded: Any, table: Path) -> None:
-    job = rewarded(one_token(make_job, table, trunk, max_steps=25, kl_coef=0.0, value_trunk=trunk), ARMS)
+    options = {"max_steps": 20, "per_device_train_batch_size": 64, "num_ppo_epochs": 4, "value_trunk": trunk}
+    job = rewarded(one_token(make_job, table, trunk, kl_coef=0.0, **options), ARMS)
     metrics = runner.run(job).metrics
     after, texts = distribution(Path(job.out))
     before, _ = distribution(table)
@@ -100,9 +102,9 @@ def test_a_bandit_finds_its_best_arm(trunk: str, make_job: MakeJob, rewarded: An
     assert after[texts.index("red")] > 0.97
     assert metrics["reward"] > 1.8
     lines = read(Path(job.out) / NAME)
-    assert lines[0]["kl"] == 0.0 and lines[-1]["kl"] > 0.5
+    assert abs(lines[0]["kl"]) < 1e-6 and lines[-1]["kl"] > 0.5
     # The value model came to expect it: of a reward of 2 little is left to explain.
-    assert lines[-1]["value_loss"] < 0.1 * lines[5]["value_loss"]
+    assert lines[-1]["value_loss"] < 0.1 * max(line["value_loss"] for line in lines)
 
 
 @pytest.mark.parametrize(("beta", "penalty"), [(0.5, None), (1.0, None), (2.0, None), (1.0, 3.0)])
@@ -118,15 +120,15 @@ def test_the_optimum_is_the_reference_tilted_by_the_reward(
     optimum = (reference.log() + rewards / beta).softmax(-1)
     assert distance(reference, optimum) > 0.06
     found, _ = distribution(Path(job.out))
-    assert distance(found, optimum) < 0.02
+    assert distance(found, optimum) < 0.01  # measured: 0.002 to 0.003
 
 
 def test_a_very_large_coefficient_leaves_the_policy_at_the_reference(
     make_job: MakeJob, rewarded: Any, table: Path
 ) -> None:
-    job = rewarded(one_token(make_job, table, "tied", kl_coef=1e4, max_steps=15), ARMS)
+    job = rewarded(one_token(make_job, table, "tied", kl_coef=1e4), ARMS)
     runner.run(job)
-    assert distance(distribution(table)[0], distribution(Path(job.out))[0]) < 0.01
+    assert distance(distribution(table)[0], distribution(Path(job.out))[0]) < 0.02
 
 
 # --- an update against another implementation --------------------------------------------------------------------
