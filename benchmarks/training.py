@@ -183,8 +183,10 @@ def timed(make: Callable[[], Any]) -> tuple[float, float, list[float]]:
 
 
 def measure(pairs: int, turns: int, threads: int) -> dict[str, Any]:
+    import datasets
     import transformers
 
+    datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(threads)

@@ -19,10 +19,11 @@ from markupsafe import Markup
 
 from constitution.records import WEIGHT, Checkpoint
 from constitution.visible import visible
-from flows import findings, lineage, plots
+from flows import findings, lineage, measure, plots
 from flows.lineage import picture
 from flows.settings import redact
 from flows.work import Work
+from pipeline.trainers import checkpoint
 from storage.artifacts import write_text
 
 FILE = "report.html"
@@ -89,6 +90,8 @@ def _content(work: Work, result: Mapping[str, Any], details: Mapping[str, Any]) 
         "fates": fates,
         "chains": chains,
         "curves": [c for checkpoint in trained for c in _curves(checkpoint)],
+        "watched": _watched(work, result["model"]),
+        "rounds": result.get("rounds", ()),
         "reward": metrics,
         "reliability": _reliability(metrics),
         "budget": work.budget,
@@ -227,6 +230,26 @@ def _curves(checkpoint: Checkpoint) -> list[dict[str, Any]]:
         svg = plots.curve(name, [line["step"] for line in seen], values, what, f"{title}: {what}", share)
         drawn.append({"caption": say, "svg": svg})
     return drawn
+
+
+def _watched(work: Work, model: str) -> dict[str, str] | None:
+    """What was seen of an online training: a picture as a data URL, and the same in words. None where nobody looked."""
+    import base64
+
+    from flows import watch_picture
+
+    looks = measure.watched(work, model)
+    if not looks:
+        return None
+    truth = [look["gold_good"] for look in looks]
+    manifest = checkpoint.read(Path(model))
+    stopped, kept = watch_picture.ends(looks, manifest.metrics if manifest else {})
+    svg = watch_picture.curves(Path(model), truth)
+    return {
+        "picture": "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode(),
+        "say": watch_picture.say(looks, truth, stopped, kept),
+        "reason": str(manifest.metrics.get("watch_reason") or "") if manifest else "",
+    }
 
 
 def _reliability(metrics: Mapping[str, Any]) -> Markup | None:

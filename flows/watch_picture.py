@@ -12,6 +12,7 @@ import html
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,7 @@ def curves(run: Path | Sequence[Look], truth: Sequence[float | None] | None = No
     if not looks:
         raise ValueError("there is no look to draw")
     manifest = checkpoint.read(run) if isinstance(run, Path) else None
-    stopped, kept = _ends(looks, manifest.metrics if manifest else {})
+    stopped, kept = ends(looks, manifest.metrics if manifest else {})
     good = [look.get("gold_good") for look in looks] if truth is None else list(truth)
 
     def draw(figure: Figure) -> None:
@@ -113,7 +114,7 @@ def say(looks: Sequence[Look], truth: Sequence[float | None], stopped: int | Non
     return " ".join(words)
 
 
-def _ends(looks: Sequence[Look], metrics: Mapping[str, Any]) -> tuple[int | None, int]:
+def ends(looks: Sequence[Look], metrics: Mapping[str, Any]) -> tuple[int | None, int]:
     """The update at which a rule fired, None where none did, and the one that is kept."""
     if metrics.get("watch_stopped"):
         return metrics["watch_stopped_step"], metrics["watch_kept_step"]
@@ -127,11 +128,13 @@ def _ends(looks: Sequence[Look], metrics: Mapping[str, Any]) -> tuple[int | None
 def _band(
     axes: Axes, looks: Sequence[Look], of: Callable[[Look], float], name: str, colour: str, mark: str, label: str
 ) -> None:
-    """A curve with its standard error as a band (in order of x: a KL may go back), and its points joined in time."""
+    """A curve through the looks in time, with its standard error: a band, or bars where the KL goes back."""
     x, y, error = list(map(of, looks)), _values(looks, name), _values(looks, f"{name}_se")
-    order = sorted((i for i in range(len(x)) if not math.isnan(x[i] + y[i] + error[i])), key=x.__getitem__)
-    low, high = [y[i] - error[i] for i in order], [y[i] + error[i] for i in order]
-    axes.fill_between([x[i] for i in order], low, high, color=colour, alpha=0.18, linewidth=0)
+    low, high = ([mean + sign * e for mean, e in zip(y, error, strict=True)] for sign in (-1, 1))
+    if all(a <= b for a, b in pairwise(x)):
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    else:
+        axes.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.2)
     axes.plot(x, y, color=colour, marker=mark, markersize=3.5, label=label)
 
 
@@ -268,7 +271,7 @@ def hacking(runs: Sequence[Mapping[str, Any]]) -> str:
 
     words = "; ".join(
         f"{_name(str(run['reward_models']))}, leash {run['leash']}, seed {run['seed']}: "
-        + say(run["looks"], [look.get("gold_good") for look in run["looks"]], *_ends(run["looks"], run)).rstrip(".")
+        + say(run["looks"], [look.get("gold_good") for look in run["looks"]], *ends(run["looks"], run)).rstrip(".")
         for run in runs
     )
     return _svg((WIDTH, 0.9 + 1.75 * len(shown)), draw, f"{words}.")
@@ -276,7 +279,7 @@ def hacking(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def _seed(axes: Axes, run: Mapping[str, Any], name: str, colour: str) -> None:
     looks = run["looks"]
-    stopped, kept = _ends(looks, run)
+    stopped, kept = ends(looks, run)
     dashes: Any = DASHED if name == "gold_good" else "-"
     axes.plot(list(map(_step, looks)), _values(looks, name), color=colour, linewidth=1.3, linestyle=dashes)
     for look in looks:

@@ -206,13 +206,15 @@ class TrainerMixin:
     fills it with rows that were trained on already.
     """
 
+    train_dataset: Any
+
     def filler(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """A row like `row`, of the tokenised training set, that weighs nothing in the loss and has `length` 0."""
         return None
 
     def get_train_dataloader(self) -> Any:
         args: TrainingArguments = self.args  # type: ignore[attr-defined]
-        rows = self.train_dataset  # type: ignore[attr-defined]
+        rows = self.train_dataset
         missing = -len(rows) % (args.train_batch_size * args.world_size)
         if args.world_size == 1 or not missing or (row := self.filler(rows[0])) is None:
             return super().get_train_dataloader()  # type: ignore[misc]
@@ -227,7 +229,7 @@ class TrainerMixin:
         args: TrainingArguments = self.args  # type: ignore[attr-defined]
         if args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
-        lengths = list(self.train_dataset["length"])  # type: ignore[attr-defined]
+        lengths = list(self.train_dataset["length"])
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         return LengthGrouped(lengths, batch, args.seed)
 
@@ -282,7 +284,8 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
     try:
         trainer = run()
     except TrainingStopped as stop:
-        together.once(lambda: _drop_resume_states(job, after=stop.good_steps))
+        good_steps = stop.good_steps
+        together.once(lambda: _drop_resume_states(job, after=good_steps))
         kept = resume_state(job)
         last = f"the last good weights are in {kept[0]}" if kept else "no state was saved before that"
         raise TrainingStopped(f"{stop}; {last}, and the parent {job.model} is unchanged", stop.good_steps) from None
@@ -357,9 +360,7 @@ def resume_state(job: Job) -> tuple[Path, int, int] | None:
         try:
             whole = json.loads((folder / RESUME).read_text())
             same = whole["job"] == job.id and whole["processes"] == processes.current().count
-            if same and all(
-                checkpoint.file_digest(folder / name) == digest for name, digest in whole["files"].items()
-            ):
+            if same and all(checkpoint.file_digest(folder / name) == digest for name, digest in whole["files"].items()):
                 return folder, int(whole["batch_size"]), _step(folder)
         except (OSError, ValueError, KeyError):
             continue

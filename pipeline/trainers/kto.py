@@ -85,8 +85,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
         return Trainer(
             model=fitting.load_model(job, AutoModelForCausalLM),
             args=fitting.configure(job, KTOConfig, batch_size, limit, **fixed),
-            # A row that is left alone at the end would be its own y'.
-            train_dataset=table.select(range(len(table) - (len(table) % batch_size == 1))),
+            train_dataset=table.select(range(len(table) - _left_alone(len(table), batch_size))),
             eval_dataset=heldout.table if heldout else None,
             processing_class=tokenizer,
             peft_config=fitting.lora_config(job, "CAUSAL_LM"),
@@ -101,6 +100,15 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
         metrics |= {name: evaluation[name] for name in wanted if name in evaluation}
         metrics["eval_rows"] = len(heldout.table)
     return metrics
+
+
+def _left_alone(rows: int, batch_size: int) -> int:
+    """Rows at the end that no batch can have: one alone would be its own y'; several processes take whole batches."""
+    from pipeline.trainers import processes
+
+    count = processes.current().count
+    rest = rows % (batch_size * count)
+    return rest if rest == 1 or count > 1 else 0
 
 
 def balance(good: int, bad: int, desirable: float | None, undesirable: float | None) -> tuple[float, float]:

@@ -75,7 +75,7 @@ def estimate(job: Job, processes: int = 1) -> Memory:
         "reference": weights if online and job.lora is None else 0,
         "reward model": _folder_bytes(job.reward),
         "activations": _activations(config, rows * longest, half, bool(arguments.get("gradient_checkpointing"))),
-        "logits": 0 if method.KIND == "reward_model" else 3 * 4 * rows * answer * config["vocab_size"],
+        "logits": 0 if method.KIND == "reward_model" else 3 * 4 * rows * answer * config.get("vocab_size", 0),
         "libraries": 0 if _on_gpu(job) else LIBRARIES,
     }
     return Memory(parts)
@@ -121,13 +121,15 @@ def _lengths(job: Job, columns: tuple[str, ...], arguments: Mapping[str, Any], c
 
 def _activations(config: Mapping[str, Any], tokens: float, half: bool, checkpointing: bool) -> float:
     """Bytes kept for the backward pass of `tokens` tokens, padding included."""
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-    heads = config["num_attention_heads"]
+    hidden = config.get("hidden_size") or config.get("n_embd") or 0
+    layers = config.get("num_hidden_layers") or config.get("n_layer") or 0
+    heads = config.get("num_attention_heads") or config.get("n_head") or 1
     head = config.get("head_dim") or hidden // heads
     queries, keys = heads * head, (config.get("num_key_value_heads") or heads) * head
+    inner = config.get("intermediate_size") or config.get("n_inner") or 4 * hidden
     # Two norms keep their input, the normalised and the scaled of it; attention keeps q and k before and after they
     # are turned, v and what comes out; the feed-forward keeps gate, its activation, up and their product.
-    numbers = 6 * hidden + 3 * queries + 3 * keys + 2 * hidden + 4 * config["intermediate_size"]
+    numbers = 6 * hidden + 3 * queries + 3 * keys + 2 * hidden + 4 * inner
     per_layer = numbers * (3 if half else 4)  # in mixed precision norms keep float32, products bfloat16
     return tokens * (layers * hidden * 4 + per_layer if checkpointing else layers * per_layer)
 

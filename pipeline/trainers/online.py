@@ -76,6 +76,8 @@ class Online(fitting.TrainerMixin):
 
     sampler: InProcess
     reference: Reference | None
+    model: Any
+    _metrics: Any
 
     def __init__(self, *, model: Any, args: Any, reward: Reward, watched: bool, **options: Any) -> None:
         self.reward = reward
@@ -83,7 +85,7 @@ class Online(fitting.TrainerMixin):
         # Before TRL changes the model's forward: a copy made after that would compute with the weights of this one.
         self.reference = Reference(model) if wanted and not lora else None
         beta, args.beta = args.beta, 0.0  # at 0 TRL loads no reference of its own
-        super().__init__(model=model, args=args, reward_funcs=self.score, **options)
+        super().__init__(model=model, args=args, reward_funcs=self.score, **options)  # type: ignore[call-arg]
         self.beta = args.beta = beta
         if self.reference:
             self.reference.model.to(self.model.device)
@@ -114,7 +116,7 @@ class Online(fitting.TrainerMixin):
     def _get_train_sampler(self, train_dataset: Any = None) -> Prompts:
         args: Any = self.args  # type: ignore[attr-defined]
         return Prompts(
-            self.train_dataset if train_dataset is None else train_dataset,  # type: ignore[attr-defined]
+            self.train_dataset if train_dataset is None else train_dataset,
             mini_repeat_count=args.num_generations,
             batch_size=args.generation_batch_size // args.num_generations,
             repeat_count=args.num_iterations * args.steps_per_generation,

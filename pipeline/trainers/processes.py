@@ -14,7 +14,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ class Processes:
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def once(self, work: Callable[[], Any]) -> Any:
+    def once(self, work: Callable[[], T]) -> T:
         """What `work` returned, or raised, in the first process: the others only hear of it."""
         if self.count == 1:
             return work()
-        result, error = None, None
+        result: Any = None
+        error: Exception | None = None
         if self.first:
             try:
                 result = work()
@@ -77,7 +80,7 @@ class Processes:
         result, error = box[0]
         if error is not None:
             raise error
-        return result
+        return cast(T, result)
 
 
 def join(index: int, count: int, device: str) -> Processes:

@@ -71,7 +71,7 @@ def run(
 
 
 def _begin(job: Job, method: Method, lock: contextlib.ExitStack, count: int) -> Manifest | None:
-    """The checkpoint where the job is done. Otherwise the job is checked, `lock` is held, and `job.partial` is empty."""
+    """The checkpoint of a job that is done. Else the job is checked, `lock` is held, and `job.partial` is empty."""
     if done := checkpoint.finished(job):
         return done
     if count > 1 and getattr(method, "ONLINE", False):

@@ -136,8 +136,7 @@ class SoftDPOTrainer(SoftTargets, DPOTrainer):  # type: ignore[misc]
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """TRL's, which runs once at the end of its own __init__, for rows of like length and by all processes."""
         self.model.eval()
-        if not isinstance(self.data_collator, _Packed) and tree.is_exact(self.model)[0]:
-            self.data_collator = _Packed(self.processing_class.pad_token_id)
+        self._pack_where_exact()
         together = processes.current()
         order = sorted(range(len(dataset)), key=dataset["length"].__getitem__)
         mine: dict[int, tuple[float, float]] = {}
@@ -152,6 +151,10 @@ class SoftDPOTrainer(SoftTargets, DPOTrainer):  # type: ignore[misc]
         for column, values in zip(("ref_chosen_logps", "ref_rejected_logps"), columns, strict=True):
             dataset = dataset.add_column(column, list(values))
         return dataset
+
+    def _pack_where_exact(self) -> None:
+        if not isinstance(self.data_collator, _Packed) and tree.is_exact(self.model)[0]:
+            self.data_collator: Any = _Packed(self.processing_class.pad_token_id)
 
     def _reference(self) -> Any:
         return self.model.disable_adapter() if isinstance(self.model, PeftModel) else contextlib.nullcontext()

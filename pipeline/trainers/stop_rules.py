@@ -17,6 +17,9 @@ highest and the lowest of so many equal means are by chance: Tukey's studentized
 together, divided by sqrt(2) for a difference. That is z = 3.2 for 9 looks and 3.7 for 21 at 64 prompts, more where
 prompts are few. Only a low look after a high one counts here, so the rate is below 5% (simulated: 0 to 4%).
 
+The first rule is as good as its judge. One that cannot tell broken text from good text (a small one, far from what it
+was trained on) lets a policy run away with its score held high: a budget of KL, which needs no judge, is the second.
+
 One look is enough. Asking for two in a row at z = 3 has the same rate of false alarms and the same power (simulated:
 a fall of 0.05 a look is seen within half a look of each other), but it cannot see a fall at a run's last look, and it
 depends on the noise of neighbouring looks being independent, which the common seeds make untrue.
