@@ -111,6 +111,7 @@ class Sides:
             "per_device_train_batch_size": BATCH,
             "learning_rate": LEARNING_RATE,
             "lr_scheduler_type": "constant",
+            "num_train_epochs": 1,
             "beta": BETA,
             "bf16": False,  # TRL's default; this is a comparison in float32
             "use_cpu": True,

@@ -48,7 +48,7 @@ def train(
         ),
     ] = None,
     watch_every: Annotated[int, typer.Option(min=1, help="Updates between looks.")] = 5,
-    kl_budget: Annotated[float | None, typer.Option(min=0, help="Nats an answer; beyond, training stops.")] = None,
+    kl_budget: Annotated[float, typer.Option(min=0, help="Nats an answer; beyond, training stops. 0: none.")] = 10.0,
     settings: SettingsFile = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -124,7 +124,7 @@ def _report(job: Job, manifest: Any, as_json: bool) -> None:
 
 
 def _online(
-    method: str, reward: list[str], options: dict[str, Any], watch: Path | None, every: int, budget: float | None,
+    method: str, reward: list[str], options: dict[str, Any], watch: Path | None, every: int, budget: float,
     settings: Path | None,
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:  # fmt: skip
     """What rewards an online method and who watches it. Raises UserError where one is missing, or is not wanted."""
@@ -150,7 +150,7 @@ def _online(
         looked = None
         if watch:
             judge = wiring.judge_spec(loaded.evaluator, loaded.constitution, against)
-            looked = {"dataset": against, "judge": judge, "every": every, "kl_budget": budget}
+            looked = {"dataset": against, "judge": judge, "every": every, "kl_budget": budget or None}
     finally:
         wiring.close()
     spec |= options

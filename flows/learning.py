@@ -199,7 +199,8 @@ def watch_of(work: Work, stage: str, parent: str) -> dict[str, Any] | None:
     answers = work.gather(f"{stage}.watch", asks, role, work.settings.policy.batch_size)
     against = _answers_file(work, "watch", [(g.prompt, g.text) for g in answers])
     judge = judge_spec(work, work.settings.evaluator, against)
-    return {"dataset": against, "judge": judge, **settings.model_dump(exclude={"prompts"})}
+    how = {"every": settings.every, "kl_budget": settings.kl_budget or None, "stop": settings.stop}
+    return {"dataset": against, "judge": judge, **how}
 
 
 def judge_spec(work: Work, settings: JudgeSettings, against: str) -> dict[str, Any]:

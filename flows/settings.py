@@ -117,7 +117,7 @@ class WatchSettings(_Section):
 
     prompts: int = Field(128, ge=0)  # at most; 0: nobody looks
     every: int = Field(5, ge=1)  # updates between looks
-    kl_budget: float | None = Field(None, gt=0)  # nats an answer, from the model before
+    kl_budget: float = Field(10.0, ge=0)  # nats an answer, from the model before: the best of 60,000; 0: none
     stop: bool = True  # False: look and tell, and let it go on
 
 

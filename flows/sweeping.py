@@ -20,7 +20,8 @@ from pipeline.assemble import messages
 from pipeline.engines.engine import Score
 from storage.artifacts import write_text
 
-CARRIED = ("seconds", "peak_memory_mb", "watch_stopped", "watch_kept_step")  # metrics of a checkpoint that a point has
+# Metrics of a checkpoint that a point has.
+CARRIED = ("seconds", "peak_memory_mb", "watch_stopped", "watch_stopped_step", "watch_kept_step")
 Plan = Sequence[tuple[OptimiseSettings, str]]
 
 

@@ -5,7 +5,8 @@ the end of the input ends the process (a training in progress saves its state fi
 
 Standard output holds events only, one JSON object a line: `{"event": "step", ...}`, then one of `done` (with the
 manifest), `user_error`, `stopped`, `interrupted`, `failed` (each with a `message`). All else goes to standard error.
-Under `accelerate launch` several processes train a job (see `processes`), and the first of them tells the events.
+Under `accelerate launch` several processes train the jobs that are named (see `processes`), and the first of them
+tells the events; its exit code is the launcher's own, 1 for anything but 0.
 Exit codes: 0, 2 for a user's mistake, 3 for a stopped training, 130 for an interruption, 1 for a bug.
 """
 
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
     interruption = Interruption()
     signal.signal(signal.SIGINT, interruption)
     try:
-        if arguments == ["--serve"]:
+        if arguments == ["--serve"] and _launched()[1] == 1:
             return _train_all(_served(interruption), events, interruption, keep_going=True)
         if not arguments or arguments[0].startswith("-"):
             print(__doc__, file=sys.stderr)

@@ -389,7 +389,8 @@ def save(job: Job, trainer: Trainer) -> None:
     elif weights is None:
         model.to(_saved_dtype(job))
     else:
-        weights = {name: tensor.to(_saved_dtype(job)) for name, tensor in weights.items()}
+        tied = model.all_tied_weights_keys  # gathered, they are two tensors; in a file there is one
+        weights = {name: tensor.to(_saved_dtype(job)) for name, tensor in weights.items() if name not in tied}
         model.config.dtype = _saved_dtype(job)
     if together.first:
         model.save_pretrained(job.partial, state_dict=weights)

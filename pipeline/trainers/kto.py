@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
+from pipeline.trainers import processes
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
@@ -52,7 +53,20 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from pipeline.trainers.rows import load_rows
 
     class Trainer(fitting.TrainerMixin, KTOTrainer):  # type: ignore[misc]
-        pass
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            """TRL hands these numbers on in a temporary file, which other processes do not find."""
+            together = processes.current()
+            mine: dict[int, tuple[float, float]] = {}
+            for start in list(range(0, len(dataset), batch_size))[together.index :: together.count]:
+                part = range(start, min(start + batch_size, len(dataset)))
+                batch = self._prepare_inputs(self.data_collator([dataset[row] for row in part]))
+                own, moved_on = self.compute_ref_log_probs(self.model, batch)
+                mine.update(zip(part, zip(own.tolist(), moved_on.tolist(), strict=True), strict=True))
+            computed = {row: values for share in together.gather(mine) for row, values in share.items()}
+            columns = zip(*(computed[row] for row in range(len(dataset))), strict=True)
+            for column, values in zip(("ref_logps", "ref_KL_logps"), columns, strict=True):
+                dataset = dataset.add_column(column, list(values))
+            return dataset
 
     if job.arguments["per_device_train_batch_size"] < 2:
         raise UserError(
@@ -81,7 +95,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     def build(batch_size: int) -> Trainer:
         if batch_size < 2:
             raise UserError("out of memory with two rows a device, and kto cannot do with one; use LoRA or bfloat16")
-        fixed = {"precompute_ref_log_probs": True, "train_sampling_strategy": "sequential"}
+        fixed = {"precompute_ref_log_probs": True, "train_sampling_strategy": "sequential", "loss_type": "kto"}
         return Trainer(
             model=fitting.load_model(job, AutoModelForCausalLM),
             args=fitting.configure(job, KTOConfig, batch_size, limit, **fixed),
@@ -104,8 +118,6 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
 
 def _left_alone(rows: int, batch_size: int) -> int:
     """Rows at the end that no batch can have: one alone would be its own y'; several processes take whole batches."""
-    from pipeline.trainers import processes
-
     count = processes.current().count
     rest = rows % (batch_size * count)
     return rest if rest == 1 or count > 1 else 0
