@@ -13,6 +13,7 @@ from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
+LEASH = "beta"
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 1e-6, "beta": 0.1}
 
 

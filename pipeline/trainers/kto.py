@@ -15,6 +15,7 @@ The reference is the parent: its log-probabilities are computed once, before the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from pathlib import Path
@@ -46,22 +47,36 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
 
     Raises UserError, TrainingStopped or KeyboardInterrupt.
     """
+    import torch
     from transformers import AutoModelForCausalLM
     from trl import KTOConfig, KTOTrainer
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.pairs import answer_logprobs
     from pipeline.trainers.rows import load_rows
 
     class Trainer(fitting.TrainerMixin, KTOTrainer):  # type: ignore[misc]
+        """TRL's, with the numbers that need no gradient computed as our DPO does: on a CPU TRL's fused head works
+        through the prompts' places, too. TRL hands them on in a temporary file, which other processes do not find."""
+
+        @torch.no_grad()
+        def _compute_kl_logps(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            names = ("input_ids", "attention_mask", "completion_mask")
+            return answer_logprobs(model, {name: batch[f"KL_{name}"] for name in names})
+
+        @torch.no_grad()
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            """TRL hands these numbers on in a temporary file, which other processes do not find."""
             together = processes.current()
+            order = sorted(range(len(dataset)), key=dataset["length"].__getitem__)
             mine: dict[int, tuple[float, float]] = {}
-            for start in list(range(0, len(dataset), batch_size))[together.index :: together.count]:
-                part = range(start, min(start + batch_size, len(dataset)))
+            adapter_off = self.model.disable_adapter if job.lora else contextlib.nullcontext
+            for start in list(range(0, len(order), batch_size))[together.index :: together.count]:
+                part = order[start : start + batch_size]
                 batch = self._prepare_inputs(self.data_collator([dataset[row] for row in part]))
-                own, moved_on = self.compute_ref_log_probs(self.model, batch)
-                mine.update(zip(part, zip(own.tolist(), moved_on.tolist(), strict=True), strict=True))
+                with self.accelerator.autocast(), adapter_off():
+                    own = answer_logprobs(self.model, batch).tolist()
+                    moved_on = self._compute_kl_logps(self.model, batch).tolist()
+                mine.update(zip(part, zip(own, moved_on, strict=True), strict=True))
             computed = {row: values for share in together.gather(mine) for row, values in share.items()}
             columns = zip(*(computed[row] for row in range(len(dataset))), strict=True)
             for column, values in zip(("ref_logps", "ref_KL_logps"), columns, strict=True):
