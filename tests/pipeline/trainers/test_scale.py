@@ -225,7 +225,7 @@ print((need.total - need.parts["libraries"]) / grown)
 def test_out_of_memory_in_one_of_several_processes_is_for_the_user(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job("sft", per_device_train_batch_size=8)
+    job = make_job("sft", per_device_train_batch_size=8, gradient_accumulation_steps=1)
     monkeypatch.setattr(fitting.processes, "current", lambda: _Pretended())
 
     def build(batch_size: int) -> Any:
