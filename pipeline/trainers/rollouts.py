@@ -64,6 +64,7 @@ class InProcess:
         self._engine = TransformersEngine(model, ChatTokenizer(tokenizer), [Path()], batch_size)
         self._sampling = Sampling(temperature, 1.0, max_new_tokens)
         self._template = dict(template or {})
+        self._prompt_ids: dict[Messages, list[int]] = {}  # prompts come again, update after update
 
     def refresh(self, model: Any) -> None:
         pass
@@ -73,7 +74,10 @@ class InProcess:
         with evaluating(self._model):
             requests = [Generate(chat, self._sampling, seed) for chat, seed in zip(chats, seeds, strict=True)]
             completions = self._engine.generate(requests)
-            rendered = [self._engine.render(chat) for chat in chats]
+        for chat in chats:
+            if chat.messages not in self._prompt_ids:
+                self._prompt_ids[chat.messages] = self._engine.render(chat)
+        rendered = [self._prompt_ids[chat.messages] for chat in chats]
         return [
             Rollout(prompt, ids, done.ids, done.text, done.finish_reason == "stop")
             for prompt, ids, done in zip(prompts, rendered, completions, strict=True)

@@ -58,7 +58,9 @@ def test_what_a_reward_is_shows_in_how_it_is_written(tmp_path: Path) -> None:
         (["--method", "rewards"], "there is no training method 'rewards'"),
     ],
 )
-def test_a_method_that_answers_itself_needs_a_reward(project: Path, precept: Any, words: list[str], message: str) -> None:
+def test_a_method_that_answers_itself_needs_a_reward(
+    project: Path, precept: Any, words: list[str], message: str
+) -> None:
     Path("prompts.jsonl").write_text(json.dumps({"prompt": [{"role": "user", "content": "hello"}]}) + "\n")
     failed = precept("train", *words, "--data", "prompts.jsonl", "--model", POLICY, "--out", "out")
     assert failed.code == 2 and message in failed.err and "Traceback" not in failed.err

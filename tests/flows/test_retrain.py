@@ -287,6 +287,15 @@ def test_training_may_start_from_the_last_model(revised: Done) -> None:
     assert made["sft"].parent == base["sft"].parent and made["sft"].dataset != base["sft"].dataset
 
 
+def test_the_training_method_is_a_setting_here_too(loop: Loop, tmp_path: Path) -> None:
+    place = copied(loop, tmp_path / "home")
+    arguments = {"kto": {"max_steps": 2, "per_device_train_batch_size": 8}}
+    done = place.retrain(optimise__method="kto", optimise__arguments={}, arguments=arguments)
+    made = place.checkpoints(done.result["run"])["kto"]
+    assert made.parent == place.checkpoints(place.base.id.hex())["sft"].digest
+    assert done.result["model"] == made.path
+
+
 @pytest.fixture(scope="module")
 def topped(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Done:
     place = copied(loop, tmp_path_factory.mktemp("topped") / "home")
