@@ -88,7 +88,7 @@ def train(
         seed=seed, eval_dataset=str(evaluate) if evaluate else None, lora=adapter, device=device, dtype=dtype,
         reward=rewarded, watch=watched,
     )  # fmt: skip
-    if not quiet:
+    if not quiet and not out.exists():
         tell(str(estimate(job)))
     _report(job, _run(job, Reporter(quiet)), as_json)
 

@@ -159,7 +159,7 @@ def configure(
             raise UserError(f"arguments: {config_class.__name__} has no {name}{hint}")
     arguments |= {
         "per_device_train_batch_size": batch_size,
-        "gradient_accumulation_steps": _share(job) // batch_size,
+        "gradient_accumulation_steps": share_of(job) // batch_size,
     }
     if "max_length" in known:
         arguments["max_length"] = limit
@@ -182,7 +182,7 @@ def use_cuda(job: Job) -> bool:
     return job.device != "cpu" and torch.cuda.is_available()
 
 
-def _share(job: Job) -> int:
+def share_of(job: Job) -> int:
     """Rows of each batch that one process trains on: a job's batch is the whole job's, however many share it."""
     count = processes.current().count
     batch = int(job.arguments["per_device_train_batch_size"]) * int(job.arguments["gradient_accumulation_steps"])
@@ -251,7 +251,7 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
     for the user to ask for less. Raises TrainingStopped, KeyboardInterrupt, and UserError when not even one row fits.
     """
     together = processes.current()
-    share = _share(job)
+    share = share_of(job)
     state = together.once(lambda: resume_state(job))
     asked = _largest_divisor(share, int(job.arguments["per_device_train_batch_size"]))
     first = batch_size = state[1] if state and share % state[1] == 0 else asked
@@ -277,7 +277,7 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
         trainer = build(batch_size)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(job, watch, batch_size))
-        _in_turn(together, lambda: watch.start(state[2] if state else 0))
+        together.in_turn(lambda: watch.start(state[2] if state else 0))
         trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
         return trainer
 
@@ -314,15 +314,6 @@ def _last_steps(history: Sequence[dict[str, float]]) -> dict[str, float]:
     names = {name for entry in last for name in entry} - {"step", "epoch", "num_tokens", "learning_rate", "grad_norm"}
     logged = {name: [entry[name] for entry in last if name in entry] for name in sorted(names)}
     return {"first_loss": steps[0]["loss"], **{name: sum(values) / len(values) for name, values in logged.items()}}
-
-
-def _in_turn(together: processes.Processes, work: Callable[[], None]) -> None:
-    """The first process last: it may write what the others read."""
-    if together.first:
-        together.wait()
-    work()
-    if not together.first:
-        together.wait()
 
 
 class _Report(TrainerCallback):  # type: ignore[misc]

@@ -13,6 +13,8 @@ What is ours, and why:
 - Prompts come in an order drawn from the seed and the epoch. TRL's own goes on from epoch to epoch, and a resumed run
   would begin with the first again. With `num_iterations` above 1, answers are used for several updates and not saved:
   resumed = uninterrupted then holds for states saved at a multiple of it.
+- Of several processes each samples, scores and learns from its part of the update's answers; a group may lie across
+  two of them. GRPO's `kl` is a mean of means of what goes through the model at a time, and differs a little there.
 
 This module imports TRL: import it inside `train`.
 """
@@ -35,7 +37,7 @@ from constitution.records import seed_of
 from pipeline import rewards
 from pipeline.engines.chats import ChatTokenizer
 from pipeline.rewards.reward import Reward
-from pipeline.trainers import fitting
+from pipeline.trainers import fitting, processes
 from pipeline.trainers.rollouts import Batch, Dialogue, InProcess, Reference, Rollout, logprobs
 from pipeline.trainers.rows import load_rows
 from pipeline.trainers.trainer import Job, TrainingStopped, Watch
@@ -141,7 +143,9 @@ class Online(fitting.TrainerMixin):
 
     def score(self, prompts: Sequence[Dialogue], **_: Any) -> list[float]:
         """TRL's reward function. Raises UserError where the reward is none (`pipeline.rewards`)."""
-        return self.reward.score(prompts, [answer.text for answer in self._answers])
+        texts = [answer.text for answer in self._answers]
+        together = processes.current()
+        return list(together.share(together.pool(lambda: self.reward.score(prompts, texts))))
 
     # --- log-probabilities ---
 

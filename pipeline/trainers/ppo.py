@@ -44,6 +44,9 @@ Updates
   no weight decay; learning rate annealed to 0 over the updates; gradients of policy and critic clipped apart, so that a
   large value loss does not shrink the policy's step.
 
+Of several processes each samples and scores its part of the episodes and computes its part of every minibatch. What
+they find is shared, so that whitening, losses, clips and the KL coefficient are those of the whole batch.
+
 Of a LoRA policy the reference is the model with the adapter off, on the parent with earlier adapters merged; of full
 weights it is a copy. So the KL is 0 at the first update: exactly, and of a copy but for the last bit of a float.
 
@@ -63,6 +66,7 @@ from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
 from constitution.records import seed_of
+from pipeline.trainers import processes
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, TrainingStopped, Watch
 
 if TYPE_CHECKING:
@@ -253,6 +257,7 @@ class PPO:
         import torch
         from transformers import get_scheduler
 
+        self.together = processes.current()
         self.job, self.arguments, self.model, self.critic, self.reference = job, job.arguments, model, critic, reference
         self.sampler, self.reward, self.prompts, self.pad, self.rows = sampler, reward, prompts, pad, rows
         a = self.arguments
@@ -303,11 +308,13 @@ class PPO:
         chosen = [self.prompts[orders[place // count][place % count]] for place in places]
         seeds = [seed_of(self.job.seed, "rollout", step, index) for index in range(self.episodes)]
         self.sampler.refresh(self.model)
+        mine = self.together.share(chosen), self.together.share(seeds)
         with self._precision():
-            return self.sampler.sample(chosen, seeds)
+            return self.together.pool(lambda: self.sampler.sample(*mine))
 
     def score(self, step: int, rollouts: Sequence[Rollout]) -> list[float]:
-        scores = self.reward.score([r.prompt for r in rollouts], [r.text for r in rollouts])
+        mine = self.together.share(rollouts)
+        scores = self.together.pool(lambda: self.reward.score([r.prompt for r in mine], [r.text for r in mine]))
         for rollout, score in zip(rollouts, scores, strict=True):
             if not math.isfinite(score):
                 raise TrainingStopped(f"step {step}: the reward of {rollout.text[:80]!r} is {score}", step - 1)
@@ -326,6 +333,7 @@ class PPO:
             with torch.no_grad(), self._precision():
                 old[index, :width], values[index, :width], entropy[index, :width] = self.forward(batch)
                 reference[index, :width] = self.reference.logprobs(batch, self.arguments["temperature"])
+        self.together.add((old, reference, values, entropy))  # each row is one process's, and 0 in the others
         ended = torch.tensor([r.ended for r in rollouts])
         totals = torch.tensor(scores, dtype=torch.float32)
         totals -= (self.arguments["missing_eos_penalty"] or 0.0) * ~ended
@@ -389,6 +397,7 @@ class PPO:
             ((policy.sum() + a["vf_coef"] * value.sum()) / tokens).backward()
             kl = approximate_kl(new.detach(), old)
             sums += torch.stack([part.detach().sum() for part in (policy, value, clipped, kl)])
+        self.together.add([sums, *self._summands()])
         norms = [
             torch.nn.utils.clip_grad_norm_(list(part.values()), a["max_grad_norm"]).item()
             for part in self.trained.values()
@@ -403,6 +412,15 @@ class PPO:
             "grad_norm": math.hypot(*norms),
         }
 
+    def _summands(self) -> Iterator[Tensor]:
+        """The gradients, of which each process has its part; 0 where none of its answers made one."""
+        import torch
+
+        if self.together.count > 1:
+            for weights in (*self.trained["policy"].values(), *self.trained["critic"].values()):
+                weights.grad = torch.zeros_like(weights) if weights.grad is None else weights.grad
+                yield weights.grad
+
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities, values and entropies at the answers' tokens, [rows, T]."""
         from pipeline.trainers import rollouts
@@ -411,10 +429,12 @@ class PPO:
         return logprobs, self.critic.values(batch), entropy
 
     def _pieces(self, rollouts: Sequence[Rollout], index: Sequence[int]) -> Iterator[tuple[list[int], Batch]]:
-        """`self.rows` answers at a time, those of like length together: padding costs as much as text."""
+        """`self.rows` answers at a time, those of like length together: padding costs as much as text. Of several
+        processes each has its own pieces, with answers of every length."""
         from pipeline.trainers.rollouts import pack
 
         order = sorted(index, key=lambda i: len(rollouts[i].prompt_ids) + len(rollouts[i].ids))
+        order = order[self.together.index :: self.together.count]
         for start in range(0, len(order), self.rows):
             piece = order[start : start + self.rows]
             yield piece, pack([rollouts[i] for i in piece], self.pad, self.model.device)
@@ -443,7 +463,7 @@ class PPO:
             "kl_coef": self.coefficient.value,
             "history": self.history,
         }
-        resuming.save(self.job, step, self.rows, self.trained, state)
+        self.together.once(lambda: resuming.save(self.job, step, self.rows, self.trained, state))
 
     def load(self, folder: Path) -> None:
         from pipeline.trainers import resuming
@@ -512,14 +532,14 @@ def _attempt(job: Job, watch: Watch, reward: Reward, rows: int) -> dict[str, Any
     if state := fitting.resume_state(job):
         ppo.load(state[0])
         start = state[2]
-    watch.start(start)
+    ppo.together.in_turn(lambda: watch.start(start))
     watcher = Watcher(job, sampler, reward, ppo.reference, pad)
     try:
         _run(ppo, watch, watcher, start)
         judged = watcher.settle(model)
     finally:
         watcher.close()
-    resuming.publish(job, model)
+    ppo.together.once(lambda: resuming.publish(job, model))
     last = ppo.history[-max(1, min(10, len(ppo.history) // 4)) :]
     means = {name: sum(each[name] for each in last) / len(last) for name in last[0]} if last else {}
     spent = {f"seconds_{name}": round(seconds, 2) for name, seconds in ppo.seconds.items()}
@@ -538,7 +558,7 @@ def _run(ppo: PPO, watch: Watch, watcher: Watcher, start: int) -> None:
             raise
         if not watcher.look(step, ppo.total, ppo.model):
             return
-        interrupted = watch.interrupted and step < ppo.total
+        interrupted = ppo.together.any(watch.interrupted) and step < ppo.total
         if interrupted or step % ppo.arguments["save_steps"] == 0:
             ppo.save(step)
         if interrupted:

@@ -12,9 +12,12 @@ Imports torch and accelerate where there are several, and not before.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -52,6 +55,19 @@ class Processes:
         torch.distributed.all_reduce(total)
         return total.item()
 
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Each tensor becomes, in place, the sum of what all of them have there: the same bits in each."""
+        if self.count == 1:
+            return
+        import torch.distributed
+
+        for tensor in tensors:
+            torch.distributed.all_reduce(tensor)
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """This one's part of what they do together. In their order, the parts are the whole."""
+        return items[len(items) * self.index // self.count : len(items) * (self.index + 1) // self.count]
+
     def gather(self, value: Any) -> list[Any]:
         """What each of them gave, in their order."""
         if self.count == 1:
@@ -61,6 +77,31 @@ class Processes:
         values = [None] * self.count
         torch.distributed.all_gather_object(values, value)
         return values
+
+    def pool(self, work: Callable[[], Sequence[T]]) -> list[T]:
+        """What `work` returned in each, in their order, as one list. Where it raised in one of them it raises in all:
+        nobody waits for one that is gone."""
+        if self.count == 1:
+            return list(work())
+        part: Sequence[T] = ()
+        error: Exception | None = None
+        try:
+            part = work()
+        except Exception as caught:
+            error = caught
+        parts = self.gather((part, error))
+        for _, each in parts:
+            if each is not None:
+                raise each
+        return [item for part, _ in parts for item in part]
+
+    def in_turn(self, work: Callable[[], None]) -> None:
+        """The first process last: it may write what the others read."""
+        if self.first:
+            self.wait()
+        work()
+        if not self.first:
+            self.wait()
 
     def once(self, work: Callable[[], T]) -> T:
         """What `work` returned, or raised, in the first process: the others only hear of it."""
@@ -105,12 +146,19 @@ def current() -> Processes:
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
 
 
+def sharded() -> bool:
+    """Whether they were launched to hold parts of the model (FSDP), not each the whole."""
+    from accelerate.utils import parse_flag_from_env
+
+    return bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
+
+
 def allow_fsdp() -> None:
     """accelerate 1.15 turns FSDP on for accelerators alone; torch's own runs on gloo, too. Call it after transformers
     has set up its devices, and before a trainer is made."""
     from accelerate import PartialState
-    from accelerate.utils import DistributedType, parse_flag_from_env
+    from accelerate.utils import DistributedType
 
     state = PartialState()
-    if state.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+    if state.distributed_type == DistributedType.MULTI_CPU and sharded():
         state.distributed_type = DistributedType.MULTI_GPU

@@ -11,6 +11,7 @@ import logging
 import random
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint, fitting
+from pipeline.trainers import checkpoint, fitting, processes
 from pipeline.trainers.trainer import Job, TrainingStopped
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def save(job: Job, step: int, rows: int, weights: Weights, state: Mapping[str, A
     }
     torch.save({**state, "random": drawn}, folder / STATE)
     files = {path.name: checkpoint.file_digest(path) for path in folder.iterdir()}
-    whole = {"job": job.id, "batch_size": rows, "processes": 1, "files": files}
+    whole = {"job": job.id, "batch_size": rows, "processes": processes.current().count, "files": files}
     (folder / fitting.RESUME).write_text(json.dumps(whole))
     for old in sorted(job.resume.glob("checkpoint-*"), key=_step)[:-2]:
         shutil.rmtree(old)
@@ -73,23 +74,27 @@ def fit(job: Job, attempt: Callable[[int], T]) -> T:
     """What `attempt(rows)` returns, with so many rows through a model at a time that they fit into memory: where they
     do not, half as many, from the last state that was saved.
 
-    Raises UserError when not even one row fits, and TrainingStopped, once the states it does not trust are dropped.
+    Raises TrainingStopped, once the states it does not trust are dropped, and UserError when not even one row fits, or
+    where one of several processes runs out of memory: the others cannot go back.
     """
-    kept = fitting.resume_state(job)
-    rows = kept[1] if kept else int(job.arguments["per_device_train_batch_size"])
+    together = processes.current()
+    kept = together.once(lambda: fitting.resume_state(job))
+    rows = kept[1] if kept else min(int(job.arguments["per_device_train_batch_size"]), fitting.share_of(job))
     while True:
         try:
             return attempt(rows)
         except TrainingStopped as stop:
-            for folder in job.resume.glob("checkpoint-*"):
-                if _step(folder) > stop.good_steps:
-                    shutil.rmtree(folder)
-            kept = fitting.resume_state(job)
+            kept = together.once(partial(_drop, job, stop.good_steps))
             last = f"the last good weights are in {kept[0]}" if kept else "no state was saved before that"
             raise TrainingStopped(f"{stop}; {last}, and the parent {job.model} is unchanged", stop.good_steps) from None
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
+            if together.count > 1:
+                raise UserError(
+                    f"out of memory with {rows} rows a device; set per_device_train_batch_size to {rows // 2 or 1} and "
+                    "gradient_accumulation_steps to keep the product"
+                ) from None
             if rows == 1:
                 raise UserError(
                     "out of memory with one row a device; use LoRA, a shared value trunk, shorter answers, bfloat16 or "
@@ -98,6 +103,14 @@ def fit(job: Job, attempt: Callable[[int], T]) -> T:
         log.warning("out of memory with %d rows a device; trying %d at the same effective batch", rows, rows // 2)
         rows //= 2
         clear_device_cache(garbage_collection=True)  # here, where the error no longer holds the failed attempt
+
+
+def _drop(job: Job, good_steps: int) -> tuple[Path, int, int] | None:
+    """Drop the states of later steps; the newest that is left."""
+    for folder in job.resume.glob("checkpoint-*"):
+        if _step(folder) > good_steps:
+            shutil.rmtree(folder)
+    return fitting.resume_state(job)
 
 
 def publish(job: Job, model: Any) -> None:

@@ -75,7 +75,7 @@ def _begin(job: Job, method: Method, lock: contextlib.ExitStack, count: int) -> 
     if done := checkpoint.finished(job):
         return done
     if count > 1 and getattr(method, "ONLINE", False):
-        raise UserError(f"{job.method} trains in one process; start it without accelerate launch")
+        _check_online(job)
     rows = checks.read_rows(Path(job.dataset), method.COLUMNS)
     checks.check_preferences(Path(job.dataset), rows)
     if job.eval_dataset:
@@ -90,6 +90,20 @@ def _begin(job: Job, method: Method, lock: contextlib.ExitStack, count: int) -> 
     job.partial.mkdir(parents=True)
     log.info("%s %s", job.method, memory.estimate(job, count))
     return None
+
+
+def _check_online(job: Job) -> None:
+    """Raises UserError for what several processes cannot do while they sample."""
+    if job.method == "best_of_n":
+        raise UserError("best_of_n trains in one process; start it without accelerate launch")
+    if job.watch is not None:
+        raise UserError(
+            f"{job.method} is watched in one process: leave watch out of the job, or start it without accelerate launch"
+        )
+    if processes.sharded():
+        raise UserError(
+            f"{job.method} samples from the whole model, and FSDP cuts it into parts; use docs/accelerate/ddp.yaml"
+        )
 
 
 @contextlib.contextmanager

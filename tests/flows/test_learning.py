@@ -115,7 +115,7 @@ def test_peoples_preferences_are_blended_into_the_reward_models_data(
             for n in range(60)
         )
     )
-    done = run_improve(first.home, reward__human=str(file), reward__human_share=0.25)
+    run_improve(first.home, reward__human=str(file), reward__human_share=0.25)
     with Store.open(f"sqlite:///{first.home}/precept.db") as store:
         reward = [c for c in store.checkpoints() if c.kind == "reward_model"][-1]
     text = (first.home / "datasets" / f"{reward.dataset[:16]}.jsonl").read_text()

@@ -138,7 +138,7 @@ def test_a_mistake_in_the_settings(precept, text: str, said: list[str]) -> None:
         ("evaluator={kind='openai', model='m'}", "base_url"),
         ("critic={kind='scripted', model='gone.yaml'}", "gone.yaml"),
         ("judge.method=oracular", "there is no judge 'oracular'; there are choice"),
-        ("optimise.method=luck", "there is no training method 'luck'; there are dpo"),
+        ("optimise.method=luck", "there is no training method 'luck'; there are best_of_n, dpo"),
         ("oracle=delphi", "there is no oracle 'delphi'"),
     ],
 )
