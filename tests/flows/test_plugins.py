@@ -19,9 +19,10 @@ import pytest
 from prefect import Flow
 
 from flows import discovery
-from pipeline import plugins, trainers
+from pipeline import plugins, rewards, trainers
 from pipeline.engines.engine import Engine
 from pipeline.judges.judge import Judge
+from pipeline.rewards.reward import Reward
 from sandbox.models import folder
 
 ROOT = Path(__file__).parents[2]
@@ -172,7 +173,7 @@ def test_a_trainer_of_one_file(checkout: Path, precept: Callable[..., Any]) -> N
         "train", "--method", "keep", "--data", "rows.jsonl", "--model", folder("policy"), "--out", "kept",
         "--set", "patience=3", "--json", "--quiet",
     )  # fmt: skip
-    assert (found["kind"], found["metrics"]) == ("policy", {"patience": 3})
+    assert found["kind"] == "policy" and found["metrics"]["patience"] == 3
     manifest = json.loads((checkout / "kept" / "manifest.json").read_text())
     assert manifest["method"] == "keep" and manifest["digest"] == found["digest"]
     weights = (checkout / "kept" / "model.safetensors").read_bytes()
@@ -184,13 +185,15 @@ def test_a_trainer_of_one_file(checkout: Path, precept: Callable[..., Any]) -> N
 JUDGES = plugins.names("pipeline.judges", "build")
 ENGINES = plugins.names("pipeline.engines", "build")
 METHODS = trainers.methods()
+REWARDS = rewards.kinds()
 FLOWS = discovery.names()
 
 
 def test_there_is_something_to_hold_to_the_contracts() -> None:
     assert "choice" in JUDGES
     assert {"transformers", "openai", "scripted"} <= set(ENGINES)
-    assert {"sft", "reward", "dpo"} <= set(METHODS)
+    assert {"sft", "reward", "dpo", "kto", "orpo", "ppo", "rloo", "grpo", "best_of_n"} == set(METHODS)
+    assert {"model", "function", "http", "judge"} <= set(REWARDS)
     assert {"improve", "respond", "revise", "judge", "evaluate"} <= set(FLOWS)
 
 
@@ -224,7 +227,18 @@ def test_an_engine_keeps_its_contract(name: str) -> None:
         assert list(inspect.signature(getattr(found, method)).parameters) == wanted, method
 
 
-COLUMNS = {"prompt", "completion", "chosen", "rejected", "p"}
+@pytest.mark.parametrize("name", REWARDS)
+def test_a_reward_keeps_its_contract(name: str) -> None:
+    module = importlib.import_module(f"pipeline.rewards.{name}")
+    assert list(inspect.signature(module.build).parameters) == ["options"]
+    found = built(module)
+    attributes = set(dir(found)) | set(inspect.getsource(found.__init__).replace("self.", " ").split())
+    assert members(Reward) <= attributes
+    wanted = list(inspect.signature(Reward.score).parameters)
+    assert list(inspect.signature(found.score).parameters) == wanted
+
+
+COLUMNS = {"prompt", "completion", "chosen", "rejected", "p", "label"}
 
 
 @pytest.mark.parametrize("name", METHODS)
