@@ -77,14 +77,13 @@ def _mean(values: list[float | None]) -> str:
 
 
 def write(folder: Path, sweeps: list[list[dict[str, Any]]]) -> None:
-    from flows.sweeping import drawn
+    from flows.sweeping import on_the_way
     from flows.watch_picture import frontier
 
     folder.mkdir(parents=True, exist_ok=True)
     points = [point for points in sweeps for point in points]
     (folder / "methods.json").write_text(json.dumps(points, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    shown = [drawn(p) for p in points if p["kl"] is not None and p["reward"] is not None]
-    (folder / "methods.svg").write_text(str(frontier(shown)), encoding="utf-8")
+    (folder / "methods.svg").write_text(str(frontier(on_the_way(points))), encoding="utf-8")
 
 
 if __name__ == "__main__":

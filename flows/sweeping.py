@@ -126,12 +126,17 @@ def draw(work: Work, points: Sequence[Mapping[str, Any]]) -> str | None:
     """The frontier as an SVG file in the run's folder; its path."""
     from flows.watch_picture import frontier
 
-    shown = [drawn(point) for point in points if point["kl"] is not None and point["reward"] is not None]
+    shown = on_the_way(points)
     if not shown:
         return None
     path: Path = work.folder / "frontier.svg"
     write_text(path, str(frontier(shown)))
     return str(path)
+
+
+def on_the_way(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a frontier shows: the model that training started from, and those it led to; not the one before SFT."""
+    return [drawn(p) for p in points if p["name"] != "start" and p["kl"] is not None and p["reward"] is not None]
 
 
 def drawn(point: Mapping[str, Any]) -> dict[str, Any]:
