@@ -166,6 +166,11 @@ def show(result: dict[str, Any]) -> None:
     put()
     if "amendment" in result:
         _show_amendment(result)
+    if result.get("watch", {}).get("stopped"):
+        watch = result["watch"]
+        put(f"training was stopped, {watch['stopped']}: {watch['reason']}")
+        put(f"the weights of update {watch['kept_step']} were kept")
+        put()
     if "rounds" in result:
         _show_rounds(result["rounds"])
     put("promoted" if result["promoted"] else "refused")

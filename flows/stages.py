@@ -373,12 +373,21 @@ def report(
         "model": model,
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
+        **({"watch": seen} if (seen := _watched(work, model)) else {}),
     }  # fmt: skip
     details = {"labels": labels, "reward": reward, "evaluation": evaluation, "decision": decision}
     result["report"] = str(save_report(work, result, details))
     work.store.finish_run(work.run.id, "finished", result=result)
     publish(result)
     return result
+
+
+def _watched(work: Work, model: str) -> dict[str, Any]:
+    """What the watch of an online training said, from the checkpoint's metrics; nothing where nobody looked."""
+    made = next((c for c in work.store.checkpoints() if c.path == model), None)
+    metrics = made.metrics if made is not None else {}
+    names = ("stopped", "reason", "stopped_step", "kept_step", "steps")
+    return {name: metrics[f"watch_{name}"] for name in names} if "watch_stopped" in metrics else {}
 
 
 @step

@@ -53,6 +53,7 @@ def test_a_method_is_the_training_step_by_a_setting(method: str, first: Any, run
     assert bool(watched) == (method in ONLINE)
     if method in ONLINE:
         assert watched[0]["step"] == 0 and watched[-1]["step"] > 0
+        assert done.result["watch"]["stopped"] == "" and done.result["watch"]["kept_step"] == watched[-1]["step"]
         again = run_improve(
             first.home, optimise__method=method, arguments={method: SMALL[method]}, optimise__arguments={}
         )
