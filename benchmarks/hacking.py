@@ -1,6 +1,6 @@
 """Reward hacking for real: PPO against its reward model, with and without what is to prevent it.
 
-    python -m benchmarks.hacking [--seeds 0,1,2] [--updates 30] [--home runs/methods] [--out FOLDER]
+    python -m benchmarks.hacking [--seeds 0,1,2] [--updates 16] [--home runs/methods] [--out FOLDER]
 
 Four conditions a seed: one reward model or the minimum of an ensemble of three, without a leash (kl_coef 0) or with one
 (kl_coef 0.05). The learning rate is high and the training long on purpose. The watch looks and does not stop here, so
@@ -27,7 +27,7 @@ CONDITIONS = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--updates", type=int, default=30)
+    parser.add_argument("--updates", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--home", type=Path, default=Path("runs/methods"))
     parser.add_argument("--out", type=Path)
@@ -43,6 +43,7 @@ def main() -> None:
                 "arguments.ppo": hot,
                 "watch.stop": False,
                 "watch.every": 2,
+                "sweep.split": "dev",
                 "sweep.methods": {"ppo": list(LEASHES)},
                 **flags,
             }
