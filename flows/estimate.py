@@ -131,7 +131,7 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
         generate("samples", train * compare.samples + feedback * 2),
         judge("verdicts on samples", train * (pairs + min(rounds, 1)) + feedback),
         *further,
-        generate("answers to be watched by", watched),
+        *([generate("answers to watch against", watched)] if watched else []),
         generate("evaluation", measured * 3),
         judge("verdicts on evaluation", measured),
     ]

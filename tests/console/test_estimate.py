@@ -12,13 +12,23 @@ from flows.wiring import Wiring
 
 @pytest.fixture
 def counted(project):
-    def by_name(flags: dict[str, object], train: int, heldout: int, principles: int = 11) -> dict[str, int]:
+    def by_name(
+        flags: dict[str, object], train: int, heldout: int, principles: int = 11, dev: int = 0
+    ) -> dict[str, int]:
         settings: Settings = load(None, flags)[0]
         lengths = Lengths(settings, Constitution.load("principles.yaml"), [])
-        prompts = {"train": train, "heldout": heldout}
+        prompts = {"train": train, "heldout": heldout, "dev": dev}
         return {stage.name: stage.calls for stage in count(settings, principles, prompts, lengths)}
 
     return by_name
+
+
+def test_rounds_and_an_online_method_are_counted(counted) -> None:
+    flags = {"rounds": 3, "optimise.method": "ppo", "watch.prompts": 20}
+    found = counted(flags, train=512, heldout=640, dev=90)
+    assert found["answers to watch against"] == 3 * 20
+    assert found["further rounds"] == 2 * (512 * 4 + 150 * 2 + 90 * 2)
+    assert found["verdicts of further rounds"] == 2 * (512 * 3 + 150 + 90 * 2) * 11 * 2
 
 
 def test_counts_by_hand(counted) -> None:
