@@ -52,6 +52,7 @@ def run(
             interruption = interruption or Interruption()
             watch = Progress(job, on_step=on_step, interruption=interruption, silent=not together.first)
             memory.reset_peak()
+            began = time.monotonic()
             try:
                 metrics = method.train(job, watch)
             except TrainingStopped as stop:
@@ -61,6 +62,7 @@ def run(
                 raise
             finally:
                 interruption.training = False
+            metrics = {**metrics, "seconds": round(time.monotonic() - began, 2)}  # sampling and loading, too
             if (peak := memory.peak(job.device)) is not None:
                 metrics = {**metrics, "peak_memory_mb": round(peak / 1e6)}
             return together.once(lambda: checkpoint.publish(job, method.KIND, metrics))
