@@ -208,7 +208,7 @@ _MEASURES = (
     ("loss", "loss"),
     ("rewards/accuracies", "pairs ranked as labelled"),
     ("reward", "reward"),
-    ("kl", "KL from the model before, nats an answer"),
+    ("kl", "KL, nats an answer"),
 )
 _SHARES = ("rewards/accuracies",)
 
