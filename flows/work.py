@@ -37,7 +37,7 @@ from pipeline import asking, compare, label, rewards, trainers
 from pipeline.asking import Ask, Role
 from pipeline.assemble import dataset_digest, write
 from pipeline.judges.judge import Case, Judge
-from pipeline.trainers import memory
+from pipeline.trainers import checks, memory
 from pipeline.trainers.checkpoint import weights_digest
 from pipeline.trainers.trainer import Job
 from storage.artifacts import write_text
@@ -290,7 +290,8 @@ class Work:
         self.warm_up()
         assert self._trainers is not None
         began = time.monotonic()
-        if not folder.exists():
+        if not folder.exists() and Path(parent).is_dir():
+            checks.check_model_folder(Path(parent))
             self.report.say(f"  {stage}: {memory.estimate(job)}")
         with self.report.stage(stage, 1) as bar:
             result = self._trainers.run(job, on_progress=_follow(bar))
