@@ -56,10 +56,10 @@ def improve(file: str | None = None, flags: dict[str, Any] | None = None) -> dic
 
         # And again, as often as is asked: the tuned model answers, is judged and trained, while that helps.
         for number in range(2, work.settings.rounds + 1):
-            labels, reward, newer = rounds.another(work, number, sft, tuned, labels)
-            if not rounds.helped(work, number, first=policy, last=tuned, new=newer):
+            found = rounds.another(work, number, sft, tuned, labels)
+            if not rounds.helped(work, number, first=policy, last=tuned, new=found.model):
                 break
-            tuned = newer
+            labels, reward, tuned = found.labels, found.reward, found.model
 
         # Measured: before against after, on held-out prompts, by a judge that made none of the labels.
         evaluation = stages.evaluate(work, "evaluation", before=policy, halfway=sft, after=tuned)

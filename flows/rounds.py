@@ -10,6 +10,7 @@ Whether a round helped is measured on the development split, so that the held-ou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flows import learning, stages
@@ -19,9 +20,17 @@ from flows.work import Work
 Labels = Mapping[str, Any]
 
 
-def another(work: Work, number: int, sft: str, last: str, labels: Labels) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """One round, from the model that the last one made. Returns the labels of all rounds, the reward models trained on
-    them, and the new model."""
+@dataclass(frozen=True)
+class Round:
+    """The labels of all rounds up to this one, the reward models trained on them, and the new model."""
+
+    labels: dict[str, Any]
+    reward: dict[str, Any]
+    model: str
+
+
+def another(work: Work, number: int, sft: str, last: str, labels: Labels) -> Round:
+    """One round, from the model that the last one made."""
     name = f"round {number}"
     stages.respond(work, f"samples, {name}", last, split="train", samples=work.settings.compare.samples)
     stages.respond(work, f"held-out samples, {name}", last, split="heldout", samples=2, most=150)
@@ -31,7 +40,7 @@ def another(work: Work, number: int, sft: str, last: str, labels: Labels) -> tup
     both = {**new, **{key: sorted({*labels[key], *new[key]}) for key in ("train", "heldout")}}
     reward = learning.train_reward_models(work, f"reward model, {name}", parent=sft, labels=both)
     tuned = learning.optimise(work, f"policy, {name}", parent=last, labels=new, reward=reward)
-    return both, reward, tuned
+    return Round(both, reward, tuned)
 
 
 def helped(work: Work, number: int, first: str, last: str, new: str) -> bool:

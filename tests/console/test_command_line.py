@@ -60,8 +60,8 @@ def test_examples_are_commands_that_parse(name: str) -> None:
 
 def test_the_promised_commands_are_there() -> None:
     promised = {
-        "init", "improve", "review", "agreement", "train", "sweep", "score", "promote", "export", "import", "report", "schedule",
-        "doctor", "settings", "run list", "run show", "run resume", "flow", "sandbox build",
+        "init", "improve", "review", "agreement", "train", "sweep", "score", "promote", "export", "import", "report",
+        "schedule", "doctor", "settings", "run list", "run show", "run resume", "flow", "sandbox build",
         "sandbox words", "sandbox prompts", "constitution check", "constitution show", "constitution diff",
         "constitution new", "respond", "revise", "judge", "evaluate",
     }  # fmt: skip
