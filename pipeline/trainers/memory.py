@@ -65,8 +65,8 @@ def estimate(job: Job, processes: int = 1) -> Memory:
     weights = count * (2 if job.lora is not None and half else 4)
     online = getattr(method, "ONLINE", False)
 
-    batch = arguments["per_device_train_batch_size"] * arguments.get("gradient_accumulation_steps", 1)
-    batch = min(arguments["per_device_train_batch_size"], max(1, batch // processes))
+    batch = arguments.get("per_device_train_batch_size", 1) * arguments.get("gradient_accumulation_steps", 1)
+    batch = min(arguments.get("per_device_train_batch_size", 1), max(1, batch // processes))
     rows = batch * (1 if online else ROWS.get(job.method, 2))
     longest, answer = _lengths(job, method.COLUMNS, arguments, config)
     parts: dict[str, float] = {
