@@ -2,7 +2,8 @@
 
 `prompts` is a list of dialogues (lists of {"role", "content"}), `answers` a list of texts, and what comes back a list
 of numbers in their order. The module is the user's own code, run in this process: it is looked for beside what is
-installed, and in the current directory. Its fingerprint is that of its name and of its file, not of what it imports.
+installed, and in the current directory, each time anew: a process that runs for weeks uses the file as it is. Its
+fingerprint is that of its name and of its file, not of what it imports.
 
 A call that takes longer than `timeout` seconds is given up. Its thread cannot be stopped and ends with the process.
 """
@@ -26,6 +27,7 @@ from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
 
 Function = Callable[[Sequence[Dialogue], Sequence[str]], Any]
+_imported: set[str] = set()  # modules that were imported for their functions, and by nobody else before
 PATTERN = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$"
 
 
@@ -49,6 +51,8 @@ def build(options: Mapping[str, Any]) -> FunctionReward:
     given = read(FunctionOptions, "function", options)
     digest = fingerprint(options)
     module, _, function = given.name.partition(":")
+    if module not in sys.modules:
+        _imported.add(module)
     try:
         found = getattr(importlib.import_module(module), function, None)
     except Exception as error:  # the user's code may raise anything
@@ -102,6 +106,8 @@ def _file(name: str) -> Path:
     if here not in sys.path:
         sys.path.append(here)  # last, so that no file here hides a library
     importlib.invalidate_caches()
+    if module in _imported:
+        sys.modules.pop(module, None)  # else its file of then is found again, and its code of then is run
     try:
         spec = importlib.util.find_spec(module)
     except Exception as error:  # a package above it is imported, which may raise anything

@@ -76,6 +76,20 @@ def test_the_fingerprint_follows_the_source(here: Path) -> None:
     assert rewards.fingerprint(spec("rules:length")) != before
 
 
+def test_a_file_that_changed_is_what_is_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fingerprint is the new file's: the code must be, too, in a process that has run the old one."""
+    (here / "rules.py").write_text("def length(prompts, answers):\n    return [1.0] * len(answers)\n")
+    old = rewards.build(spec("rules:length"))
+    (here / "rules.py").write_text("def length(prompts, answers):\n    return [20.0] * len(answers)\n")
+    new = rewards.build(spec("rules:length"))
+    assert (old.score([HELLO], ["a"]), new.score([HELLO], ["a"])) == ([1.0], [20.0])
+    elsewhere = here / "elsewhere"
+    elsewhere.mkdir()
+    (here / "rules.py").rename(elsewhere / "rules.py")
+    monkeypatch.chdir(elsewhere)
+    assert rewards.build(spec("rules:length")).fingerprint == new.fingerprint
+
+
 def test_a_file_in_the_current_directory_hides_no_library(here: Path) -> None:
     (here / "json.py").write_text("raise RuntimeError")
     rewards.build(spec("json:loads"))
