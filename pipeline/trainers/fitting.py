@@ -266,7 +266,7 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
             )
         smaller = _largest_divisor(share, batch_size // 2)
         log.warning("out of memory with %d rows a device; trying %d at the same effective batch", batch_size, smaller)
-        _drop_resume_states(job, after=-1)
+        drop_resume_states(job, after=-1)
         batch_size, state = smaller, None
         return batch_size
 
@@ -285,7 +285,7 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
         trainer = run()
     except TrainingStopped as stop:
         good_steps = stop.good_steps
-        together.once(lambda: _drop_resume_states(job, after=good_steps))
+        together.once(lambda: drop_resume_states(job, after=good_steps))
         kept = resume_state(job)
         last = f"the last good weights are in {kept[0]}" if kept else "no state was saved before that"
         raise TrainingStopped(f"{stop}; {last}, and the parent {job.model} is unchanged", stop.good_steps) from None
@@ -346,34 +346,40 @@ class _Report(TrainerCallback):  # type: ignore[misc]
 def resume_state(job: Job) -> tuple[Path, int, int] | None:
     """(folder, rows a device, step) of the newest whole resume state of this very job, by as many processes; others
     are passed over."""
-    folders = sorted(job.resume.glob("checkpoint-*"), key=_step, reverse=True)
+    folders = sorted(job.resume.glob("checkpoint-*"), key=step_of, reverse=True)
     for folder in folders:
         try:
             whole = json.loads((folder / RESUME).read_text())
             same = whole["job"] == job.id and whole["processes"] == processes.current().count
             if same and all(checkpoint.file_digest(folder / name) == digest for name, digest in whole["files"].items()):
-                return folder, int(whole["batch_size"]), _step(folder)
+                return folder, int(whole["batch_size"]), step_of(folder)
         except (OSError, ValueError, KeyError):
             continue
     return None
 
 
-def _step(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The step of a resume state, by its folder's name."""
     return int(folder.name.rsplit("-", 1)[1])
 
 
-def _drop_resume_states(job: Job, after: int) -> None:
+def drop_resume_states(job: Job, after: int) -> None:
+    """Of later steps."""
     for folder in job.resume.glob("checkpoint-*"):
-        if _step(folder) > after:
+        if step_of(folder) > after:
             shutil.rmtree(folder)
 
 
 def save(job: Job, trainer: Trainer) -> None:
-    """Weights and the parent's tokenizer into `job.partial`: safetensors, no pickle, nothing of the optimiser's."""
-    together = processes.current()
+    """What a trainer has trained, as `save_model` leaves it."""
     # A sharded model's weights are gathered by all of its processes.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    save_model(job, trainer.accelerator.unwrap_model(trainer.model), weights)
+
+
+def save_model(job: Job, model: Any, weights: dict[str, torch.Tensor] | None = None) -> None:
+    """Weights and the parent's tokenizer into `job.partial`: safetensors, no pickle, nothing of the optimiser's.
+    `weights`: gathered ones, of a model that holds a part of itself. Called by every process."""
     if job.lora is not None:
         # peft remembers the lowest base; where the parent was an adapter itself, that is not what this one sits on.
         model.peft_config["default"].base_model_name_or_path = str(Path(job.model).resolve())
@@ -383,10 +389,12 @@ def save(job: Job, trainer: Trainer) -> None:
         tied = model.all_tied_weights_keys  # gathered, they are two tensors; in a file there is one
         weights = {name: tensor.to(_saved_dtype(job)) for name, tensor in weights.items() if name not in tied}
         model.config.dtype = _saved_dtype(job)
-    if together.first:
+
+    def write() -> None:
         model.save_pretrained(job.partial, state_dict=weights)
         checkpoint.copy_tokenizer(Path(job.model), job.partial)
-    together.wait()
+
+    processes.current().once(write)
 
 
 def _saved_dtype(job: Job) -> torch.dtype:

@@ -6,7 +6,6 @@ It is fine-tuning and preference training at once, so it starts well from a mode
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
@@ -24,32 +23,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
 
     Writes `heldout.jsonl`. Raises UserError, TrainingStopped or KeyboardInterrupt.
     """
-    from transformers import AutoModelForCausalLM
-    from trl import DPOConfig
-
-    from pipeline.trainers import fitting
     from pipeline.trainers.odds_ratio import SoftORPOTrainer
-    from pipeline.trainers.rows import load_rows
-    from pipeline.trainers.soft_targets import evaluate_pairs
+    from pipeline.trainers.soft_targets import learn_from_pairs
 
-    tokenizer = fitting.load_tokenizer(job)
-    limit = fitting.context_length(job, tokenizer)
-    rows = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
-    heldout = load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
-
-    def build(batch_size: int) -> SoftORPOTrainer:
-        return SoftORPOTrainer(
-            model=fitting.load_model(job, AutoModelForCausalLM),
-            args=fitting.configure(job, DPOConfig, batch_size, limit, precompute_ref_log_probs=True),
-            train_dataset=rows.table,
-            eval_dataset=heldout.table if heldout else None,
-            processing_class=tokenizer,
-            peft_config=fitting.lora_config(job, "CAUSAL_LM"),
-        )
-
-    trainer, metrics = fitting.fit(job, watch, build)
-    metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
-    fitting.save(job, trainer)
-    if heldout:
-        metrics |= evaluate_pairs(trainer, job.partial / "heldout.jsonl")
-    return metrics
+    return learn_from_pairs(job, watch, SoftORPOTrainer, COLUMNS)

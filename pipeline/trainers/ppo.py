@@ -501,7 +501,7 @@ def _attempt(job: Job, watch: Watch, reward: Reward, rows: int) -> dict[str, Any
     """Train with `rows` rows through a model at a time, from the last state that was saved, and publish the policy."""
     from transformers import AutoModelForCausalLM
 
-    from pipeline.trainers import fitting, resuming
+    from pipeline.trainers import fitting
     from pipeline.trainers.rollouts import InProcess, Reference
     from pipeline.trainers.rows import load_rows
     from pipeline.trainers.watching import Watcher
@@ -539,7 +539,7 @@ def _attempt(job: Job, watch: Watch, reward: Reward, rows: int) -> dict[str, Any
         judged = watcher.settle(model)
     finally:
         watcher.close()
-    ppo.together.once(lambda: resuming.publish(job, model))
+    fitting.save_model(job, model)
     last = ppo.history[-max(1, min(10, len(ppo.history) // 4)) :]
     means = {name: sum(each[name] for each in last) / len(last) for name in last[0]} if last else {}
     spent = {f"seconds_{name}": round(seconds, 2) for name, seconds in ppo.seconds.items()}

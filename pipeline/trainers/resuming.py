@@ -50,7 +50,7 @@ def save(job: Job, step: int, rows: int, weights: Weights, state: Mapping[str, A
     files = {path.name: checkpoint.file_digest(path) for path in folder.iterdir()}
     whole = {"job": job.id, "batch_size": rows, "processes": processes.current().count, "files": files}
     (folder / fitting.RESUME).write_text(json.dumps(whole))
-    for old in sorted(job.resume.glob("checkpoint-*"), key=_step)[:-2]:
+    for old in sorted(job.resume.glob("checkpoint-*"), key=fitting.step_of)[:-2]:
         shutil.rmtree(old)
 
 
@@ -84,7 +84,8 @@ def fit(job: Job, attempt: Callable[[int], T]) -> T:
         try:
             return attempt(rows)
         except TrainingStopped as stop:
-            kept = together.once(partial(_drop, job, stop.good_steps))
+            together.once(partial(fitting.drop_resume_states, job, after=stop.good_steps))
+            kept = together.once(lambda: fitting.resume_state(job))
             last = f"the last good weights are in {kept[0]}" if kept else "no state was saved before that"
             raise TrainingStopped(f"{stop}; {last}, and the parent {job.model} is unchanged", stop.good_steps) from None
         except RuntimeError as error:
@@ -103,25 +104,3 @@ def fit(job: Job, attempt: Callable[[int], T]) -> T:
         log.warning("out of memory with %d rows a device; trying %d at the same effective batch", rows, rows // 2)
         rows //= 2
         clear_device_cache(garbage_collection=True)  # here, where the error no longer holds the failed attempt
-
-
-def _drop(job: Job, good_steps: int) -> tuple[Path, int, int] | None:
-    """Drop the states of later steps; the newest that is left."""
-    for folder in job.resume.glob("checkpoint-*"):
-        if _step(folder) > good_steps:
-            shutil.rmtree(folder)
-    return fitting.resume_state(job)
-
-
-def publish(job: Job, model: Any) -> None:
-    """Weights and the parent's tokenizer into `job.partial`, as `fitting.save` leaves them."""
-    if job.lora is None:
-        model.to(torch.bfloat16 if job.dtype == "bfloat16" else torch.float32)
-    else:
-        model.peft_config["default"].base_model_name_or_path = str(Path(job.model).resolve())
-    model.save_pretrained(job.partial)
-    checkpoint.copy_tokenizer(Path(job.model), job.partial)
-
-
-def _step(folder: Path) -> int:
-    return int(folder.name.rsplit("-", 1)[1])

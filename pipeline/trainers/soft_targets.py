@@ -16,20 +16,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
-from trl import DPOTrainer, RewardTrainer
+from transformers import AutoModelForCausalLM
+from trl import DPOConfig, DPOTrainer, RewardTrainer
 
 from pipeline.engines import tree
-from pipeline.trainers import processes
+from pipeline.trainers import fitting, processes
 from pipeline.trainers.calibration import calibrate, fit_temperature, slope
-from pipeline.trainers.fitting import TrainerMixin
 from pipeline.trainers.pairs import answer_logprobs, pack, packed_logprobs
+from pipeline.trainers.rows import load_rows
+from pipeline.trainers.trainer import Job, Watch
 
 
 def soft_cross_entropy(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
@@ -50,7 +52,7 @@ class _WithTargets:
         return batch
 
 
-class SoftTargets(TrainerMixin):
+class SoftTargets(fitting.TrainerMixin):
     """Mixed into a TRL trainer of pairs: its loss becomes `soft_cross_entropy` of what `logits` returns."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -226,10 +228,9 @@ def evaluate_pairs(trainer: Any, path: Path, *, temperature: bool = False) -> di
     table = trainer.eval_dataset
     scores = score_pairs(trainer, table)
     columns = (table["line"], table["p"], scores["margins"], scores["chosen"], scores["rejected"])
-    with path.open("w", encoding="ascii") as file:
-        for values in zip(*columns, strict=True):
-            row = dict(zip(("line", "p", "margin", "chosen", "rejected"), values, strict=True))
-            file.write(json.dumps(row) + "\n")
+    names = ("line", "p", "margin", "chosen", "rejected")
+    lines = [json.dumps(dict(zip(names, values, strict=True))) + "\n" for values in zip(*columns, strict=True)]
+    processes.current().once(lambda: path.write_text("".join(lines), encoding="ascii"))
     margins, targets = scores["margins"], list(table["p"])
     figures = calibrate(margins, targets)
     found: dict[str, Any] = {}
@@ -263,6 +264,34 @@ def score_heads(trainer: SoftRewardTrainer, table: Any) -> torch.Tensor:
         for row, values in zip([*some, *(index + len(order) for index in some)], scores.tolist(), strict=True):
             rewards[row] = values
     return torch.tensor(rewards, dtype=torch.float64)
+
+
+def learn_from_pairs(
+    job: Job, watch: Watch, trainer_class: type[SoftDPOTrainer], columns: Sequence[str]
+) -> dict[str, Any]:
+    """Train a policy on pairs by a subclass of SoftDPOTrainer. Saves it, and writes `heldout.jsonl` where there are
+    held-out rows; returns the metrics. Raises UserError, TrainingStopped or KeyboardInterrupt."""
+    tokenizer = fitting.load_tokenizer(job)
+    limit = fitting.context_length(job, tokenizer)
+    rows = load_rows(Path(job.dataset), columns, tokenizer, job, limit)
+    heldout = load_rows(Path(job.eval_dataset), columns, tokenizer, job, limit) if job.eval_dataset else None
+
+    def build(batch_size: int) -> SoftDPOTrainer:
+        return trainer_class(
+            model=fitting.load_model(job, AutoModelForCausalLM),
+            args=fitting.configure(job, DPOConfig, batch_size, limit, precompute_ref_log_probs=True),
+            train_dataset=rows.table,
+            eval_dataset=heldout.table if heldout else None,
+            processing_class=tokenizer,
+            peft_config=fitting.lora_config(job, "CAUSAL_LM"),
+        )
+
+    trainer, metrics = fitting.fit(job, watch, build)
+    metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
+    fitting.save(job, trainer)
+    if heldout:
+        metrics |= evaluate_pairs(trainer, job.partial / "heldout.jsonl")
+    return metrics
 
 
 def reward_spread(trainer: SoftRewardTrainer, rows: Any, pairs: int) -> dict[str, Any]:

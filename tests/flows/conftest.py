@@ -17,6 +17,7 @@ import pytest
 
 from flows import discovery, learning, retraining, rounds, session, stages, sweeping
 from flows.progress import Reporter
+from pipeline import trainers
 from sandbox.prompts import prompts
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +139,16 @@ def run_improve() -> Callable[..., Loop]:
 def loop(tmp_path_factory: pytest.TempPathFactory, run_improve: Callable[..., Loop]) -> Loop:
     """One small run of the whole loop; only to be looked at."""
     return run_improve(tmp_path_factory.mktemp("loop") / "home")
+
+
+@pytest.fixture(scope="module")
+def one_training_process() -> Iterator[None]:
+    """For all runs of a module in this process: what it imports takes longer than what it trains."""
+    with trainers.Worker() as worker, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "close", lambda: None)
+        patch.setattr(trainers, "Worker", lambda: worker)
+        yield
+        patch.undo()
 
 
 @pytest.fixture

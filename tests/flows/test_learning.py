@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from constitution.errors import UserError
-from pipeline import trainers
 from storage.store import Store
+
+pytestmark = pytest.mark.usefixtures("one_training_process")
 
 SMALL = {
     "kto": {"max_steps": 2, "per_device_train_batch_size": 8},
@@ -24,16 +25,6 @@ SMALL = {
     "best_of_n": {"max_steps": 2, "max_completion_length": 24, "n": 2},
 }
 ONLINE = ("ppo", "rloo", "grpo", "best_of_n")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_training_process() -> Iterator[None]:
-    """For all runs of this module: what it imports takes longer than what it trains."""
-    with trainers.Worker() as worker, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "close", lambda: None)
-        patch.setattr(trainers, "Worker", lambda: worker)
-        yield
-        patch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,12 @@ from flows import settings as settings_module
 from flows.amending import Preview
 from flows.budget import BudgetReached
 from flows.wiring import Wiring
-from pipeline import label, trainers
+from pipeline import label
 from storage.runs import Run
 from storage.store import Store
 from tests.flows.conftest import ROOT, Loop, improve, without_prefect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_training_process")]
 
 INVITING = """
   # Nobody should have to guess whether they may ask again.
@@ -128,16 +128,6 @@ class Done:
     @property
     def calls(self) -> int:
         return int(self.result["calls"]["generated"] + self.result["calls"]["chosen"])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_training_process() -> Iterator[None]:
-    """For all runs of this module in this process: what it imports takes longer than what it trains."""
-    with trainers.Worker() as worker, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker, "close", lambda: None)
-        patch.setattr(trainers, "Worker", lambda: worker)
-        yield
-        patch.undo()
 
 
 @pytest.fixture(scope="module")
