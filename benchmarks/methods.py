@@ -81,7 +81,7 @@ def write(folder: Path, sweeps: list[list[dict[str, Any]]]) -> None:
     from flows.watch_picture import frontier
 
     folder.mkdir(parents=True, exist_ok=True)
-    points = [point for points in sweeps for point in points]
+    points = [{k: v for k, v in point.items() if k != "model"} for points in sweeps for point in points]  # not its path
     (folder / "methods.json").write_text(json.dumps(points, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     (folder / "methods.svg").write_text(str(frontier(on_the_way(points))), encoding="utf-8")
 
