@@ -1,5 +1,6 @@
 # Two commands do everything on a fresh machine: `make improve` and `make test`.
 PYTHON ?= python3
+WORKERS ?= 2  # processes that share the test files; each computes on one core
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -14,7 +15,7 @@ test: $(READY)  ## the whole test suite, with linting, types and the layering of
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: $(READY)  ## speed as ratios, both sides measured in one run
 	$(BIN)/python -m benchmarks.judging

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.methods import swept
-from pipeline.trainers.stop_rules import Look, best, decide
+from pipeline.trainers.stop_rules import Look, decide, kept
 from pipeline.trainers.watching import LOOKS, SAMPLES
 
 LEASHES = (0.0, 0.05)
@@ -72,8 +72,8 @@ def judge_alone(model: Path) -> tuple[int, int] | None:
         scores = samples[look["step"]]
         kl = math.nan if look["kl"] is None else look["kl"]
         looks.append(Look(look["step"], [s["proxy"] for s in scores], [s["judge"] for s in scores], kl))
-        if (stop := decide(looks, len(told))) and (kept := best(looks)):
-            return stop.step, kept.step
+        if (stop := decide(looks, len(told))) and (good := kept(looks)):
+            return stop.step, good.step
     return None
 
 
@@ -86,10 +86,10 @@ def line(seed: int, rewarded: str, point: dict[str, Any]) -> str:
     looks = {look["step"]: look for look in point["looks"]}
     good = {step: look["gold_good"] for step, look in looks.items()}
     first, last = min(looks), max(looks)
-    kept, alone = point["watch_kept_step"], point["judge_alone"]
+    held, alone = point["watch_kept_step"], point["judge_alone"]
     cells = [
-        str(seed), rewarded, f"{point['leash']:g}", str(point.get("watch_stopped_step") or "never"), str(kept),
-        *(f"{value:.1%}" for value in (good[first], good[kept], max(good.values()), good[last])),
+        str(seed), rewarded, f"{point['leash']:g}", str(point.get("watch_stopped_step") or "never"), str(held),
+        *(f"{value:.1%}" for value in (good[first], good[held], max(good.values()), good[last])),
         *(f"{looks[step]['proxy']:.2f}" for step in (first, last)),
         "never" if alone is None else f"at {alone[0]}, keeps {alone[1]}: {good[alone[1]]:.1%}",
     ]  # fmt: skip

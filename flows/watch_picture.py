@@ -121,8 +121,8 @@ def ends(looks: Sequence[Look], metrics: Mapping[str, Any]) -> tuple[int | None,
     fired = next((look for look in looks if look.get("stopped")), None)
     if fired is None:
         return None, looks[-1]["step"]
-    best = fired.get("best")
-    return fired["step"], looks[0]["step"] if best is None else best
+    kept = fired.get("kept")
+    return fired["step"], looks[0]["step"] if kept is None else kept
 
 
 def _band(

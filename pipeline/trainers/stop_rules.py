@@ -24,10 +24,14 @@ One look is enough. Asking for two in a row at z = 3 has the same rate of false 
 a fall of 0.05 a look is seen within half a look of each other), but it cannot see a fall at a run's last look, and it
 depends on the noise of neighbouring looks being independent, which the common seeds make untrue.
 
-Which weights are good. Those of the look with the best judge's score within the KL budget, the earliest of equals; not
-the last ones before the rule fired. By then the fall was larger than its noise: it began earlier, at looks that were
-each within the noise of the best. Training past the best look has by its own measure gained nothing, so nothing is
-lost by leaving it out. This may be the start (step 0): then no step of the run has helped.
+Which weights are good. Not the last ones before the rule fired: by then the fall was larger than its noise, so it
+began earlier, at looks that were each within the noise of the best. Nor those of the best look: of looks that the
+judge cannot tell apart the highest is the luckiest, and a policy that went further from its start for nothing has only
+found more of what the judge cannot see. Kept are those of the first look, within the KL budget, and a later look takes
+its place where the judge's score there is above it by more than the standard error of the difference: the one-
+standard-error rule (Breiman et al. 1984, section 3.4.3: of the models that the noise cannot tell from the best, the
+simplest), taken look by look, so that one set of weights is enough. This may be the start (step 0): then no step of
+the run has helped.
 """
 
 from __future__ import annotations
@@ -92,8 +96,21 @@ def decide(looks: Sequence[Look], planned: int, kl_budget: float | None = None) 
 
 def best(looks: Sequence[Look], kl_budget: float | None = None) -> Look | None:
     """The look with the best judge's score, the earliest of equals; None where none is finite and within the budget."""
-    good = [look for look in looks if _finite(look) and (kl_budget is None or look.kl <= kl_budget)]
-    return max(good, key=lambda look: mean(look.judge), default=None)
+    return max((look for look in looks if _within(look, kl_budget)), key=lambda look: mean(look.judge), default=None)
+
+
+def kept(looks: Sequence[Look], kl_budget: float | None = None) -> Look | None:
+    """The look whose weights are good; None where none is finite and within the budget."""
+    good: Look | None = None
+    for look in looks:
+        if not _within(look, kl_budget):
+            continue
+        if good is not None:
+            rise, error = difference(look.judge, good.judge)
+            if not rise > error:
+                continue
+        good = look
+    return good
 
 
 def difference(now: Sequence[float], then: Sequence[float]) -> tuple[float, float]:
@@ -121,6 +138,10 @@ def critical(looks: int, prompts: int) -> float:
     if looks < 2 or prompts < 2:
         return math.inf
     return float(studentized_range.ppf(1 - FALSE_ALARMS, looks, prompts - 1)) / math.sqrt(2)
+
+
+def _within(look: Look, kl_budget: float | None) -> bool:
+    return _finite(look) and (kl_budget is None or look.kl <= kl_budget)
 
 
 def _finite(look: Look) -> bool:

@@ -14,15 +14,15 @@ as it found it: a watched run is the run that it would have been. In `job.resume
 
     watch.jsonl     a line a look: step; means of `proxy` and `judge` with their standard errors `_se`; `kl` [nats a
                     sequence, the mean over answers of the sum of log pi - log ref]; `entropy` [nats a token]; `tokens`;
-                    `truncated`; the rates of `pipeline.evaluate.habits`; `best`, the step of the best look so far;
+                    `truncated`; the rates of `pipeline.evaluate.habits`; `kept`, the step of the good weights so far;
                     `seconds`; the rule that fired as `stopped`, and its `reason`
     samples.jsonl   a line an answer: step, index of the prompt, text, proxy, judge; the prompt itself at the first look
 
 Truth is not among the figures and cannot be: whoever knows it measures it afterwards, on samples.jsonl.
 
-The stop rules, and what good weights are, are in `stop_rules`. The weights of the best look lie in `job.resume/good`,
-with those of the best before it: a run that resumes at a step before the best look finds the earlier ones. A run that
-no rule has stopped keeps its last weights.
+The stop rules, and what good weights are, are in `stop_rules`. They lie in `job.resume/good`, with the good
+ones before them: a run that resumes at an earlier step finds those. A run that no rule has stopped keeps its last
+weights.
 
 This module imports torch and transformers: import it inside `train`.
 """
@@ -55,8 +55,8 @@ from pipeline.trainers.stop_rules import (
     NOT_FINITE,
     Look,
     Stop,
-    best,
     decide,
+    kept,
     mean,
     standard_error,
 )
@@ -160,26 +160,26 @@ class Watcher:
         if self._plan is None or not self._lines:
             return {}
         first, last = self._lines[0], self._lines[-1]
-        kept = last
+        good = last
         if self._stop:
-            before = best([look for look in self._looks if look.step <= self._stop.step], self._plan.kl_budget)
+            before = kept([look for look in self._looks if look.step <= self._stop.step], self._plan.kl_budget)
             step = self._kept() if self._ended else before.step if before else None
             if step is None:
                 raise TrainingStopped(f"{self._stop}; no look before that was good, and the parent is unchanged")
             if self._ended:
                 self._put_back(step, model)
-            kept = next(line for line in self._lines if line["step"] == step)
+            good = next(line for line in self._lines if line["step"] == step)
         return {
             "watch_stopped": self._stop.rule if self._stop else "",
             "watch_reason": self._stop.reason if self._stop else "",
             "watch_stopped_step": self._stop.step if self._stop else None,
-            "watch_kept_step": kept["step"],
+            "watch_kept_step": good["step"],
             "watch_steps": last["step"],
             "watch_seconds": round(sum(line["seconds"] for line in self._lines), 2),
             **{
                 f"{name}_{which}": line[name]
                 for name in ("proxy", "judge", "kl")
-                for which, line in (("first", first), ("kept", kept), ("last", last))
+                for which, line in (("first", first), ("kept", good), ("last", last))
                 if (name, which) != ("kl", "first")  # 0: it starts as its reference
             },
         }
@@ -211,8 +211,8 @@ class Watcher:
         self._looks.append(look)
         self._write_samples(step, texts, proxy, judge)
         stop = decide(self._looks, self._plan.looks(total), self._plan.kl_budget)
-        top = best(self._looks, self._plan.kl_budget)
-        if top is look or (self._kept() is None and stop is None):
+        good = kept(self._looks, self._plan.kl_budget)
+        if good is look or (self._kept() is None and stop is None):
             self._keep(step, model)
         line = {
             "step": step,
@@ -227,7 +227,7 @@ class Watcher:
             "tokens": mean([len(rollout.ids) for rollout in rollouts]),
             "truncated": mean([not rollout.ended for rollout in rollouts]),
             **habits(texts),
-            "best": top.step if top else None,
+            "kept": good.step if good else None,
             "seconds": round(time.monotonic() - began, 3),
             "stopped": stop.rule if stop else "",
             "reason": stop.reason if stop else "",
@@ -276,11 +276,11 @@ class Watcher:
     # --- good weights -------------------------------------------------------------------------------------------
 
     def _kept(self) -> int | None:
-        """The step of the good weights: of the best look, or, where a resumed run has not come to it again, of the
-        last look before it that has weights. None where there are none."""
+        """The step of the good weights, or, where a resumed run has not come to it again, of the last before it that
+        were good and are there. None where there are none."""
         assert self._plan is not None
         steps = {look.step for look in self._looks} & self._saved().keys()
-        look = best([look for look in self._looks if look.step in steps], self._plan.kl_budget)
+        look = kept([look for look in self._looks if look.step in steps], self._plan.kl_budget)
         return look.step if look else None
 
     def _saved(self) -> dict[int, Path]:
@@ -296,7 +296,7 @@ class Watcher:
         return found
 
     def _keep(self, step: int, model: Any) -> None:
-        """Writes the weights that are trained, in float32. The best before these stay; older ones go.
+        """Writes the weights that are trained, in float32. The good ones before these stay; older ones go.
 
         Raises OSError where the disk is full: what was kept before is then as it was.
         """

@@ -26,7 +26,7 @@ def looks(truth: bool = True, stopped: bool = True, count: int = 7) -> list[dict
                 "step": step, "total": 30, "proxy": 0.5 * index, "proxy_se": 0.1,
                 "judge": 0.5 + 0.1 * min(index, 6 - index), "judge_se": 0.02, "kl": 0.25 * index**2 - 0.001,
                 "kl_se": 0.1, "entropy": 2 - 0.1 * index, "tokens": 20.0 + index, "truncated": 0.0, "refusals": 0.1,
-                "lists": 0.0, "hedges": 0.2, "flattery": 0.05 * index, "boilerplate": 0.0, "best": min(step, 15),
+                "lists": 0.0, "hedges": 0.2, "flattery": 0.05 * index, "boilerplate": 0.0, "kept": min(step, 15),
                 "seconds": 1.0, "stopped": "proxy and judge part" if fired else "", "reason": "",
                 **({"gold_good": 0.4 + 0.05 * min(index, 6 - index)} if truth else {}),
             }
