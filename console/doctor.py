@@ -162,7 +162,7 @@ def _folder(name: str, role: RoleSettings) -> Finding:
 def _server(name: str, role: RoleSettings) -> Finding:
     import httpx
 
-    from flows.settings import secret
+    from pipeline.keys import secret
 
     what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
     key = secret(role.api_key_env)

@@ -1,7 +1,7 @@
 """Settings: from one file (`precept.toml`), the environment (`PRECEPT_JUDGE__MODEL=...`) and flags, in that order.
 
-The only module that reads the environment. Everything else is handed values. `precept.toml` at the root of a checkout
-is the sandbox's; `precept settings` shows every value with where it came from.
+The only module that reads the environment, but for keys (`pipeline.keys`). Everything else is handed values.
+`precept.toml` at the root of a checkout is the sandbox's; `precept settings` shows every value with where it came from.
 """
 
 from __future__ import annotations
@@ -294,14 +294,6 @@ def prefect_server() -> bool:
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     profiles = home / "profiles.toml"
     return profiles.is_file() and "PREFECT_API_URL" in profiles.read_text(encoding="utf-8", errors="replace")
-
-
-def secret(name: str) -> SecretStr | None:
-    """A secret from the environment, or from the file that `NAME_FILE` names."""
-    if os.environ.get(name):
-        return SecretStr(os.environ[name])
-    file = os.environ.get(f"{name}_FILE")
-    return SecretStr(Path(file).read_text().strip()) if file else None
 
 
 def user() -> str:

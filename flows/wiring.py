@@ -16,11 +16,12 @@ import pipeline.judges
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
-from flows.settings import JudgeSettings, RoleSettings, Settings, secret
+from flows.settings import JudgeSettings, RoleSettings, Settings
 from pipeline import trainers
 from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineSettings, Sampling
 from pipeline.judges.judge import Judge
+from pipeline.keys import secret
 from pipeline.prompts import read_prompts
 from storage.store import Store
 
@@ -110,8 +111,8 @@ class Wiring:
 
     def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
         """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how
-        probably an answer beats the one that the file `against` has for the same prompt. A key for a server does not
-        travel in it."""
+        probably an answer beats the one that the file `against` has for the same prompt. Of a server's key it has the
+        name."""
         return {
             "kind": "judge",
             "engine": {
@@ -124,6 +125,7 @@ class Wiring:
                 "base_url": settings.base_url,
                 "options": dict(settings.options),
             },
+            "api_key_env": settings.api_key_env if settings.base_url else "",
             "method": settings.method,
             "answer_prefix": settings.answer_prefix,
             "template_args": dict(settings.template_args),

@@ -45,9 +45,9 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_environment_is_read_by_the_settings_alone() -> None:
+def test_the_environment_is_read_by_the_settings_and_for_keys_alone() -> None:
     readers = {path for path, tree in modules() if any(map(_reads_environment, ast.walk(tree)))}
-    assert readers - STARTS_PROCESSES == {"flows/settings.py"}
+    assert readers - STARTS_PROCESSES == {"flows/settings.py", "pipeline/keys.py"}
 
 
 def _reads_environment(node: ast.AST) -> bool:

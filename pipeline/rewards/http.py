@@ -6,8 +6,8 @@ A call is tried again, with waits that grow, on a transport failure, a status 40
 is no JSON object, until its `timeout` seconds are over, all attempts together. Redirects are not followed and no proxy
 is taken from the environment (`pipeline.engines.openai_transport`).
 
-A bearer key comes as a secret object in `api_key`, from whoever reads the environment; a key written out is refused,
-because specs are written into job files. What the endpoint computes cannot be known from here: the fingerprint is that
+A bearer key is in the environment variable that `api_key_env` names; a key written out is refused, because specs are
+written into job files. What the endpoint computes cannot be known from here: the fingerprint is that
 of the URL and of `revision`, which is the user's to change when the endpoint does.
 """
 
@@ -22,7 +22,8 @@ from pydantic import Field
 from constitution.errors import UserError
 from constitution.records import make_id
 from pipeline.engines.engine import EngineError
-from pipeline.engines.openai_transport import LoopThread, Patience, Secret, Transport, check_address
+from pipeline.engines.openai_transport import LoopThread, Patience, Transport, check_address
+from pipeline.keys import secret
 from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
 
@@ -30,6 +31,7 @@ from pipeline.rewards.reward import Dialogue
 class HttpOptions(Options):
     url: str
     revision: str = ""
+    api_key_env: str = ""
     timeout: float = Field(60.0, gt=0)  # seconds a call may take, with its repetitions
     backoff: float = Field(0.5, ge=0)  # seconds before the second attempt; doubled for each further one
 
@@ -40,25 +42,26 @@ def check(options: Mapping[str, Any]) -> None:
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:
-    given, _ = _read(options)
+    given = _read(options)
     return make_id("reward_http", url=given.url.rstrip("/"), revision=given.revision).hex()
 
 
 def build(options: Mapping[str, Any]) -> HttpReward:
-    given, key = _read(options)
-    return HttpReward(given, key, fingerprint(options))
+    return HttpReward(_read(options), fingerprint(options))
 
 
 class HttpReward:
     """See the module."""
 
-    def __init__(self, options: HttpOptions, key: Secret | None, digest: str) -> None:
+    def __init__(self, options: HttpOptions, digest: str) -> None:
         self.fingerprint = digest
         self.name = self._url = options.url.rstrip("/")
         self._timeout = options.timeout
         patience = Patience(timeout=options.timeout, deadline=options.timeout, backoff=options.backoff)
         self._loop = LoopThread()
-        self._transport = Transport(self._url, key, patience, 1, setting="url", secret="api_key")
+        key = secret(options.api_key_env) if options.api_key_env else None
+        variable = options.api_key_env or "api_key_env"
+        self._transport = Transport(self._url, key, patience, 1, setting="url", secret=variable)
 
     def score(self, prompts: Sequence[Dialogue], answers: Sequence[str]) -> list[float]:
         """Raises UserError where no rewards come back: in time, or at all."""
@@ -86,13 +89,14 @@ class HttpReward:
         self._loop.close(self._transport.close())
 
 
-def _read(options: Mapping[str, Any]) -> tuple[HttpOptions, Secret | None]:
-    given = dict(options)
-    key = given.pop("api_key", None)
-    if key is not None and not hasattr(key, "get_secret_value"):
+def _read(options: Mapping[str, Any]) -> HttpOptions:
+    if "api_key" in options:
         raise UserError(
-            "reward (kind http): a key does not belong in a spec, which is written into files; leave it out"
+            "reward (kind http): a key does not belong in a spec, which is written into files; put it into the "
+            "environment, and the variable's name into api_key_env"
         )
-    read_options = read(HttpOptions, "http", given)
-    check_address(read_options.url, setting="url", secret="api_key")
-    return read_options, key
+    given = read(HttpOptions, "http", options)
+    check_address(given.url, setting="url", secret=given.api_key_env or "api_key_env")
+    if given.api_key_env and secret(given.api_key_env) is None:
+        raise UserError(f"reward (kind http): the environment has no {given.api_key_env}; set it to the endpoint's key")
+    return given

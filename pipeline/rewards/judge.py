@@ -14,7 +14,7 @@ prompt with several stored answers: the mean over them. No pair is judged twice 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,9 @@ from constitution.records import (
 )
 from pipeline import label
 from pipeline.asking import Role
-from pipeline.engines.engine import EngineSettings
+from pipeline.engines.engine import EngineError, EngineSettings
 from pipeline.judges.judge import Case, Judge
+from pipeline.keys import secret
 from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
 from pipeline.trainers.checkpoint import file_digest
@@ -48,6 +49,7 @@ from pipeline.trainers.checks import read_rows
 
 class JudgeOptions(Options):
     engine: EngineSettings
+    api_key_env: str = ""  # the environment variable of the server's key, where it wants one
     constitution: Path  # a constitution's file
     against: Path  # JSONL
     method: str = "choice"  # a module of pipeline.judges
@@ -68,7 +70,7 @@ def check(options: Mapping[str, Any]) -> None:
 def fingerprint(options: Mapping[str, Any]) -> str:
     given = read(JudgeOptions, "judge", options)
     constitution = Constitution.load(given.constitution)
-    engine = pipeline.engines.named(given.engine)
+    engine = pipeline.engines.named(_keyed(given))
     try:
         judge = _judge(given, engine)
         weights = label.weights(constitution, judge)
@@ -85,8 +87,13 @@ def fingerprint(options: Mapping[str, Any]) -> str:
 def build(options: Mapping[str, Any]) -> JudgeReward:
     given = read(JudgeOptions, "judge", options)
     constitution, against, digest = Constitution.load(given.constitution), stored(given.against), fingerprint(options)
-    engine = pipeline.engines.build(given.engine)
+    engine = pipeline.engines.build(_keyed(given))
     return JudgeReward(_judge(given, engine), constitution, against, given.rule, digest, [engine])
+
+
+def _keyed(given: JudgeOptions) -> EngineSettings:
+    key = secret(given.api_key_env) if given.api_key_env else None
+    return replace(given.engine, options={**given.engine.options, "api_key": key}) if key else given.engine
 
 
 def stored(path: Path) -> dict[Id, list[str]]:
@@ -158,7 +165,10 @@ class JudgeReward:
         missing = [case for case in cases if case.comparison.id not in self._said]
         if not missing:
             return
-        verdicts = iter(self._judge.judge(missing))
+        try:
+            verdicts = iter(self._judge.judge(missing))
+        except EngineError as error:
+            raise UserError(f"the judge {self.name}: {error}") from None
         for case in missing:
             of_case = {verdict.question: verdict for _, verdict in zip(self._principles, verdicts, strict=False)}
             self._said[case.comparison.id] = probability_of_first(of_case.values(), self._weights, self._rule)

@@ -2,69 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from constitution.errors import UserError
 from pipeline import rewards
+from tests.pipeline.rewards.endpoint import Answer, Endpoint, running_endpoint
 
 HELLO = [{"role": "user", "content": "Hello."}]
-Answer = tuple[int, str]
-
-
-class Endpoint(ThreadingHTTPServer):
-    """Rewards an answer with its length, after the answers in `script` are used up; remembers what it was sent."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[Answer | threading.Event] = []
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/score"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.bodies.append(body)
-        self.server.keys.append(self.headers.get("Authorization"))
-        step = self.server.script.pop(0) if self.server.script else None
-        if isinstance(step, threading.Event):
-            step.wait(30)
-        lengths = [len(answer) for answer in body.get("answers", ())]
-        status, text = step if isinstance(step, tuple) else (200, json.dumps({"rewards": lengths}))
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text.encode())))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    server = Endpoint()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running_endpoint() as server:
+        yield server
 
 
 @pytest.fixture
@@ -103,7 +58,7 @@ def test_a_fault_that_passes_is_asked_again(endpoint: Endpoint, build: Callable[
         ((200, '{"rewards": ["1"]}'), "returned '1' for the answer 'abc'"),
         ((200, '{"rewards": 1}'), r"returned 1 \(int\), which is no list"),
         ((400, '{"error": "no such model"}'), r"refused \(status 400\): no such model"),
-        ((401, ""), "wants a key; set api_key"),
+        ((401, ""), "wants a key; set api_key_env"),
         ((302, ""), "redirects to elsewhere; set url to where it really is"),
     ],
 )
@@ -139,15 +94,18 @@ def test_nobody_there_is_told(build: Callable[..., Any]) -> None:
 
 
 def test_the_key_is_sent_and_shown_nowhere(
-    endpoint: Endpoint, build: Callable[..., Any], caplog: pytest.LogCaptureFixture
+    endpoint: Endpoint, build: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    reward = build(api_key=SecretStr("sk-secret"))
+    with pytest.raises(UserError, match="the environment has no SCORER_KEY"):
+        rewards.check({"kind": "http", "url": endpoint.url, "api_key_env": "SCORER_KEY"})
+    monkeypatch.setenv("SCORER_KEY", "sk-secret")
+    reward = build(api_key_env="SCORER_KEY")
     assert reward.score([HELLO], ["abc"]) == [3.0]
     assert endpoint.keys == ["Bearer sk-secret"]
     assert reward.fingerprint == build().fingerprint
     endpoint.script = [(403, "sk-secret is not known")]
-    with pytest.raises(UserError, match="refused the key in api_key") as told:
+    with pytest.raises(UserError, match="refused the key in SCORER_KEY") as told:
         reward.score([HELLO], ["abc"])
     assert "sk-secret" not in caplog.text + str(told.value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipeline import rewards
 from pipeline.judges.judge import Case
 from pipeline.rewards.judge import JudgeReward, probability_of_first
 from storage.store import Store
+from tests.pipeline.engines.protocol_server import quick, running
 
 ASKED = (Message("user", "How do I bake?"),)
 ROW = [{"role": "user", "content": "How do I bake?"}]
@@ -183,6 +185,23 @@ def test_a_scripted_judge_rewards_through_its_spec(spec: Callable[..., dict[str,
     assert built.fingerprint == rewards.fingerprint(spec())
     assert built.inner.unreadable == 0
     built.close()
+
+
+def test_a_judge_on_a_server_finds_its_key_in_the_environment(
+    spec: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with running(key="sk-secret") as server:
+        asked = spec(engine=asdict(quick(server, attempts=1)), api_key_env="JUDGE_KEY")
+        with pytest.raises(UserError, match="wants a key"):
+            rewards.build(asked).score([ROW], ["please"])
+        (tmp_path / "key").write_text("sk-secret\n")
+        monkeypatch.setenv("JUDGE_KEY_FILE", str(tmp_path / "key"))
+        built = rewards.build(asked)
+        assert 0 <= built.score([ROW], ["please"])[0] <= 1
+        assert server.headers[-1]["Authorization"] == "Bearer sk-secret"
+        monkeypatch.setenv("OTHER_KEY", "sk-secret")
+        assert built.fingerprint == rewards.fingerprint({**asked, "api_key_env": "OTHER_KEY"})
+        built.close()
 
 
 def test_the_fingerprint_follows_the_judge_the_constitution_the_rule_and_the_stored_answers(

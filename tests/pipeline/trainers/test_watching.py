@@ -171,7 +171,9 @@ def test_a_decline_is_seen_in_time() -> None:
 # --- a model that is watched -------------------------------------------------------------------------------------
 
 SCORES = """
+import torch
 def proxy(prompts, answers):
+    torch.rand(1)  # a reward may draw at random: training must not notice
     return [float(len(answer)) for answer in answers]
 def judge(prompts, answers):
     return [len(set(answer)) / (1 + len(answer)) for answer in answers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from pipeline.trainers import TrainingStopped, Worker, checkpoint
 from pipeline.trainers.progress import NAME, read
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job
+from tests.pipeline.rewards.endpoint import running_endpoint
 
 MakeJob = Callable[..., Job]
 STEPS = 60  # of some 10 ms: long enough that a signal lands in the middle
@@ -144,3 +146,18 @@ def test_the_command_line_trains_a_file_or_says_what_is_wrong_with_it(tmp_path: 
     assert '"event": "user_error"' in done.stdout and "cannot be read" in done.stdout
     assert "Traceback" not in done.stderr
     assert subprocess.run(command, capture_output=True).returncode == 2
+
+
+def test_a_reward_that_wants_a_key_trains_in_another_process(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the key where the job's spec says, and writes it nowhere."""
+    monkeypatch.setenv("SCORER_KEY", "sk-secret-of-the-scorer")
+    with running_endpoint() as endpoint:
+        reward = {"kind": "http", "url": endpoint.url, "api_key_env": "SCORER_KEY"}
+        job = dataclasses.replace(make_job("best_of_n", n=2, max_completion_length=8, max_steps=1), reward=reward)
+        with Worker(env={"OMP_NUM_THREADS": "1"}) as worker:
+            worker.run(job)
+        assert set(endpoint.keys) == {"Bearer sk-secret-of-the-scorer"}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written and not [path for path in written if b"sk-secret" in path.read_bytes()]
