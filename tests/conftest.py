@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # the engines are tested on machines that have no database li
     from storage.store import Store
 
 INSTALL_POSTGRES = "Postgres is not installed; run: apt-get install postgresql"
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background by a shell: Ctrl-C is tested, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

@@ -478,7 +478,9 @@ def test_a_ratification_that_was_killed_is_there_whole_or_not_at_all(store_url: 
     opened = tmp_path / "opened"
     process = Forked(imports, RATIFY.strip(), store_url, tmp_path / "second.yaml", opened)
     rng, known = random.Random(5), ["the first"]
-    for _ in range(10):
+    kills = 0
+    while kills < 10 or len(known) <= 10:  # on a busy machine some are killed before they have ratified anything
+        kills += 1
         process.said.clear()
         kill(process, opened.exists, rng.uniform(0.0, 0.3))
         opened.unlink()
@@ -494,4 +496,3 @@ def test_a_ratification_that_was_killed_is_there_whole_or_not_at_all(store_url: 
         assert all(Constitution.parse(a.text).version == a.version for a in past[-2:])
         known = messages
     process.close()
-    assert len(known) > 10

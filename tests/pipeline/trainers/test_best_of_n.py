@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from constitution.errors import UserError
 from pipeline import trainers
+from pipeline.rewards.function import FunctionReward
 from pipeline.trainers import best_of_n, checkpoint
 from pipeline.trainers.best_of_n import best, figures, kl_bound, kl_estimate
 from pipeline.trainers.runner import run
@@ -201,22 +202,20 @@ def test_resuming_does_not_draw_again(best_job: MakeJob, code: Path, monkeypatch
     (code / "calls").unlink()
     again = best_job("again")
     again.resume.mkdir()
-    import rewarded_words  # type: ignore[import-not-found]
+    score, asked = FunctionReward.score, []
 
-    score, asked = rewarded_words.score, []
-
-    def dies(prompts: Any, answers: Any) -> Any:
+    def dies(reward: FunctionReward, prompts: Any, answers: Any) -> Any:
         asked.append(len(answers))
         if len(asked) == 3:
-            raise RuntimeError("the server is gone")
-        return score(prompts, answers)
+            raise UserError("the server is gone")
+        return score(reward, prompts, answers)
 
-    monkeypatch.setattr(rewarded_words, "score", dies)
+    monkeypatch.setattr(FunctionReward, "score", dies)
     with pytest.raises(UserError, match="the server is gone"):
         run(again)
     with (again.resume / "drawn.jsonl").open("a") as file:
         file.write('{"job": "best_of_n-aga')  # cut short
-    monkeypatch.setattr(rewarded_words, "score", score)
+    monkeypatch.setattr(FunctionReward, "score", score)
     second = run(again)
     assert (code / "calls").read_text().count("\n") == 3  # two before, one after
     timeless = ("seconds", "peak_memory_mb")
