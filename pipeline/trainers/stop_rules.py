@@ -27,11 +27,10 @@ depends on the noise of neighbouring looks being independent, which the common s
 Which weights are good. Not the last ones before the rule fired: by then the fall was larger than its noise, so it
 began earlier, at looks that were each within the noise of the best. Nor those of the best look: of looks that the
 judge cannot tell apart the highest is the luckiest, and a policy that went further from its start for nothing has only
-found more of what the judge cannot see. Kept are those of the first look, within the KL budget, and a later look takes
-its place where the judge's score there is above it by more than the standard error of the difference: the one-
-standard-error rule (Breiman et al. 1984, section 3.4.3: of the models that the noise cannot tell from the best, the
-simplest), taken look by look, so that one set of weights is enough. This may be the start (step 0): then no step of
-the run has helped.
+found more of what the judge cannot see. Kept are those of the first look within the KL budget, until a later one, also
+within it, has a judge's score above it by more than the standard error of the difference: the one-standard-error rule
+(Breiman et al. 1984, section 3.4.3: of the models that the noise cannot tell from the best, the simplest), taken look
+by look, so that one set of weights is enough. This may be the start (step 0): then no step of the run has helped.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,6 +66,26 @@ def check_same_training(two: Job, one: Job) -> None:
     for name in ("loss", "eval_loss"):
         assert metrics[1][name] == pytest.approx(metrics[0][name], abs=1e-5)
     assert metrics[1]["per_device_train_batch_size"] == 4
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_held_out_is_written_by_the_first_process_alone(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that write one file is a race: the first may have published its digest while the second still writes."""
+    from pipeline.trainers import processes, soft_targets
+
+    class Told(processes.Processes):
+        def once(self, work: Any) -> Any:
+            return work() if self.first else None
+
+    monkeypatch.setattr(processes, "current", lambda: Told(0 if first else 1, 2))
+    scores = {name: [0.5, -0.5] for name in ("margins", "chosen", "rejected")}
+    monkeypatch.setattr(soft_targets, "score_pairs", lambda trainer, table: scores)
+    trainer = SimpleNamespace(eval_dataset={"line": [1, 2], "p": [1.0, 0.0]})
+    found = soft_targets.evaluate_pairs(trainer, tmp_path / "heldout.jsonl")
+    assert found["eval_pairs"] == 2 and found["eval_accuracy"] == 1
+    assert (tmp_path / "heldout.jsonl").exists() is first
 
 
 @pytest.mark.slow
