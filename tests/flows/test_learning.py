@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from constitution.errors import UserError
+from flows import settings as settings_module
+from flows.wiring import Wiring
 from storage.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_training_process")
@@ -165,3 +168,18 @@ def test_a_sweep_measures_each_point_once_and_draws_them(first: Any, run_improve
 def test_a_sweep_of_a_method_without_a_leash_says_so(first: Any, run_improve: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match="sft has no leash"):
         run_improve(first.home, "sweep", sweep__methods={"sft": [0.1]})
+
+
+def test_a_training_process_is_told_where_its_judges_key_is_and_not_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
+    flags = {
+        "store": f"sqlite:///{tmp_path}/precept.db",
+        "evaluator": {"kind": "openai", "model": "m", "base_url": "http://host/v1", "api_key_env": "JUDGE_KEY"},
+    }
+    with closing(Wiring(settings_module.load(None, flags)[0])) as wiring:
+        spec = wiring.judge_spec(wiring.settings.evaluator, tmp_path / "principles.yaml", "against.jsonl")
+        assert spec["api_key_env"] == "JUDGE_KEY" and "sk-secret" not in json.dumps(spec)
+        local = wiring.settings.evaluator.model_copy(update={"base_url": "", "model": str(tmp_path)})
+        assert wiring.judge_spec(local, tmp_path / "principles.yaml", "against.jsonl")["api_key_env"] == ""
