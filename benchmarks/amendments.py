@@ -34,7 +34,7 @@ UNCHANGED = 0.05
 
 def precept(home: Path, *arguments: str) -> Any:
     """The JSON that a command prints, in a process of its own."""
-    command = [sys.executable, "-m", "console.main", *arguments, "--json", "--settings", str(home / "precept.toml")]
+    command = [sys.executable, "-m", "cli.main", *arguments, "--json", "--settings", str(home / "precept.toml")]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")

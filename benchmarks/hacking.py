@@ -97,7 +97,7 @@ def line(seed: int, rewarded: str, point: dict[str, Any]) -> str:
 
 
 def write(folder: Path, found: list[dict[str, Any]]) -> None:
-    from flows.watch_picture import hacking
+    from service.pictures.training import hacking
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "hacking.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -60,14 +60,14 @@ questions_per_batch = 64
 """
 DRIVE = """
 import sys
-from flows import stages
+from service.work import stages
 from flows.session import at_work
 with at_work("revise", sys.argv[1], {}) as work:
-    policy = stages.start_model.fn(work)
-    stages.respond.fn(work, "answers", policy, split="train")
-    stages.revise.fn(work, "revisions", of="answers")
-    better = stages.judge_revisions.fn(work, "revisions")
-    stages.finish.fn(work, better=len(better["better"]))
+    policy = stages.start_model(work)
+    stages.respond(work, "answers", policy, split="train")
+    stages.revise(work, "revisions", of="answers")
+    better = stages.judge_revisions(work, "revisions")
+    deciding.finish(work, better=len(better["better"]))
 """
 TABLES = {
     "generation": "select id, kind, prompt, content, parent, principle, round, sample, finish_reason from generation",

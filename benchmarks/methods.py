@@ -34,7 +34,7 @@ def main() -> None:
 
 def swept(home: Path, seed: int, methods: list[str], **flags: Any) -> list[dict[str, Any]]:
     """The points of one seed's sweep."""
-    from console.improving import run_flow
+    from cli.improve import run_flow
 
     given = {
         "seed": seed,
@@ -77,8 +77,8 @@ def _mean(values: list[float | None]) -> str:
 
 
 def write(folder: Path, sweeps: list[list[dict[str, Any]]]) -> None:
-    from flows.sweeping import on_the_way
-    from flows.watch_picture import frontier
+    from service.pictures.training import frontier
+    from service.work.frontier import on_the_way
 
     folder.mkdir(parents=True, exist_ok=True)
     points = [{k: v for k, v in point.items() if k != "model"} for points in sweeps for point in points]  # not its path

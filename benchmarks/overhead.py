@@ -18,9 +18,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows import session, settings, stages
-from flows.progress import Reporter
-from flows.work import Work
+from flows import session
+from service import settings
+from service.work import stages
+from service.work.progress import Silent
+from service.work.work import Work
 
 
 def steps(work: Work, plain: bool) -> None:
@@ -54,7 +56,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     settings.quiet_prefect()
-    session.REPORTER = Reporter(quiet=True)
+    session.REPORTER = Silent()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         timed(root, "warm", plain=False)  # starts the embedded server and loads what is loaded once

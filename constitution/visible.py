@@ -1,7 +1,7 @@
 """Text from a file, a model or a person, made safe to show in a terminal or a log: what is hidden becomes visible.
 
 It stands at the bottom of the house because errors, logs and screens all need it. It does not know any markup: for
-rich's, see `console/text.py`; pages escape HTML by themselves.
+rich's, see `cli/text.py`; pages escape HTML by themselves.
 """
 
 from __future__ import annotations

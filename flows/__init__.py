@@ -1,5 +1,5 @@
-"""Flows: the only place that knows Prefect, and where `pipeline` and `storage` meet. Read `improve.py` first."""
+"""Flows: the only place that knows Prefect. Read `improve.py` first."""
 
-from flows.settings import before_prefect
+from flows.environment import before_prefect
 
 before_prefect()

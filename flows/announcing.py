@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import UUID
 
 from constitution.records import text_digest
-from flows.settings import prefect_server, redact
+from flows.environment import prefect_server
+from service.settings import redact
 from storage.amendments import Amendment
 
 EVENT = "precept.constitution.ratified"

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import flows
 from constitution.errors import UserError
+from service.work.progress import Progress
 
 
 def names() -> list[str]:
@@ -27,6 +29,15 @@ def load(name: str) -> Callable[..., Any]:
         raise UserError(f"there is no flow {name!r}; there are {', '.join(names())}")
     found: Callable[..., Any] = getattr(importlib.import_module(entrypoint(name).rpartition(".")[0]), name)
     return found
+
+
+def run(name: str, file: Path | None, flags: Mapping[str, Any], *, who: str, report: Progress | None = None) -> Any:
+    """Run a flow here, to its result. A flow says by its parameters what it takes besides `file` and `flags`: `who`
+    started it, and the `report` that is told how far it is."""
+    flow = load(name)
+    takes = inspect.signature(flow).parameters
+    extra = {key: value for key, value in (("who", who), ("report", report)) if key in takes}
+    return flow(str(file) if file else None, dict(flags), **extra)
 
 
 def entrypoint(name: str) -> str:

@@ -6,18 +6,24 @@ from typing import Any
 
 from prefect import flow
 
-from flows import stages
+from flows import steps
 from flows.session import at_work
+from service.work.progress import Progress
 
 
 @flow(name="revise", description="Critique and revision chains, judged.", validate_parameters=False)
-def revise(file: str | None = None, flags: dict[str, Any] | None = None) -> dict[str, Any]:
+def revise(
+    file: str | None = None,
+    flags: dict[str, Any] | None = None,
+    who: str | None = None,
+    report: Progress | None = None,
+) -> dict[str, Any]:
     """The supervised data of Constitutional AI (arXiv 2212.08073, section 3), without training on it."""
-    with at_work("revise", file, flags) as work:
+    with at_work("revise", file, flags, who, report) as work:
         if work.finished:
             return work.finished
-        policy = stages.start_model(work)
-        stages.respond(work, "answers", policy, split="train")
-        revisions = stages.revise(work, "revisions", of="answers")
-        better = stages.judge_revisions(work, "revisions")
-        return stages.finish(work, revisions=revisions, better=len(better["better"]), judged=better["candidates"])
+        policy = steps.start_model(work)
+        steps.respond(work, "answers", policy, split="train")
+        revisions = steps.revise(work, "revisions", of="answers")
+        better = steps.judge_revisions(work, "revisions")
+        return steps.finish(work, revisions=revisions, better=len(better["better"]), judged=better["candidates"])

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flows import learning, stages
-from flows.step import log
-from flows.work import Work
+from flows import steps
+from service.work.work import Work
 
 Labels = Mapping[str, Any]
 
@@ -32,14 +31,14 @@ class Round:
 def another(work: Work, number: int, sft: str, last: str, labels: Labels) -> Round:
     """One round, from the model that the last one made."""
     name = f"round {number}"
-    stages.respond(work, f"samples, {name}", last, split="train", samples=work.settings.compare.samples)
-    stages.respond(work, f"held-out samples, {name}", last, split="heldout", samples=2, most=150)
-    stages.compare(work, f"feedback, {name}", samples=f"samples, {name}")
-    stages.compare(work, f"held-out feedback, {name}", samples=f"held-out samples, {name}")
-    new = stages.label(work, f"feedback, {name}", heldout=f"held-out feedback, {name}")
+    steps.respond(work, f"samples, {name}", last, split="train", samples=work.settings.compare.samples)
+    steps.respond(work, f"held-out samples, {name}", last, split="heldout", samples=2, most=150)
+    steps.compare(work, f"feedback, {name}", samples=f"samples, {name}")
+    steps.compare(work, f"held-out feedback, {name}", samples=f"held-out samples, {name}")
+    new = steps.label(work, f"feedback, {name}", heldout=f"held-out feedback, {name}")
     both = {**new, **{key: sorted({*labels[key], *new[key]}) for key in ("train", "heldout")}}
-    reward = learning.train_reward_models(work, f"reward model, {name}", parent=sft, labels=both)
-    tuned = learning.optimise(work, f"policy, {name}", parent=last, labels=new, reward=reward)
+    reward = steps.train_reward_models(work, f"reward model, {name}", parent=sft, labels=both)
+    tuned = steps.optimise(work, f"policy, {name}", parent=last, labels=new, reward=reward)
     return Round(both, reward, tuned)
 
 
@@ -47,24 +46,17 @@ def helped(work: Work, number: int, first: str, last: str, new: str) -> bool:
     """Whether the evaluator prefers a round's model to the last one's on the development prompts: the lower end of the
     win rate's 95% interval above a half. What was found is kept with the run (document `round`)."""
     found: dict[str, Mapping[str, Any]] = {
-        name: stages.evaluate(work, f"round {number} against the {name}", before=model, after=new, split="dev")
+        name: steps.evaluate(work, f"round {number} against the {name}", before=model, after=new, split="dev")
         for name, model in (("first", first), ("last", last))
     }
     low = found["last"]["win_rate"]["low"]
     better = low is not None and low > 0.5
-    log(
-        work,
+    work.log(
         f"round {number}: win rate {_shown(found['last'])} against the last round's model, {_shown(found['first'])} "
         f"against the first model: " + ("it helped" if better else "it did not help, and the last round's model stays"),
     )
     work.store.put_document("round", f"{work.run.id.hex()}:{number}", {"number": number, "helped": better, **found})
     return better
-
-
-def told(work: Work) -> list[dict[str, Any]]:
-    """What was found of each further round of a run, in order."""
-    found = (work.store.document("round", f"{work.run.id.hex()}:{n}") for n in range(2, work.settings.rounds + 1))
-    return [document for document in found if document is not None]
 
 
 def _shown(found: Mapping[str, Any]) -> str:

@@ -10,31 +10,38 @@ from typing import Any
 
 from prefect import flow
 
-from flows import learning, stages, sweeping
+from flows import steps
 from flows.improve import answer_and_compare, learn_from_revisions
 from flows.session import at_work
+from service.work import frontier
+from service.work.progress import Progress
 
 
 @flow(name="sweep", description="Methods and their leashes, side by side.", validate_parameters=False)
-def sweep(file: str | None = None, flags: dict[str, Any] | None = None) -> dict[str, Any]:
+def sweep(
+    file: str | None = None,
+    flags: dict[str, Any] | None = None,
+    who: str | None = None,
+    report: Progress | None = None,
+) -> dict[str, Any]:
     """One sweep over `settings.sweep`. Returns the points that `precept sweep --json` prints, the start and the SFT
     model among them, and the path of the picture."""
-    with at_work("sweep", file, flags) as work:
+    with at_work("sweep", file, flags, who, report) as work:
         if work.finished:
             return work.finished
-        stages.look_ahead(work)
-        plan = sweeping.plan(work.settings)
-        policy = stages.start_model(work)
+        steps.look_ahead(work)
+        plan = frontier.plan(work.settings)
+        policy = steps.start_model(work)
         sft = learn_from_revisions(work, policy)
         answer_and_compare(work, sft)
-        labels = stages.label(work, "feedback", heldout="held-out feedback")
-        reward = learning.train_reward_models(work, "reward model", parent=sft, labels=labels)
+        labels = steps.label(work, "feedback", heldout="held-out feedback")
+        reward = steps.train_reward_models(work, "reward model", parent=sft, labels=labels)
 
         points = [
-            sweeping.measure(work, "start", policy, policy, sft, reward),
-            sweeping.measure(work, "sft", sft, policy, sft, reward),
+            steps.measure(work, "start", policy, policy, sft, reward),
+            steps.measure(work, "sft", sft, policy, sft, reward),
         ]
         for settings, name in plan:
-            model = learning.optimise(work, name, parent=sft, labels=labels, reward=reward, settings=settings)
-            points.append(sweeping.measure(work, name, model, policy, sft, reward, settings))
-        return stages.finish(work, points=points, picture=sweeping.draw(work, points))
+            model = steps.optimise(work, name, parent=sft, labels=labels, reward=reward, settings=settings)
+            points.append(steps.measure(work, name, model, policy, sft, reward, settings))
+        return steps.finish(work, points=points, picture=steps.draw(work, points))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("constitution", "pipeline", "storage", "flows", "console", "sandbox")
+PACKAGES = ("constitution", "pipeline", "storage", "flows", "cli", "sandbox")
 HEAVY = ("prefect", "torch", "transformers", "trl", "sqlalchemy", "pydantic", "ruamel", "matplotlib", "numpy")
 # Programs of their own, which set what torch reads when it is imported; and the one that starts them.
 STARTS_PROCESSES = {"pipeline/trainers/__main__.py", "pipeline/trainers/worker.py", "sandbox/recipe.py"}
@@ -40,14 +40,14 @@ def test_the_contracts_of_the_layers_are_kept() -> None:
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:
-    code = f"import sys, console.main; print([name for name in {HEAVY} if name in sys.modules])"
+    code = f"import sys, cli.main; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_the_environment_is_read_by_the_settings_and_for_keys_alone() -> None:
     readers = {path for path, tree in modules() if any(map(_reads_environment, ast.walk(tree)))}
-    assert readers - STARTS_PROCESSES == {"flows/settings.py", "pipeline/keys.py"}
+    assert readers - STARTS_PROCESSES == {"service/settings.py", "pipeline/keys.py"}
 
 
 def _reads_environment(node: ast.AST) -> bool:
@@ -59,7 +59,7 @@ def _reads_environment(node: ast.AST) -> bool:
 
 def test_only_the_wiring_and_the_command_line_know_the_sandbox() -> None:
     users = {path for path, tree in modules() if any(name.split(".")[0] == "sandbox" for name in imported(tree))}
-    assert {path for path in users if path.split("/")[0] not in ("console", "sandbox")} == {"flows/wiring.py"}
+    assert {path for path in users if path.split("/")[0] not in ("cli", "sandbox")} == {"service/wiring.py"}
 
 
 def test_the_truth_is_looked_at_in_one_file() -> None:
@@ -70,4 +70,4 @@ def test_the_truth_is_looked_at_in_one_file() -> None:
         if path.split("/")[0] in ("flows", "pipeline", "storage")
         and any(isinstance(node, ast.Attribute) and node.attr == "oracle" for node in ast.walk(tree))
     }
-    assert readers == {"flows/measure.py", "flows/wiring.py"}
+    assert readers == {"service/queries/measure.py", "service/wiring.py"}

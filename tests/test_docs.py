@@ -32,7 +32,7 @@ def _code(text: str, language: str = "") -> list[str]:
 def test_every_command_that_a_page_names_exists(page: Path) -> None:
     from typer.main import get_command
 
-    from console.main import app
+    from cli.main import app
 
     known: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
     text = page.read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_every_link_and_module_that_a_page_names_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_settings_in_pages_are_settings(page: Path) -> None:
-    from flows.settings import Settings
+    from service.settings import Settings
 
     for block in _code(page.read_text(encoding="utf-8"), "toml") + [
         b for b in _code(page.read_text(encoding="utf-8")) if re.match(r"\[\w+\]\n", b)

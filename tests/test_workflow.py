@@ -33,7 +33,7 @@ def commands(workflow: dict[str, Any]) -> list[list[str]]:
 
 def parse(words: list[str]) -> str:
     """Parse a call as the command line would, and run nothing. Raises click's UsageError; returns the command."""
-    from console.main import app
+    from cli.main import app
 
     command: Any = get_command(app)
     assert words.pop(0) == "precept"

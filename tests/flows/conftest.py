@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from flows import discovery, learning, retraining, rounds, session, stages, sweeping
-from flows.progress import Reporter
+from flows import discovery, rounds, steps
 from pipeline import trainers
 from sandbox.prompts import prompts
 
@@ -98,22 +97,14 @@ def prepare(home: Path, dev: int = 0) -> None:
 @contextmanager
 def without_prefect() -> Iterator[None]:
     """The flows as plain functions: what they say is run as it stands, without a server to report to."""
-    steps = {module: _plain(module) for module in (stages, retraining, learning, sweeping)}
+    plain = SimpleNamespace(**{name: getattr(found, "fn", found) for name, found in vars(steps).items()})
     flows = [importlib.import_module(f"flows.{name}") for name in discovery.names()]
     with pytest.MonkeyPatch.context() as patch:
-        for flow in (*flows, rounds, sweeping):
-            for module, plain in steps.items():
-                if getattr(flow, module.__name__.rpartition(".")[2], None) is module:
-                    patch.setattr(flow, module.__name__.rpartition(".")[2], plain)
+        for flow in (*flows, rounds):
+            if getattr(flow, "steps", None) is steps:
+                patch.setattr(flow, "steps", plain)
         patch.setattr(discovery, "load", lambda name: getattr(importlib.import_module(f"flows.{name}"), name).fn)
-        patch.setattr(session, "REPORTER", Reporter(quiet=True))
         yield
-
-
-def _plain(module: ModuleType) -> SimpleNamespace:
-    return SimpleNamespace(
-        **{name: getattr(found, "fn", found) for name, found in vars(module).items() if not name.startswith("__")}
-    )
 
 
 def improve(home: Path, flow: str = "improve", **flags: Any) -> Loop:

@@ -29,12 +29,12 @@ from constitution.records import (
     make_id,
 )
 from constitution.templates import comparison_skeleton
-from flows.progress import Reporter
-from flows.settings import CompareSettings, JudgeSettings, ReviseSettings, RoleSettings, Settings
-from flows.wiring import Wiring
-from flows.work import Work
 from pipeline import label
 from pipeline.judges.judge import Case
+from service.settings import CompareSettings, JudgeSettings, ReviseSettings, RoleSettings, Settings
+from service.wiring import Wiring
+from service.work.progress import Silent
+from service.work.work import Work
 from storage.runs import Run
 from storage.store import Store
 
@@ -93,7 +93,7 @@ class HashWiring(Wiring):
     @contextmanager
     def at_work(self, run: Run, constitution: Constitution) -> Iterator[Work]:
         self.constitution = constitution
-        work = Work(self, run, Reporter(quiet=True))
+        work = Work(self, run, who="ada", report=Silent())
         try:
             yield work
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from console import main
+from cli import main
 from constitution.principles import Constitution
 from storage.store import Store
 

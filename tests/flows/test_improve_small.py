@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from constitution.records import canonical
-from flows.budget import BudgetReached
+from service.work.budget import BudgetReached
 from storage.store import Store
 
 PROMISED = {  # of `precept improve --json`: others read these

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from console import main
-from flows import learning, stages
+from cli import main
 from flows.session import at_work
 from sandbox.models import folder
+from service.work import learning, stages
 from storage.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -336,22 +336,22 @@ def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pyt
     Path("judge.yaml").write_text("rules: [{choose: {A: 0.99, B: 0.01}}]\n")
     with at_work("improve", "precept.toml", {"revise.rounds": 1}) as work:
         policy = str(work.run.settings["policy"])
-        stages.respond.fn(work, "answers", policy, split="train")
-        stages.revise.fn(work, "revisions", of="answers")
-        better = stages.judge_revisions.fn(work, "revisions")
+        stages.respond(work, "answers", policy, split="train")
+        stages.revise(work, "revisions", of="answers")
+        better = stages.judge_revisions(work, "revisions")
         assert better["candidates"] == 16 and better["better"] == []
-        stages.respond.fn(work, "samples", policy, split="train", samples=4)
-        stages.respond.fn(work, "held-out samples", policy, split="heldout", samples=2)
-        stages.compare.fn(work, "feedback", samples="samples", revisions="revisions")
-        stages.compare.fn(work, "held-out feedback", samples="held-out samples")
-        labels = stages.label.fn(work, "feedback", heldout="held-out feedback")
+        stages.respond(work, "samples", policy, split="train", samples=4)
+        stages.respond(work, "held-out samples", policy, split="heldout", samples=2)
+        stages.compare(work, "feedback", samples="samples", revisions="revisions")
+        stages.compare(work, "held-out feedback", samples="held-out samples")
+        labels = stages.label(work, "feedback", heldout="held-out feedback")
         assert labels["labels"]["count"] == labels["labels"]["tied"] > 16
         assert labels["judge"]["position_consistency"] == 0.0
         for name in ("kind", "short"):
             seen = labels["judge"]["principles"][name]
             assert (seen["at_chance"], seen["consistent"], seen["first_chosen"]) == (True, 0.0, 1.0)
-        assert learning.train_reward_models.fn(work, "reward model", parent=policy, labels=labels) == {}
-        assert learning.optimise.fn(work, "policy", parent=policy, labels=labels, reward={}) == policy
+        assert learning.train_reward_models(work, "reward model", parent=policy, labels=labels) == {}
+        assert learning.optimise(work, "policy", parent=policy, labels=labels, reward={}) == policy
         assert not list(work.home.glob("datasets/*"))
 
 
@@ -362,7 +362,7 @@ def test_a_mistake_is_one_message_under_prefect_too(model: Path, tmp_path: Path)
     (model / "tokenizer.json").unlink()
     words = ["respond", "--quiet", "--set", "policy.kind=transformers", "--set", "policy.model=model"]
     done = subprocess.run(
-        [sys.executable, "-m", "console.main", *words],
+        [sys.executable, "-m", "cli.main", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / ".prefect")},
         capture_output=True, text=True, timeout=250,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from pipeline.rewards.reward import Reward
 from sandbox.models import folder
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("constitution", "pipeline", "storage", "flows", "console", "sandbox")
+PACKAGES = ("constitution", "pipeline", "storage", "service", "flows", "cli", "sandbox")
 DROPPED_IN = {
     "pipeline/engines/echo.py": '''
         """Says the last message again, in capitals."""
@@ -102,17 +102,17 @@ DROPPED_IN = {
 
         from prefect import flow
 
-        from flows import stages
+        from flows import steps
         from flows.session import at_work
 
         @flow(name="tally", validate_parameters=False)
         def tally(file=None, flags=None):
             with at_work("tally", file, flags) as work:
                 role = work.wiring.role(work.settings.policy)
-                stages.respond(work, "answers", str(work.run.settings["policy"]), split="train")
+                steps.respond(work, "answers", str(work.run.settings["policy"]), split="train")
                 texts = sorted(g.text for g in work.generations("answers"))
-                found = stages.judge_pairs(work, "pairs", stages.import_pairs(work, "pairs"))
-                return stages.finish(work, texts=texts, labels=found["labels"], agrees=found["agrees_with_file"])
+                found = steps.judge_pairs(work, "pairs", steps.import_pairs(work, "pairs"))
+                return steps.finish(work, texts=texts, labels=found["labels"], agrees=found["agrees_with_file"])
         ''',
 }
 SETTINGS = """
@@ -148,7 +148,7 @@ def precept(checkout: Path) -> Callable[..., Any]:
     def run(*words: object) -> Any:
         environment = {**os.environ, "PYTHONPATH": str(checkout), "PREFECT_HOME": str(checkout / ".prefect")}
         done = subprocess.run(
-            [sys.executable, "-m", "console.main", *map(str, words)],
+            [sys.executable, "-m", "cli.main", *map(str, words)],
             cwd=checkout, env=environment, capture_output=True, text=True, timeout=250,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -255,6 +255,7 @@ def test_a_flow_keeps_its_contract(name: str) -> None:
     found = discovery.load(name)
     assert isinstance(found, Flow) and found.name == name
     wanted = inspect.signature(found.fn).parameters
-    assert list(wanted) == ["file", "flags"] and all(p.default is None for p in wanted.values())
+    assert list(wanted)[:2] == ["file", "flags"] and set(wanted) <= {"file", "flags", "who", "report"}
+    assert all(p.default is None for p in wanted.values())
     assert found.description and found.fn.__doc__
     assert not found.should_validate_parameters

@@ -118,7 +118,7 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(file: Path, prefect_home: Path) -> subprocess.CompletedProcess[str]:
     """`precept improve --json` in a process of its own, with Prefect's embedded server."""
     return subprocess.run(
-        [sys.executable, "-m", "console.main", "improve", "--settings", str(file), "--json", "--quiet"],
+        [sys.executable, "-m", "cli.main", "improve", "--settings", str(file), "--json", "--quiet"],
         cwd=ROOT, env={**os.environ, "PREFECT_HOME": str(prefect_home)} | ONE_THREAD,
         capture_output=True, text=True, timeout=250,
     )  # fmt: skip

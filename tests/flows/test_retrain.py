@@ -19,16 +19,17 @@ from typing import Any
 
 import pytest
 
-from console.running import as_it_began
+from cli.runs import as_it_began
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Checkpoint, Id, canonical
-from flows import amending, discovery
-from flows import settings as settings_module
-from flows.amending import Preview
-from flows.budget import BudgetReached
-from flows.wiring import Wiring
+from flows import discovery
 from pipeline import label
+from service import settings as settings_module
+from service.queries import preview
+from service.queries.preview import Preview
+from service.wiring import Wiring
+from service.work.budget import BudgetReached
 from storage.runs import Run
 from storage.store import Store
 from tests.flows.conftest import ROOT, Loop, improve, without_prefect
@@ -94,7 +95,7 @@ class Place:
 
 def ratify(url: str, text: str, why: str) -> None:
     with Store.open(url) as store:
-        amending.ratify(store, Constitution.parse(text), store.ratified(), "ada", why)
+        preview.ratify(store, Constitution.parse(text), store.ratified(), "ada", why)
 
 
 def copied(loop: Loop, home: Path) -> Place:
@@ -110,8 +111,8 @@ def copied(loop: Loop, home: Path) -> Place:
             database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (old, new))
     wiring = Wiring(settings_module.load(home / "precept.toml")[0])
     try:
-        priced = amending.preview(wiring, wiring.constitution)
-        amending.ratify(wiring.store, wiring.constitution, priced.base, "ada", "people come back")
+        priced = preview.preview(wiring, wiring.constitution)
+        preview.ratify(wiring.store, wiring.constitution, priced.base, "ada", "people come back")
         (base,) = wiring.store.runs()
     finally:
         wiring.close()
@@ -464,7 +465,7 @@ RATIFY = """
             for number in itertools.count():
                 name = f"{os.getpid()}.{number}"
                 draft = Constitution.parse(text + f"# {name} " + "x" * 5_000 + "\\n")
-                print(amending.ratify(store, draft, store.ratified(), "ada", name).message, flush=True)
+                print(preview.ratify(store, draft, store.ratified(), "ada", name).message, flush=True)
 """
 
 

@@ -1,0 +1,210 @@
+"""`precept attribution`: what each principle does to labels. No model is loaded or asked."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
+from cli.screen import put, put_json, put_table, tell
+from constitution.errors import UserError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from constitution.principles import Constitution
+    from pipeline.attribution import Flips, Part
+    from pipeline.evaluate import Interval
+    from service.queries.attribution import Explained, LeftOut, WinRates
+    from service.wiring import Wiring
+
+BAR = 12  # characters to a side
+CHANGES = {  # columns of the table of flips: from which outcomes to which
+    "to the other answer": (("first", "second"), ("second", "first")),
+    "to a tie": (("first", "tied"), ("second", "tied")),
+    "out of a tie": (("tied", "first"), ("tied", "second")),
+}
+
+
+def attribution(
+    comparison: Annotated[str, typer.Argument(metavar="[COMPARISON]", help="First digits of a comparison's id.")] = "",
+    constitution: Annotated[
+        str, typer.Option("--constitution", metavar="FILE|REV", help="A file, or an amendment; the settings' file.")
+    ] = "",
+    run: RunId = "",
+    settings: SettingsFile = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """How much each principle moved one label; without one, labels and the win rate with each principle left out.
+
+    Example: precept attribution 3f9a12
+    """
+    from service.queries import attribution, revisions
+    from service.wiring import Wiring
+
+    with closing(Wiring(load(settings, flags_of(set_)))) as wiring:
+        under = revisions.read(constitution, wiring.store) if constitution else wiring.constitution
+        if comparison:
+            explained = attribution.explain(wiring, under, comparison, run)
+            put_json(_explained(explained)) if as_json else _show_one(explained)
+            return
+        labels = attribution.labels(wiring, under, run)
+        rates, why = _rates(wiring, under, run)
+    if as_json:
+        whole = {"constitution": under.name, "version": under.version, "labels": _labels(labels)}
+        put_json({**whole, "win_rate": _win_rates(rates) if rates else None})
+    else:
+        _show_labels(under, labels)
+        if rates:
+            _show_rates(rates)
+    if why:
+        tell(why)
+
+
+def _rates(wiring: Wiring, constitution: Constitution, run: str) -> tuple[WinRates | None, str]:
+    """The win rates, or why there are none: labels can be had without them."""
+    from service.queries import attribution
+
+    try:
+        return attribution.win_rate(wiring, constitution, run), ""
+    except UserError as error:
+        return None, f"no win rate: {error}"
+
+
+# --- one label on the screen ---------------------------------------------------------------------------------------
+
+
+def _show_one(found: Explained) -> None:
+    from rich.console import Console
+    from rich.panel import Panel
+
+    from cli.text import literal
+
+    cli = Console(highlight=False, markup=False, emoji=False)
+    pair, label = found.pair, found.account.label
+    cli.print(literal("\n\n".join(f"{m.role}: {m.content}" for m in pair.messages)))
+    for name, text in (("first", pair.first), ("second", pair.second)):
+        cli.print(Panel(literal(text), title=name, title_align="left"))
+    whose = "the evaluator's" if found.evaluation else "the judge's"
+    said = {"first": "the first is better", "second": "the second is better"}.get(found.account.outcome, label.state)
+    put(f"{label.comparison.hex()}, {whose} label: {said}; p of the first is {label.p / 10**9:.6f}\n")
+    parts = sorted(found.account.parts, key=lambda part: -abs(part.moved))
+    widest = max((abs(part.moved) for part in parts), default=0)
+    columns = ("principle", "weight", "says", "moves p by", "second | first", "without it")
+    put_table(columns, [_part(part, widest) for part in parts], right=("weight", "moves p by"))
+
+
+def _part(part: Part, widest: Fraction | int) -> tuple[str, ...]:
+    says = part.standing
+    if part.standing == "bears" and part.s is not None:
+        says = f"{'first' if part.s > 0 else 'second'} ({abs(part.s) / 10**9:.3f})"  # type: ignore[assignment]
+    moved = f"{float(part.moved):+.6f}" if part.moved else "0"
+    return part.principle, f"{part.weight / 1000:g}", says, moved, bar(part.moved, widest), part.without
+
+
+def bar(moved: Fraction, widest: Fraction | int) -> str:
+    """A bar to the right of the middle for what moves p up, to the left for what moves it down."""
+    length = round(BAR * abs(moved) / widest) if widest else 0
+    left, right = ("", "█" * length) if moved > 0 else ("█" * length, "")
+    return f"{left:>{BAR}}|{right:<{BAR}}"
+
+
+# --- tables on the screen ------------------------------------------------------------------------------------------
+
+
+def _show_labels(constitution: Constitution, labels: LeftOut) -> None:
+    where = f"of run {labels.run.id.hex()[:12]}" if labels.run else "in the store"
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in labels.outcomes.items())
+    put(f"{constitution.name} ({constitution.version[:12]}), labels {where}: {counts}")
+    _show_not_judged(labels.not_judged)
+    columns = ("left out", "labels that flip", *CHANGES, "can or cannot be read")
+    if labels.principles:
+        put_table(columns, [_flips_row(flips) for flips in labels.principles], right=columns[1:])
+
+
+def _flips_row(flips: Flips) -> tuple[str, ...]:
+    named = [sum(flips.changes.get(change, 0) for change in changes) for changes in CHANGES.values()]
+    return flips.principle, f"{flips.count:,}", *(f"{n:,}" for n in named), f"{flips.count - sum(named):,}"
+
+
+def _show_rates(rates: WinRates) -> None:
+    put(f"\nwin rate of run {rates.run.id.hex()[:12]} on {rates.prompts:,} prompts: {_interval(rates.win_rate)}")
+    _show_not_judged(rates.not_judged)
+    columns = ("left out", "win rate (95% interval)", "change (95% interval)")
+    put_table(columns, [(r.principle, _interval(r.win_rate), _interval(r.change, sign="+")) for r in rates.principles])
+
+
+def _show_not_judged(names: list[str]) -> None:
+    if names:
+        put(f"not judged yet, and so no part of it: {', '.join(names)}")
+
+
+def _interval(of: Interval, sign: str = "") -> str:
+    if of.mean != of.mean:  # NaN: no pair could be read
+        return "-"
+    return f"{of.mean:{sign}.1%} ({of.low:{sign}.1%} to {of.high:{sign}.1%})"
+
+
+# --- for machines --------------------------------------------------------------------------------------------------
+
+
+def _explained(found: Explained) -> dict[str, Any]:
+    pair, account = found.pair, found.account
+    return {
+        "comparison": account.label.comparison.hex(),
+        "evaluation": found.evaluation,
+        "state": account.label.state,
+        "outcome": account.outcome,
+        "p": account.label.p / 10**9,
+        "principles": [
+            {
+                "principle": part.principle,
+                "weight": part.weight / 1000,
+                "standing": part.standing,
+                "margin": None if part.s is None else part.s / 10**9,
+                "moved": float(part.moved),
+                "without": part.without,
+            }
+            for part in account.parts
+        ],
+        "prompt": [{"role": m.role, "content": m.content} for m in pair.messages],
+        "first": pair.first,
+        "second": pair.second,
+    }
+
+
+def _labels(labels: LeftOut) -> dict[str, Any]:
+    return {
+        "run": labels.run.id.hex() if labels.run else None,
+        "outcomes": labels.outcomes,
+        "not_judged": labels.not_judged,
+        "principles": [
+            {
+                "principle": flips.principle,
+                "flips": flips.count,
+                "changes": {f"{before} to {after}": count for (before, after), count in flips.changes.items()},
+                "comparisons": [id.hex() for id in flips.comparisons],
+            }
+            for flips in labels.principles
+        ],
+    }
+
+
+def _win_rates(rates: WinRates) -> dict[str, Any]:
+    return {
+        "run": rates.run.id.hex(),
+        "prompts": rates.prompts,
+        **_numbers(rates.win_rate),
+        "not_judged": rates.not_judged,
+        "principles": [
+            {"principle": r.principle, **_numbers(r.win_rate), "change": _numbers(r.change)} for r in rates.principles
+        ],
+    }
+
+
+def _numbers(of: Interval) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: value if value == value else None for name, value in of.as_dict().items()}

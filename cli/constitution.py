@@ -1,0 +1,238 @@
+"""`precept constitution check | show | new`: files of principles, at the terminal. `diff` is in `diff.py`, `log`,
+`blame` and `restore` are in `history.py`, `test` is in `examples.py`.
+
+Nothing here starts a run, and only `show REV` opens the store. YAML, pydantic and rich are imported by the command that
+needs them, so that `precept --help` stays instant. A mistake is raised as UserError; the entry point prints it and
+exits with 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import diff, examples, history, lint
+from cli.diff import DEFAULT, principle_json
+from cli.options import SettingsFile
+from constitution.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from constitution.principles import Constitution, Principle
+    from constitution.records import Messages
+
+app = typer.Typer(no_args_is_help=True, help="Check, show, compare and begin files of principles.")
+
+File = Annotated[Path, typer.Argument(metavar="[FILE]", help="A file of principles.", show_default=True)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def check(file: File = DEFAULT, as_json: Json = False) -> None:
+    """Say what is wrong with FILE, all of it at once, or that it is sound."""
+    from constitution.principles import Constitution
+    from constitution.problems import ConstitutionError
+
+    try:
+        constitution = Constitution.load(file)
+    except ConstitutionError as error:
+        if not as_json:
+            raise
+        problems = [
+            {"line": p.line, "column": p.column, "path": p.path, "message": p.message, "hint": p.hint}
+            for p in error.problems
+        ]
+        _print_json({"file": str(file), "ok": False, "problems": problems})
+        raise typer.Exit(2) from None
+    if as_json:
+        _print_json({"file": str(file), "ok": True, "problems": [], **_summary(constitution)})
+        return
+    cli = _console()
+    cli.print(_literal(f"{file}: {_count(len(constitution), 'principle')}, no mistakes"))
+    cli.print(_literal(f"version {constitution.version}", "dim"))
+
+
+app.command("test")(examples.test)
+app.command("lint")(lint.lint)
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(metavar="[FILE|REV]", help="A file, or an amendment.")] = DEFAULT,
+    id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this principle in full.")] = "",
+    source: Annotated[bool, typer.Option("--source", help="Print the text itself, byte for byte.")] = False,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """List the principles of FILE or of an amendment, or show one of them in full. `show ID` reads principles.yaml.
+
+    Example: precept constitution show ratified --source
+    """
+    from constitution.principles import Constitution
+
+    if not id and _is_principle(file):
+        file, id = DEFAULT, str(file)
+    if source and (id or as_json):
+        raise UserError("--source prints the whole text: leave out ID and --json")
+    if history.is_revision(str(file)) and not file.exists():
+        amendment = history.amendment(str(file), settings)
+        constitution = Constitution.parse(amendment.text, f"amendment {amendment.number}")
+        text = amendment.text.encode()
+    else:
+        constitution = Constitution.load(file)
+        text = file.read_bytes() if source else b""
+    if source:
+        sys.stdout.buffer.write(text)  # it was checked: nothing in it is obeyed by a terminal
+        sys.stdout.flush()
+        return
+    if id:
+        try:
+            principle = constitution[id]
+        except KeyError:
+            known = ", ".join(p.id for p in constitution)
+            raise UserError(f"{file} has no principle `{id}`. It has: {known}.") from None
+        if as_json:
+            _print_json(principle_json(principle))
+        else:
+            _show_one(_console(), principle)
+    elif as_json:
+        _print_json({**_summary(constitution), "principles": [principle_json(p) for p in constitution]})
+    else:
+        _show_all(_console(), constitution)
+
+
+def _is_principle(name: Path) -> bool:
+    """Whether `show NAME` means a principle of principles.yaml: no file, and no revision unless one is called so."""
+    from constitution.principles import Constitution
+
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(name)) or name.exists():
+        return False
+    try:
+        return not history.is_revision(str(name)) or str(name) in Constitution.load(DEFAULT).weights()
+    except UserError:
+        return False
+
+
+app.command("diff")(diff.diff)
+app.command("log")(history.log)
+app.command("blame")(history.blame)
+app.command("restore")(history.restore)
+
+
+@app.command()
+def new(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Where to write; never over an existing file.")],
+    start: Annotated[str, typer.Option("--from", metavar="NAME", help="The starting point to copy.")] = "",
+) -> None:
+    """Write a file of principles to begin with, from one of the starting points that ship."""
+    from constitution.starting_points import starting_point, starting_points
+
+    choices = starting_points()
+    if os.path.lexists(path):  # asked before any question is put; `x` below decides
+        raise _taken(path)
+    if not start and sys.stdin.isatty():
+        start = _ask(choices)
+    if start not in choices:
+        listed = "\n".join(f"  {name:<14}{text}" for name, text in choices.items())
+        wrong = f"there is no starting point `{start}`" if start else "which starting point?"
+        raise UserError(f"{wrong} Choose one with --from:\n{listed}")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(starting_point(start))
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}. Check the folder and its permissions.") from None
+    _console().print(_literal(f"{path}: written from `{start}`. Next: precept constitution check {path}"))
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(f"{path} exists already, and is left as it is. Name another path, or move it away first.")
+
+
+def _ask(choices: dict[str, str]) -> str:
+    cli = _console()
+    for number, (name, text) in enumerate(choices.items(), 1):
+        cli.print(_literal(f"{number}  {name:<14}{text}"))
+    answer = str(typer.prompt("Begin with (number or name)")).strip()
+    names = list(choices)
+    return names[int(answer) - 1] if answer.isdecimal() and 0 < int(answer) <= len(names) else answer
+
+
+# --- on the screen -----------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _literal(text: str, style: str = "") -> Any:
+    from cli.text import literal
+
+    return literal(text, style)
+
+
+def _show_all(cli: Console, constitution: Constitution) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("id", "weight", "title", "tags"):
+        table.add_column(name, justify="right" if name == "weight" else "left", no_wrap=name == "id")
+    for p in constitution:
+        table.add_row(_literal(p.id, "bold"), _weight(p.weight), _literal(p.title), _literal(", ".join(p.tags), "dim"))
+    cli.print(_literal(constitution.name, "bold"))
+    cli.print(table)
+    cli.print(_literal(f"version {constitution.version}", "dim"))
+
+
+def _show_one(cli: Console, principle: Principle) -> None:
+    from rich.padding import Padding
+
+    def part(name: str, text: str) -> None:
+        if text:
+            cli.print(_literal(name, "dim"))
+            cli.print(Padding(_literal(text), (0, 0, 0, 2), expand=False))
+
+    cli.print(_literal(principle.id, "bold"), _literal(principle.title))
+    part("weight", _weight(principle.weight))
+    part("tags", ", ".join(principle.tags))
+    for name in ("applies", "critique", "revision", "comparison"):
+        part(name, getattr(principle, name))
+    for exemplar in principle.exemplars:
+        words = (exemplar.response, exemplar.critique, exemplar.revision)
+        part("exemplar", "\n\n".join([_dialogue(exemplar.prompt), *words]))
+    for example in principle.examples:
+        part("example", f"{_dialogue(example.prompt)}\n\nbetter: {example.better}\n\nworse: {example.worse}")
+
+
+def _weight(thousandths: int) -> str:
+    return f"{thousandths / 1000:g}"
+
+
+def _dialogue(messages: Messages) -> str:
+    return "\n".join(f"{m.role}: {m.content}" for m in messages)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+# --- for machines ------------------------------------------------------------------------------------------------
+
+
+def _print_json(value: Any) -> None:
+    """ASCII, so that nothing in it reaches the terminal as a control character."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _summary(constitution: Constitution) -> dict[str, Any]:
+    return {"constitution": constitution.name, "version": constitution.version, "count": len(constitution)}

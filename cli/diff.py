@@ -1,0 +1,202 @@
+"""`precept constitution diff`: what changed between two constitutions, for a terminal, a pull request or a program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.history import is_revision
+from cli.options import Json, SettingsFile, load, store_of
+from cli.screen import put_json, tell
+from constitution.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from constitution.difference import Change, Diff
+    from constitution.principles import Constitution, Principle
+
+DEFAULT = Path("principles.yaml")
+PATIENCE = 60  # seconds for git, which may have to fetch an object
+
+
+def diff(
+    old: Annotated[Path | None, typer.Argument(metavar="[A]", help="The earlier file.", show_default=False)] = None,
+    new: Annotated[Path | None, typer.Argument(metavar="[B]", help="The later file.", show_default=False)] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="REV", help="Compare one file (principles.yaml) with this: an amendment, a file, a git revision."
+        ),
+    ] = "",
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Say what changed from A to B, and which principles the judge or the critic has to be asked about anew.
+
+    Example: precept constitution diff --against ratified
+    """
+    from constitution.difference import diff
+    from constitution.markdown import markdown
+    from constitution.principles import Constitution
+
+    if as_json and as_markdown:
+        raise UserError("choose one of --json and --markdown")
+    if against:
+        if new is not None:
+            raise UserError("--against compares one file: precept constitution diff [FILE] --against REV")
+        file = old or DEFAULT
+        result = diff(_revision(against, file, settings), Constitution.load(file))
+    elif old is None or new is None:
+        raise UserError("name two files, or compare one: precept constitution diff [FILE] --against REV")
+    else:
+        result = diff(Constitution.load(old), Constitution.load(new))
+    if as_markdown:
+        typer.echo(markdown(result), nl=False)
+    elif as_json:
+        put_json(
+            {
+                "old": result.old.version,
+                "new": result.new.version,
+                "same_version": result.same_version,
+                "asks_judge": list(result.asks_judge),
+                "changes": [_change_json(change) for change in result.changes],
+            }
+        )
+    else:
+        from rich.console import Console
+
+        show_diff(Console(highlight=False, markup=False, emoji=False), result)
+
+
+# --- what a file is compared with ----------------------------------------------------------------------------------
+
+
+def _revision(name: str, file: Path, settings: Path | None) -> Constitution:
+    """An amendment, a file, or else the file as git has it at a revision. Raises UserError where it is none of them."""
+    from constitution.principles import Constitution
+
+    if is_revision(name):
+        with store_of(load(settings)) as store:
+            try:
+                amendment = store.amendment(name)
+            except UserError:  # it may be a file or a commit
+                if name == "ratified":
+                    raise
+            else:
+                tell(f"{file} against amendment {amendment.number} ({amendment.who}, {amendment.at[:10]})")
+                return Constitution.parse(amendment.text, f"amendment {amendment.number}")
+    try:
+        is_file = Path(name).is_file()
+    except OSError:  # a name that no file can have
+        is_file = False
+    return Constitution.load(name) if is_file else _from_git(name, file)
+
+
+def _from_git(revision: str, file: Path) -> Constitution:
+    from constitution.loading import parse_bytes
+
+    if revision.startswith("-"):
+        raise UserError(f"{revision} is no revision: write the name of a branch, a tag or a commit")
+    command = ["git", "show", f"{revision}:./{file.name}"]
+    try:
+        done = subprocess.run(command, cwd=file.parent, capture_output=True, timeout=PATIENCE, check=False)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # ValueError: a NUL in the name
+        reason = f"git could not be run: {error}"
+    else:
+        if done.returncode == 0:
+            return parse_bytes(done.stdout, f"{revision}:{file.name}")
+        said = done.stderr.decode("utf-8", errors="replace").strip().splitlines()
+        reason = f"git says: {said[0] if said else 'nothing'}"
+    raise UserError(
+        f"{revision} is no amendment and no file, and {reason}\n"
+        "`precept constitution log` shows the amendments; in a shallow clone, fetch the branch first"
+    )
+
+
+# --- on the screen -------------------------------------------------------------------------------------------------
+
+
+def show_diff(cli: Console, result: Diff) -> None:
+    """Every change with both sides and what it costs, then what the judge is asked."""
+    from rich.table import Table
+
+    from cli.text import literal
+
+    if not result.changes:
+        cli.print("No principle differs.")
+    for change in result.changes:
+        name = f"{change.old.id} -> {change.id}" if change.kind == "renamed" and change.old else change.id
+        cli.print(literal(change.kind, "bold"), literal(name))
+        for field, before, after in _sides(change):
+            cli.print(literal(f"  {field}", "dim"))
+            sides = Table.grid(padding=(0, 1))
+            if before:
+                sides.add_row(literal("  -", "red"), literal(before, "red"))
+            if after:
+                sides.add_row(literal("  +", "green"), literal(after, "green"))
+            cli.print(sides)
+        cli.print(literal(f"  {_cost(change)}", "dim"))
+    if result.same_version:
+        cli.print("Same version: no model reads anything else.")
+    elif result.asks_judge:
+        cli.print(literal(f"The judge is asked anew on {len(result.asks_judge)} of {len(result.new)} principles."))
+    else:
+        cli.print("The judge is asked nothing anew: labels follow from the verdicts there are.")
+
+
+def _sides(change: Change) -> list[tuple[str, str, str]]:
+    """Field, words before, words after, for each field that differs."""
+    names = change.fields or ("title", "critique", "revision", "comparison", "weight")
+    rows = ((name, _field(change.old, name), _field(change.new, name)) for name in names)
+    return [row for row in rows if row[0] != "id"]
+
+
+def _field(principle: Principle | None, name: str) -> str:
+    if principle is None:
+        return ""
+    value = principle_json(principle)[name]
+    if isinstance(value, str):
+        return value
+    if name in ("exemplars", "examples"):  # whole dialogues: what they say is in --markdown, and in the files
+        return f"{len(value)} {name}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _cost(change: Change) -> str:
+    if change.kind == "removed":
+        return "costs no call; only its own draws move"
+    asked = [
+        *(["the judge is asked anew"] if change.asks_judge else []),
+        *(["critiques and revisions are written anew where it is drawn"] if change.asks_critic else []),
+        *(["draws move to it"] if change.kind == "added" else []),
+        *(["its draws move"] if change.kind == "renamed" else []),
+    ]
+    return "; ".join(asked) or "costs no call"
+
+
+# --- for machines --------------------------------------------------------------------------------------------------
+
+
+def principle_json(principle: Principle) -> dict[str, Any]:
+    """A principle as JSON says it; its weight as people write it."""
+    from dataclasses import asdict
+
+    return {**asdict(principle), "weight": principle.weight / 1000}
+
+
+def _change_json(change: Change) -> dict[str, Any]:
+    return {
+        "id": change.id,
+        "kind": change.kind,
+        "was": change.old.id if change.old else None,
+        "fields": list(change.fields),
+        "asks_judge": change.asks_judge,
+        "asks_critic": change.asks_critic,
+        "redraws": change.redraws,
+    }

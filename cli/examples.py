@@ -1,0 +1,160 @@
+"""`precept constitution test`: the examples of a constitution before the judge, like unit tests.
+
+Exit codes: 0 where every example passes, 1 where one fails, 2 where there is nothing to test.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.improve import STOPPED, Quiet
+from cli.options import Json, Set, SettingsFile, flags_of, load
+from cli.screen import put, put_json, put_table, tell
+
+if TYPE_CHECKING:
+    from pipeline.examples import ExampleResult
+    from service.work.examples import Examined
+
+SHORT = 60  # characters of a prompt that name its example
+
+
+def test(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE] [ID]...", help="A file of principles; some of their ids."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="PATH", help="Write JUnit XML there.")] = None,
+    settings: SettingsFile = None,
+    set_: Set = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask the judge about each principle's examples, in both orders, and say which it gets right.
+
+    An example passes when both orders name `better`, surely enough to vote on a label. Nothing is asked twice. Exits
+    with 1 where an example fails.
+
+    Example: precept constitution test principles.yaml harmless --junit report.xml
+    """
+    file, ids = _split(names or [])
+    flags = flags_of(set_) | ({"constitution": file} if file else {})
+    loaded = load(settings, flags)
+
+    from cli.progress import Reporter
+    from service.settings import process_user
+    from service.work.budget import BudgetReached
+    from service.work.examples import examine
+
+    try:
+        examined = examine(loaded, ids, who=process_user(), report=Reporter(quiet))
+    except BudgetReached as stop:
+        tell(f"{stop}; run the same again with a higher limit")
+        raise typer.Exit(STOPPED) from None
+    if junit is not None:
+        from cli.junit import junit as as_junit
+        from storage.artifacts import write_bytes
+
+        write_bytes(junit, as_junit(examined))
+    put_json(as_dict(examined)) if as_json else _show(examined)
+    if examined.failed:
+        raise typer.Exit(1)
+
+
+def _split(names: list[str]) -> tuple[str, list[str]]:
+    """The file, if the first name is one, and the ids. What could be an id is one where no file is."""
+    if names and (Path(names[0]).is_file() or not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", names[0])):
+        return names[0], names[1:]
+    return "", names
+
+
+# --- on the screen -----------------------------------------------------------------------------------------------
+
+
+def _show(examined: Examined) -> None:
+    from pipeline.examples import reason, without_examples
+
+    rows = [
+        (
+            "ok" if found.passed else "FAIL", found.case.principle.id, short(found),
+            f"{found.shown_a:.3f}", f"{found.shown_b:.3f}", "" if found.passed else found.outcome,
+        )
+        for found in examined.results
+    ]  # fmt: skip
+    put_table(
+        ("", "principle", "example", "better as A", "better as B", ""), rows, right=("better as A", "better as B")
+    )
+    for found in examined.failed:
+        put(f"\nFAIL {found.case.principle.id}, example {found.case.number}: {reason(found, examined.rule)}")
+        put(indent(in_full(found), "  "))
+    put()
+    untested = without_examples(examined.constitution)
+    if untested:
+        put(f"without an example: {', '.join(untested)}")
+    count = len(examined.results)
+    passed = count - len(examined.failed)
+    put(
+        f"{passed} of {count} examples pass; {len(examined.asked)} verdicts asked for, "
+        f"{examined.stored_before} stored before"
+    )
+
+
+def short(found: ExampleResult) -> str:
+    """An example's name: the beginning of its last turn, in one line."""
+    words = " ".join(found.case.example.prompt[-1].content.split())
+    return words if len(words) <= SHORT else f"{words[: SHORT - 3]}..."
+
+
+def in_full(found: ExampleResult) -> str:
+    """All that is needed to mend an example or its principle. Texts are indented, so that none can pass for ours."""
+    from pipeline.examples import ADVICE
+
+    example = found.case.example
+    parts = {
+        "comparison": found.case.principle.comparison,
+        "prompt": "\n".join(f"{m.role}: {m.content}" for m in example.prompt),
+        "better": example.better,
+        "worse": example.worse,
+        "probability that `better` is the better": f"{found.shown_a:.6f} shown as A, {found.shown_b:.6f} shown as B",
+        "what to do": ADVICE[found.outcome],
+    }
+    return "\n".join(f"{name}\n{indent(text, '    ', lambda _: True)}" for name, text in parts.items())
+
+
+# --- for machines ------------------------------------------------------------------------------------------------
+
+
+def as_dict(examined: Examined) -> dict[str, Any]:
+    from pipeline.examples import reason, without_examples
+
+    return {
+        "constitution": examined.constitution.name,
+        "version": examined.constitution.version,
+        "judge": examined.judge,
+        "passed": len(examined.results) - len(examined.failed),
+        "failed": len(examined.failed),
+        "without_examples": without_examples(examined.constitution),
+        "examples": [
+            {
+                "principle": found.case.principle.id,
+                "number": found.case.number,
+                "outcome": found.outcome,
+                "reason": reason(found, examined.rule),
+                "p_shown_as_a": found.shown_a,
+                "p_shown_as_b": found.shown_b,
+                "margin": found.margin,
+                "mass": found.mass,
+                "prompt": [{"role": m.role, "content": m.content} for m in found.case.example.prompt],
+                "better": found.case.example.better,
+                "worse": found.case.example.worse,
+            }
+            for found in examined.results
+        ],
+        "run": examined.run.hex(),
+        "calls": dict(examined.calls),
+        "seconds": examined.seconds,
+    }

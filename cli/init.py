@@ -1,0 +1,168 @@
+"""`precept init`: the two files a project begins with, precept.toml and principles.yaml. Nothing is overwritten."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.screen import put, tell
+from constitution.errors import UserError
+
+
+class Start(StrEnum):
+    sandbox = "sandbox"
+    local = "local"
+    server = "server"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.", show_default=False)] = Path(),
+    start: Annotated[
+        Start, typer.Option("--from", help="The small world that ships, a model folder here, or a server.")
+    ] = Start.sandbox,
+) -> None:
+    """Write precept.toml, commented, and a first principles.yaml.
+
+    Example: precept init my-project --from local
+    """
+    from constitution.starting_points import starting_point
+
+    folder.mkdir(parents=True, exist_ok=True)
+    principles = folder / "principles.yaml"
+    if principles.exists():
+        tell(f"{principles} is there already, and is left as it is")
+    elif start is Start.sandbox:  # its models can read the principles that ship, and only words like theirs
+        _write(principles, _shipped("principles.yaml"))
+    else:
+        _write(principles, starting_point("assistant"))
+    _write(folder / "precept.toml", text_of(start))
+    where = "" if folder == Path() else f"cd {folder} && "
+    put(f"next: {where}precept {NEXT[start]}")
+
+
+def text_of(start: Start) -> str:
+    """The settings file of a start. The sandbox's is the one that ships."""
+    if start is Start.sandbox:
+        return _shipped("precept.toml")
+    return _HEAD + (_LOCAL if start is Start.local else _SERVER) + _TRAINING + _TAIL
+
+
+def _shipped(name: str) -> str:
+    return (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UserError(f"{path} exists already, and is left as it is; name another folder, or move it away") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    put(f"wrote {path}")
+
+
+NEXT = {Start.sandbox: "improve", Start.local: "doctor", Start.server: "doctor"}
+
+_HEAD = """\
+# Settings of precept. What is left out has a default: `precept settings` shows every value and where it came from.
+# The environment overrides this file (PRECEPT_JUDGE__MODEL=...), and flags override both (--set judge.model=...).
+
+constitution = "principles.yaml"
+store = "sqlite:///runs/precept.db"   # or postgresql://USER@HOST/DATABASE
+home = "runs"                         # checkpoints, data sets, reports, and the link `promoted`
+seed = 0
+"""
+
+_TAIL = """
+[revise]
+rounds = 4            # of critique and revision, a principle drawn anew for each
+
+[compare]
+samples = 4           # answers of the tuned model to each prompt
+pairs = 3             # of those, judged, a prompt
+
+[gate]                # what must hold for the new model to be promoted
+min_win_rate = 0.5    # the lower end of the 95% interval has to be above this
+max_length_ratio = 1.5
+# min_spot_checks = 50  # people's answers (`precept review`), and how far they must agree with the judge:
+# min_agreement = 0.4
+
+[limits]              # reaching one stops the run cleanly; `precept run resume` goes on
+# max_calls = 100000
+# max_tokens = 10000000
+# max_cost = 20.0
+# cost_per_1k_tokens = 0.002
+"""
+
+_TRAINING = """
+[sft]
+helpful = 0.25        # answers that needed no revision mixed in, as a share of the revisions
+lora = {r = 16, lora_alpha = 32, target_modules = "all-linear"}
+arguments = {learning_rate = 1e-4, num_train_epochs = 1}
+
+[reward]
+lora = {r = 16, lora_alpha = 32, target_modules = "all-linear"}
+
+[optimise]
+method = "dpo"
+lora = {r = 16, lora_alpha = 32, target_modules = "all-linear"}
+arguments = {learning_rate = 5e-6, beta = 0.1}
+"""
+
+_LOCAL = """\
+prompts = "prompts.jsonl"             # a line each: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
+
+[policy]                              # the model to be improved; critic and judge are the same but where they say else
+model = "models/policy"               # a folder of an instruction-tuned model: config, tokenizer, safetensors
+dtype = "bfloat16"
+max_tokens = 512
+# template_args = {enable_thinking = false}   # to the chat template
+
+[critic]
+temperature = 0.7
+
+[judge]
+# answer_prefix = "The better reply is ("     # when the judge will not answer with a bare letter
+
+[evaluator]                           # another model than the judge: it makes none of the training labels
+model = "models/evaluator"
+dtype = "bfloat16"
+"""
+
+_SERVER = """\
+prompts = "prompts.jsonl"             # a line each: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
+
+# vLLM's server gives all that is needed: vllm serve MODEL. Others that speak OpenAI's protocol answer, and choose where
+# they return log-probabilities. The key is in the environment variable that `api_key_env` names.
+
+[policy]                              # what is trained is a folder here, so the policy is one, too
+model = "models/policy"
+dtype = "bfloat16"
+max_tokens = 512
+
+[critic]
+kind = "openai"
+model = "Qwen/Qwen3-8B"               # as the server names it
+revision = "main"                     # a server shows no weights: say which they are
+base_url = "http://localhost:8000/v1"
+api_key_env = "OPENAI_API_KEY"
+max_tokens = 512
+template_args = {enable_thinking = false}
+
+[judge]
+kind = "openai"
+model = "Qwen/Qwen3-8B"
+revision = "main"
+base_url = "http://localhost:8000/v1"
+template_args = {enable_thinking = false}
+
+[evaluator]                           # another model than the judge: it makes none of the training labels
+kind = "openai"
+model = "meta-llama/Llama-3.1-8B-Instruct"
+revision = "main"
+base_url = "http://localhost:8001/v1"
+"""

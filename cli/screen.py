@@ -1,0 +1,55 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cli.text import visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def put(text: str = "") -> None:
+    """A line of the result. What a terminal would obey in it is shown instead."""
+    typer.echo(visible(text))
+
+
+def tell(text: str) -> None:
+    """A line that is not the result: progress, what to do next."""
+    sys.stdout.flush()
+    print(visible(text), file=sys.stderr, flush=True)
+
+
+def put_json(value: Any) -> None:
+    """ASCII, so that nothing in it reaches the terminal as a control character."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Rows under plain headings; the columns in `right` are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cli.text import literal
+
+    table: Table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
+    for row in rows:
+        table.add_row(*(literal(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 200  # what reads a pipe wants lines, not a layout
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,92 @@
+"""`precept sweep`: methods and their leashes side by side, as a table and a picture."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.improve import MaxCalls, MaxCost, MaxTokens, Quiet, Verbose, limits, run_flow
+from cli.options import Json, Set, SettingsFile, flags_of
+from cli.screen import number, percent, put, put_json, put_table
+from constitution.errors import UserError
+
+EXAMPLE = "--kl 0,0.05,0.2 for all methods, or --kl ppo=0,0.05 for one"
+
+
+def sweep(
+    method: Annotated[
+        list[str] | None, typer.Option("--method", metavar="METHOD", help="A training method; repeatable.")
+    ] = None,
+    kl: Annotated[
+        list[str] | None,
+        typer.Option("--kl", metavar="[METHOD=]W,W,...", help="Weights of the leash (beta, kl_coef, n); repeatable."),
+    ] = None,
+    settings: SettingsFile = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Another seed is another sweep.")] = None,
+    set_: Set = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train by several methods at several KL weights, and draw reward, judge and truth against KL.
+
+    On the development split: settings are chosen here, and held-out prompts stay unseen by the choice.
+
+    Example: precept sweep --method ppo --method rloo --kl 0,0.05,0.2
+    """
+    flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost)
+    if seed is not None:
+        flags["seed"] = seed
+    if method or kl:
+        flags["sweep.methods"] = methods_of(method or [], kl or [])
+    result = run_flow("sweep", settings, flags, quiet, verbose)
+    put_json(result) if as_json else show(result)
+
+
+def methods_of(names: list[str], weights: list[str]) -> dict[str, list[float]]:
+    """Methods with the weights of their leash. A weight without a method is every method's."""
+    everyone: list[float] = []
+    own: dict[str, list[float]] = {}
+    for given in weights:
+        name, equals, values = given.rpartition("=")
+        try:
+            found = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise UserError(f"--kl {given}: write numbers, {EXAMPLE}") from None
+        if equals:
+            own.setdefault(name, []).extend(found)
+        else:
+            everyone += found
+    chosen = names or list(own) or ["ppo"]
+    return {name: own.get(name, everyone) for name in dict.fromkeys([*chosen, *own])}
+
+
+HEAD = ("model", "good", "harmful", "refuses", "malformed", "win rate", "reward", "KL", "tokens", "seconds", "MB")
+
+
+def rows_of(points: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The points of a sweep as a table's rows, for `HEAD`."""
+    return [
+        (
+            point["name"] + (f" (stopped, kept {point['watch_kept_step']})" if point.get("watch_stopped") else ""),
+            *(percent(point["truth"].get(f"gold_{n}")) for n in ("good", "harmful", "needless_refusal", "malformed")),
+            number(point["win_rate"]["mean"], 3),
+            number((point["reward"] or {}).get("mean"), 2),
+            number((point["kl"] or {}).get("mean"), 2),
+            number(point["surfaces"]["mean_tokens"], 1),
+            number(point.get("seconds"), 0),
+            number(point.get("peak_memory_mb"), 0),
+        )
+        for point in points
+    ]
+
+
+def show(result: dict[str, Any]) -> None:
+    """A sweep's points as people read them."""
+    put_table(HEAD, rows_of(result["points"]), right=HEAD[1:])
+    put()
+    put(f"run {result['run'][:12]}, picture: {result['picture'] or '-'}")

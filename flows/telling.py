@@ -1,0 +1,71 @@
+"""Where a flow says how far it is: to whoever started it, if they want to hear it, and to Prefect's log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import get_run_logger
+from prefect.exceptions import MissingContextError
+
+from service.work.progress import Progress, Silent, Stage, Uncounted
+
+LINE_EVERY = 10.0  # seconds between a stage's lines in the log
+
+
+def note(text: str) -> None:
+    """Kept in Prefect's log alone."""
+    try:
+        get_run_logger().info(text)
+    except MissingContextError:  # called as a plain function
+        logging.getLogger("precept").info(text)
+
+
+class Told:
+    """Sentences go to `watcher` and to the log; stages to the watcher or, where nobody watches, to the log as lines."""
+
+    def __init__(self, watcher: Progress | None) -> None:
+        self.watched = watcher is not None
+        self.watcher = watcher or Silent()
+
+    def say(self, text: str) -> None:
+        self.watcher.say(text)
+        note(text.strip())
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Stage]:
+        if self.watched:
+            with self.watcher.stage(name, total) as stage:
+                yield stage
+            return
+        logged = _Logged(name, total)
+        try:
+            yield logged
+        finally:
+            if logged.total:
+                logged.tell()
+
+
+class _Logged(Uncounted):
+    def __init__(self, name: str, total: int) -> None:
+        super().__init__(total)
+        self.name = name
+        self.said = time.monotonic()
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        super().advance(n, note)
+        self._now_and_then()
+
+    def reach(self, done: int, total: int, note: str = "") -> None:
+        super().reach(done, total, note)
+        self._now_and_then()
+
+    def _now_and_then(self) -> None:
+        if time.monotonic() - self.said > LINE_EVERY:
+            self.tell()
+
+    def tell(self) -> None:
+        self.said = time.monotonic()
+        note(f"{self.name}: {self.done}/{self.total}")

@@ -1,0 +1,157 @@
+"""Labels and the win rate with each principle left out, and any one label as the sum of its principles' parts.
+
+Read from stored verdicts; no model is loaded and nothing is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from constitution.errors import UserError
+from constitution.principles import Constitution
+from constitution.records import Generation, Id
+from pipeline import attribution, compare, lint
+from pipeline.attribution import FIRST, TIED, UNREADABLE, Account, Codes, Flips, Votes
+from pipeline.evaluate import Interval, bootstrap
+from service.queries import pool
+from service.settings import JudgeSettings
+from service.wiring import Wiring
+from storage.runs import Run
+from storage.texts import Pair
+
+EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Labels of the pool: how many have each outcome, and what leaving a principle out changes. A principle without a
+    verdict (`not_judged`) has no part in them."""
+
+    run: Run | None
+    outcomes: dict[str, int]
+    principles: list[Flips]
+    not_judged: list[str]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A win rate without one principle, with a 95% interval; `change`: from the one with it, paired by prompt."""
+
+    principle: str
+    win_rate: Interval
+    change: Interval
+
+
+@dataclass(frozen=True)
+class WinRates:
+    """The win rate of a run's model on held-out prompts, and without each principle."""
+
+    run: Run
+    prompts: int
+    win_rate: Interval
+    principles: list[Rate]
+    not_judged: list[str]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A label, the two answers it is about and the dialogue they answer. `evaluation`: it is the evaluator's label."""
+
+    account: Account
+    pair: Pair
+    evaluation: bool
+
+
+def votes(wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id], judge: JudgeSettings) -> Votes:
+    """What a judge's stored verdicts on the comparisons come to, under the principles and the settings' label rule."""
+    questions = pool.questions(wiring.asked_judge(judge), constitution)
+    evidence = wiring.store.evidence(comparisons, list(dict.fromkeys(questions.values())))
+    return attribution.votes(evidence, questions, constitution.weights(), wiring.settings.rule())
+
+
+def labels(wiring: Wiring, constitution: Constitution, run: str = "") -> LeftOut:
+    """Labels of the pool with each principle left out."""
+    found = pool.find(wiring.store, run)
+    every = votes(wiring, constitution, found.comparisons, wiring.settings.judge)
+    names = lint.judged(every)
+    judged = every.part(principles=names)
+    outcomes, _ = attribution.left_out(judged)
+    counts = {name: int((outcomes == code).sum()) for code, name in enumerate(attribution.OUTCOMES)}
+    return LeftOut(found.run, counts, attribution.flips(judged), [p for p in every.principles if p not in names])
+
+
+def win_rate(wiring: Wiring, constitution: Constitution, run: str = "") -> WinRates:
+    """The win rate of a run (the newest finished one) with each principle left out. Raises UserError where no run was
+    evaluated, or the evaluator has not been asked about any of these principles."""
+    store, settings = wiring.store, wiring.settings
+    chosen = store.run(run) if run else pool.newest(store.runs())
+    before, after = (
+        {g.prompt: g for g in store.generations_of(chosen.id, f"{EVALUATION}.{side}")} if chosen else {}
+        for side in ("before", "after")
+    )
+    pairs = [(before[prompt], answer) for prompt, answer in after.items() if prompt in before]
+    if chosen is None or not pairs:
+        raise UserError("no finished run has answers to compare: `precept improve` or `precept evaluate` makes them")
+    made = [compare.pair(*pair) for pair in pairs]
+    every = votes(wiring, constitution, [c.id for c in made if c], settings.evaluator)
+    names = lint.judged(every)
+    if not names:
+        raise UserError(
+            "the evaluator has not been asked about any of these principles: evaluate under them, or name the "
+            "constitution that the run had"
+        )
+    judged = every.part(principles=names)
+    ids = [c.id if c else None for c in made]
+    with_all, without = attribution.left_out(judged)
+    base = wins(judged, with_all, pairs, ids)
+    rates = []
+    for i, name in enumerate(judged.principles):
+        values = wins(judged, without[:, i], pairs, ids)
+        rates.append(Rate(name, _rate(values, settings.seed), _rate(values - base, settings.seed)))
+    not_judged = [p for p in every.principles if p not in names]
+    return WinRates(chosen, len(pairs), _rate(base, settings.seed), rates, not_judged)
+
+
+def wins(
+    votes: Votes, outcomes: Codes, pairs: Sequence[tuple[Generation, Generation]], ids: Sequence[Id | None]
+) -> np.ndarray:
+    """`pipeline.evaluate.wins` of outcomes, but with a place for each pair: NaN where it could not be read."""
+    row = {id: number for number, id in enumerate(votes.comparisons)}
+    values = np.full(len(pairs), 0.5)
+    for number, ((before, after), id) in enumerate(zip(pairs, ids, strict=True)):
+        outcome = TIED if id is None else outcomes[row[id]]
+        if outcome == UNREADABLE:
+            values[number] = np.nan
+        elif outcome != TIED:
+            values[number] = float((outcome == FIRST) == (after.content < before.content))
+    return values
+
+
+def _rate(values: np.ndarray, seed: int) -> Interval:
+    return bootstrap(values[np.isfinite(values)].tolist(), seed)
+
+
+def explain(wiring: Wiring, constitution: Constitution, comparison: str, run: str = "") -> Explained:
+    """The label of the comparison whose id begins so: one of the pool's, or of those that the run was evaluated on.
+    Raises UserError where none or several fit."""
+    store, settings = wiring.store, wiring.settings
+    found = pool.find(store, run)
+    evaluated = store.stage_members(found.run.id, f"{EVALUATION}.pairs") if found.run else []
+    prefix = comparison.lower()
+    id = _only(prefix, [i for i in dict.fromkeys((*found.comparisons, *evaluated)) if i.hex().startswith(prefix)])
+    ours = id in set(found.comparisons)
+    of = votes(wiring, constitution, [id], settings.judge if ours else settings.evaluator)
+    (pair,) = store.pairs([id])
+    return Explained(attribution.account(of, 0), pair, evaluation=not ours)
+
+
+def _only(prefix: str, fitting: Sequence[Id]) -> Id:
+    if len(fitting) == 1 and prefix:
+        return fitting[0]
+    if not fitting:
+        raise UserError(f"no comparison begins with {prefix!r}; `precept attribution --json` names those that flip")
+    some = ", ".join(id.hex()[:12] for id in fitting[:5])
+    raise UserError(f"{len(fitting):,} comparisons begin with {prefix!r} ({some}, ...); write more of the id")

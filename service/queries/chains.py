@@ -1,0 +1,67 @@
+"""Chains of critique and revision as they ended, read back from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from constitution.records import Generation, Id
+from pipeline import compare as comparing
+from pipeline import label as labelling
+from pipeline import revise as revising
+from pipeline.judges.judge import Judge
+from service.queries.run_records import RunRecords
+
+PROBES = 40  # pairs a principle: enough to tell a consistency of 0.66 from guessing
+
+
+def start(work: RunRecords, of: str) -> list[revising.Chain]:
+    """A chain for each answer of a stage that can be revised."""
+    return revising.start(work.prompts("train"), work.generations(of))
+
+
+def ended(work: RunRecords, stage: str, of: str) -> list[revising.Chain]:
+    """The chains of a stage after their last round; none in a run that revised nothing."""
+    chains = start(work, of)
+    for round in range(work.settings.revise.rounds):
+        revised, found = (_by_text(work, name) for name in (f"{stage}.{round}", f"{stage}.{round}.critique"))
+        chains = [_advance(work, c, round, found.get(_text(c)), revised[_text(c)]) for c in chains]
+    return chains
+
+
+Text: TypeAlias = tuple[Id, Id, int]  # a prompt, the content of an answer to it, and which sample that is
+
+
+def _text(chain: revising.Chain) -> Text:
+    return chain.prompt.id, chain.current.content, chain.original.sample
+
+
+def _by_text(work: RunRecords, stage: str) -> dict[Text, Generation]:
+    """What was said of an answer, by the answer's text: one request is stored once, so it may have been made by another
+    run, about another record of that text."""
+    made = work.generations(stage)
+    parents = {g.id: g.content for g in work.store.generations(list({g.parent for g in made if g.parent}))}
+    return {(g.prompt, parents[g.parent], g.sample): g for g in made if g.parent}
+
+
+def _advance(
+    work: RunRecords, chain: revising.Chain, round: int, critique: Generation | None, revision: Generation
+) -> revising.Chain:
+    """The chain after a round, its steps said to be its own and of the principle that was drawn: where they were stored
+    first, that may have had another name."""
+    drawn = revising.principle_of(chain, work.constitution, work.settings.seed, round).id
+    own: dict[str, Any] = {"parent": chain.current.id, "principle": drawn}
+    return revising.advance(chain, replace(critique, **own) if critique else None, replace(revision, **own))
+
+
+def probed(work: RunRecords, judge: Judge, ended: Sequence[revising.Chain]) -> dict[str, labelling.Probe]:
+    """By principle, what the judge's answers to its probes show."""
+    found = {}
+    for name, pairs in revising.probes(ended, PROBES).items():
+        question = judge.question(work.constitution[name]).id
+        made = [(comparing.pair(answer, revision), revision) for answer, revision in pairs]
+        first = {c.id: c.first == revision.content for c, revision in made if c is not None}
+        verdicts = work.store.verdicts(list(first), [question])
+        found[name] = labelling.probe([(v, first[v.comparison]) for v in verdicts], work.settings.label.min_mass)
+    return found

@@ -1,0 +1,58 @@
+"""What one run has in the store: its prompts, texts, comparisons and labels. Read only; no model is asked.
+
+Everything that looks at a run (a report, a measurement against the truth, a page) reads it through this;
+`service.work.work` adds what asks and trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from constitution.principles import Constitution
+from constitution.records import Generation, Id, Label, Prompt
+from pipeline import label
+from pipeline.judges.judge import Case, Judge
+from service.settings import Settings
+from service.wiring import Wiring
+from storage.runs import Run
+
+
+class RunRecords:
+    """`wiring` holds the store, the constitution and the settings that the run is read under."""
+
+    def __init__(self, wiring: Wiring, run: Run) -> None:
+        self.wiring, self.run = wiring, run
+        self.settings: Settings = wiring.settings
+        self.store = wiring.store
+        self.constitution: Constitution = wiring.constitution
+        self.home = Path(self.settings.home).resolve()
+        self.folder = self.home / run.id.hex()[:12]
+
+    def prompts(self, split: str, most: int | None = None) -> list[Prompt]:
+        """This run's prompts of a split, in the run's order."""
+        members = self.store.prompts(ids=self.store.stage_members(self.run.id, "prompts"))
+        return [p for p in members if p.split == split][:most]
+
+    def generations(self, stage: str) -> list[Generation]:
+        return self.store.generations_of(self.run.id, stage)
+
+    def members(self, stage: str) -> list[Id]:
+        return self.store.stage_members(self.run.id, stage)
+
+    def cases(self, comparisons: Sequence[Id]) -> dict[Id, Case]:
+        """Comparisons with their texts, by id."""
+        return {
+            p.comparison.id: Case(p.comparison, p.messages, p.first, p.second, self.constitution.principles)
+            for p in self.store.pairs(list(comparisons))
+        }
+
+    def labels(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Label]:
+        """The labels of comparisons under this run's constitution and rule: a query, no model."""
+        weights = label.weights(self.constitution, judge)
+        found = self.store.labels(sorted(set(comparisons)), weights, self.settings.rule())
+        return {x.comparison: x for x in found}
+
+    def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, label.Consistency]:
+        questions = [judge.question(p).id for p in self.constitution.principles]
+        return label.consistency(self.store.verdicts(sorted(set(comparisons)), questions), self.settings.label.min_mass)

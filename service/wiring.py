@@ -1,0 +1,180 @@
+"""Builds Store, Engines and Judges from settings; nothing is built before it is asked for.
+
+The only module that knows the sandbox: as a source of prompts, of model folders and of an Oracle that evaluation alone
+is handed.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pipeline.engines
+import pipeline.judges
+from constitution.errors import UserError
+from constitution.principles import Constitution
+from constitution.records import Prompt, canonical
+from pipeline import trainers
+from pipeline.asking import Role
+from pipeline.engines.engine import Engine, EngineSettings, Sampling
+from pipeline.judges.judge import Judge
+from pipeline.keys import secret
+from pipeline.prompts import read_prompts
+from service.settings import JudgeSettings, RoleSettings, Settings
+from storage.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.evaluate import Oracle
+
+SANDBOX = "sandbox"
+PROMOTED = "promoted"
+
+
+class Wiring:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._engines: dict[str, Engine] = {}
+        self._named: list[Engine] = []
+
+    @cached_property
+    def store(self) -> Store:
+        return Store.open(self.settings.store.get_secret_value())
+
+    @cached_property
+    def constitution(self) -> Constitution:
+        return Constitution.load(self.settings.constitution)
+
+    def prompts(self) -> list[Prompt]:
+        source, splits = self.settings.prompts, self.settings.splits
+        if source == SANDBOX:
+            from sandbox.prompts import prompts
+
+            return prompts()
+        if not source:
+            raise UserError("there are no prompts: name a .jsonl or .parquet file with prompts = in precept.toml")
+        return read_prompts(Path(source), heldout=splits.heldout, dev=splits.dev)
+
+    def start(self) -> str:
+        """The policy that a run begins with: a folder, or a name that a server knows."""
+        return self.resolve(self.settings.policy.model)
+
+    def oracle(self) -> Oracle | None:
+        name = self.settings.oracle
+        if not name:
+            return None
+        if name != SANDBOX:
+            raise UserError(f"there is no oracle {name!r}; use {SANDBOX!r}, or leave it empty on real models")
+        from sandbox.oracle import Oracle
+
+        return Oracle()
+
+    def resolve(self, model: str) -> str:
+        """A role's model as the folder or server name it stands for now."""
+        if not model:
+            raise UserError(
+                "a role has no model: set policy.model and evaluator.model in precept.toml (the evaluator may not be "
+                "the judge); `precept init` writes a file to start from"
+            )
+        if model.startswith(f"{SANDBOX}:"):
+            from sandbox.models import folder
+
+            return str(folder(model.removeprefix(f"{SANDBOX}:")))
+        if model == PROMOTED:
+            checkpoint = self.store.promoted()
+            if checkpoint is None:
+                raise UserError('nothing has been promoted yet: set policy.model to a model folder, not "promoted"')
+            return checkpoint.path
+        if re.fullmatch(r"[0-9a-f]{6,64}", model) and not Path(model).exists():
+            return self.store.checkpoint(model).path
+        return model
+
+    def role(self, settings: RoleSettings, model: str | None = None, max_tokens: int | None = None) -> Role:
+        """A role as its settings say, or with another model of the same kind (a checkpoint)."""
+        return Role(
+            engine=self._engine(settings, model or self.resolve(settings.model)),
+            sampling=Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens),
+            answer_prefix=settings.answer_prefix,
+            template_args=settings.template_args,
+        )
+
+    def judge(self, settings: JudgeSettings) -> Judge:
+        return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options)
+
+    def asked_judge(self, settings: JudgeSettings) -> Judge:
+        """A judge for looking up what it was asked: it knows its questions, its model is not loaded."""
+        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        self._named.append(engine)
+        role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
+        return pipeline.judges.build(settings.method, role, settings.judge_options)
+
+    def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
+        """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how
+        probably an answer beats the one that the file `against` has for the same prompt. Of a server's key it has the
+        name."""
+        return {
+            "kind": "judge",
+            "engine": {
+                "kind": settings.kind,
+                "model": self.resolve(settings.model),
+                "revision": settings.revision,
+                "dtype": settings.dtype,
+                "device": settings.device,
+                "batch_size": settings.batch_size,
+                "base_url": settings.base_url,
+                "options": dict(settings.options),
+            },
+            "api_key_env": settings.api_key_env if settings.base_url else "",
+            "method": settings.method,
+            "answer_prefix": settings.answer_prefix,
+            "template_args": dict(settings.template_args),
+            "constitution": str(constitution),
+            "against": against,
+            "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
+        }
+
+    def check(self) -> None:
+        """Tell what is wrong with a later step of the loop before its first: hours may lie between. Loads no model."""
+        settings = self.settings
+        for role in (settings.policy, settings.critic, settings.judge, settings.evaluator):
+            if role is not None:
+                pipeline.engines.check(self._engine_settings(role, self.resolve(role.model)))
+        for judge in (settings.judge, settings.evaluator):
+            pipeline.judges.load(judge.method)
+        for training in (settings.sft, settings.reward, settings.optimise):
+            trainers.load(training.method)
+        self.oracle()
+
+    def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
+        options = dict(role.options)
+        if role.base_url:
+            key = secret(role.api_key_env)
+            if key is not None:
+                options["api_key"] = key
+        return EngineSettings(
+            role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
+        )
+
+    def _engine(self, role: RoleSettings, model: str) -> Engine:
+        settings = self._engine_settings(role, model)
+        shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
+        name = canonical(
+            [role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown]
+        )
+        if name not in self._engines:
+            self._engines[name] = pipeline.engines.build(settings)
+        return self._engines[name]
+
+    def release(self, model: str) -> None:
+        """Close the engines of one model, when no role needs it any more."""
+        for name in [n for n in self._engines if f'"{model}"' in n]:
+            self._engines.pop(name).close()
+
+    def close(self) -> None:
+        for engine in (*self._engines.values(), *self._named):
+            engine.close()
+        self._engines.clear()
+        self._named.clear()
+        if "store" in self.__dict__:
+            self.store.close()

@@ -1,0 +1,50 @@
+"""What a run may spend, and what it has spent. Reaching a limit stops the run cleanly; it can be resumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from service.settings import LimitSettings
+
+
+class BudgetReached(RuntimeError):
+    """A limit of the settings was reached. All that was answered is stored."""
+
+
+@dataclass
+class Budget:
+    limits: LimitSettings
+    generated: int = 0  # requests for a text
+    chosen: int = 0  # requests for a choice: two a verdict
+    reused: int = 0  # records that were stored already
+    tokens: int = 0
+    rates: dict[str, tuple[int, float]] = field(default_factory=dict)  # what: (how many, seconds)
+
+    @property
+    def calls(self) -> int:
+        return self.generated + self.chosen
+
+    @property
+    def cost(self) -> float:
+        return self.tokens / 1000 * self.limits.cost_per_1k_tokens
+
+    def afford(self, calls: int) -> None:
+        """Raise BudgetReached when `calls` more requests would pass a limit."""
+        limits = self.limits
+        for name, spent, limit in (
+            ("max_calls", self.calls + calls, limits.max_calls),
+            ("max_tokens", self.tokens + 1, limits.max_tokens),
+            ("max_cost", self.cost, limits.max_cost),
+        ):
+            if limit is not None and spent > limit:
+                raise BudgetReached(
+                    f"stopped at limits.{name} = {limit} ({self.calls} calls, {self.tokens} tokens, cost "
+                    f"{self.cost:.2f}); all that was answered is kept"
+                )
+
+    def time(self, what: str, count: int, seconds: float) -> None:
+        n, spent = self.rates.get(what, (0, 0.0))
+        self.rates[what] = (n + count, spent + seconds)
+
+    def as_dict(self) -> dict[str, int]:
+        return {"generated": self.generated, "chosen": self.chosen, "reused": self.reused}

@@ -1,0 +1,104 @@
+"""Before against after, on prompts that no training file has seen, by a judge that made none of the labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from constitution.principles import Constitution, Principle
+from constitution.records import Generation, Id
+from pipeline import evaluate as evaluating
+from pipeline.judges.judge import Judge
+from pipeline.respond import respond as plan_responses
+from service.queries import measure
+from service.work.roles import role_of
+from service.work.work import Work
+
+
+def evaluate(
+    work: Work,
+    stage: str,
+    before: str,
+    after: str,
+    halfway: str | None = None,
+    besides: Sequence[str] = (),
+    split: str = "heldout",
+) -> dict[str, Any]:
+    """Before against after on held-out prompts, by a judge that made none of the training labels. A model `halfway`
+    between them is counted, not judged. `besides`: ids of principles that an amendment took away; the evaluator is
+    asked about them too, and its answers have no part in the win rate. What chooses between models looks at the
+    `split` dev instead."""
+    prompts = work.prompts(split, work.settings.evaluate.prompts)
+    by_id = {p.id: p for p in prompts}
+    answers: dict[str, list[Generation]] = {}
+    for name, model in (("before", before), ("halfway", halfway), ("after", after)):
+        if model is None:
+            continue
+        role = role_of(work, model)
+        asks = plan_responses(prompts, role, seed=work.settings.seed)
+        answers[name] = work.gather(f"{stage}.{name}", asks, role, work.settings.policy.batch_size)
+    pairs = list(zip(answers["before"], answers["after"], strict=True))
+    ids = work.compare(f"{stage}.pairs", pairs)
+    asked = [i for i in ids if i is not None]
+    evaluator = work.wiring.judge(work.settings.evaluator)
+    work.ask_judge(f"{stage}.pairs", evaluator, asked)
+    labels = work.labels(evaluator, asked)
+    values = evaluating.wins(labels, pairs, ids)
+    principles = list(work.constitution.principles)
+    if besides:
+        gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
+        work.ask_judge(f"{stage}.removed", evaluator, asked, constitution=gone)
+        principles += gone.principles
+    return {
+        "prompts": len(prompts),
+        "win_rate": evaluating.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
+        "length_controlled": evaluating.length_controlled(labels, pairs, ids),
+        "unreadable": 1 - len(values) / max(1, len(pairs)),
+        "by_principle": _by_principle(work, evaluator, principles, pairs, ids),
+        **{name: evaluating.surfaces(by_id, found) for name, found in answers.items()},
+        "truth": {name: measure.answers(work, by_id, found) for name, found in answers.items()},
+        "truth_moved": measure.moved(work, by_id, pairs),
+    }
+
+
+_NOT_KNOWN = {"mean": None, "low": None, "high": None}
+
+
+def _before(work: Work) -> Constitution:
+    """The constitution of the run that a retrain starts from."""
+    version = work.store.run(work.settings.retrain.base).constitution or ""
+    return Constitution.parse(work.store.constitutions()[version], "the base's constitution")
+
+
+def _by_principle(
+    work: Work,
+    judge: Judge,
+    principles: Sequence[Principle],
+    pairs: Sequence[tuple[Generation, Generation]],
+    ids: Sequence[Id | None],
+) -> dict[str, Any]:
+    """For each principle: on how many pairs it bears by the label rule, how often it prefers the answer after there,
+    and its `effect` over all prompts (`pipeline.effects`)."""
+    rule, questions = work.settings.rule(), {judge.question(p).id: p for p in principles}
+    after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}
+    same_text = float(sum(i is None for i in ids))
+    votes: dict[Id, dict[str, float]] = {q: {} for q in questions}
+    unread: Counter[Id] = Counter()
+    for c in work.store.contributions(list(after_first), dict.fromkeys(questions, 1), rule):
+        if not c.readable:
+            unread[c.question] += 1
+        elif c.bears:
+            votes[c.question][c.comparison.hex()] = 1.0 if (c.s > 0) == after_first[c.comparison] else -1.0
+    found: dict[str, Any] = {}
+    for question, principle in questions.items():
+        cast = list(votes[question].values())
+        silent = len(after_first) - len(cast) - unread[question] + int(same_text)
+        wins = [(vote + 1) / 2 for vote in cast]
+        every = cast + [0.0] * silent
+        found[principle.id] = {
+            "bears_on": len(cast),
+            **(evaluating.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
+            "effect": evaluating.bootstrap(every, work.settings.seed).as_dict() if every else None,
+        }
+    return found

@@ -1,0 +1,118 @@
+"""What a sweep adds to the loop: its plan, and a point of it, measured: reward, independent judge, truth and KL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from constitution.errors import UserError
+from constitution.records import Generation, Prompt
+from pipeline import evaluate as evaluating
+from pipeline import rewards, trainers
+from pipeline.assemble import messages
+from pipeline.engines.engine import Score
+from service.queries import measure as measure_truth
+from service.settings import OptimiseSettings, Settings
+from service.work.evaluation import evaluate
+from service.work.learning import reward_of
+from service.work.roles import role_of
+from service.work.work import Work
+
+# Metrics of a checkpoint that a point has.
+CARRIED = ("seconds", "peak_memory_mb", "watch_stopped", "watch_stopped_step", "watch_kept_step")
+Plan = Sequence[tuple[OptimiseSettings, str]]
+
+
+def plan(settings: Settings) -> Plan:
+    """The points to be trained, each with its name ("ppo kl_coef 0.05"). Raises UserError for a method that is none, or
+    has no leash to vary."""
+    found = []
+    for name, weights in settings.sweep.methods.items():
+        given = settings.optimise.model_copy(update={"method": name.replace("-", "_"), "arguments": {}})
+        leash = getattr(trainers.load(given.method), "LEASH", None)
+        if weights and leash is None:
+            raise UserError(f"{name} has no leash to vary: name it without weights")
+        if not weights:
+            found.append((given, given.method))
+        for weight in weights:
+            value = int(weight) if leash == "n" else weight
+            found.append((given.model_copy(update={"arguments": {leash: value}}), f"{given.method} {leash} {value:g}"))
+    return found
+
+
+def measure(
+    work: Work,
+    name: str,
+    model: str,
+    policy: str,
+    reference: str,
+    reward: Mapping[str, Any],
+    settings: OptimiseSettings | None = None,
+) -> dict[str, Any]:
+    """A model as a point: against the first policy by the evaluator, its answers' reward, and their KL from the model
+    that training started from. Measured once; it is kept with the run (document `point`)."""
+    ident = f"{work.run.id.hex()}:{name}"
+    if known := work.store.document("point", ident):
+        return dict(known)
+    split = work.settings.sweep.split
+    stage = f"point {name}"
+    found = evaluate(work, stage, before=policy, after=model, split=split)
+    answers = work.generations(f"{stage}.after")
+    prompts = {p.id: p for p in work.prompts(split)}
+    in_order = [prompts[g.prompt] for g in answers]
+    rewarded = reward_of(work, reward, settings or work.settings.optimise) if reward else None
+    scores = _rewards(rewarded, in_order, answers) if rewarded else []
+    carried = work.store.checkpoint(model).metrics if settings is not None and model != reference else {}
+    leash = getattr(trainers.load(settings.method), "LEASH", None) if settings else None
+    point = {
+        "name": name,
+        "method": settings.method if settings else name,
+        "leash": _leash(work, settings, leash),
+        "seed": work.settings.seed,
+        "model": model,
+        "kl": _kl(work, model, reference, in_order, answers),
+        "reward": evaluating.bootstrap(scores, work.settings.seed).as_dict() if scores else None,
+        "win_rate": found["win_rate"],
+        "length_controlled": found["length_controlled"],
+        "surfaces": found["after"],
+        "truth": {key: value for key, value in found["truth"]["after"].items() if key != "themes"},
+        "looks": measure_truth.watched(work, model) if carried else [],
+        **{key: carried.get(key) for key in CARRIED},
+    }
+    return dict(work.store.put_document("point", ident, point))
+
+
+def _leash(work: Work, settings: OptimiseSettings | None, name: str | None) -> float | None:
+    if settings is None or name is None:
+        return None
+    arguments = {**work.settings.arguments.get(settings.method, {}), **settings.arguments}
+    return float(trainers.resolve(settings.method, arguments)[name])
+
+
+def _rewards(spec: Mapping[str, Any], prompts: Sequence[Prompt], answers: Sequence[Generation]) -> list[float]:
+    reward = rewards.build(spec)
+    try:
+        return reward.score([messages(p.messages) for p in prompts], [g.text for g in answers])
+    finally:
+        reward.close()
+
+
+def _kl(
+    work: Work, model: str, reference: str, prompts: Sequence[Prompt], answers: Sequence[Generation]
+) -> dict[str, float] | None:
+    """KL(model || reference) in nats an answer: the mean over the model's own answers of log model - log reference,
+    each summed over the answer's tokens. At a sampling temperature other than 1 it is of other samples than the
+    model's. None where an engine cannot score a text."""
+    if model == reference:
+        return evaluating.Interval(0.0, 0.0, 0.0).as_dict()
+    sums = []
+    for path in (model, reference):
+        role = role_of(work, path)
+        if not role.engine.capabilities.score:
+            return None
+        asked = [
+            Score(role.chat(p.messages), g.text, end=g.finish_reason == "stop")
+            for p, g in zip(prompts, answers, strict=True)
+        ]
+        sums.append([scored.logprob for scored in role.engine.score(asked)])
+    return evaluating.bootstrap([a - b for a, b in zip(*sums, strict=True)], work.settings.seed).as_dict()

@@ -1,0 +1,71 @@
+"""What a run at work holds while it works: who acts, a budget, somebody who is told how far it is, and leases.
+
+A lease keeps two workers off one item. Those of processes of this machine that are no more are given back at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from constitution.records import Id
+from service.queries.run_records import RunRecords
+from service.wiring import Wiring
+from service.work.budget import Budget
+from service.work.progress import Progress
+from storage.claims import Lease, StaleLease
+from storage.runs import Run
+
+LEASE = 300.0  # seconds a batch may take before another worker may have it
+WAIT = 0.5  # seconds between looks at what another worker holds
+
+
+class Holding(RunRecords):
+    """`who` acts in this run: what is promoted is promoted in their name. `report` is told how far the run is."""
+
+    def __init__(self, wiring: Wiring, run: Run, *, who: str, report: Progress) -> None:
+        super().__init__(wiring, run)
+        self.who, self.report = who, report
+        self.budget = Budget(self.settings.limits)
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        self._bury_the_dead()
+
+    def log(self, text: str) -> None:
+        """Said to whoever watches the run."""
+        self.report.say(f"  {text}")
+
+    @contextmanager
+    def claimed(self, what: str, ids: Sequence[Id]) -> Iterator[Lease]:
+        """A lease on what nobody else holds, given back whatever happens. When it was lost to another worker, what
+        came of it was not written, and the caller looks again at what is missing."""
+        lease = self.store.claim(what, ids, self.worker, LEASE)
+        try:
+            yield lease
+        except StaleLease as lost:
+            self.report.say(f"  {lost}: looking again")
+        finally:
+            self.store.release(lease)
+
+    def close(self) -> None:
+        self.store.release_worker(self.worker)
+
+    def _bury_the_dead(self) -> None:
+        """Give back what processes of this machine held that are no more: their leases would keep us waiting."""
+        host = socket.gethostname()
+        for worker in self.store.workers():
+            name, pid, _ = worker.rsplit(":", 2)
+            if name == host and not _alive(int(pid)):
+                self.store.release_worker(worker)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

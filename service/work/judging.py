@@ -1,0 +1,84 @@
+"""Verdicts: has a judge answer what it was not asked yet, both orders, and stores what it says.
+
+Batches are cut from the whole plan, not from what remains, and committed whole: see `gather.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from constitution.principles import Constitution
+from constitution.records import Id, Verdict, make_id
+from pipeline import compare
+from pipeline.judges.judge import Case, Judge
+from service.work.holding import WAIT, Holding
+
+
+class Judging(Holding):
+    def ask_judge(
+        self,
+        stage: str,
+        judge: Judge,
+        comparisons: Sequence[Id],
+        only: Mapping[Id, Set[Id]] | None = None,
+        constitution: Constitution | None = None,
+    ) -> None:
+        """Have the judge answer each principle's question about each comparison, both orders, where it has not.
+
+        `only`: by comparison, the questions to be asked where it is not all of them. `constitution`: this run's, or
+        another whose principles are asked about besides.
+        """
+        constitution = constitution or self.constitution
+        store, plan = self.store, sorted(set(comparisons))
+        by_question = {judge.question(p).id: p for p in constitution.principles}
+        store.add_questions(
+            [judge.question(p) for p in constitution.principles],
+            constitution=constitution.version, run=self.run.id, stage=f"{stage}.questions",
+        )  # fmt: skip
+
+        def lacking(ids: Sequence[Id]) -> dict[Id, list[Id]]:
+            found: dict[Id, list[Id]] = {}
+            for c, q in store.missing_verdicts(ids, list(by_question)):
+                if only is None or q in only[c]:
+                    found.setdefault(c, []).append(q)
+            return found
+
+        missing = lacking(plan)
+        total = sum(len(q) for q in missing.values())
+        wanted = len(plan) * len(by_question) if only is None else sum(len(only[c]) for c in plan)
+        self.budget.reused += wanted - total
+        with self.report.stage(stage, total) as progress:
+            for batch in compare.judging_batches(missing, plan, self.settings.compare.questions_per_batch):
+                while batch:
+                    units = {make_id("verdict", c=c, q=q): (c, q) for c, asked in batch.items() for q in asked}
+                    mine: dict[Id, list[Id]] = {}
+                    with self.claimed("verdict", list(units)) as lease:
+                        still = set(store.missing_verdicts(list(batch), list(by_question)))
+                        for unit in lease.ids:
+                            c, q = units[unit]
+                            if (c, q) in still:
+                                mine.setdefault(c, []).append(q)
+                        if mine:
+                            verdicts = self._ask_batch(judge, self._cases(mine, by_question))
+                            store.add_verdicts(verdicts, run=self.run.id, stage=stage, lease=lease)
+                            progress.advance(len(verdicts))
+                    batch = lacking(list(batch))
+                    if batch and not mine:
+                        time.sleep(WAIT)
+
+    def _ask_batch(self, judge: Judge, cases: Sequence[Case]) -> list[Verdict]:
+        questions = 2 * sum(len(case.principles) for case in cases)
+        self.budget.afford(questions)
+        began = time.monotonic()
+        verdicts = judge.judge(cases)
+        self.budget.time("judge", len(verdicts), time.monotonic() - began)
+        self.budget.chosen += questions
+        return verdicts
+
+    def _cases(self, asked: dict[Id, list[Id]], principles: dict[Id, Any]) -> list[Case]:
+        return [
+            Case(p.comparison, p.messages, p.first, p.second, tuple(principles[q] for q in asked[p.comparison.id]))
+            for p in self.store.pairs(list(asked))
+        ]

@@ -1,0 +1,218 @@
+"""The training steps of the flows: what a method learns from, what rewards it, and who watches while it learns.
+
+A method says by its columns what it takes: revisions, preferences, good and bad answers, or prompts that it answers
+itself. The first are labels that are stored; the last need a reward, which by default is what the reward models of
+this run make of an answer, and a watch, which is the evaluator on prompts of the development split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from constitution.errors import UserError
+from constitution.records import PROBABILITY, Id, Label
+from pipeline import assemble, trainers
+from pipeline.prompts import read_rows
+from pipeline.respond import respond as plan_responses
+from service.settings import JudgeSettings, OptimiseSettings, RewardSettings
+from service.work.roles import role_of
+from service.work.work import Work
+from storage.artifacts import write_text
+
+
+def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str, Any]) -> str:
+    """SFT on the revisions that the judge found better, helpful answers mixed in (CAI section 3.2)."""
+    prompts = {p.id: p for p in work.prompts("train")}
+    revisions = work.store.generations(better["better"])
+    helpful = sorted(work.store.generations(better["fine"]), key=lambda g: g.id)
+    helpful = helpful[: round(work.settings.sft.helpful * len(revisions))]
+    rows = assemble.completions([(prompts[g.prompt], g.text) for g in (*revisions, *helpful)])
+    if not rows:
+        work.log("no revision is better than its answer by the judge: training starts from the policy as it is")
+        return parent
+    return work.train(stage, work.settings.sft, parent, rows).path
+
+
+def train_reward_models(
+    work: Work, stage: str, parent: str, labels: Mapping[str, Any], settings: RewardSettings | None = None
+) -> dict[str, Any]:
+    """Bradley-Terry reward models on the soft labels, with their accuracy and calibration on held-out prompts.
+
+    Returns the first one's `path`, `metrics` and `heldout` comparisons, and all `paths`; nothing where no comparison
+    is decided."""
+    settings = settings or work.settings.reward
+    train, heldout = (
+        preferences(work, labels[key], split) for key, split in (("train", "train"), ("heldout", "heldout"))
+    )
+    if not train:
+        return {}
+    rows = _with_people(work, settings, train)
+    trained = [
+        work.train(
+            stage if number == 0 else f"{stage} {number + 1}", settings, parent, rows, heldout,
+            seed=work.settings.seed + number,
+        )
+        for number in range(settings.models)
+    ]  # fmt: skip
+    return {
+        "path": trained[0].path,
+        "paths": [checkpoint.path for checkpoint in trained],
+        "metrics": dict(trained[0].metrics),
+        "heldout": [row["comparison"] for row in heldout],
+    }
+
+
+def optimise(
+    work: Work,
+    stage: str,
+    parent: str,
+    labels: Mapping[str, Any],
+    reward: Mapping[str, Any],
+    settings: OptimiseSettings | None = None,
+) -> str:
+    """The policy trained on the preferences (by DPO, or the method the settings name), or, online, on answers of its
+    own. Returns the new model, or the parent where there is nothing to learn from."""
+    settings = settings or work.settings.optimise
+    given = settings.model_copy(
+        update={"arguments": {**work.settings.arguments.get(settings.method, {}), **settings.arguments}}
+    )
+    method = trainers.load(given.method)
+    if method.KIND != "policy":
+        raise UserError(f"optimise.method is {given.method!r}, which trains a {method.KIND.replace('_', ' ')}")
+    if getattr(method, "ONLINE", False):
+        rewarded = reward_of(work, reward, given)
+        if rewarded is None:
+            work.log("there is no reward model: there is nothing to train a policy on")
+            return parent
+        rows = assemble.prompts(work.prompts("train"))
+        return work.train(stage, given, parent, rows, reward=rewarded, watch=watch_of(work, stage, parent)).path
+    rows = _rows(work, given, method.COLUMNS, labels["train"])
+    if not rows:
+        work.log("no comparison is decided: there is nothing to train a policy on")
+        return parent
+    return work.train(stage, given, parent, rows).path
+
+
+# --- what is learnt from -----------------------------------------------------------------------------------------
+
+
+def _rows(work: Work, settings: OptimiseSettings, columns: Sequence[str], comparisons: Sequence[Id]) -> Any:
+    """The rows of an offline method, in its columns."""
+    pairs = preferences(work, comparisons, "train", settings.labels)
+    if "chosen" in columns:
+        return pairs
+    if "label" in columns:
+        return assemble.unpaired(pairs, settings.min_p)
+    sure = [row for row in pairs if row["p"] >= settings.min_p]
+    return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in sure]
+
+
+def preferences(work: Work, comparisons: Sequence[Id], split: str, whose: str = "judge") -> list[assemble.Row]:
+    """Preference rows of the decided comparisons of a split, by the judge's labels or by people's spot checks."""
+    splits = {p.id: p.split for p in work.store.prompts(ids=work.members("prompts"))}
+    if whose == "people":
+        labels: Sequence[Label] = _people(work)
+        comparisons = [label.comparison for label in labels]
+    else:
+        labels = list(work.labels(work.wiring.judge(work.settings.judge), comparisons).values())
+    return assemble.preferences(labels, work.cases(comparisons), splits, split)
+
+
+def _people(work: Work) -> list[Label]:
+    """What people said, as labels: of each comparison on this run's prompts the mean of its spot checks, a tie a half.
+    Raises UserError where nobody said anything."""
+    of_run = set(work.members("prompts"))
+    said: dict[Id, list[float]] = {}
+    for check in work.store.spot_checks():
+        if check.answer != "skip":
+            said.setdefault(check.comparison, []).append({"first": 1.0, "second": 0.0, "tie": 0.5}[check.answer])
+    means = {i: sum(values) / len(values) for i, values in said.items()}
+    known = {c.comparison.id for c in work.store.pairs(list(means)) if c.comparison.prompt in of_run}
+    if not known:
+        raise UserError(
+            'optimise.labels is "people", and nobody has answered a spot check on these prompts: `precept review` first'
+        )
+    return [
+        Label(i, "tied" if p == 0.5 else "decided", round(p * PROBABILITY))
+        for i, p in sorted(means.items())
+        if i in known
+    ]
+
+
+def _with_people(work: Work, settings: RewardSettings, rows: list[assemble.Row]) -> list[assemble.Row]:
+    """People's preferences blended in. What they say of a prompt that this run holds out stays out."""
+    if not settings.human:
+        return rows
+    splits = work.settings.splits
+    told = read_rows(Path(settings.human), "preferences", heldout=splits.heldout, dev=splits.dev)
+    away = {p.id for split in ("dev", "heldout") for p in work.prompts(split)}
+    human = [
+        {
+            "prompt": assemble.messages(row.prompt.messages),
+            "chosen": assemble.said(row.answers[0]),
+            "rejected": assemble.said(row.answers[1]),
+            "p": 1.0,
+        }
+        for row in told
+        if row.prompt.split == "train" and row.prompt.id not in away
+    ]
+    blended = assemble.blend(rows, human, settings.human_share, work.settings.seed)
+    count = len(blended.rows) - len(rows)
+    short = f"; {blended.missing} more were wanted" if blended.missing else ""
+    work.log(f"{count} of {len(blended.rows)} pairs for the reward model are people's, from {settings.human}{short}")
+    return blended.rows
+
+
+# --- what rewards and who watches --------------------------------------------------------------------------------
+
+
+def reward_of(work: Work, reward: Mapping[str, Any], settings: OptimiseSettings) -> dict[str, Any] | None:
+    """What `pipeline.rewards` builds the reward from: the settings', their gaps filled from this run. None where it
+    would be this run's reward models and there are none."""
+    kind = settings.reward.get("kind", "model")
+    if kind == "model" and "paths" not in settings.reward:
+        if not reward:
+            return None
+        return {"kind": "model", **settings.reward, "paths": list(reward["paths"])}
+    if kind == "judge" and "engine" not in settings.reward:
+        against = _answers_file(work, "samples", [(g.prompt, g.text) for g in work.generations("samples")])
+        return {**judge_spec(work, work.settings.judge, against), **settings.reward}
+    return dict(settings.reward)
+
+
+def watch_of(work: Work, stage: str, parent: str) -> dict[str, Any] | None:
+    """Who looks at the policy: the evaluator, comparing its answers with the parent's to the development prompts."""
+    settings = work.settings.watch
+    prompts = work.prompts("dev", settings.prompts)
+    if not prompts:
+        if settings.prompts:
+            work.log("no prompt is in the development split: nobody watches the training (splits.dev)")
+        return None
+    role = role_of(work, parent)
+    asks = plan_responses(prompts, role, seed=work.settings.seed)
+    answers = work.gather(f"{stage}.watch", asks, role, work.settings.policy.batch_size)
+    against = _answers_file(work, "watch", [(g.prompt, g.text) for g in answers])
+    judge = judge_spec(work, work.settings.evaluator, against)
+    how = {"every": settings.every, "kl_budget": settings.kl_budget or None, "stop": settings.stop}
+    return {"dataset": against, "judge": judge, **how}
+
+
+def judge_spec(work: Work, settings: JudgeSettings, against: str) -> dict[str, Any]:
+    """A judge as a reward, under this run's constitution."""
+    constitution = work.home / "datasets" / f"constitution-{work.constitution.version[:16]}.yaml"
+    write_text(constitution, work.constitution.source)
+    return work.wiring.judge_spec(settings, constitution, against)
+
+
+def _answers_file(work: Work, name: str, answers: Sequence[tuple[Id, str]]) -> str:
+    """A data set of prompts, each with the first answer it was given, named by its content."""
+    prompts = {p.id: p for p in work.store.prompts(ids=[prompt for prompt, _ in answers])}
+    first: dict[Id, str] = {}
+    for prompt, text in answers:
+        first.setdefault(prompt, text)
+    rows = [{"prompt": assemble.messages(prompts[i].messages), "answer": text} for i, text in first.items()]
+    path = work.home / "datasets" / f"{name}-{assemble.dataset_digest(rows)[:16]}.jsonl"
+    write_text(path, assemble.write(rows))
+    return str(path)

@@ -1,0 +1,71 @@
+"""The life of a run: found or begun, and left finished, stopped or failed, never in doubt. In one place, for whatever
+asks a model and stores what it says: flows, a constitution's examples, the sample of a preview.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from constitution.errors import UserError
+from pipeline.trainers.trainer import TrainingStopped
+from service.identity import run_key
+from service.wiring import Wiring
+from service.work.budget import BudgetReached
+from service.work.drift import refuse_drift
+from service.work.progress import Progress
+from service.work.work import Work
+
+
+@contextmanager
+def at_work(
+    wiring: Wiring, kind: str, key: str, about: Mapping[str, Any], *, who: str, report: Progress
+) -> Iterator[Work]:
+    """The run of a key, at work. `about`: what is kept of its settings. Whatever ends it, what was answered is stored
+    and the run says how it ended; a finished one is handed out as it is, and stays so."""
+    store, constitution = wiring.store, wiring.constitution
+    store.put_constitution(constitution.version, constitution.source)
+    run = store.start_run(key, kind, about, constitution.version)
+    work: Work | None = None
+    try:
+        work = Work(wiring, run, who=who, report=report)
+        yield work
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | BudgetReached | TrainingStopped)
+        store.finish_run(run.id, "stopped" if stopped else "failed", error=_told(error))
+        raise
+    finally:
+        if work is not None:
+            work.close()
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt | BudgetReached | TrainingStopped | UserError):
+        return str(error) or "interrupted"
+    return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iterator[Work]:
+    """The run of a flow: on the prompts of its wiring, which are stored with it. Ratifies the first constitution of a
+    fresh store. Raises UserError where there are no prompts, or a server answers as another model."""
+    store, constitution, settings = wiring.store, wiring.constitution, wiring.settings
+    store.put_constitution(constitution.version, constitution.source)
+    if store.ratified() is None:  # a fresh store ratifies its first by itself
+        store.ratify(
+            constitution.version, who=who, message="the first constitution of this store",
+            key=f"first:{constitution.version}",
+        )  # fmt: skip
+    prompts = wiring.prompts()
+    if not prompts:
+        raise UserError(f"there are no prompts in {settings.prompts}")
+    # "The promoted one" must not move when a run is resumed: what it stood for is kept with the run.
+    about = {"settings": settings.identity(kind), "policy": wiring.start()}
+    with at_work(wiring, kind, run_key(kind, wiring, prompts), about, who=who, report=report) as work:
+        if work.run.status != "finished":
+            refuse_drift(work)
+        store.add_prompts(prompts)
+        ids = [p.id for p in prompts]
+        store.add_members(work.run.id, "prompts", ids, list(range(len(ids))))
+        yield work

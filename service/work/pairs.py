@@ -1,0 +1,54 @@
+"""Pairs that came from elsewhere: a file of unlabelled pairs or of human preferences, before the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from constitution.records import Comparison, Id, text_digest
+from pipeline import evaluate as evaluating
+from pipeline import label as labelling
+from pipeline.prompts import pair_kind, read_rows
+from service.work.stages import stop_if_unreadable
+from service.work.work import Work
+
+
+def import_pairs(work: Work, stage: str) -> dict[str, str]:
+    """The pairs of the file that the settings name, as comparisons. Returns, by comparison (hex), which side the file
+    prefers (`first`, `second`), empty for unlabelled pairs."""
+    path = Path(work.settings.pairs)
+    kind = pair_kind(path)
+    rows = read_rows(path, kind, heldout=work.settings.splits.heldout, dev=work.settings.splits.dev)
+    work.store.add_prompts([row.prompt for row in rows])
+    work.store.add_answers([text for row in rows for text in row.answers])
+    preferred: dict[str, str] = {}
+    comparisons: dict[Id, Comparison] = {}
+    for row in rows:
+        one, other = (text_digest(text) for text in row.answers)
+        comparison = Comparison.of(row.prompt.id, one, other)
+        comparisons[comparison.id] = comparison
+        preferred[comparison.id.hex()] = "" if kind == "pairs" else "first" if comparison.first == one else "second"
+    work.store.add_comparisons(
+        list(comparisons.values()), run=work.run.id, stage=stage, ordinals=list(range(len(comparisons)))
+    )
+    return preferred
+
+
+def judge_pairs(work: Work, stage: str, preferred: Mapping[str, str]) -> dict[str, Any]:
+    """The judge's labels of imported pairs, and where the file says which is better, how often the judge agrees."""
+    judge = work.wiring.judge(work.settings.judge)
+    ids = work.members(stage)
+    work.ask_judge(stage, judge, ids)
+    found = stop_if_unreadable(work, judge, ids)
+    labels = work.labels(judge, ids)
+    names = {True: "first", False: "second"}
+    said = [(names[x.preferred_first], preferred[i.hex()]) for i, x in labels.items() if x.preferred_first is not None]
+    right = [float(ai == human) for ai, human in said if human]
+    principles = {judge.question(p).id: p.id for p in work.constitution.principles}
+    return {
+        "labels": labelling.counts(list(labels.values())),
+        "agrees_with_file": evaluating.bootstrap(right).as_dict() if right else None,
+        "consistency": {principles[q]: asdict(c) for q, c in found.items()},
+    }

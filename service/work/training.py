@@ -1,0 +1,123 @@
+"""Training: a model on rows, in a process of its own; a checkpoint that is there already is used as it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from constitution.records import Checkpoint, job_id
+from pipeline import rewards, trainers
+from pipeline.assemble import dataset_digest, write
+from pipeline.trainers import checks, memory
+from pipeline.trainers.checkpoint import weights_digest
+from pipeline.trainers.trainer import Job
+from service.settings import TrainSettings
+from service.wiring import Wiring
+from service.work.holding import Holding
+from service.work.progress import Progress
+from storage.artifacts import write_text
+from storage.runs import Run
+
+
+class Training(Holding):
+    def __init__(self, wiring: Wiring, run: Run, *, who: str, report: Progress) -> None:
+        super().__init__(wiring, run, who=who, report=report)
+        self.seconds: dict[str, float] = {}  # by stage
+        self._trainers: trainers.Worker | None = None
+
+    def warm_up(self) -> None:
+        """Start the training process now: its imports take seconds that generation can use."""
+        if self._trainers is None:
+            self._trainers = trainers.Worker()
+        self._trainers.start()
+
+    def train(
+        self,
+        stage: str,
+        settings: TrainSettings,
+        parent: str,
+        rows: Sequence[dict[str, Any]],
+        heldout: Sequence[dict[str, Any]] | None = None,
+        *,
+        reward: Mapping[str, Any] | None = None,
+        watch: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+    ) -> Checkpoint:
+        """Train a model on rows, in the training process; a checkpoint that is there already is used as it is. Online
+        methods are rewarded by `reward` and looked at by `watch`, as `pipeline.trainers.trainer` says."""
+        seed = self.settings.seed if seed is None else seed
+        digest, parent_digest = dataset_digest(rows), self.digest_of(parent)
+        given = self._as_asked(settings)
+        arguments = trainers.resolve(settings.method, given)
+        if settings.lora is not None:
+            arguments["lora"] = settings.lora
+        if reward is not None:
+            arguments["reward"] = rewards.fingerprint(reward)
+        if watch is not None:
+            arguments["watch"] = {
+                **watch,
+                "judge": rewards.fingerprint(watch["judge"]),
+                "dataset": Path(watch["dataset"]).stem,
+            }
+        ident = job_id(parent=parent_digest, dataset=digest, method=settings.method, arguments=arguments, seed=seed)
+        folder = self.home / "checkpoints" / f"{settings.method}-{ident.hex()[:16]}"
+        data = self.home / "datasets" / f"{digest[:16]}.jsonl"
+        write_text(data, write(rows))
+        evaluated = None
+        if heldout:
+            evaluated = self.home / "datasets" / f"{dataset_digest(heldout)[:16]}.jsonl"
+            write_text(evaluated, write(heldout))
+        job = Job(
+            id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(data),
+            arguments=given, seed=seed,
+            eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
+            device=self.settings.policy.device, dtype=self.settings.policy.dtype,
+            card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
+            reward=reward, watch=watch,
+        )  # fmt: skip
+        self.warm_up()
+        assert self._trainers is not None
+        began = time.monotonic()
+        if not folder.exists() and Path(parent).is_dir():
+            checks.check_model_folder(Path(parent))
+            self.report.say(f"  {stage}: {memory.estimate(job)}")
+        with self.report.stage(stage, 1) as bar:
+            result = self._trainers.run(job, on_progress=_follow(bar))
+            if not bar.done:
+                bar.total = 0  # the checkpoint was there: nothing to tell
+        self.seconds["training"] = self.seconds.get("training", 0.0) + time.monotonic() - began
+        checkpoint = Checkpoint(
+            id=ident, kind=result.kind, method=settings.method, path=str(folder),
+            digest=result.digest, parent=parent_digest, dataset=digest, constitution=self.constitution.version,
+            metrics=result.metrics,
+        )  # fmt: skip
+        self.store.add_checkpoint(checkpoint, run=self.run.id)
+        return checkpoint
+
+    def _as_asked(self, settings: TrainSettings) -> dict[str, Any]:
+        """The arguments of a training, its chats rendered as the trained model will be asked (without a thinking block
+        where thinking is off), unless they say otherwise."""
+        template = (self.settings.trained or self.settings.policy).template_args
+        takes = "chat_template_kwargs" in trainers.load(settings.method).DEFAULTS
+        return {**({"chat_template_kwargs": template} if template and takes else {}), **settings.arguments}
+
+    def digest_of(self, model: str) -> str:
+        """Digest of a model folder's weights: a checkpoint's manifest, or else the files themselves."""
+        return weights_digest(Path(model))
+
+    def close(self) -> None:
+        if self._trainers is not None:
+            self._trainers.close()
+            self._trainers = None
+        super().close()
+
+
+def _follow(bar: Any) -> Callable[[Job, dict[str, Any]], None]:
+    def follow(job: Job, at: dict[str, Any]) -> None:
+        bar.total = at.get("total", bar.total)
+        shown = "reward" if at.get("reward") is not None else "loss"
+        bar.reach(at.get("step", 0), bar.total, f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else "")
+
+    return follow

@@ -1,0 +1,191 @@
+"""`precept constitution ...` as a person or a script meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import constitution
+from cli.constitution import app
+from cli.text import literal
+from constitution.errors import UserError
+from constitution.principles import Constitution
+from constitution.starting_points import starting_point
+
+BAD = "constitution: x\nversion: 1\nprinciples:\n  - id: a\n    title: t\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "principles.yaml").write_text(starting_point("minimal"))
+    (tmp_path / "bad.yaml").write_text(BAD)
+    return tmp_path
+
+
+def run(*words: str):
+    return CliRunner().invoke(app, list(words))
+
+
+def ok(*words: str) -> str:
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def mistake(*words: str) -> str:
+    """The message of a UserError, which the entry point prints before it exits with 2."""
+    result = run(*words)
+    assert isinstance(result.exception, UserError), result.output
+    return str(result.exception)
+
+
+def test_check_reads_principles_yaml_unless_told_otherwise(folder):
+    assert "principles.yaml: 3 principles, no mistakes" in ok("check")
+    assert ok("check") == ok("check", "principles.yaml")
+
+
+def test_check_tells_what_is_wrong(folder):
+    text = mistake("check", "bad.yaml")
+    assert text.startswith("bad.yaml:4:5: a principle needs `critique`, `revision` and `comparison`")
+
+
+def test_check_json(folder):
+    good = json.loads(ok("check", "--json"))
+    assert good["ok"] is True
+    assert good["version"] == Constitution.load("principles.yaml").version
+    result = run("check", "bad.yaml", "--json")
+    assert result.exit_code == 2
+    bad = json.loads(result.stdout)
+    assert (bad["ok"], bad["problems"][0]["line"], bad["problems"][0]["path"]) == (False, 4, "principles[0]")
+
+
+def test_show_lists_and_shows_one(folder):
+    text = ok("show")
+    assert all(name in text for name in ("helpful", "honest", "harmless", "Help nobody to hurt anyone"))
+    one = ok("show", "principles.yaml", "harmless")
+    assert "Which reply gives less help to someone who means to do harm?" in one
+    assert "flatmate" in one and "bump key" in one
+    assert ok("show", "harmless") == one
+
+
+def test_show_json(folder):
+    whole = json.loads(ok("show", "--json"))
+    assert [p["id"] for p in whole["principles"]] == ["helpful", "honest", "harmless"]
+    one = json.loads(ok("show", "harmless", "--json"))
+    assert one["weight"] == 2.0
+    assert one["exemplars"][0]["prompt"][0]["role"] == "user"
+
+
+def test_show_of_an_unknown_principle_names_the_known(folder):
+    assert mistake("show", "nobody").endswith("It has: helpful, honest, harmless.")
+    assert "there is no such file" in mistake("show", "nowhere.yaml")
+    assert "cannot be read" in mistake("show", "x" * 300)
+
+
+def test_diff(folder):
+    text = starting_point("minimal")
+    (folder / "new.yaml").write_text(
+        text.replace("weight: 2.0", "weight: 1.5")
+        .replace("id: honest", "id: truthful")
+        .replace("Which reply does", "What does")
+    )
+    shown = ok("diff", "principles.yaml", "new.yaml")
+    assert "The judge is asked anew on 1 of 3 principles." in shown
+    assert "renamed honest -> truthful" in shown
+    assert "- 2.0" in shown
+    assert "+ 1.5" in shown
+    found = json.loads(ok("diff", "principles.yaml", "new.yaml", "--json"))
+    assert found["asks_judge"] == ["helpful"]
+    assert [(c["id"], c["kind"], c["fields"]) for c in found["changes"]] == [
+        ("helpful", "changed", ["comparison"]),
+        ("truthful", "renamed", ["id"]),
+        ("harmless", "changed", ["weight"]),
+    ]
+
+
+def test_diff_of_the_same_and_of_added_and_removed(folder):
+    assert "No principle differs." in ok("diff", "principles.yaml", "principles.yaml")
+    (folder / "less.yaml").write_text(starting_point("minimal").split("  - id: harmless")[0])
+    assert "removed harmless" in ok("diff", "principles.yaml", "less.yaml")
+    assert "added harmless" in ok("diff", "less.yaml", "principles.yaml")
+
+
+@pytest.mark.parametrize("name", ["assistant", "minimal", "support-desk"])
+def test_new_writes_what_check_accepts(folder, name):
+    assert "written" in ok("new", "mine.yaml", "--from", name)
+    assert "no mistakes" in ok("check", "mine.yaml")
+    assert (folder / "mine.yaml").read_text() == starting_point(name)
+
+
+def test_new_never_writes_over_a_file(folder):
+    before = (folder / "principles.yaml").read_bytes()
+    assert "exists already" in mistake("new", "principles.yaml", "--from", "assistant")
+    assert (folder / "principles.yaml").read_bytes() == before
+
+
+def test_new_lists_the_choices_when_nobody_can_be_asked(folder):
+    for words in (["new", "mine.yaml"], ["new", "mine.yaml", "--from", "nobody"]):
+        text = mistake(*words)
+        assert all(name in text for name in ("assistant", "minimal", "support-desk"))
+    assert not (folder / "mine.yaml").exists()
+
+
+def test_new_asks_when_somebody_can_answer(folder):
+    pexpect = pytest.importorskip("pexpect")
+    code = "from cli.constitution import app; app()"
+    child = pexpect.spawn(sys.executable, ["-c", code, "new", "mine.yaml"], env=_env(), timeout=30, encoding="utf-8")
+    child.expect("number or name")
+    child.sendline("2")
+    child.expect("written from `minimal`")
+    child.expect(pexpect.EOF)
+    assert (folder / "mine.yaml").read_text() == starting_point("minimal")
+
+
+def test_new_into_a_folder_that_is_not_there(folder):
+    assert "cannot be written" in mistake("new", "no/where.yaml", "--from", "minimal")
+    assert "cannot be written" in mistake("new", "x" * 300, "--from", "minimal")
+
+
+def test_no_words_of_a_file_are_obeyed_by_terminal_or_rich(folder):
+    words = "[red]x[/red] :smile: [link=http://x]y[/link] [/] \u200bz"
+    (folder / "odd.yaml").write_text(starting_point("minimal").replace("Help nobody to hurt anyone", f"'{words}'"))
+    shown = ok("show", "odd.yaml", "harmless")
+    assert words.replace("\u200b", "<U+200B>") in shown
+    assert ok("show", "odd.yaml")
+    assert literal("\x1b[31m[b]\ud800").plain == "<U+001B>[31m[b]<U+D800>"
+
+
+def test_no_color_is_respected(folder):
+    (folder / "less.yaml").write_text(starting_point("minimal").split("  - id: harmless")[0])
+
+    def shown(**env: str) -> str:
+        code = "from cli.constitution import app; app()"
+        command = [sys.executable, "-c", code, "diff", "principles.yaml", "less.yaml"]
+        return subprocess.run(command, env={**_env(), **env}, capture_output=True, text=True, check=True).stdout
+
+    red = "\x1b[31m"
+    assert red in shown(FORCE_COLOR="1", TERM="xterm")
+    assert red not in shown(FORCE_COLOR="1", TERM="xterm", NO_COLOR="1")
+
+
+def test_importing_the_commands_is_light():
+    code = (
+        "import sys, cli.constitution;"
+        "print([m for m in ('ruamel.yaml', 'pydantic', 'rich.console', 'torch', 'sqlalchemy') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=_env())
+    assert result.stdout.strip() == "[]"
+
+
+def _env() -> dict[str, str]:
+    """The test's own environment, with the project on the path wherever the test runs."""
+    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    return {**plain, "PYTHONPATH": str(Path(constitution.__file__).parents[1])}

@@ -1,0 +1,118 @@
+"""`precept schedule`: what it refuses, and a slot that a worker carries out on a real Prefect server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ruamel.yaml import YAML
+
+from flows import discovery
+from storage.store import Store
+from tests.cli.serving import ROOT, Prefect, prefect, until
+
+# A flow of the project's own, beside precept's: both folders are one package.
+PACKAGE = "from pkgutil import extend_path\n\n__path__ = extend_path(__path__, __name__)\n"
+NIGHTLY = '''\
+"""Notes that it ran, as a run of its own."""
+
+from prefect import flow
+
+from flows.session import at_work
+
+
+@flow(name="nightly", validate_parameters=False)
+def nightly(file=None, flags=None):
+    with at_work("nightly", file, flags) as work:
+        result = {"slot": work.settings.slot, "seed": work.settings.seed}
+        work.store.finish_run(work.run.id, "finished", result=result)
+        return result
+'''
+PROBLEMS = [
+    (["none"], "there is no flow 'none'"),
+    (["improve", "--set", "nonsense=1"], "nonsense"),
+    (["retrain"], "say when it is to run: --cron"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), PROBLEMS)
+def test_mistakes_are_told_at_once(project, precept, words, said) -> None:
+    outcome = precept("schedule", *words)
+    assert outcome.code == 2 and said in outcome.err
+
+
+def test_the_deployment_file_names_what_is_there() -> None:
+    described = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())
+    (deployment,) = described["deployments"]
+    path, _, name = deployment["entrypoint"].partition(":")
+    assert Path(path).stem == name and name in discovery.names()
+    assert deployment["schedules"][0]["cron"] == "0 2 * * *"
+    from flows.schedule import POOL
+
+    assert deployment["work_pool"]["name"] == POOL
+
+
+@pytest.fixture
+def server(project: Path) -> Iterator[Prefect]:
+    with prefect(project) as place:
+        yield place
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_slot_is_carried_out_once_on_a_real_server(project: Path, server: Prefect) -> None:
+    (project / "flows").mkdir()
+    (project / "flows" / "__init__.py").write_text(PACKAGE)
+    (project / "flows" / "nightly.py").write_text(NIGHTLY)
+
+    words = ["schedule", "nightly", "--cron", "* * * * *", "--set", "seed=9", "--json"]
+    down = server.precept(*words)
+    assert down.returncode == 2 and "does not answer" in down.stderr and "Traceback" not in down.stderr
+
+    server.start("server", "start")
+    until(server.healthy, 300)
+    bad = server.precept("schedule", "nightly", "--cron", "every night")
+    assert bad.returncode == 2 and "no schedule can be made of 'every night'" in bad.stderr
+    done = server.precept(*words)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["deployment"] == "nightly/scheduled" and said["server"] == server.url
+    again = json.loads(server.precept(*words).stdout)
+    assert again["id"] == said["id"]  # the same name is the same deployment, not a second one
+    assert _deployed_from_the_file(server) == (str(ROOT), "flows/improve.py:improve")
+
+    server.start(*said["worker"].split()[1:])
+    flow_run = until(lambda: _finished(server), 300)
+    slot = flow_run["expected_start_time"]
+    with Store.open("sqlite:///runs/precept.db", create=False) as store:
+        slots = [run.result["slot"] for run in store.runs()]
+        assert store.runs()[0].result["seed"] == 9
+    assert slot[:19] in [s[:19] for s in slots]  # the slot is in the run's identity
+    assert len(slots) == len(set(slots))
+    listed = server.precept("run", "list", "--json")
+    assert {run["kind"] for run in json.loads(listed.stdout)} == {"nightly"}
+
+
+def _deployed_from_the_file(server: Prefect) -> tuple[str, str]:
+    """What `prefect deploy` makes of prefect.yaml: the folder that a run is carried out in, and the flow."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    environment = {**server.environment, "PWD": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = httpx.get(f"{server.url}/deployments/name/improve/nightly", timeout=60)
+    (step,) = answer.json()["pull_steps"]
+    (values,) = step.values()
+    return values["directory"], answer.json()["entrypoint"]
+
+
+def _finished(server: Prefect) -> dict[str, Any] | None:
+    runs = server.all("flow_runs")
+    failed = [run["state"]["message"] for run in runs if run["state_type"] in ("FAILED", "CRASHED")]
+    assert not failed, failed
+    return next((run for run in runs if run["state_type"] == "COMPLETED"), None)

@@ -1,0 +1,5 @@
+"""What tests of the service share with those of the flows: a small run of the loop."""
+
+from tests.flows.conftest import run_improve
+
+__all__ = ["run_improve"]
