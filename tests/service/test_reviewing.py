@@ -55,6 +55,15 @@ def test_a_reload_shows_the_same_pair_and_nobody_else_is_shown_it(store: Store, 
     assert shown(store, "late").comparison == others[0]
 
 
+def test_what_one_holds_comes_before_what_became_free(store: Store, run: Reviewed) -> None:
+    first = shown(store, "ada").comparison
+    review.release(store, "ada", shown(store, "ada").token)
+    lease = store.claim(REVIEW, [bytes.fromhex(first)], "bea", 60)
+    second = shown(store, "ada").comparison
+    store.release(lease)
+    assert shown(store, "ada").comparison == second != first
+
+
 def test_a_pair_is_shown_blind_with_its_principles_and_its_place(store: Store, run: Reviewed) -> None:
     item = shown(store, "ada")
     (pair,) = store.pairs([bytes.fromhex(item.comparison)])
@@ -140,6 +149,22 @@ def test_two_windows_of_one_reviewer_hold_one_pair_and_give_one_answer(store: St
     with pytest.raises(UserError, match="no longer yours"):
         review.answer(store, "ada", new.token, "new", "b")
     assert [a.choice for a in review.answers(store, "", "ada")] == ["a"]
+
+
+def test_what_another_window_just_answered_is_not_shown(
+    store: Store, run: Reviewed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item, holders = shown(store, "ada"), store.holders
+
+    def meanwhile(*asked: object) -> dict[bytes, str]:
+        review.answer(store, "ada", item.token, "1", "a")
+        return holders(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "holders", meanwhile)
+    following = shown(store, "ada")
+    assert following.comparison != item.comparison
+    monkeypatch.undo()
+    assert store.holders(REVIEW, run.pairs) == {bytes.fromhex(following.comparison): "ada"}
 
 
 def test_keeping_holds_a_pair_beyond_its_time(store: Store, run: Reviewed, monkeypatch: pytest.MonkeyPatch) -> None:
