@@ -81,7 +81,7 @@ class SpotChecks(Events, Claims):
             row = connection.execute(query).first()
         if row is None:
             raise KeyError(event)
-        return _spot_check(event_of(row))
+        return _spot_check(row.id, row.at, row.who, row.about, row.payload)
 
     def spot_checks(
         self,
