@@ -140,12 +140,6 @@ def test_what_is_imported_there_is_the_wheel(installed: Installed, source: Path,
     )
 
 
-def test_an_empty_folder_is_told_what_to_do(installed: Installed, tmp_path: Path) -> None:
-    refused = installed.precept("improve", folder=tmp_path)
-    assert refused.returncode == 2 and "Traceback" not in refused.stderr
-    assert "precept " in refused.stderr  # the command that mends it
-
-
 @pytest.mark.slow
 def test_the_loop_runs_on_the_sandbox_in_an_empty_folder(installed: Installed, tmp_path: Path) -> None:
     begun = installed.precept("init", "mine", folder=tmp_path)
@@ -171,3 +165,10 @@ def test_the_loop_runs_on_the_sandbox_in_an_empty_folder(installed: Installed, t
     assert result["labels"]["count"] > 0 and result["judge"]["gold_accuracy"] is not None
     assert Path(result["model"]).is_relative_to(mine) and (Path(result["model"]) / "model.safetensors").is_file()
     assert "</html>" in Path(result["report"]).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_an_empty_folder_is_told_what_to_do(installed: Installed, tmp_path: Path) -> None:
+    refused = installed.precept("improve", folder=tmp_path)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "precept " in refused.stderr  # the command that mends it
