@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -48,9 +48,10 @@ def main(arguments: list[str]) -> int:
         return 0
     command = [sys.executable, "-m", "pytest", "-m", "not slow", *given.pytest, *chosen]
     code = subprocess.run(command, cwd=ROOT).returncode
-    left = [f"{path} ({took.get(path, GUESS):.0f} s)" for path in found if path not in chosen]
-    print(f"not run: tests marked slow, and {len(left)} files that did not fit: {', '.join(left) or 'none'}")
-    print("all of them: make test")
+    left = Counter(path.rpartition("/")[0] for path in found if path not in chosen)
+    counts = ", ".join(f"{count} in {folder}" for folder, count in sorted(left.items()))
+    print(f"not run: tests marked slow, and {left.total()} files that did not fit{counts and f' ({counts})'}")
+    print("which, with their seconds: python -m tests.touched --list; all of them: make test")
     return 0 if code == NO_TESTS else code
 
 
