@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SANDBOX = "sandbox"
 PROMOTED = "promoted"
+CHECKPOINT = re.compile(r"[0-9a-f]{6,64}")  # the first digits of its id or digest
 
 
 class Wiring:
@@ -40,7 +41,7 @@ class Wiring:
 
     @cached_property
     def store(self) -> Store:
-        return Store.open(self.settings.store.get_secret_value())
+        return Store.open(self.settings.store.get_secret_value(), home=self.settings.home)
 
     @cached_property
     def constitution(self) -> Constitution:
@@ -57,8 +58,11 @@ class Wiring:
         return read_prompts(Path(source), heldout=splits.heldout, dev=splits.dev)
 
     def start(self) -> str:
-        """The policy that a run begins with: a folder, or a name that a server knows."""
-        return self.resolve(self.settings.policy.model)
+        """The policy that a run begins with, as it is kept with the run: a checkpoint by its folder, because "the
+        promoted one" moves, and anything else as the settings name it. `resolve` finds it."""
+        model = self.settings.policy.model
+        resolved = self.resolve(model)
+        return resolved if model == PROMOTED or CHECKPOINT.fullmatch(model) else model
 
     def oracle(self) -> Oracle | None:
         name = self.settings.oracle
@@ -86,7 +90,7 @@ class Wiring:
             if checkpoint is None:
                 raise UserError('nothing has been promoted yet: set policy.model to a model folder, not "promoted"')
             return checkpoint.path
-        if re.fullmatch(r"[0-9a-f]{6,64}", model) and not Path(model).exists():
+        if CHECKPOINT.fullmatch(model) and not Path(model).exists():
             return self.store.checkpoint(model).path
         return model
 

@@ -55,7 +55,7 @@ class Playground:
             today = {"device": here.device, "batch_size": here.batch_size, "api_key_env": here.api_key_env}
             self.role = RoleSettings(**{**began["policy"], **today})
         self.seed: int = began.get("seed", self.settings.seed)
-        self.model = str(self.run.settings["policy"]) if self.run else self.role.model
+        self.model = wiring.resolve(str(self.run.settings["policy"])) if self.run else self.role.model
         self.named = "evaluator" if self.settings.evaluator.model else "judge"
         if self.named == "judge":
             self.missing.append(

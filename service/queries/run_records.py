@@ -7,6 +7,7 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from constitution.principles import Constitution
@@ -28,6 +29,11 @@ class RunRecords:
         self.constitution: Constitution = wiring.constitution
         self.home = Path(self.settings.home).resolve()
         self.folder = self.home / run.id.hex()[:12]
+
+    @cached_property
+    def start(self) -> str:
+        """The policy that the run began with: a folder, or a name that a server knows."""
+        return self.wiring.resolve(str(self.run.settings["policy"]))
 
     def prompts(self, split: str, most: int | None = None) -> list[Prompt]:
         """This run's prompts of a split, in the run's order."""

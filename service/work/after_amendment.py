@@ -32,7 +32,7 @@ KEPT = ("samples", "held-out samples", *pool.STAGES)  # stages of the base that 
 def standing(work: Work) -> dict[str, str]:
     """The models that a retrain starts from: `policy` (where the base began), `sft`, and `last`, which it would
     replace. Raises UserError where a folder is gone."""
-    base, policy = _base(work), str(work.run.settings["policy"])
+    base, policy = _base(work), work.start
     last = str(base.result["model"])
     line = ancestors(work.store, last)
     rooted = bool(line) and line[-1].method == work.settings.sft.method

@@ -33,7 +33,7 @@ def promote_or_refuse(
             besides.append((False, "this run was asked not to promote (retrain.promote)"))
     ratified = store.is_ratified(work.constitution.version)
     decision = promote.decide(gate, evaluation, measure.agreement(work), ratified, besides)
-    if decision.promoted and model == work.run.settings["policy"]:
+    if decision.promoted and model == work.start:
         decision = promote.Decision(
             False, (*decision.reasons, "failed: nothing was trained, so nothing can be promoted")
         )

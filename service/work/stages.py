@@ -26,7 +26,7 @@ from service.work.work import Work
 def start_model(work: Work) -> str:
     """The policy this run began with, resolved once: "the promoted one" does not move when the run is resumed."""
     began = time.monotonic()
-    policy = str(work.run.settings["policy"])
+    policy = work.start
     role_of(work, policy)
     work.timed("models", began)
     return policy
