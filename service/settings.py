@@ -48,6 +48,13 @@ class RoleSettings(_Section):
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(96, ge=1)
 
+    @field_validator("options")
+    @classmethod
+    def _no_key(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "api_key" in given:
+            raise ValueError("a key does not belong in settings: put it where api_key_env says, in the environment")
+        return given
+
 
 class JudgeSettings(RoleSettings):
     method: str = "choice"  # a module of pipeline.judges
@@ -332,5 +339,5 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         name = ".".join(str(part) for part in problem["loc"])
         origin = origins.get(name, "settings")
         hint = " (is it spelled right? `precept settings` lists all)" if problem["type"] == "extra_forbidden" else ""
-        lines.append(f"{origin}: {name}: {problem['msg'].lower()}{hint}")
+        lines.append(f"{origin}: {name}: {problem['msg'].removeprefix('Value error, ').lower()}{hint}")
     return "\n".join(lines)

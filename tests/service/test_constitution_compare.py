@@ -337,7 +337,7 @@ def test_models_trained_on_each(loop: Any, plain_flows: None, tmp_path: Path, ca
     assert not trained["b"]["is_base"] and trained["b"]["version"] == found["b"]["version"]
     assert trained["effects"]["respectful"]["b"]["mean"] is not None  # it is gone, and looked at all the same
     assert set(trained["effects"]) == {p.id for p in kept}
-    with Store.open(f"sqlite:///{home}/precept.db") as store:
+    with Store.open(f"sqlite:///{home}/precept.db", home=home) as store:
         promoted, runs, ratified = store.promoted(), store.runs(), store.amendments()
     assert promoted is None or Path(promoted.path).name == Path(loop.result["model"]).name
     assert [r.kind for r in runs] == ["retrain", "retrain", "improve"] and len(ratified) == 1
@@ -345,7 +345,7 @@ def test_models_trained_on_each(loop: Any, plain_flows: None, tmp_path: Path, ca
     assert main.run(words) == 0  # the same again is the same runs
     shown = capsys.readouterr().out
     assert "A's is that model itself" in shown and trained["b"]["run"][:12] in shown
-    with Store.open(f"sqlite:///{home}/precept.db") as store:
+    with Store.open(f"sqlite:///{home}/precept.db", home=home) as store:
         assert len(store.runs()) == 3
 
 
