@@ -100,7 +100,8 @@ def ratify(url: str, text: str, why: str) -> None:
 
 
 def copied(loop: Loop, home: Path) -> Place:
-    """The loop's folder, elsewhere: the store needs no change, its paths are relative. `inviting` is ratified, and half an edit is in the file."""
+    """The loop's folder, elsewhere: the store needs no change, its paths are relative. `inviting` is ratified, and half
+    an edit is in the file."""
     shutil.copytree(loop.home, home, symlinks=True)
     old, new = str(loop.home), str(home)
     settings = (home / "precept.toml").read_text().replace(old, new)
