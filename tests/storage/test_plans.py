@@ -61,6 +61,7 @@ def plans(store: Store, work: Callable[[Store], object]) -> list[str]:
 ASKED: dict[str, Callable[[Store], object]] = {
     "a run by its digits": lambda s: s.run(s.runs(most=1)[0].id.hex()[:8]),
     "a page of runs": lambda s: s.runs(most=1, before=s.runs(most=1)[0].id),
+    "the newest judged run": lambda s: s.newest_judged(["preview"]),
     "stages": lambda s: s.stages(s.runs(most=1)[0].id),
     "a page of members": lambda s: s.stage_members(s.runs(most=1)[0].id, "feedback", after=PAIRS[3], most=5),
     "is it ratified": lambda s: s.is_ratified("v1"),
