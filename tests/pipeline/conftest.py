@@ -1,4 +1,4 @@
-"""Verdicts as arrays, as `storage` hands them to `pipeline.attribution`."""
+"""Verdicts as arrays, as `storage` hands them to `pipeline.metrics.voting`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from constitution.records import PROBABILITY, Id, LabelRule, make_id
-from pipeline import attribution
-from pipeline.attribution import Votes
+from pipeline.metrics import voting
+from pipeline.metrics.voting import Votes
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,6 @@ def votes(arrays: Callable[..., Arrays]) -> Callable[..., Votes]:
         for name in weights:
             questions[name] = questions[shared[name]] if shared and name in shared else next(own)
         whole = {name: round(weight * 1000) for name, weight in weights.items()}
-        return attribution.votes(evidence, questions, whole, rule or LabelRule())
+        return voting.votes(evidence, questions, whole, rule or LabelRule())
 
     return build
