@@ -1,9 +1,10 @@
-"""Verdicts as arrays, as `storage` hands them to `pipeline.metrics.voting`."""
+"""Verdicts as arrays, as `storage` hands them to `pipeline.metrics.voting`; and what installed packages offer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from constitution.records import PROBABILITY, Id, LabelRule, make_id
 from pipeline.metrics import voting
 from pipeline.metrics.voting import Votes
+from tests.pipeline import offering
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,21 @@ def votes(arrays: Callable[..., Arrays]) -> Callable[..., Votes]:
         return voting.votes(evidence, questions, whole, rule or LabelRule())
 
     return build
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Installs a package for this test: its entry points, and its modules by file name."""
+
+    def install(name: str, groups: offering.Groups, modules: Mapping[str, str] | None = None) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.syspath_prepend(offering.package(folder, name, groups, modules))
+
+    return install
+
+
+@pytest.fixture
+def ours(installed: Callable[..., None]) -> None:
+    """precept as it is installed: what pyproject.toml offers is found."""
+    installed("precept_offers", offering.ours())
