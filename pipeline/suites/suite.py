@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from constitution.records import Generation, Id, Label, Prompt
-from pipeline.metrics.intervals import Interval, bootstrap
+from pipeline.metrics.intervals import Interval, bootstrap, wilson
 from pipeline.metrics.truth import Oracle
 
 Better: TypeAlias = Literal["higher", "lower"]
@@ -97,17 +97,23 @@ class Evidence:
         """A figure of values by prompt, aligned with the answers; None is a value that says nothing of its answer.
 
         `before` and `after` are means of what is known of each; `change` is the mean difference over the prompts on
-        which both are known, and `n` counts those. All have 95% bootstrap intervals over whole prompts.
+        which both are known, and `n` counts those. They have 95% bootstrap intervals over whole prompts; a rate of 0 or
+        of 1 has Wilson's, because none of five answers is not none of all.
         """
         both = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
-        return Figure(
-            name, title, self._mean(before), self._mean(after), self._mean([a - b for b, a in both]), len(both),
-            unit, better,
-        )  # fmt: skip
+        old, new = (
+            _mean([value for value in values if value is not None], self.seed, unit) for values in (before, after)
+        )
+        change = _mean([a - b for b, a in both], self.seed)
+        return Figure(name, title, old, new, change, len(both), unit, better)
 
-    def _mean(self, values: Sequence[float | None]) -> Interval | None:
-        known = [float(value) for value in values if value is not None]
-        return bootstrap(known, self.seed) if known else None
+
+def _mean(values: Sequence[float], seed: int, unit: str = "") -> Interval | None:
+    if not values:
+        return None
+    found = bootstrap([float(value) for value in values], seed)
+    collapsed = unit == RATE and found.low == found.high and found.mean in (0, 1)
+    return Interval(found.mean, *wilson(found.mean, len(values))) if collapsed else found
 
 
 @dataclass(frozen=True)

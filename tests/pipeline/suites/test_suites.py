@@ -27,7 +27,7 @@ from constitution.records import (
 )
 from pipeline import promote, suites
 from pipeline.metrics import style, truth, win_rate
-from pipeline.metrics.intervals import Interval, bootstrap
+from pipeline.metrics.intervals import Interval, Share, bootstrap
 from pipeline.suites import Evidence, Figure, Measured
 
 SEED = 3
@@ -122,10 +122,17 @@ def test_truth_is_the_one_that_a_run_reports_and_nothing_without_an_oracle(ours:
 
 def test_a_figure_leaves_out_what_says_nothing() -> None:
     found = Evidence({}, [], [], seed=1).figure("x", "X", [1, None, 0, None], [1, 1, 1, None], better="higher")
-    assert found.before == bootstrap([1, 0], 1) and found.after == Interval(1, 1, 1)
-    assert found.change == bootstrap([0, 1], 1) and found.n == 2
+    assert found.before == bootstrap([1, 0], 1) and found.change == bootstrap([0, 1], 1) and found.n == 2
     nothing = Evidence({}, [], []).figure("x", "X", [None], [None])
     assert (nothing.before, nothing.after, nothing.change, nothing.n) == (None, None, None, 0)
+
+
+def test_none_of_five_is_not_none_of_all() -> None:
+    """A bootstrap of values that are all alike is a point; a gate would take it for certainty."""
+    found = Evidence({}, [], []).figure("x", "X", [0] * 5, [1] * 5)
+    assert found.before == Interval(0, *Share(0, 5).interval) and found.after == Interval(1, *Share(5, 5).interval)
+    assert found.before.high > 0.4 and found.change == Interval(1, 1, 1)
+    assert Evidence({}, [], []).figure("x", "X", [0] * 5, [1] * 5, unit="tokens").after == Interval(1, 1, 1)
 
 
 # --- what every suite keeps ------------------------------------------------------------------------------------------
@@ -182,7 +189,7 @@ def test_only_a_suite_that_says_so_is_handed_the_oracle(installed: Callable[...,
     }
     installed("peeking", points, modules)
     blind, seeing = suites.measure(["peeks", "measures"], evidence)
-    assert named(blind)["sees"].after == Interval(0, 0, 0) and named(seeing)["sees"].after == Interval(1, 1, 1)
+    assert [named(found)["sees"].after.mean for found in (blind, seeing)] == [0, 1]  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="the gate never reads it"):
         suites.load("asks")
 
