@@ -16,20 +16,19 @@ from constitution.records import Id, Prompt, Split
 from pipeline import plugins
 from pipeline.sources.source import Source, Splits
 
-__all__ = ["GROUP", "Source", "Splits", "load", "names", "read"]
+__all__ = ["Source", "Splits", "load", "names", "read"]
 
-GROUP = "precept.sources"  # of the entry points of installed packages
 FILE = "file"
 
 
 def names() -> list[str]:
     """The names that `prompts` may have in the settings, besides a path."""
-    return plugins.names(__name__, "prompts", group=GROUP)
+    return plugins.names(__name__, "prompts")
 
 
 def load(name: str) -> Source:
     """The module of a source. Raises UserError for a name that is none."""
-    return cast(Source, plugins.load(__name__, "prompts", name, "prompt source", group=GROUP))
+    return cast(Source, plugins.load(__name__, "prompts", name, "prompt source"))
 
 
 def read(where: str | Mapping[str, Any], splits: Splits) -> list[Prompt]:

@@ -21,22 +21,20 @@ from pipeline import plugins
 from pipeline.suites.suite import Condition, Evidence, Figure, Measured, Suite
 
 __all__ = [
-    "GROUP", "Condition", "Evidence", "Figure", "Measured", "Suite",
+    "Condition", "Evidence", "Figure", "Measured", "Suite",
     "as_dict", "conditions", "load", "measure", "names", "of_dict", "prompts",
 ]  # fmt: skip
-
-GROUP = "precept.suites"  # of the entry points of installed packages
 
 
 def names() -> list[str]:
     """The suites that there are."""
-    return plugins.names(__name__, "measure", group=GROUP)
+    return plugins.names(__name__, "measure")
 
 
 def load(name: str) -> ModuleType:
     """The module of a suite (`Suite`). Raises UserError for a name that is none, ValueError for one that would let the
     gate see the truth."""
-    module = plugins.load(__name__, "measure", name, "suite", group=GROUP)
+    module = plugins.load(__name__, "measure", name, "suite")
     if _reads_truth(module) and hasattr(module, "conditions"):
         raise ValueError(f"the suite {name!r} reads the truth, so it may have no conditions: the gate never reads it")
     return module

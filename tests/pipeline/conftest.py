@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ import pytest
 from constitution.records import PROBABILITY, Id, LabelRule, make_id
 from pipeline.metrics import voting
 from pipeline.metrics.voting import Votes
-from tests.pipeline import offering
+from tests.pipeline import packages
+
+ROOT = Path(__file__).parents[2]
+Points = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -71,18 +77,23 @@ def votes(arrays: Callable[..., Arrays]) -> Callable[..., Votes]:
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Installs a package for this test: its entry points, and its modules by file name."""
+def install(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Installs a package for this test: its entry points by group, and its modules by name."""
+    with ExitStack() as until_the_end:
 
-    def install(name: str, groups: offering.Groups, modules: Mapping[str, str] | None = None) -> None:
-        folder = tmp_path / name
-        folder.mkdir()
-        monkeypatch.syspath_prepend(offering.package(folder, name, groups, modules))
+        def add(name: str, points: Points, modules: Mapping[str, str] | None = None) -> None:
+            site = packages.write_package(tmp_path / name, name, points, modules or {})
+            until_the_end.enter_context(packages.installed(site))
 
-    return install
+        yield add
 
 
 @pytest.fixture
-def ours(installed: Callable[..., None]) -> None:
-    """precept as it is installed: what pyproject.toml offers is found."""
-    installed("precept_offers", offering.ours())
+def ours(install: Callable[..., None]) -> None:
+    """precept as it is installed: what pyproject.toml offers is found, though the environment may be from before."""
+    written = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    missing = {
+        group: {name: value for name, value in points.items() if name not in entry_points(group=group).names}
+        for group, points in written.items()
+    }
+    install("precept_offers", missing)

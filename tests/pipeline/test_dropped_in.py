@@ -10,7 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tests.pipeline.offering import ROOT
+ROOT = Path(__file__).parents[2]
 
 SOURCE = '''
     """Questions about letters."""

@@ -54,7 +54,7 @@ def test_what_cannot_be_read_says_what_to_do(where: Any, said: str) -> None:
         sources.read(where, SPLITS)
 
 
-def test_a_source_of_an_installed_package_is_found_by_name(installed: Callable[..., None]) -> None:
+def test_a_source_of_an_installed_package_is_found_by_name(install: Callable[..., None]) -> None:
     text = """
         from constitution.records import Message, Prompt
 
@@ -62,7 +62,7 @@ def test_a_source_of_an_installed_package_is_found_by_name(installed: Callable[.
             made = [(Message("user", f"{options['topic']} {n}"),) for n in (1, 2, 1)]
             return [Prompt(messages, options.get("split") or splits.of(messages), "red team") for messages in made]
         """
-    installed("red_team_prompts", {sources.GROUP: {"red_team": "red_team_source"}}, {"red_team_source.py": text})
+    install("red_team_prompts", {"precept.sources": {"red_team": "red_team_source"}}, {"red_team_source": text})
     assert "red_team" in sources.names()
     found = sources.read({"source": "red_team", "topic": "letter"}, SPLITS)
     assert [p.messages[0].content for p in found] == ["letter 1", "letter 2"]
@@ -81,8 +81,8 @@ def test_a_name_is_a_source_even_beside_a_file_or_a_folder_of_that_name(
         sources.read("prompts", SPLITS)
 
 
-def test_a_source_that_gives_nothing_is_refused(installed: Callable[..., None]) -> None:
-    installed("no_prompts", {sources.GROUP: {"none": "no_source"}}, {"no_source.py": "def prompts(o, s): return []"})
+def test_a_source_that_gives_nothing_is_refused(install: Callable[..., None]) -> None:
+    install("no_prompts", {"precept.sources": {"none": "no_source"}}, {"no_source": "def prompts(o, s): return []"})
     with pytest.raises(UserError, match="gave no prompts"):
         sources.read("none", SPLITS)
 

@@ -180,14 +180,14 @@ PEEKS = """
     """
 
 
-def test_only_a_suite_that_says_so_is_handed_the_oracle(installed: Callable[..., None], evidence: Evidence) -> None:
-    points = {suites.GROUP: {"peeks": "peeks", "measures": "measures", "asks": "asks"}}
+def test_only_a_suite_that_says_so_is_handed_the_oracle(install: Callable[..., None], evidence: Evidence) -> None:
+    points = {"precept.suites": {"peeks": "peeks", "measures": "measures", "asks": "asks"}}
     modules = {
-        "peeks.py": PEEKS,
-        "measures.py": PEEKS + "TRUTH = True\n",
-        "asks.py": PEEKS + "TRUTH = True\n    def conditions(figures, limits):\n        return []\n",
+        "peeks": PEEKS,
+        "measures": PEEKS + "TRUTH = True\n",
+        "asks": PEEKS + "TRUTH = True\n    def conditions(figures, limits):\n        return []\n",
     }
-    installed("peeking", points, modules)
+    install("peeking", points, modules)
     blind, seeing = suites.measure(["peeks", "measures"], evidence)
     assert [named(found)["sees"].after.mean for found in (blind, seeing)] == [0, 1]  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="the gate never reads it"):
@@ -228,8 +228,8 @@ EVALUATION: dict[str, Any] = {
 
 
 @pytest.fixture
-def brief(installed: Callable[..., None]) -> None:
-    installed("brief_suite", {suites.GROUP: {"brief": "brief"}}, {"brief.py": BRIEF})
+def brief(install: Callable[..., None]) -> None:
+    install("brief_suite", {"precept.suites": {"brief": "brief"}}, {"brief": BRIEF})
 
 
 def own(evidence: Evidence, tokens: int) -> Evidence:
