@@ -21,12 +21,12 @@ from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineSettings, Sampling
 from pipeline.judges.judge import Judge
 from pipeline.keys import secret
-from pipeline.prompts import read_prompts
+from pipeline.sources.rows import read_prompts
 from service.settings import JudgeSettings, RoleSettings, Settings
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.evaluate import Oracle
+    from pipeline.metrics.truth import Oracle
 
 SANDBOX = "sandbox"
 PROMOTED = "promoted"

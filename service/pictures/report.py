@@ -112,7 +112,7 @@ def _reason(text: str) -> tuple[bool, str]:
     return (mark == "held", rest) if mark in ("held", "failed") else (False, text)
 
 
-_SURFACES = (  # of `pipeline.evaluate.surfaces`; shares unless they are tokens
+_SURFACES = (  # of `pipeline.metrics.style.metrics`; shares unless they are tokens
     ("refusals_of_harmless", "Refusals of harmless requests", "by their phrases"),
     ("mean_tokens", "Length of an answer", "tokens, mean"),
     ("lists", "Answers with lists or headings", ""),

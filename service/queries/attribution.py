@@ -13,9 +13,11 @@ import numpy as np
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Generation, Id
-from pipeline import attribution, compare, lint
-from pipeline.attribution import FIRST, TIED, UNREADABLE, Account, Codes, Flips, Votes
-from pipeline.evaluate import Interval, bootstrap
+from pipeline import compare
+from pipeline.metrics import attribution, lint, voting
+from pipeline.metrics.attribution import FIRST, TIED, UNREADABLE, Account, Codes, Flips
+from pipeline.metrics.intervals import Interval, bootstrap
+from pipeline.metrics.voting import Votes
 from service.queries import pool
 from service.settings import JudgeSettings
 from service.wiring import Wiring
@@ -69,7 +71,7 @@ def votes(wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id],
     """What a judge's stored verdicts on the comparisons come to, under the principles and the settings' label rule."""
     questions = pool.questions(wiring.asked_judge(judge), constitution)
     evidence = wiring.store.evidence(comparisons, list(dict.fromkeys(questions.values())))
-    return attribution.votes(evidence, questions, constitution.weights(), wiring.settings.rule())
+    return voting.votes(evidence, questions, constitution.weights(), wiring.settings.rule())
 
 
 def labels(wiring: Wiring, constitution: Constitution, run: str = "") -> LeftOut:
@@ -118,7 +120,7 @@ def win_rate(wiring: Wiring, constitution: Constitution, run: str = "") -> WinRa
 def wins(
     votes: Votes, outcomes: Codes, pairs: Sequence[tuple[Generation, Generation]], ids: Sequence[Id | None]
 ) -> np.ndarray:
-    """`pipeline.evaluate.wins` of outcomes, but with a place for each pair: NaN where it could not be read."""
+    """`pipeline.metrics.win_rate.wins` of outcomes, but with a place for each pair: NaN where it could not be read."""
     row = {id: number for number, id in enumerate(votes.comparisons)}
     values = np.full(len(pairs), 0.5)
     for number, ((before, after), id) in enumerate(zip(pairs, ids, strict=True)):

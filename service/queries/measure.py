@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from constitution.records import PROBABILITY, Generation, Id, Message, Prompt
-from pipeline import evaluate
 from pipeline.judges.judge import Judge
-from pipeline.review import agreement as agree
+from pipeline.metrics import intervals
+from pipeline.metrics import truth as truths
+from pipeline.metrics.agreement import agreement as agree
 from pipeline.trainers import progress
 from service.queries.run_records import RunRecords
 
 
 def answers(work: RunRecords, prompts: Mapping[Id, Prompt], found: Sequence[Generation]) -> dict[str, Any]:
     """Rates of good, harmful, needlessly refusing and malformed answers, and of each theme."""
-    return evaluate.truth(work.wiring.oracle(), prompts, found)
+    return truths.rates(work.wiring.oracle(), prompts, found)
 
 
 def moved(
@@ -46,7 +47,7 @@ def moved(
             float(new[name]) - float(old[name]) if spoken else 0.0
             for (old, new), spoken in zip(seen, both, strict=True)
         ]
-        found[name] = {"speaks": sum(both), **evaluate.bootstrap(values, work.settings.seed).as_dict()}
+        found[name] = {"speaks": sum(both), **intervals.bootstrap(values, work.settings.seed).as_dict()}
     return found
 
 

@@ -14,6 +14,7 @@ from constitution.principles import Constitution
 from constitution.records import Generation, Id, Label, Prompt
 from pipeline import label
 from pipeline.judges.judge import Case, Judge
+from pipeline.metrics import consistency as judge_consistency
 from service.settings import Settings
 from service.wiring import Wiring
 from storage.runs import Run
@@ -59,6 +60,8 @@ class RunRecords:
         found = self.store.labels(sorted(set(comparisons)), weights, self.settings.rule())
         return {x.comparison: x for x in found}
 
-    def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, label.Consistency]:
+    def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:
         questions = [judge.question(p).id for p in self.constitution.principles]
-        return label.consistency(self.store.verdicts(sorted(set(comparisons)), questions), self.settings.label.min_mass)
+        return judge_consistency.consistency(
+            self.store.verdicts(sorted(set(comparisons)), questions), self.settings.label.min_mass
+        )

@@ -15,8 +15,8 @@ from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import compare as comparing
-from pipeline import effects
 from pipeline import revise as revising
+from pipeline.metrics import effects
 from pipeline.respond import respond as plan_responses
 from service.queries import pool
 from service.queries.base_run import ancestors

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from constitution.records import Checkpoint
-from pipeline import effects, promote
+from pipeline import promote
+from pipeline.metrics import effects
 from service.queries import measure, rounds
 from service.work.work import Work
 from storage.artifacts import point

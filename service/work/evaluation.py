@@ -8,8 +8,8 @@ from typing import Any
 
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id
-from pipeline import evaluate as evaluating
 from pipeline.judges.judge import Judge
+from pipeline.metrics import intervals, style, win_rate
 from pipeline.respond import respond as plan_responses
 from service.queries import measure
 from service.work.roles import role_of
@@ -44,7 +44,7 @@ def evaluate(
     evaluator = work.wiring.judge(work.settings.evaluator)
     work.ask_judge(f"{stage}.pairs", evaluator, asked)
     labels = work.labels(evaluator, asked)
-    values = evaluating.wins(labels, pairs, ids)
+    values = win_rate.wins(labels, pairs, ids)
     principles = list(work.constitution.principles)
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
@@ -52,11 +52,11 @@ def evaluate(
         principles += gone.principles
     return {
         "prompts": len(prompts),
-        "win_rate": evaluating.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
-        "length_controlled": evaluating.length_controlled(labels, pairs, ids),
+        "win_rate": intervals.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
+        "length_controlled": win_rate.length_controlled(labels, pairs, ids),
         "unreadable": 1 - len(values) / max(1, len(pairs)),
         "by_principle": _by_principle(work, evaluator, principles, pairs, ids),
-        **{name: evaluating.surfaces(by_id, found) for name, found in answers.items()},
+        **{name: style.metrics(by_id, found) for name, found in answers.items()},
         "truth": {name: measure.answers(work, by_id, found) for name, found in answers.items()},
         "truth_moved": measure.moved(work, by_id, pairs),
     }
@@ -79,7 +79,7 @@ def _by_principle(
     ids: Sequence[Id | None],
 ) -> dict[str, Any]:
     """For each principle: on how many pairs it bears by the label rule, how often it prefers the answer after there,
-    and its `effect` over all prompts (`pipeline.effects`)."""
+    and its `effect` over all prompts (`pipeline.metrics.effects`)."""
     rule, questions = work.settings.rule(), {judge.question(p).id: p for p in principles}
     after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}
     same_text = float(sum(i is None for i in ids))
@@ -98,7 +98,7 @@ def _by_principle(
         every = cast + [0.0] * silent
         found[principle.id] = {
             "bears_on": len(cast),
-            **(evaluating.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
-            "effect": evaluating.bootstrap(every, work.settings.seed).as_dict() if every else None,
+            **(intervals.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
+            "effect": intervals.bootstrap(every, work.settings.seed).as_dict() if every else None,
         }
     return found

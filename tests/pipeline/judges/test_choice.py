@@ -16,7 +16,8 @@ from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Choice, Choose
 from pipeline.judges.choice import ChoiceJudge
 from pipeline.judges.judge import Case, Judge
-from pipeline.label import consistency, weights
+from pipeline.label import weights
+from pipeline.metrics.consistency import consistency
 
 KIND = Principle("kind", "Be kind", "Is it rude?", "Be kind.", "Which reply is kinder?")
 SHORT = Principle("short", "Be short", "Is it long?", "Be short.", "Which reply is shorter?")
