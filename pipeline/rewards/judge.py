@@ -13,10 +13,10 @@ prompt with several stored answers: the mean over them. No pair is judged twice 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -38,7 +38,7 @@ from constitution.records import (
 )
 from pipeline import label
 from pipeline.asking import Role
-from pipeline.engines.engine import EngineError, EngineSettings
+from pipeline.engines.engine import Engine, EngineError, EngineSettings, Sampling
 from pipeline.judges.judge import Case, Judge
 from pipeline.keys import secret
 from pipeline.rewards.options import Options, read
@@ -53,9 +53,29 @@ class JudgeOptions(Options):
     constitution: Path  # a constitution's file
     against: Path  # JSONL
     method: str = "choice"  # a module of pipeline.judges
+    judge_options: Mapping[str, Any] = Field(default_factory=dict)  # its own
     answer_prefix: str = ""
     template_args: Mapping[str, Any] = Field(default_factory=dict)
     rule: LabelRule = LabelRule()
+
+
+class FurtherRole(Options):
+    """What a judge may say of a further role in its options: the names that settings have for it."""
+
+    kind: str = "transformers"
+    model: str  # a folder, or the name a server knows
+    revision: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    batch_size: int = Field(64, ge=1)
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    answer_prefix: str = ""
+    template_args: Mapping[str, Any] = Field(default_factory=dict)
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(96, ge=1)
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -70,12 +90,11 @@ def check(options: Mapping[str, Any]) -> None:
 def fingerprint(options: Mapping[str, Any]) -> str:
     given = read(JudgeOptions, "judge", options)
     constitution = Constitution.load(given.constitution)
-    engine = pipeline.engines.named(_keyed(given))
+    roles = _Roles(pipeline.engines.named)
     try:
-        judge = _judge(given, engine)
-        weights = label.weights(constitution, judge)
+        weights = label.weights(constitution, roles.judge(given))
     finally:
-        engine.close()
+        roles.close()
     return make_id(
         "reward_judge",
         questions={question.hex(): weight for question, weight in weights.items()},
@@ -87,13 +106,47 @@ def fingerprint(options: Mapping[str, Any]) -> str:
 def build(options: Mapping[str, Any]) -> JudgeReward:
     given = read(JudgeOptions, "judge", options)
     constitution, against, digest = Constitution.load(given.constitution), stored(given.against), fingerprint(options)
-    engine = pipeline.engines.build(_keyed(given))
-    return JudgeReward(_judge(given, engine), constitution, against, given.rule, digest, [engine])
+    roles = _Roles(pipeline.engines.build)
+    try:
+        judge = roles.judge(given)
+    except BaseException:
+        roles.close()
+        raise
+    return JudgeReward(judge, constitution, against, given.rule, digest, [roles])
 
 
-def _keyed(given: JudgeOptions) -> EngineSettings:
-    key = secret(given.api_key_env) if given.api_key_env else None
-    return replace(given.engine, options={**given.engine.options, "api_key": key}) if key else given.engine
+class _Roles:
+    """The roles of one judge, and their engines: as many as it asks for."""
+
+    def __init__(self, make: Callable[[EngineSettings], Engine]) -> None:
+        self._make = make
+        self._engines: list[Engine] = []
+
+    def judge(self, given: JudgeOptions) -> Judge:
+        engine = self._engine(given.engine, given.api_key_env)
+        role = Role(engine, answer_prefix=given.answer_prefix, template_args=given.template_args)
+        return pipeline.judges.build(given.method, role, given.judge_options, self.another)
+
+    def another(self, settings: Mapping[str, Any]) -> Role:
+        given = read(FurtherRole, "judge", settings)
+        names = ("kind", "model", "revision", "dtype", "device", "batch_size", "base_url", "options")
+        engine = EngineSettings(**{name: getattr(given, name) for name in names})
+        return Role(
+            self._engine(engine, given.api_key_env if given.base_url else ""),
+            sampling=Sampling(given.temperature, given.top_p, given.max_tokens),
+            answer_prefix=given.answer_prefix,
+            template_args=given.template_args,
+        )
+
+    def close(self) -> None:
+        while self._engines:
+            self._engines.pop().close()
+
+    def _engine(self, settings: EngineSettings, variable: str) -> Engine:
+        key = secret(variable) if variable else None
+        keyed = replace(settings, options={**settings.options, "api_key": key}) if key else settings
+        self._engines.append(self._make(keyed))
+        return self._engines[-1]
 
 
 def stored(path: Path) -> dict[Id, list[str]]:
@@ -166,7 +219,7 @@ class JudgeReward:
         if not missing:
             return
         try:
-            verdicts = iter(self._judge.judge(missing))
+            verdicts = iter(self._judge.judge(missing).verdicts)
         except EngineError as error:
             raise UserError(f"the judge {self.name}: {error}") from None
         for case in missing:
@@ -197,8 +250,3 @@ def probability_of_first(verdicts: Iterable[Verdict], weights: Mapping[Id, int],
     if readable * PROBABILITY < round(rule.min_readable * PROBABILITY) * sum(weights.values()):
         return None
     return (bearing * PROBABILITY + pull) // (2 * bearing) / PROBABILITY if bearing else 0.5
-
-
-def _judge(given: JudgeOptions, engine: Any) -> Judge:
-    role = Role(engine, answer_prefix=given.answer_prefix, template_args=given.template_args)
-    return pipeline.judges.build(given.method, role)

@@ -25,7 +25,7 @@ from constitution.records import (
     make_id,
 )
 from pipeline import rewards
-from pipeline.judges.judge import Case
+from pipeline.judges.judge import Case, Judged
 from pipeline.rewards.judge import JudgeReward, probability_of_first
 from storage.store import Store
 from tests.pipeline.engines.protocol_server import quick, running
@@ -49,9 +49,9 @@ class Saying:
     def question(self, principle: Principle) -> Question:
         return Question(self.fingerprint, {}, principle.comparison, principle.id)
 
-    def judge(self, cases: Sequence[Case]) -> list[Verdict]:
+    def judge(self, cases: Sequence[Case]) -> Judged:
         self.asked += len(cases)
-        return [self._verdict(case, principle) for case in cases for principle in case.principles]
+        return Judged([self._verdict(case, principle) for case in cases for principle in case.principles])
 
     def _verdict(self, case: Case, principle: Principle) -> Verdict:
         side = next(text for text in (case.first, case.second) if (text, principle.id) in self.said)
