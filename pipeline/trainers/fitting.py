@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import json
 import logging
 import shutil
@@ -129,7 +128,7 @@ def configure(
     """The job's arguments as TRL's configuration, with a batch of `batch_size` rows a device and the rest of the job's
     batch accumulated. `method` holds what the method decides and a job cannot.
 
-    Raises UserError for an argument that TRL has not, or that the job decides.
+    Raises UserError for a value that TRL refuses. Which arguments there are is `arguments`'s business.
     """
     arguments = {key: value for key, value in job.arguments.items() if key not in OURS}
     if job.dtype not in ("float32", "bfloat16"):
@@ -149,19 +148,11 @@ def configure(
         "save_total_limit": 2,  # one may be half written
         **method,
     }
-    known = {field.name for field in dataclasses.fields(config_class) if field.init}
-    for name in arguments:
-        if name in decided:
-            raise UserError(f"arguments: {name} is decided by the job and cannot be set")
-        if name not in known:
-            close = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise UserError(f"arguments: {config_class.__name__} has no {name}{hint}")
     arguments |= {
         "per_device_train_batch_size": batch_size,
         "gradient_accumulation_steps": share_of(job) // batch_size,
     }
-    if "max_length" in known:
+    if any(field.name == "max_length" for field in dataclasses.fields(config_class)):
         arguments["max_length"] = limit
     try:
         with warnings.catch_warnings():  # TRL 1.16 itself sets names that transformers 5.23 calls deprecated
@@ -275,6 +266,12 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
         if batch_size != first:
             clear_device_cache(garbage_collection=True)  # the attempt that failed is unreachable only now
         trainer = build(batch_size)
+        rows, batch = len(trainer.train_dataset), batch_size * together.count
+        if trainer.args.dataloader_drop_last and rows < batch:
+            raise UserError(
+                f"{job.dataset}: {rows} rows fill no batch of {batch}, and none is left to train on; leave "
+                "out dataloader_drop_last, or lower per_device_train_batch_size"
+            )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(job, watch, batch_size))
         together.in_turn(lambda: watch.start(state[2] if state else 0))

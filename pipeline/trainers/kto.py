@@ -23,6 +23,7 @@ from typing import Any
 
 from constitution.errors import UserError
 from pipeline.trainers import processes
+from pipeline.trainers.arguments import HELDOUT_READS, ROWS_READ
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
@@ -35,6 +36,15 @@ DEFAULTS: dict[str, Any] = {
     "desirable_weight": None,  # None: by `balance`
     "undesirable_weight": None,
 }
+# Not dataset_num_proc: TRL pairs prompts with y' within each part of the data, so the parts would change the training.
+READS = (
+    (ROWS_READ - {"train_sampling_strategy"})
+    | HELDOUT_READS
+    | {
+        *("beta", "desirable_weight", "undesirable_weight", "disable_dropout", "precompute_ref_batch_size"),
+        *("pad_to_multiple_of", "router_aux_loss_coef"),
+    }
+)
 
 RATIO = (1.0, 4 / 3)  # the weights of all good rows together to those of all bad ones: equation 8
 

@@ -55,7 +55,6 @@ On a CPU a large batch goes faster in pieces that its caches hold: 16 x 4 took h
 
 from __future__ import annotations
 
-import difflib
 import math
 import random
 import time
@@ -106,6 +105,7 @@ DEFAULTS: dict[str, Any] = {
     "value_trunk": "separate",
     "divergence_factor": 1e9,  # the sum of PPO's losses rises and falls as it learns: only what is not finite stops it
 }
+READS = frozenset(DEFAULTS) - {"report_to"}  # a loop of its own, which reports to nobody but the watch
 _COUNTS = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length", "num_ppo_epochs")
 _SIZES = ("temperature", "cliprange", "cliprange_value", "kl_target", "kl_horizon", "target_kl", "max_grad_norm")
 RANGES: tuple[tuple[tuple[str, ...], float, float, str], ...] = (  # of finite numbers
@@ -566,11 +566,8 @@ def _run(ppo: PPO, watch: Watch, watcher: Watcher, start: int) -> None:
 
 
 def _check(job: Job) -> None:
-    """Raises UserError for the first argument that PPO does not have or cannot work with."""
+    """Raises UserError for the first argument that PPO cannot work with."""
     a = job.arguments
-    for name in a.keys() - DEFAULTS.keys():
-        close = difflib.get_close_matches(name, DEFAULTS, n=1)
-        raise UserError(f"arguments: ppo has no {name}{f'; did you mean {close[0]}?' if close else ''}")
     for names, low, high, text in RANGES:
         for name in names:
             value = a[name]

@@ -20,12 +20,14 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import seed_of
+from pipeline.trainers.arguments import PAIRS_READ
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "reward_model"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
 # Beside these `heads`, 1 where it is not given: kept out, so that the ids of jobs without it stay what they were.
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 1e-5}
+READS = PAIRS_READ | {"heads", "pad_to_multiple_of"}
 
 NORMALISE = 500  # training pairs whose rewards are measured at the end: the reference set
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.trainers.arguments import TRAINER_READS
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
@@ -37,6 +38,11 @@ DEFAULTS: dict[str, Any] = {
     "beta": 0.05,  # reward units a nat
     "divergence_factor": 1e9,  # a policy-gradient loss goes up and down around 0: only one not finite stops the run
 }
+GROUPS_READ = TRAINER_READS | {  # of grpo, too
+    *("max_completion_length", "temperature", "num_generations", "num_iterations", "beta", "epsilon", "epsilon_high"),
+    *("mask_truncated_completions", "shuffle_dataset", "pad_to_multiple_of", "disable_dropout", "router_aux_loss_coef"),
+}
+READS = GROUPS_READ | {"normalize_advantages", "reward_clip_range"}
 
 
 def train(job: Job, watch: Watch) -> dict[str, Any]:

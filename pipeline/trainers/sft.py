@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.trainers.arguments import HELDOUT_READS, SFT_READS
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "completion")
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 2e-5}
+READS = SFT_READS | HELDOUT_READS
 
 
 def train(job: Job, watch: Watch) -> dict[str, Any]:
