@@ -112,9 +112,12 @@ def _kind(package: str) -> str:
 
 def _own(package: str, function: str) -> list[str]:
     folder = Path(__file__).parent.parent.joinpath(*package.split("."))
-    return sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__" and _defines(p, function))
+    files = ((path, path.stat().st_mtime_ns) for path in folder.glob("*.py") if path.stem != "__init__")
+    return sorted(path.stem for path, changed in files if _defines(path, changed, function))
 
 
-def _defines(path: Path, function: str) -> bool:
+@cache
+def _defines(path: Path, changed: int, function: str) -> bool:
+    """`changed` is when, so that a file is read again after that, and not before."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     return any(isinstance(node, ast.FunctionDef) and node.name == function for node in body)

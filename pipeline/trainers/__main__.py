@@ -22,11 +22,14 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+# Seconds. A launcher ends all processes as soon as one has ended: the first, which tells why, has to be that one.
+GRACE = 10.0
 EXIT_CODES = {"done": 0, "user_error": 2, "stopped": 3, "interrupted": 130, "failed": 1}
 
 
@@ -89,6 +92,8 @@ def _train_all(files: Iterable[str], events: TextIO, interruption: Any, *, keep_
         code = EXIT_CODES[event]
         interruption.requested = False
         if code and not keep_going:
+            if _launched()[0] != 0:
+                time.sleep(GRACE)
             break
     return code
 
