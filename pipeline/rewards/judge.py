@@ -4,8 +4,7 @@
 
 over the principles whose verdict bears on the pair under the label rule (`constitution.records.LabelRule`), turned to
 the side of the answer that is rewarded: the p of the label that the store would compute from the same verdicts, in the
-same integers. It is 1/2 where no principle bears, where the two texts are equal, and where the label is unreadable;
-how often that last is so is `unreadable`, because a judge that cannot be read rewards everything alike.
+same integers. It is 1/2 where no principle bears, where the two texts are equal, and where the label is unreadable.
 
 `against` is a JSONL file of rows {"prompt": messages, "answer": text}, with every prompt that will be asked about. A
 prompt with several stored answers: the mean over them. No pair is judged twice by one reward.
@@ -177,11 +176,6 @@ class JudgeReward:
         self._weights = label.weights(constitution, judge)
         self._owned = owned
         self._said: dict[Id, float | None] = {}  # by comparison, for its first answer; None where unreadable
-
-    @property
-    def unreadable(self) -> float:
-        """The share of the pairs judged so far whose label cannot be read."""
-        return sum(p is None for p in self._said.values()) / max(1, len(self._said))
 
     def score(self, prompts: Sequence[Dialogue], answers: Sequence[str]) -> list[float]:
         """Raises UserError for a prompt that has no stored answer."""

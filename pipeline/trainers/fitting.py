@@ -37,13 +37,45 @@ from transformers import (
 
 from constitution.errors import UserError
 from pipeline.trainers import checkpoint, processes
-from pipeline.trainers.rows import LengthGrouped
+from pipeline.trainers.rows import LengthGrouped, Rows, like_lengths, load_rows
 from pipeline.trainers.trainer import Job, TrainingStopped, Watch
 
 log = logging.getLogger(__name__)
 
 OURS = ("divergence_factor", "chat_template_kwargs")  # arguments that are not TRL's
 RESUME = "resume.json"  # in a resume checkpoint, written last: its files by digest, and whose it is
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a method on rows begins with. `limit`: tokens that a row may have."""
+
+    tokenizer: PreTrainedTokenizerBase
+    limit: int
+    rows: Rows
+    heldout: Rows | None
+
+    @classmethod
+    def of(cls, job: Job, columns: Sequence[str]) -> Material:
+        tokenizer = load_tokenizer(job)
+        limit = context_length(job, tokenizer)
+        rows = load_rows(Path(job.dataset), columns, tokenizer, job, limit)
+        heldout = load_rows(Path(job.eval_dataset), columns, tokenizer, job, limit) if job.eval_dataset else None
+        return cls(tokenizer, limit, rows, heldout)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """For the metrics: how many rows there are, and how many did not fit."""
+        return {"rows": len(self.rows.table), "left_out": self.rows.left_out}
+
+    def options(self, job: Job, task: str) -> dict[str, Any]:
+        """What TRL's trainers take of it. Their `train_dataset` may be replaced."""
+        return {
+            "train_dataset": self.rows.table,
+            "eval_dataset": self.heldout.table if self.heldout else None,
+            "processing_class": self.tokenizer,
+            "peft_config": lora_config(job, task),
+        }
 
 
 # --- model and settings ------------------------------------------------------------------------------------------
@@ -226,6 +258,24 @@ class TrainerMixin:
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)
+
+    def add_numbers(
+        self, dataset: Any, names: Sequence[str], batch_size: int, compute: Callable[[Any], Sequence[torch.Tensor]]
+    ) -> Any:
+        """`dataset` with a column of numbers more for each of `names`: what `compute` makes of a batch, [rows] for each
+        name. Once, before training, by all processes, each some of the batches."""
+        together = processes.current()
+        mine: dict[int, tuple[float, ...]] = {}
+        for part in like_lengths(dataset, batch_size)[together.index :: together.count]:
+            batch = self._prepare_inputs(self.data_collator([dataset[row] for row in part]))  # type: ignore[attr-defined]
+            with self.accelerator.autocast():  # type: ignore[attr-defined]
+                numbers = [values.tolist() for values in compute(batch)]
+            mine.update(zip(part, zip(*numbers, strict=True), strict=True))
+        computed = {row: values for share in together.gather(mine) for row, values in share.items()}
+        columns = zip(*(computed[row] for row in range(len(dataset))), strict=True)
+        for name, values in zip(names, columns, strict=True):
+            dataset = dataset.add_column(name, list(values))
+        return dataset
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         pass

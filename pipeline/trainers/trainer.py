@@ -66,6 +66,19 @@ COMMON_DEFAULTS: dict[str, Any] = {
 }
 
 
+# The same of a method with one loop of answering and learning.
+ONLINE_DEFAULTS: dict[str, Any] = {
+    **{k: v for k, v in COMMON_DEFAULTS.items() if k not in ("train_sampling_strategy", "per_device_eval_batch_size")},
+    "max_steps": -1,  # updates; -1: num_train_epochs passes over the prompts
+    "max_length": 1024,  # a longer prompt is refused; an answer may go on to the end of the model's context
+    "max_completion_length": 256,  # new tokens
+    "temperature": 1.0,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,  # at a rate of 0, as a warm-up begins, a batch of answers is sampled for nothing
+    "divergence_factor": 1e9,  # such a loss goes up and down as it learns: only one that is not finite stops the run
+}
+
+
 @dataclass(frozen=True)
 class Job:
     """What one training run is. Read from and written to JSON; the id says what determined it (records.job_id)."""
