@@ -231,6 +231,14 @@ class Settings(_Section):
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
 
 
+def role_settings(given: Mapping[str, Any]) -> RoleSettings:
+    """A role that is written inside another's options (a judge that asks several). Raises UserError where it is none."""
+    try:
+        return RoleSettings.model_validate(given)
+    except ValidationError as error:
+        raise UserError(_explain(error, {})) from None
+
+
 def _environment() -> dict[str, Any]:
     """`PRECEPT_JUDGE__MODEL` and the like, as nested dictionaries."""
 

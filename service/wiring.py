@@ -7,6 +7,7 @@ is handed.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from pipeline.engines.engine import Engine, EngineSettings, Sampling
 from pipeline.judges.judge import Judge
 from pipeline.keys import secret
 from pipeline.sources.rows import read_prompts
-from service.settings import JudgeSettings, RoleSettings, Settings
+from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -104,14 +105,24 @@ class Wiring:
         )
 
     def judge(self, settings: JudgeSettings) -> Judge:
-        return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options)
+        return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options, self._another)
 
     def asked_judge(self, settings: JudgeSettings) -> Judge:
         """A judge for looking up what it was asked: it knows its questions, its model is not loaded."""
         engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
-        return pipeline.judges.build(settings.method, role, settings.judge_options)
+        return pipeline.judges.build(settings.method, role, settings.judge_options, self._another_asked)
+
+    def _another(self, given: Mapping[str, Any]) -> Role:
+        """A further role of a judge, of the role settings in its options."""
+        return self.role(role_settings(given))
+
+    def _another_asked(self, given: Mapping[str, Any]) -> Role:
+        settings = role_settings(given)
+        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        self._named.append(engine)
+        return Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
 
     def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
         """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how

@@ -156,8 +156,9 @@ class Playground:
             for start in range(0, len(cases), size):
                 some = cases[start : start + size]
                 self._afford(2 * len(some) * len(principles))
-                verdicts += judge.judge(some)
-                self.budget.chosen += 2 * len(some) * len(principles)
+                said = judge.judge(some)
+                verdicts += said.verdicts
+                self.budget.judged(said.used)
                 progress.advance(len(some) * len(principles))
         questions = pool.questions(judge, principles)
         return voting.votes(voting.evidence(verdicts), questions, self.constitution.weights(), self.settings.rule())
