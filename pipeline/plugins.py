@@ -6,9 +6,10 @@ no plug-in. A package adds one with an entry point that names a module, in the g
     [project.entry-points."precept.judges"]
     x = "my_package.my_judge"           # a module that keeps the contract of pipeline/judges/judge.py
 
-The groups are precept.judges, precept.trainers, precept.engines, precept.rewards, precept.sources, precept.suites and
-precept.flows. They are read once, when somebody first asks, and nothing in them is imported before it is chosen: a
-package that is broken is told of when its plug-in is named, and is in nobody's way before that. A name that two claim
+The groups are precept.judges, precept.trainers, precept.engines, precept.rewards, precept.sources, precept.suites,
+precept.flows, and, without a folder here, precept.oracles (known truth) and precept.models (models in a package).
+They are read once, when somebody first asks, and nothing in them is imported before it is chosen: a package that is
+broken is told of when its plug-in is named, and is in nobody's way before that. A name that two claim
 is refused: whoever wins, somebody would get another plug-in than the one meant. `-` in a name counts as `_`.
 """
 
@@ -49,6 +50,14 @@ def load(package: str, function: str, name: str, noun: str) -> ModuleType:
     claim; and for an installed one that is broken."""
     plugin = find(_kind(package), _own(package, function), name, noun)
     return importlib.import_module(f"{package}.{name}") if plugin is None else imported(plugin, function, noun)
+
+
+def outside(kind: str, function: str, name: str, noun: str) -> ModuleType:
+    """The module of a kind that has no folder here, oracles and packaged models: packages alone have them. Raises as
+    `load` does."""
+    plugin = find(kind, (), name, noun)
+    assert plugin is not None  # no name is the folder's
+    return imported(plugin, function, noun)
 
 
 def installed(kind: str) -> Mapping[str, tuple[Installed, ...]]:

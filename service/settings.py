@@ -136,6 +136,7 @@ class SweepSettings(_Section):
 
 class EvaluateSettings(_Section):
     prompts: int = Field(600, ge=1)  # held-out prompts, at most
+    suites: list[str] | None = None  # what is measured of the answers; none: every suite that is found
     candidate: str = ""  # a model to measure against the policy (the evaluate flow; improve measures its own)
 
 
@@ -149,6 +150,7 @@ class GateSettings(_Section):
     max_boilerplate_increase: float | None = Gate.max_boilerplate_increase
     min_agreement: float | None = Gate.min_agreement
     min_spot_checks: int = Gate.min_spot_checks
+    suites: dict[str, dict[str, Any]] = {}  # by suite, limits over its own
 
 
 class RetrainSettings(_Section):
@@ -186,7 +188,7 @@ class Settings(_Section):
     store: SecretStr = SecretStr("sqlite:///runs/precept.db")  # a URL may hold a password
     home: Path = Path("runs")  # checkpoints, data sets, reports
     constitution: Path = Path("principles.yaml")
-    prompts: str = ""  # a JSONL or Parquet file, or the name of a plug-in's prompts
+    prompts: str | dict[str, Any] = ""  # a JSONL or Parquet file, a source by name, or {source = "x", ...its options}
     pairs: str = ""  # a JSONL or Parquet file of pairs or human preferences, for the judge flow
     oracle: str = ""  # known truth, to measure against: "sandbox" there, empty on real models
     seed: int = 0
@@ -232,7 +234,7 @@ class Settings(_Section):
 
 
 def role_settings(given: Mapping[str, Any]) -> RoleSettings:
-    """A role that is written inside another's options (a judge that asks several). Raises UserError where it is none."""
+    """A role written inside the options of another (a judge that asks several). Raises UserError where it is none."""
     try:
         return RoleSettings.model_validate(given)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """Builds Store, Engines and Judges from settings; nothing is built before it is asked for.
 
-The only module that knows the sandbox: as a source of prompts, of model folders and of an Oracle that evaluation alone
-is handed.
+Sources of prompts, packaged models and an Oracle (which evaluation alone is handed) are found by name; the sandbox is
+one of each.
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pipeline.engines
 import pipeline.judges
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
-from pipeline import trainers
+from pipeline import plugins, sources, trainers
 from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineSettings, Sampling
 from pipeline.judges.judge import Judge
 from pipeline.keys import secret
-from pipeline.sources.rows import read_prompts
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
 if TYPE_CHECKING:
     from pipeline.metrics.truth import Oracle
 
-SANDBOX = "sandbox"
 PROMOTED = "promoted"
 CHECKPOINT = re.compile(r"[0-9a-f]{6,64}")  # the first digits of its id or digest
 
@@ -49,14 +47,8 @@ class Wiring:
         return Constitution.load(self.settings.constitution)
 
     def prompts(self) -> list[Prompt]:
-        source, splits = self.settings.prompts, self.settings.splits
-        if source == SANDBOX:
-            from sandbox.prompts import prompts
-
-            return prompts()
-        if not source:
-            raise UserError("there are no prompts: name a .jsonl or .parquet file with prompts = in precept.toml")
-        return read_prompts(Path(source), heldout=splits.heldout, dev=splits.dev)
+        """The prompts of the settings' source, each with its split."""
+        return sources.read(self.settings.prompts, sources.Splits(**self.settings.splits.model_dump()))
 
     def start(self) -> str:
         """The policy that a run begins with, as it is kept with the run: a checkpoint by its folder, because "the
@@ -69,11 +61,8 @@ class Wiring:
         name = self.settings.oracle
         if not name:
             return None
-        if name != SANDBOX:
-            raise UserError(f"there is no oracle {name!r}; use {SANDBOX!r}, or leave it empty on real models")
-        from sandbox.oracle import Oracle
-
-        return Oracle()
+        module = plugins.outside("oracles", "Oracle", name, "oracle")
+        return cast("Oracle", module.Oracle())
 
     def resolve(self, model: str) -> str:
         """A role's model as the folder or server name it stands for now."""
@@ -82,10 +71,9 @@ class Wiring:
                 "a role has no model: set policy.model and evaluator.model in precept.toml (the evaluator may not be "
                 "the judge); `precept init` writes a file to start from"
             )
-        if model.startswith(f"{SANDBOX}:"):
-            from sandbox.models import folder
-
-            return str(folder(model.removeprefix(f"{SANDBOX}:")))
+        package, colon, name = model.partition(":")
+        if colon and package in plugins.installed("models"):  # a model in a package: sandbox:policy
+            return str(plugins.outside("models", "folder", package, "package of models").folder(name))
         if model == PROMOTED:
             checkpoint = self.store.promoted()
             if checkpoint is None:

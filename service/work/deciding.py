@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.records import Checkpoint
-from pipeline import promote
+from pipeline import promote, suites
 from pipeline.metrics import effects
 from service.queries import measure, rounds
 from service.work.work import Work
@@ -20,16 +20,19 @@ def promote_or_refuse(
 ) -> dict[str, Any]:
     """Put the evaluation before the gate; promote, or record why not. Either way a record says who and why.
 
-    After an amendment (`retraining.look`) the model is measured against one that was promoted: it need not be better
-    than that, but no worse, and it has to have done what the amendment says.
+    After an amendment (`after_amendment.look`) the model is measured against one that was promoted: it need not be
+    better than that, but no worse, and it has to have done what the amendment says.
     """
     store, run = work.store, work.run.id.hex()
-    gate, besides = promote.Gate(**work.settings.gate.model_dump()), []
+    gate = promote.Gate(**work.settings.gate.model_dump(exclude={"suites"}))
+    besides: list[tuple[bool, str]] = list(
+        suites.conditions(suites.of_dict(evaluation["suites"]), work.settings.gate.suites)
+    )
     if amendment is not None:
         floor = min(work.settings.retrain.min_win_rate, gate.min_win_rate)
         controlled = None if gate.min_length_controlled is None else min(floor, gate.min_length_controlled)
         gate = replace(gate, min_win_rate=floor, min_length_controlled=controlled)
-        besides = effects.conditions([effects.Effect(**e) for e in amendment["effects"]])
+        besides += effects.conditions([effects.Effect(**e) for e in amendment["effects"]])
         if not work.settings.retrain.promote:
             besides.append((False, "this run was asked not to promote (retrain.promote)"))
     ratified = store.is_ratified(work.constitution.version)
@@ -78,6 +81,7 @@ def result_of(
             for name in ("before", "after")
         },
         "win_rate": evaluation["win_rate"],
+        "suites": evaluation["suites"],
         "promoted": decision["promoted"],
         "reasons": decision["reasons"],
         "calls": work.budget.as_dict(),

@@ -14,7 +14,7 @@ from pipeline.compare import pair
 from pipeline.engines.scripted import ScriptedEngine
 from pipeline.metrics import attribution
 from pipeline.metrics.intervals import bootstrap
-from pipeline.metrics.win_rate import wins
+from pipeline.metrics.win_rate import wins, wins_by_outcome
 from pipeline.sources.rows import read_prompts
 from service import settings as settings_module
 from service.queries import attribution as attributing
@@ -221,7 +221,7 @@ def test_the_win_rate_is_the_evaluation_s(made) -> None:
     _, without = attribution.left_out(votes)
     labels = {label.comparison: label for label in attribution.records(votes, attribution.without(
         votes, attribution.sums(votes), 0))}  # fmt: skip
-    values = attributing.wins(votes, without[:, 0], pairs, ids)
+    values = wins_by_outcome(votes, without[:, 0], pairs, ids)
     assert values.tolist() == wins(labels, pairs, ids)
     assert attributing.win_rate(made.wiring, made.constitution).win_rate == bootstrap([1.0] * 6 + [0.0] + [1.0])
 
