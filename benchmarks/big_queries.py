@@ -61,7 +61,7 @@ def _queries(store: Store) -> Iterator[tuple[str, int, Callable[[], object]]]:
     def members() -> object:
         return store.stage_members(run.id, "feedback", after=pairs[99], most=50)
 
-    held = store.claim(REVIEW, pairs[-20:], "ben", 600)
+    held = store.claim(REVIEW, pairs[-20:], "ben", 600, again=True)
     yield "run(12 digits)", TIMES, lambda: store.run(run.id.hex()[:12])
     yield "runs()", TIMES, lambda: store.runs()
     yield "runs(most=20, before)", TIMES, lambda: store.runs(most=20, before=page[-1].id)

@@ -80,6 +80,7 @@ ASKED: dict[str, Callable[[Store], object]] = {
     ),
     "a checkpoint by its digits": lambda s: s.checkpoint(DIGEST[:8]),
     "a checkpoint by its path": lambda s: s.checkpoint(f"checkpoints/dpo-{JOB.hex()[:16]}"),
+    "a checkpoint by its folder's name": lambda s: s.checkpoint(f"dpo-{JOB.hex()[:16]}"),
     "promoted": lambda s: s.promoted(),
     "what may be archived": lambda s: s.archivable("3000"),
     "where a record appears": lambda s: s.appearances(PAIRS[0]),
