@@ -19,7 +19,7 @@ from cli.screen import put, put_json, tell
 
 if TYPE_CHECKING:
     from constitution.records import Comparison, Id
-    from pipeline.prompts import Imported
+    from pipeline.sources.rows import Imported
     from storage.runs import Run
     from storage.store import Store
 
@@ -47,7 +47,7 @@ def import_(
 
     Example: precept import preferences people.jsonl --skip-bad
     """
-    from pipeline.prompts import read_rows
+    from pipeline.sources.rows import read_rows
 
     loaded = load(settings)
     splits, problems = loaded.splits, list[str]()

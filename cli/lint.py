@@ -13,8 +13,8 @@ from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
 from cli.screen import number, percent, put, put_json, put_table
 
 if TYPE_CHECKING:
-    from pipeline.finding import Finding
-    from pipeline.lint import Figures
+    from pipeline.metrics.finding import Finding
+    from pipeline.metrics.lint import Figures
     from service.queries.lint import Linted
 
 SHORT = 70  # characters of a prompt

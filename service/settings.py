@@ -48,6 +48,13 @@ class RoleSettings(_Section):
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(96, ge=1)
 
+    @field_validator("options")
+    @classmethod
+    def _no_key(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "api_key" in given:
+            raise ValueError("a key does not belong in settings: put it where api_key_env says, in the environment")
+        return given
+
 
 class JudgeSettings(RoleSettings):
     method: str = "choice"  # a module of pipeline.judges
@@ -129,6 +136,7 @@ class SweepSettings(_Section):
 
 class EvaluateSettings(_Section):
     prompts: int = Field(600, ge=1)  # held-out prompts, at most
+    suites: list[str] | None = None  # what is measured of the answers; none: every suite that is found
     candidate: str = ""  # a model to measure against the policy (the evaluate flow; improve measures its own)
 
 
@@ -142,6 +150,7 @@ class GateSettings(_Section):
     max_boilerplate_increase: float | None = Gate.max_boilerplate_increase
     min_agreement: float | None = Gate.min_agreement
     min_spot_checks: int = Gate.min_spot_checks
+    suites: dict[str, dict[str, Any]] = {}  # by suite, limits over its own
 
 
 class RetrainSettings(_Section):
@@ -179,7 +188,7 @@ class Settings(_Section):
     store: SecretStr = SecretStr("sqlite:///runs/precept.db")  # a URL may hold a password
     home: Path = Path("runs")  # checkpoints, data sets, reports
     constitution: Path = Path("principles.yaml")
-    prompts: str = ""  # a JSONL or Parquet file, or the name of a plug-in's prompts
+    prompts: str | dict[str, Any] = ""  # a JSONL or Parquet file, a source by name, or {source = "x", ...its options}
     pairs: str = ""  # a JSONL or Parquet file of pairs or human preferences, for the judge flow
     oracle: str = ""  # known truth, to measure against: "sandbox" there, empty on real models
     seed: int = 0
@@ -222,6 +231,14 @@ class Settings(_Section):
 
     def rule(self) -> LabelRule:
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
+
+
+def role_settings(given: Mapping[str, Any]) -> RoleSettings:
+    """A role written inside the options of another (a judge that asks several). Raises UserError where it is none."""
+    try:
+        return RoleSettings.model_validate(given)
+    except ValidationError as error:
+        raise UserError(_explain(error, {})) from None
 
 
 def _environment() -> dict[str, Any]:
@@ -332,5 +349,5 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         name = ".".join(str(part) for part in problem["loc"])
         origin = origins.get(name, "settings")
         hint = " (is it spelled right? `precept settings` lists all)" if problem["type"] == "extra_forbidden" else ""
-        lines.append(f"{origin}: {name}: {problem['msg'].lower()}{hint}")
+        lines.append(f"{origin}: {name}: {problem['msg'].removeprefix('Value error, ').lower()}{hint}")
     return "\n".join(lines)

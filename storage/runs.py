@@ -17,6 +17,7 @@ from constitution.errors import UserError
 from constitution.records import Id, make_id
 from storage import tables
 from storage.database import id_range, patient
+from storage.paths import Paths
 from storage.stages import Stages, stages_of
 
 RunStatus: TypeAlias = Literal["running", "finished", "failed", "stopped"]
@@ -41,24 +42,37 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-class Runs(Stages):
+class Runs(Stages, Paths):
+    def _run_of(self, row: Row[Any]) -> Run:
+        of = row._mapping
+        return Run(**{**of, "settings": self._found_record(of["settings"]), "result": self._found_record(of["result"])})
+
     @patient
     def start_run(self, key: str, kind: str, settings: Mapping[str, Any], constitution: str | None = None) -> Run:
         """The run of this key, now running; a finished one is returned as it is, with its result."""
-        id = make_id("run", key=key)
-        row = {"id": id, "key": key, "kind": kind, "settings": settings, "constitution": constitution}
-        reopened = update(tables.run).where(tables.run.c.id == id, tables.run.c.status != "finished")
+        # What finds a run is its key: the id hashes the key that it had when it began, and keys were migrated once.
+        row = {"id": make_id("run", key=key), "key": key, "kind": kind, "constitution": constitution}
+        row["settings"] = self._kept_record(settings)
+        reopened = update(tables.run).where(tables.run.c.key == key, tables.run.c.status != "finished")
         with self._write() as connection:
             self._insert_first_wins(connection, tables.run, [row | {"status": "running", "created": now()}])
             connection.execute(reopened.values(status="running", finished=None, error=None))
-            return run_of(connection.execute(select(tables.run).where(tables.run.c.id == id)).one())
+            return self._run_of(connection.execute(select(tables.run).where(tables.run.c.key == key)).one())
+
+    @patient
+    def run_of_key(self, key: str) -> Run | None:
+        """The run of this key, as it is; None where none was begun."""
+        with self._read() as connection:
+            row = connection.execute(select(tables.run).where(tables.run.c.key == key)).first()
+            return None if row is None else self._run_of(row)
 
     @patient
     def finish_run(self, id: Id, status: RunStatus, result: Any = None, error: str | None = None) -> None:
         """Close a run. A finished run stays finished, with its first result."""
         open_run = update(tables.run).where(tables.run.c.id == id, tables.run.c.status != "finished")
         with self._write() as connection:
-            connection.execute(open_run.values(status=status, finished=now(), result=result, error=error))
+            kept = self._kept_record(result)
+            connection.execute(open_run.values(status=status, finished=now(), result=kept, error=error))
 
     @patient
     def archive_run(self, id: Id) -> None:
@@ -83,7 +97,7 @@ class Runs(Stages):
         with self._read() as connection:
             found = [] if ids is None else list(connection.execute(query.where(table.c.id.between(*ids))).scalars())
             if len(found) == 1:
-                return run_of(connection.execute(select(table).where(table.c.id == found[0])).one())
+                return self._run_of(connection.execute(select(table).where(table.c.id == found[0])).one())
         names = ", ".join(id.hex()[:12] for id in found)
         raise UserError(
             f"several runs begin with {prefix!r} ({names}); write more of the id"
@@ -119,7 +133,7 @@ class Runs(Stages):
                 if created is None:
                     raise KeyError(before.hex())
                 query = query.where(tuple_(run.created, run.id) < (created, before))
-            return [run_of(row) for row in connection.execute(query)]
+            return [self._run_of(row) for row in connection.execute(query)]
 
     @patient
     def newest_judged(self, without_kinds: Collection[str] = ()) -> Run | None:
@@ -133,7 +147,7 @@ class Runs(Stages):
                 judged = select(asked.c.run).where(asked.c.stage.endswith(QUESTIONS, autoescape=True))
                 found = select(tables.run).where(run.id.in_(judged)).order_by(*_NEWEST).limit(1)
                 if row := connection.execute(found).first():
-                    return run_of(row)
+                    return self._run_of(row)
                 last = page[-1]
                 earlier = newest.where(tuple_(run.created, run.id) < (last.created, last.id))
                 page = connection.execute(earlier.limit(_LOOK)).all()
@@ -143,7 +157,3 @@ class Runs(Stages):
 QUESTIONS = ".questions"  # how the name of a stage of questions ends
 _LOOK = 50  # runs whose stages are looked at together
 _NEWEST = (tables.run.c.created.desc(), tables.run.c.id.desc())
-
-
-def run_of(row: Row[Any]) -> Run:
-    return Run(**row._mapping)

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Any
 
 from constitution.records import PROBABILITY, Id, Label, SpotAnswer, SpotCheck
-from pipeline.review import agreement as agree
+from pipeline.metrics.agreement import agreement as agree
 from service.queries import judged
 from service.queries.judged import Judged
 from storage.store import Store

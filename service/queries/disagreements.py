@@ -12,7 +12,7 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import Id, Label, SpotAnswer, SpotCheck
-from pipeline.review import ai_answer
+from pipeline.metrics.agreement import ai_answer
 from service.queries import judged
 from service.queries.judged import Judged
 from service.queries.labels import rows, votes_on

@@ -11,7 +11,7 @@ import pytest
 
 from cli import doctor
 from constitution.records import messages_of
-from pipeline.prompts import read_prompts
+from pipeline.sources.rows import read_prompts
 from sandbox import themes
 
 
