@@ -32,7 +32,7 @@ from service.actions import review
 from service.queries import agreement, attribution, constitution_compare, disagreements, judged, labels, lint, pairs
 from service.queries import preview as previews
 from service.queries.lineage import trace
-from service.settings import JudgeSettings, load
+from service.settings import JudgeSettings, Settings, load
 from service.wiring import Wiring
 from storage.store import Store
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--review", type=int, default=0, metavar="ANSWERS")
     arguments = parser.parse_args()
     with Store.open(arguments.url) as store:
-        _prepare(store)
+        _prepare(store, _settings(arguments.url))
     if arguments.review:
         _review(arguments.url, arguments.review)
     elif arguments.one:
@@ -81,7 +81,7 @@ def main() -> None:
 
 def _table(url: str, only: str) -> None:
     print(f"{'query':44} {'first s':>9} {'median s':>9} {'MB':>7} {'rows':>7}")
-    for name in [name for name, _ in _queries(Looking(_settings(url)[0])) if only in name]:
+    for name in [name for name, _ in _queries(Looking(_settings(url))) if only in name]:
         command = [sys.executable, "-m", "benchmarks.queries", url, "--one", name]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -93,7 +93,7 @@ def _table(url: str, only: str) -> None:
 
 
 def _measure(url: str, name: str) -> dict[str, Any]:
-    wiring = Looking(_settings(url)[0])
+    wiring = Looking(_settings(url))
     wiring.store.runs(most=1)
     query = dict(_queries(wiring))[name]
     taken, rows = [], 0
@@ -115,8 +115,8 @@ def _rows(found: object) -> int:
     return len(found) if isinstance(found, list | dict) else 1
 
 
-def _settings(url: str) -> Any:
-    return load(None, {"store": url, "constitution": str(SHIPPED)})
+def _settings(url: str) -> Settings:
+    return load(None, {"store": url, "constitution": str(SHIPPED)})[0]
 
 
 # --- the queries ---------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def _queries(wiring: Looking) -> Iterator[tuple[str, Query]]:
     yield "disagreements of a principle, 50", lambda: disagreements.disagreements(store, every, principle=names[0])
     yield "labels, 100", lambda: labels.labels(store, every)
     yield "labels, 100, tied", lambda: labels.labels(store, every, state="tied")
-    yield "labels, 100, unreadable (there is none)", lambda: labels.labels(store, every, state="unreadable")
+    yield "labels, 100, unreadable (hardly any)", lambda: labels.labels(store, every, state="unreadable")
     yield "labels, 100, of a principle", lambda: labels.labels(store, every, principle=names[0])
     yield "labels, counted: computes all", lambda: labels.counts(store, every)
     yield "pairs, 20", lambda: pairs.pairs(store, every)
@@ -219,13 +219,13 @@ def _export(store: Store) -> object:
 # --- the two runs --------------------------------------------------------------------------------------------------
 
 
-def _prepare(store: Store) -> None:
+def _prepare(store: Store, settings: Settings) -> None:
     if store.run_of_key(ALL) is not None:
         return
     runs = [run for run in store.runs() if run.kind == "improve"]
     newest = runs[0]
     for key, most in ((TEN, 10_000), (ALL, 10**9)):
-        run = store.start_run(key, "judge", newest.settings, newest.constitution)
+        run = store.start_run(key, "judge", {"settings": settings.identity(), "policy": "start"}, newest.constitution)
         left = most
         for stage in ("feedback", "held-out feedback"):
             asked = store.stage_members(newest.id, f"{stage}.questions")
