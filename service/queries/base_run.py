@@ -56,7 +56,7 @@ def _constitution(store: Store, version: str) -> tuple[str, str]:
     if not version:
         amendment = store.amendment("ratified")
         return amendment.text, amendment.version
-    text = store.constitutions().get(version)
+    text = store.constitution(version)
     if text is None:
         raise UserError(f"the store has no constitution {version}; `precept constitution log` shows those ratified")
     return text, version

@@ -246,7 +246,7 @@ def titles(work: RunRecords) -> dict[str, str]:
     found: dict[str, str] = {}
     base = work.settings.retrain.base
     if base:
-        before = work.store.constitutions()[work.store.run(base).constitution or ""]
+        before = work.store.constitution(work.store.run(base).constitution or "") or ""
         found = {p.id: p.title for p in Constitution.parse(before)}
     return found | {p.id: p.title for p in work.constitution}
 

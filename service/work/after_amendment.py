@@ -123,7 +123,7 @@ def _more(
 
 def changes(work: Work) -> Diff:
     """From the constitution that the base was trained under to this run's."""
-    text = work.store.constitutions()[_base(work).constitution or ""]
+    text = work.store.constitution(_base(work).constitution or "") or ""
     return diff(Constitution.parse(text, "the base's constitution"), work.constitution)
 
 

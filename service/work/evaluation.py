@@ -92,7 +92,7 @@ _NOT_KNOWN = {"mean": None, "low": None, "high": None}
 def _before(work: Work) -> Constitution:
     """The constitution of the run that a retrain starts from."""
     version = work.store.run(work.settings.retrain.base).constitution or ""
-    return Constitution.parse(work.store.constitutions()[version], "the base's constitution")
+    return Constitution.parse(work.store.constitution(version) or "", "the base's constitution")
 
 
 def _by_principle(
