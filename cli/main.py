@@ -18,6 +18,7 @@ from cli import (
     attribute,
     compare,
     constitution,
+    disagreements,
     doctor,
     exports,
     imports,
@@ -59,6 +60,7 @@ app.command("judge")(steps.judge)
 app.command("evaluate")(steps.evaluate)
 app.command("review")(review.review)
 app.command("agreement")(agreement.agreement)
+app.command("disagreements")(disagreements.disagreements)
 app.command("attribution")(attribute.attribution)
 app.command("compare-constitutions")(compare.compare_constitutions)
 app.command("score")(score.score)
