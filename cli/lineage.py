@@ -1,4 +1,4 @@
-"""`precept lineage`: where anything came from, and what came of it, as text, JSON or a picture."""
+"""`precept model lineage`: where anything came from, and what came of it, as text, JSON or a picture."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lineage(
     """Trace anything: a model back to its data, labels, verdicts, principles and who wrote them; a principle forward to
     all that was trained on it. Where a name fits several things, write what it is: checkpoint:3f2a.
 
-    Example: precept lineage promoted --picture lineage.svg
+    Example: precept model lineage promoted --picture lineage.svg
     """
     if picture is not None and picture.suffix.lower() not in _SUFFIXES:
         raise UserError(f"{picture}: a picture is an .svg or a .png file; name it so")

@@ -1,4 +1,4 @@
-"""`precept export`: what a run labelled, as a data set in TRL's own columns with a card that says how it came about.
+"""What a run labelled, as a data set in TRL's own columns with a card that says how it came about.
 
 Each file is written whole or not at all. Ties and unreadable pairs stay in the store; the card counts them.
 """
@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from cli.options import Json, RunId, SettingsFile, load, store_of
-from cli.screen import put, put_json
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +22,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 CARD = "README.md"
-MARK = "<!-- written by precept export -->"
+MARK = "<!-- written by precept data export -->"
+OURS = "<!-- written by precept "  # so do the cards of earlier versions begin
 
 
 class Format(StrEnum):
@@ -59,7 +56,7 @@ COLUMNS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataSet:
     """Rows, what was left out and why, and where they come from."""
 
@@ -68,34 +65,36 @@ class DataSet:
     source: dict[str, str] = field(default_factory=dict)
 
 
-def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl or a .parquet file; the card goes beside it.")],
-    format: Annotated[Format, typer.Option(help="TRL's data set formats.")] = Format.preference,
-    run: RunId = "",
-    split: Annotated[Split, typer.Option(help="Held-out prompts are for measuring, not for training.")] = Split.train,
-    settings: SettingsFile = None,
-    as_json: Json = False,
-) -> None:
-    """Write what a run labelled (or what was imported) as a data set in TRL's columns, with a card.
+@dataclass(frozen=True)
+class Exported:
+    """The file, its card, how many rows it has, and how many were left out, by reason."""
 
-    Example: precept export --format preference exports/pairs.parquet
+    file: Path
+    card: Path
+    rows: int
+    left_out: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"file": str(self.file), "card": str(self.card), "rows": self.rows, "left_out": dict(self.left_out)}
+
+
+def export(store: Store, out: Path, run: str, format: Format, split: Split) -> Exported:
+    """Write the data set of a run (or of the newest that labelled anything), whole or not at all.
+
+    Raises UserError for a file that is neither .jsonl nor .parquet, and where there is nothing to export.
     """
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise UserError(f"{out}: give a .jsonl or a .parquet file")
-    with store_of(load(settings)) as store:
-        found = collect(store, run, format, split)
+    check_name(out)
+    found = collect(store, run, format, split)
     if not found.rows:
         left = ", ".join(f"{count} {why}" for why, count in found.left_out.items() if count)
         raise UserError(f"there is nothing to export in the split {split}" + (f" (left out: {left})" if left else ""))
-    card = write(out, format, found)
-    if as_json:
-        put_json({"file": str(out), "card": str(card), "rows": len(found.rows), "left_out": found.left_out})
-        return
-    put(f"{out}: {len(found.rows)} rows")
-    for why, count in found.left_out.items():
-        if count:
-            put(f"  left out: {count} {why}")
-    put(f"{card}: what is in it, and how it came about")
+    return write(out, format, found)
+
+
+def check_name(out: Path) -> None:
+    """Raises UserError for a file whose format no name says."""
+    if out.suffix not in (".jsonl", ".parquet"):
+        raise UserError(f"{out}: give a .jsonl or a .parquet file")
 
 
 # --- rows --------------------------------------------------------------------------------------------------------
@@ -118,7 +117,7 @@ def collect(store: Store, run: str, format: Format, split: Split) -> DataSet:
 
 
 def _pairs(store: Store, run: str, split: Split) -> DataSet:
-    from cli import imports
+    from service.actions import imports
 
     about = imports.find(store, run)
     if about is not None:
@@ -149,7 +148,7 @@ def _labelled(store: Store, run: str, split: Split) -> DataSet:
 
 def _imported(store: Store, about: Run, split: Split) -> DataSet:
     """What people preferred, as it was imported: p is 1."""
-    from cli import imports
+    from service.actions import imports
 
     labels = imports.preferences(store, about)
     cases, splits = _texts(store, [c for c, _ in labels])
@@ -193,32 +192,31 @@ def _source(run: Run, split: Split) -> dict[str, str]:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def write(out: Path, format: Format, found: DataSet) -> Path:
-    """Write the rows and their card, each in one step; returns the card's path.
+def write(out: Path, format: Format, found: DataSet) -> Exported:
+    """Write the rows and their card, each in one step.
 
     Parquet holds UTF-8 alone, so rows with a lone surrogate are left out there, and counted; JSONL holds everything.
     """
     from storage.artifacts import write_bytes, write_text
 
-    rows = found.rows
     if out.suffix == ".parquet":
         rows = [row for row in found.rows if _is_utf8(row)]
-        found.left_out |= {"not in UTF-8 (a .jsonl file keeps them)": len(found.rows) - len(rows)}
-        found.rows = rows
+        lost = {"not in UTF-8 (a .jsonl file keeps them)": len(found.rows) - len(rows)}
+        found = replace(found, rows=rows, left_out=found.left_out | lost)
         write_bytes(out, _parquet(rows))
     else:
-        write_bytes(out, "".join(json.dumps(row) + "\n" for row in rows).encode("ascii"))
+        write_bytes(out, "".join(json.dumps(row) + "\n" for row in found.rows).encode("ascii"))
     path = out.parent / CARD
     if path.exists() and not _about(path, out):  # somebody else's README, or another data set's: it stays
         path = out.with_name(f"{out.stem}.{CARD}")
     write_text(path, card(out, format, found))
-    return path
+    return Exported(out, path, len(found.rows), found.left_out)
 
 
 def _about(path: Path, out: Path) -> bool:
     """Whether a card is one that an earlier export of the same file wrote."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    return MARK in text and f"data_files: {json.dumps(out.name)}\n" in text
+    return OURS in text and f"data_files: {json.dumps(out.name)}\n" in text
 
 
 def _parquet(rows: Sequence[Row]) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,22 @@ class LeftOut:
     principles: list[Flips]
     not_judged: list[str]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run.id.hex() if self.run else None,
+            "outcomes": self.outcomes,
+            "not_judged": self.not_judged,
+            "principles": [
+                {
+                    "principle": flips.principle,
+                    "flips": flips.count,
+                    "changes": {f"{before} to {after}": count for (before, after), count in flips.changes.items()},
+                    "comparisons": [id.hex() for id in flips.comparisons],
+                }
+                for flips in self.principles
+            ],
+        }
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -55,6 +72,18 @@ class WinRates:
     principles: list[Rate]
     not_judged: list[str]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run.id.hex(),
+            "prompts": self.prompts,
+            **_numbers(self.win_rate),
+            "not_judged": self.not_judged,
+            "principles": [
+                {"principle": r.principle, **_numbers(r.win_rate), "change": _numbers(r.change)}
+                for r in self.principles
+            ],
+        }
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -63,6 +92,35 @@ class Explained:
     account: Account
     pair: Pair
     evaluation: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        pair, account = self.pair, self.account
+        return {
+            "comparison": account.label.comparison.hex(),
+            "evaluation": self.evaluation,
+            "state": account.label.state,
+            "outcome": account.outcome,
+            "p": account.label.p / 10**9,
+            "principles": [
+                {
+                    "principle": part.principle,
+                    "weight": part.weight / 1000,
+                    "standing": part.standing,
+                    "margin": None if part.s is None else part.s / 10**9,
+                    "moved": float(part.moved),
+                    "without": part.without,
+                }
+                for part in account.parts
+            ],
+            "prompt": [{"role": m.role, "content": m.content} for m in pair.messages],
+            "first": pair.first,
+            "second": pair.second,
+        }
+
+
+def _numbers(of: Interval) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: value if value == value else None for name, value in of.as_dict().items()}
 
 
 def votes(wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id], judge: JudgeSettings) -> Votes:

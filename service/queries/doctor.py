@@ -1,6 +1,6 @@
-"""`precept doctor`: what is installed and reachable, what is missing for which feature, and the command that mends it.
+"""What is installed and reachable, what is missing for which feature, and the command that mends it.
 
-Everything is looked at; only what the settings in force need decides the exit code.
+Everything is looked at; whether something is `needed` is what the settings in force say. Nothing is made by looking.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ import importlib.metadata
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from cli.options import Json, Set, SettingsFile, flags_of, load
-from cli.screen import put, put_json, put_table
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,34 +34,38 @@ class Finding:
     mend: str = ""
 
 
-def doctor(settings: SettingsFile = None, set_: Set = None, as_json: Json = False) -> None:
-    """Say what is installed, what is missing for which feature, and what mends it.
+@dataclass(frozen=True)
+class Health:
+    """All findings; `ok`: whether the settings in force have all that they need."""
 
-    Example: precept doctor
-    """
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.broken
+
+    @property
+    def broken(self) -> list[Finding]:
+        return [f for f in self.findings if f.needed and not f.ok]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"ok": self.ok, "findings": [asdict(f) for f in self.findings]}
+
+
+def look(file: Path | None, flags: Mapping[str, Any]) -> Health:
+    """Look at this machine for the settings of a file and flags; settings that are wrong are a finding, too."""
+    from service.settings import load
+
     findings = list(_python())
     try:
-        loaded = load(settings, flags_of(set_))
+        settings, _ = load(file, flags)
     except UserError as error:
         findings.append(Finding("settings", False, str(error), "everything", True, "mend the file, or: precept init"))
     else:
-        findings += [*_libraries(loaded), *_store(loaded), *_models(loaded), *_constitution(loaded), *_disk(loaded)]
-    broken = [f for f in findings if not f.ok and f.needed]
-    if as_json:
-        put_json({"ok": not broken, "findings": [asdict(f) for f in findings]})
-    else:
-        _show(findings)
-    if broken:
-        raise typer.Exit(1)
-
-
-def _show(findings: list[Finding]) -> None:
-    rows = [("ok" if f.ok else "MISSING" if f.needed else "absent", f.what, f.found, f.feature) for f in findings]
-    put_table(("", "what", "found", "needed for"), rows)
-    for f in findings:
-        if not f.ok:
-            put(f"\n{f.what}, for {f.feature}:\n  {f.mend}")
-    put("\nall that these settings need is here" if not [f for f in findings if f.needed and not f.ok] else "")
+        findings += [
+            *_libraries(settings), *_store(settings), *_models(settings), *_constitution(settings), *_disk(settings)
+        ]  # fmt: skip
+    return Health(tuple(findings))
 
 
 def _python() -> Iterator[Finding]:

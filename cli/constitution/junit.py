@@ -35,7 +35,7 @@ def junit(examined: Examined) -> bytes:
 
 
 def _case(suite: ElementTree.Element, examined: Examined, found: ExampleResult) -> None:
-    from cli.examples import in_full, short
+    from cli.constitution.examples import in_full, short
     from pipeline.examples import reason
 
     case = ElementTree.SubElement(

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.improve import STOPPED, Quiet
-from cli.options import Json, Set, SettingsFile, flags_of, load
+from cli.options import Json, Quiet, Set, SettingsFile, flags_of, load
+from cli.running import STOPPED
 from cli.screen import put, put_json, put_table, tell
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def test(
         tell(f"{stop}; run the same again with a higher limit")
         raise typer.Exit(STOPPED) from None
     if junit is not None:
-        from cli.junit import junit as as_junit
+        from cli.constitution.junit import junit as as_junit
         from storage.artifacts import write_bytes
 
         write_bytes(junit, as_junit(examined))
-    put_json(as_dict(examined)) if as_json else _show(examined)
+    put_json(examined.as_dict()) if as_json else _show(examined)
     if examined.failed:
         raise typer.Exit(1)
 
@@ -123,38 +123,3 @@ def in_full(found: ExampleResult) -> str:
         "what to do": ADVICE[found.outcome],
     }
     return "\n".join(f"{name}\n{indent(text, '    ', lambda _: True)}" for name, text in parts.items())
-
-
-# --- for machines ------------------------------------------------------------------------------------------------
-
-
-def as_dict(examined: Examined) -> dict[str, Any]:
-    from pipeline.examples import reason, without_examples
-
-    return {
-        "constitution": examined.constitution.name,
-        "version": examined.constitution.version,
-        "judge": examined.judge,
-        "passed": len(examined.results) - len(examined.failed),
-        "failed": len(examined.failed),
-        "without_examples": without_examples(examined.constitution),
-        "examples": [
-            {
-                "principle": found.case.principle.id,
-                "number": found.case.number,
-                "outcome": found.outcome,
-                "reason": reason(found, examined.rule),
-                "p_shown_as_a": found.shown_a,
-                "p_shown_as_b": found.shown_b,
-                "margin": found.margin,
-                "mass": found.mass,
-                "prompt": [{"role": m.role, "content": m.content} for m in found.case.example.prompt],
-                "better": found.case.example.better,
-                "worse": found.case.example.worse,
-            }
-            for found in examined.results
-        ],
-        "run": examined.run.hex(),
-        "calls": dict(examined.calls),
-        "seconds": examined.seconds,
-    }
