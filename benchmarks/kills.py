@@ -60,7 +60,7 @@ questions_per_batch = 64
 """
 DRIVE = """
 import sys
-from service.work import stages
+from service.work import deciding, stages
 from flows.session import at_work
 with at_work("revise", sys.argv[1], {}) as work:
     policy = stages.start_model(work)

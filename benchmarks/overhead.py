@@ -19,9 +19,10 @@ from typing import Any
 from prefect import flow
 
 from flows import session
-from service import settings
-from service.work import stages
+from flows import steps as tasks
+from flows.environment import quiet_prefect
 from service.work.progress import Silent
+from service.work.roles import role_of
 from service.work.work import Work
 
 
@@ -29,10 +30,10 @@ def steps(work: Work, plain: bool) -> None:
     def call(step: Any, *args: Any, **kwargs: Any) -> Any:
         return (step.fn if plain else step)(work, *args, **kwargs)
 
-    policy = call(stages.start_model)
-    call(stages.respond, "answers", policy, split="train")
-    call(stages.revise, "revisions", of="answers")
-    call(stages.judge_revisions, "revisions")
+    policy = call(tasks.start_model)
+    call(tasks.respond, "answers", policy, split="train")
+    call(tasks.revise, "revisions", of="answers")
+    call(tasks.judge_revisions, "revisions")
 
 
 @flow(name="overhead", validate_parameters=False)
@@ -42,8 +43,8 @@ def as_flow(work: Work) -> None:
 
 def timed(root: Path, name: str, plain: bool) -> float:
     flags = {"store": f"sqlite:///{root / name}.db", "home": str(root / name), "revise.rounds": 4}
-    with session.at_work("overhead", None, flags) as work:
-        stages.role_of(work, str(work.run.settings["policy"]))
+    with session.at_work("overhead", None, flags, report=Silent()) as work:
+        role_of(work, str(work.run.settings["policy"]))
         work.wiring.judge(work.settings.judge)
         began = time.perf_counter()
         steps(work, plain=True) if plain else as_flow(work)
@@ -55,8 +56,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    settings.quiet_prefect()
-    session.REPORTER = Silent()
+    quiet_prefect()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         timed(root, "warm", plain=False)  # starts the embedded server and loads what is loaded once

@@ -35,7 +35,9 @@ def init(
     if principles.exists():
         tell(f"{principles} is there already, and is left as it is")
     elif start is Start.sandbox:  # its models can read the principles that ship, and only words like theirs
-        _write(principles, _shipped("principles.yaml"))
+        from sandbox import start as shipped
+
+        _write(principles, shipped.text("principles.yaml"))
     else:
         _write(principles, starting_point("assistant"))
     _write(folder / "precept.toml", text_of(start))
@@ -46,12 +48,10 @@ def init(
 def text_of(start: Start) -> str:
     """The settings file of a start. The sandbox's is the one that ships."""
     if start is Start.sandbox:
-        return _shipped("precept.toml")
+        from sandbox import start as shipped
+
+        return shipped.text("precept.toml")
     return _HEAD + (_LOCAL if start is Start.local else _SERVER) + _TRAINING + _TAIL
-
-
-def _shipped(name: str) -> str:
-    return (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, func, select
 
 from constitution.errors import UserError
 from constitution.records import Event, canonical, text_digest
 from storage import tables
 from storage.database import patient
-from storage.events import Events, history
+from storage.events import Events
 from storage.runs import now
 
 KIND = "ratification"
@@ -64,6 +64,12 @@ class Amendments(Events):
             return {row.version: row.text for row in rows}
 
     @patient
+    def constitution(self, version: str) -> str | None:
+        """The text of one version; None where it is not stored."""
+        with self._read() as connection:
+            return _text(connection, version)
+
+    @patient
     def ratify(
         self, version: str, who: str, message: str, key: str, *, text: str | None = None, after: str | None = None
     ) -> Event:
@@ -75,20 +81,19 @@ class Amendments(Events):
         text is given.
         """
         with self._write(durable=True, alone=True) as connection:
-            past = _amendments(connection)
+            last = _last(connection)
             earlier = self._find(connection, key)
             sent_again = earlier is not None and earlier.who == who
-            if not sent_again and after is not None and (past[-1].event if past else FRESH) != after:
-                raise Superseded(past[-1] if past else None)
+            if not sent_again and after is not None and (last.event if last else FRESH) != after:
+                raise Superseded(last)
             if text is None:
-                table = tables.constitution.c
-                text = connection.execute(select(table.text).where(table.version == version)).scalar()
+                text = _text(connection, version)
                 if text is None:
                     raise UserError(f"there is no constitution {version} in the store; check the version's name")
             self._put(connection, version, text)
-            parent = earlier.payload.get("parent") if earlier else past[-1].version if past else None
+            parent = earlier.payload.get("parent") if earlier else last.version if last else None
             payload = {"version": version, "parent": parent, "message": message, "text": text}
-            event, new = self._append(connection, KIND, who, key, payload)
+            event, new = self._append(connection, KIND, who, key, payload, target=version)
             if new:
                 self._point(connection, "ratified", version, event)
             return event
@@ -97,33 +102,45 @@ class Amendments(Events):
     def amendments(self) -> list[Amendment]:
         """Every amendment, the oldest first. The last one is in force."""
         with self._read() as connection:
-            return _amendments(connection)
+            rows = connection.execute(_RATIFIED.order_by(tables.event.c.seq)).all()
+            return [_amendment(connection, row, number) for number, row in enumerate(rows, 1)]
 
+    @patient
     def ratified(self) -> Amendment | None:
         """The amendment in force; None in a fresh store."""
-        past = self.amendments()
-        return past[-1] if past else None
+        with self._read() as connection:
+            return _last(connection)
 
+    @patient
     def is_ratified(self, version: str) -> bool:
         """Whether a version is or was in force."""
-        return any(past.version == version for past in self.amendments())
+        with self._read() as connection:
+            return connection.execute(_RATIFIED.where(tables.event.c.target == version).limit(1)).first() is not None
 
+    @patient
     def amendment(self, revision: str) -> Amendment:
         """An amendment by its number, by the first hex digits of its version (at least 4; the last amendment that put
         it in force), or `ratified`. Raises UserError where there is none, or several versions fit."""
-        past = self.amendments()
-        if not past:
-            raise UserError("nothing has been ratified yet: the first run, or `precept amend`, ratifies a constitution")
-        if revision in NAMES:
-            return past[-1]
-        if re.fullmatch("[0-9]{1,3}", revision) and 1 <= int(revision) <= len(past):
-            return past[int(revision) - 1]
-        fitting = {a.version: a for a in past if len(revision) >= 4 and a.version.startswith(revision.lower())}
-        if len(fitting) == 1:
-            return next(iter(fitting.values()))
+        event = tables.event.c
+        with self._read() as connection:
+            last = _last(connection)
+            if last is None:
+                raise UserError(
+                    "nothing has been ratified yet: the first run, or `precept amend`, ratifies a constitution"
+                )
+            if revision in NAMES:
+                return last
+            if re.fullmatch("[0-9]{1,3}", revision) and 1 <= int(revision) <= last.number:
+                query = _RATIFIED.order_by(event.seq).offset(int(revision) - 1).limit(1)
+                return _amendment(connection, connection.execute(query).one(), int(revision))
+            versions = connection.execute(select(event.target).where(event.kind == KIND).distinct()).scalars()
+            fitting = [v for v in versions if len(revision) >= 4 and v.startswith(revision.lower())]
+            if len(fitting) == 1:
+                query = _RATIFIED.where(event.target == fitting[0]).order_by(event.seq.desc()).limit(1)
+                return _numbered(connection, connection.execute(query).one())
         problem = "several versions begin with" if fitting else "there is no amendment"
         raise UserError(
-            f"{problem} {revision!r}; write `ratified`, a number from 1 to {len(past)}, or the first digits of a "
+            f"{problem} {revision!r}; write `ratified`, a number from 1 to {last.number}, or the first digits of a "
             "version: `precept constitution log` shows them"
         )
 
@@ -143,22 +160,37 @@ def amendment_key(after: str | None, text: str, message: str) -> str:
     return f"amendment:{text_digest(canonical([after, text, message])).hex()}"
 
 
-def _amendments(connection: Connection) -> list[Amendment]:
-    events = history(connection, (KIND,))
-    texts: dict[str, Any] = {}
-    if any("text" not in event.payload for event in events):  # ratified before amendments kept their text
-        table = tables.constitution.c
-        texts = {row.version: row.text for row in connection.execute(select(table.version, table.text))}
-    return [
-        Amendment(
-            number=number,
-            version=event.payload["version"],
-            text=event.payload.get("text") or texts[event.payload["version"]],
-            parent=event.payload["parent"],
-            at=event.at,
-            who=event.who,
-            message=event.payload["message"],
-            event=event.id,
-        )
-        for number, event in enumerate(events, 1)
-    ]
+_RATIFIED = select(tables.event).where(tables.event.c.kind == KIND)
+
+
+def _last(connection: Connection) -> Amendment | None:
+    row = connection.execute(_RATIFIED.order_by(tables.event.c.seq.desc()).limit(1)).first()
+    return None if row is None else _numbered(connection, row)
+
+
+def _numbered(connection: Connection, row: Row[Any]) -> Amendment:
+    event = tables.event.c
+    until = select(func.count()).where(event.kind == KIND, event.seq <= row.seq)
+    return _amendment(connection, row, connection.execute(until).scalar_one())
+
+
+def _amendment(connection: Connection, row: Row[Any], number: int) -> Amendment:
+    said = row.payload
+    text = said.get("text") or _text(connection, said["version"])  # at first an amendment kept no text of its own
+    assert text is not None, "a ratified version is in the store"
+    return Amendment(
+        number=number,
+        version=said["version"],
+        text=text,
+        parent=said["parent"],
+        at=row.at,
+        who=row.who,
+        message=said["message"],
+        event=row.id,
+    )
+
+
+def _text(connection: Connection, version: str) -> str | None:
+    table = tables.constitution.c
+    text: str | None = connection.execute(select(table.text).where(table.version == version)).scalar()
+    return text

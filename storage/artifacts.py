@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writing, a folder's manifest, and the link that a server watches.
+"""Files that are whole or not there: atomic writing, and the link that a server watches.
 
 Leaves out what is in the files: trainers write checkpoint folders, flows write reports and exports.
 """
@@ -6,21 +6,15 @@ Leaves out what is in the files: trainers write checkpoint folders, flows write 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import canonical
 
-MANIFEST = "manifest.json"
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -49,78 +43,6 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """`write_bytes` of UTF-8. Lone surrogates, which UTF-8 does not have, become `?`."""
     write_bytes(path, text.encode("utf-8", errors="replace"))
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """`write_bytes` of ASCII JSON that people can read: sorted keys, indented. Raises ValueError on NaN."""
-    text = json.dumps(json.loads(canonical(value)), indent=2, sort_keys=True)
-    write_bytes(path, (text + "\n").encode("ascii"))
-
-
-class Artifacts:
-    """A folder of files by run: `artifacts.folder(run)` is that run's own, made when asked for."""
-
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
-
-    def folder(self, run: bytes) -> Path:
-        """The folder of a run. Raises UserError when it cannot be made."""
-        folder = self.root / "runs" / run.hex()
-        with _told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-
-# --- manifests -----------------------------------------------------------------------------------------------------
-
-
-def manifest(folder: str | Path) -> dict[str, str]:
-    """SHA-256 (hex) of every file under a folder but its manifest, by relative path. Raises UserError on a pickle
-    or a link: a folder that is published holds neither."""
-    root = Path(folder)
-    files: dict[str, str] = {}
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_symlink():
-            raise UserError(f"{path} is a link; a checkpoint folder holds plain files only")
-        if path.is_file() and path.suffix.lower() in PICKLES:
-            raise UserError(f"{path} may be a pickle, which can run code when it is loaded; save safetensors instead")
-        if path.is_file() and name != MANIFEST:
-            with path.open("rb") as file:
-                files[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return files
-
-
-def digest(files: Mapping[str, str]) -> str:
-    """SHA-256 (hex) of a manifest: what the folder really holds."""
-    return hashlib.sha256(canonical(dict(files)).encode("ascii")).hexdigest()
-
-
-def write_manifest(folder: str | Path) -> str:
-    """Write the manifest, last of all: a folder without one does not count. Returns its digest."""
-    files = manifest(folder)
-    write_json(Path(folder) / MANIFEST, {"digest": digest(files), "files": files})
-    return digest(files)
-
-
-def check_manifest(folder: str | Path) -> str:
-    """The digest of a folder whose files are what its manifest says. Raises UserError otherwise."""
-    root = Path(folder)
-    try:
-        said = json.loads((root / MANIFEST).read_text("utf-8"))
-        promised = dict(said["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{root} has no readable {MANIFEST}, so it is not a whole checkpoint: run again, or choose another"
-        ) from error
-    found = manifest(root)
-    differing = sorted(name for name in promised.keys() | found.keys() if promised.get(name) != found.get(name))
-    if differing or said.get("digest") != digest(found):
-        raise UserError(
-            f"{root} is not what its {MANIFEST} says ({', '.join(differing[:5]) or 'digest'}); it was changed or cut "
-            "short: make it again, or choose another"
-        )
-    return digest(found)
 
 
 # --- the pointer that a server watches -----------------------------------------------------------------------------

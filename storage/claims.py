@@ -5,6 +5,8 @@ Every claim has a fence, a number of its own. A write that comes with a lease is
 any item of the lease has gone to somebody else. (A lease that is past its time but that nobody took is still good:
 a slow batch is not thrown away.) Clocks of several machines may differ: a fast one takes items early, which costs
 work and never correctness.
+
+People hold items too: pairs that they review, in the stage `REVIEW`. There the worker is a reviewer.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from constitution.records import Id
 from storage import tables
 from storage.database import Database, chunks, patient
+
+REVIEW = "review"  # the stage of comparisons that reviewers hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +41,70 @@ class StaleLease(RuntimeError):
 
 
 class Claims(Database):
-    def claim(self, stage: str, ids: Sequence[Id], worker: str, lease_seconds: float) -> Lease:
-        """Claim what nobody holds of `ids`; the lease names what was got, in the order asked."""
+    def claim(self, stage: str, ids: Sequence[Id], worker: str, lease_seconds: float, *, again: bool = False) -> Lease:
+        """Claim what nobody holds of `ids`; the lease names what was got, in the order asked.
+
+        `again`: also what this worker holds by an earlier lease, which is lost by that: the same reviewer in a second
+        window.
+        """
         expires = int(time.time() + lease_seconds)
-        return self._claim(stage, ids, worker, secrets.token_bytes(8), expires)
+        return self._claim(stage, ids, worker, secrets.token_bytes(8), expires, again)
 
     @patient
-    def _claim(self, stage: str, ids: Sequence[Id], worker: str, fence: bytes, expires: int) -> Lease:
+    def _claim(self, stage: str, ids: Sequence[Id], worker: str, fence: bytes, expires: int, again: bool) -> Lease:
         claim = tables.claim
         rows = [
             {"stage": stage, "id": id, "worker": worker, "fence": fence, "expires": expires} for id in sorted(set(ids))
         ]
         insert = self._insert(claim)
         new = insert.excluded
+        free = [claim.c.expires < int(time.time()), claim.c.fence == fence]
         take = insert.on_conflict_do_update(
             index_elements=["stage", "id"],
             set_={"worker": new.worker, "fence": new.fence, "expires": new.expires},
-            where=or_(claim.c.expires < int(time.time()), claim.c.fence == fence),
+            where=or_(*free, claim.c.worker == worker) if again else or_(*free),
         )
         with self._write() as connection:
             if rows:
                 connection.execute(take, rows)
-            mine = select(claim.c.id).where(claim.c.stage == stage, claim.c.fence == fence)
-            got = set(connection.execute(mine).scalars())
+            got = self._held(connection, stage, fence, ids)
         return Lease(stage, worker, tuple(id for id in dict.fromkeys(ids) if id in got), fence, expires)
+
+    @patient
+    def renew(self, lease: Lease, lease_seconds: float) -> Lease:
+        """Hold all of a lease for so many seconds from now. Raises StaleLease where some of it is lost already."""
+        claim = tables.claim
+        expires = int(time.time() + lease_seconds)
+        with self._write() as connection:
+            self._check_lease(connection, lease)
+            mine = (claim.c.stage == lease.stage, claim.c.fence == lease.fence)
+            for some in chunks(sorted(lease.ids)):
+                connection.execute(update(claim).where(*mine, claim.c.id.in_(some)).values(expires=expires))
+        return replace(lease, expires=expires)
+
+    @patient
+    def holders(self, stage: str, ids: Sequence[Id]) -> dict[Id, str]:
+        """Who holds each of these items now; what nobody holds is left out."""
+        claim = tables.claim.c
+        held: dict[Id, str] = {}
+        with self._read() as connection:
+            for some in chunks(sorted(set(ids))):
+                here = and_(claim.stage == stage, claim.id.in_(some), claim.expires >= int(time.time()))
+                rows = connection.execute(select(claim.id, claim.worker).where(here))
+                held |= {row.id: row.worker for row in rows}
+        return held
 
     @patient
     def release(self, lease: Lease) -> None:
         """Give back what is left of a lease."""
-        claim = tables.claim.c
         with self._write() as connection:
-            connection.execute(delete(tables.claim).where(claim.stage == lease.stage, claim.fence == lease.fence))
+            self._release(connection, lease)
+
+    def _release(self, connection: Connection, lease: Lease) -> None:
+        claim = tables.claim.c
+        mine = (claim.stage == lease.stage, claim.fence == lease.fence)
+        for some in chunks(sorted(lease.ids)):
+            connection.execute(delete(tables.claim).where(*mine, claim.id.in_(some)))
 
     @patient
     def release_worker(self, worker: str) -> None:
@@ -77,9 +114,10 @@ class Claims(Database):
 
     @patient
     def workers(self) -> list[str]:
-        """The workers that hold something now."""
+        """The workers that hold something now; not the people who review."""
         claim = tables.claim.c
-        query = select(claim.worker).where(claim.expires >= int(time.time())).distinct().order_by(claim.worker)
+        running = (claim.expires >= int(time.time()), claim.stage != REVIEW)
+        query = select(claim.worker).where(*running).distinct().order_by(claim.worker)
         with self._read() as connection:
             return list(connection.execute(query).scalars())
 
@@ -87,10 +125,18 @@ class Claims(Database):
         """Raise StaleLease unless the lease is whole; on Postgres it stays so until this transaction ends."""
         if lease is None:
             return
+        held = self._held(connection, lease.stage, lease.fence, lease.ids, locked=True)
+        if len(held) != len(lease.ids):
+            lost = len(lease.ids) - len(held)
+            raise StaleLease(f"{lease.worker} lost {lost} of {len(lease.ids)} items of {lease.stage}")
+
+    def _held(
+        self, connection: Connection, stage: str, fence: bytes, ids: Sequence[Id], locked: bool = False
+    ) -> set[Id]:
         claim = tables.claim.c
-        held = 0
-        for some in chunks(sorted(lease.ids)):
-            query = select(claim.id).where(claim.stage == lease.stage, claim.fence == lease.fence, claim.id.in_(some))
-            held += len(connection.execute(query.order_by(claim.id).with_for_update()).all())
-        if held != len(lease.ids):
-            raise StaleLease(f"{lease.worker} lost {len(lease.ids) - held} of {len(lease.ids)} items of {lease.stage}")
+        held: set[Id] = set()
+        for some in chunks(sorted(set(ids))):
+            query = select(claim.id).where(claim.stage == stage, claim.fence == fence, claim.id.in_(some))
+            query = query.order_by(claim.id).with_for_update() if locked else query
+            held |= set(connection.execute(query).scalars())
+        return held

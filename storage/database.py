@@ -8,6 +8,7 @@ simply run again.
 from __future__ import annotations
 
 import functools
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from constitution.errors import UserError
 from storage import migrations
 
+DIGITS = 32  # hex digits of an id
 CHUNK = 1_000  # ids in one query: well under every driver's limit of parameters
 STORE_LOCK = 0x70726563  # Postgres advisory lock: writers share it, `alone` has it whole
 
@@ -46,6 +48,14 @@ class Lost(Unavailable):
 
 def chunks(items: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def id_range(digits: str) -> tuple[bytes, bytes] | None:
+    """The lowest and the highest id that begin with these hex digits; None where no id does."""
+    if not re.fullmatch(f"[0-9a-fA-F]{{1,{DIGITS}}}", digits):
+        return None
+    low, high = (bytes.fromhex(digits.ljust(DIGITS, filler)) for filler in "0f")
+    return low, high
 
 
 def patient(method: Callable[Concatenate[D, P], T]) -> Callable[Concatenate[D, P], T]:
@@ -74,18 +84,23 @@ def _retry(patience: float, on: type[Unavailable], work: Callable[[], T]) -> T:
 class Database:
     """An open database whose schema is the code's. Close it, or use it as a context manager."""
 
-    def __init__(self, engine: Engine, patience: float) -> None:
+    def __init__(self, engine: Engine, patience: float, home: Path | None = None) -> None:
         self._engine = engine
         self.patience = patience
+        self.home = None if home is None else home.expanduser().resolve()
+        self._written = (home or Path()).expanduser().absolute()  # the home without following links
 
     @classmethod
-    def open(cls, url: str | Path, *, create: bool = True, patience: float = 30.0) -> Self:
+    def open(
+        cls, url: str | Path, *, create: bool = True, patience: float = 30.0, home: str | Path | None = None
+    ) -> Self:
         """Open the store at a path (`runs.db`), `sqlite:///...` or `postgresql://...`, and upgrade its schema.
 
         `create` False refuses a SQLite file that is not there. `patience`: seconds to wait for a database that is
-        locked or restarting. Raises UserError where it cannot be opened, or is newer than this code.
+        locked or restarting. `home`: the folder of checkpoints and reports; what lies in it is remembered by where in
+        it (`storage/paths.py`). Raises UserError where the store cannot be opened, or is newer than this code.
         """
-        store = cls(_engine(_parse(url), create, patience), patience)
+        store = cls(_engine(_parse(url), create, patience), patience, None if home is None else Path(home))
         try:
             _retry(patience, Busy, store._upgrade)
         except BaseException:

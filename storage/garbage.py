@@ -13,36 +13,59 @@ import time
 from sqlalchemy import ColumnElement, Connection, Delete, Table, delete, exists, or_, select
 
 from storage import tables
-from storage.database import patient
-from storage.events import Events
+from storage.amendments import KIND as RATIFICATION
+from storage.database import Database, patient
+from storage.registry import PROMOTION_KINDS
+from storage.runs import Run, run_of
 
 
-class Garbage(Events):
-    def collect(self, grace_seconds: float) -> dict[str, int]:
-        """Delete what nothing needs, in one transaction without other writers; returns deleted rows by table."""
-        ratified = [event.payload["version"] for event in self.events("ratification")]
-        return self._collect(int(time.time() - grace_seconds), ratified)
+class Garbage(Database):
+    @patient
+    def archivable(self, before: str) -> list[Run]:
+        """Runs that may be archived, the oldest first: finished or failed before a time (ISO 8601, UTC), and no
+        checkpoint of theirs is or was promoted."""
+        run, checkpoint, event = tables.run.c, tables.checkpoint.c, tables.event.c
+        promoted = exists().where(
+            checkpoint.run == run.id, event.target == checkpoint.digest, event.kind.in_(PROMOTION_KINDS)
+        )
+        ended = (run.status.in_(("finished", "failed")), run.created < before, run.finished < before)
+        query = select(tables.run).where(*ended, run.archived.is_(None), ~promoted)
+        with self._read() as connection:
+            return [run_of(row) for row in connection.execute(query.order_by(run.created, run.id))]
+
+    def collect(self, grace_seconds: float, dry_run: bool = False) -> dict[str, int]:
+        """Delete what nothing needs, in one transaction without other writers; returns deleted rows by table.
+
+        `dry_run`: count them, and delete nothing. Writers wait for that as well.
+        """
+        return self._collect(int(time.time() - grace_seconds), dry_run)
 
     @patient
-    def _collect(self, before: int, ratified: list[str]) -> dict[str, int]:
+    def _collect(self, before: int, dry_run: bool) -> dict[str, int]:
         with self._write(alone=True) as connection:
+            gone = _delete(connection, before)
+            if dry_run:
+                connection.rollback()
+            return gone
 
-            def count(*deletes: Delete) -> int:
-                return sum(connection.execute(one).rowcount for one in deletes)
 
-            # Foreign keys are checked at the commit, so parents may go before what points at them.
-            return {
-                "claim": count(delete(tables.claim).where(tables.claim.c.expires < int(time.time()))),
-                "member": count(delete(tables.member).where(tables.member.c.run.not_in(_kept_runs()))),
-                "comparison": count(_forgotten(tables.comparison, before, ~_is_about(tables.comparison))),
-                "question": count(_forgotten(tables.question, before, ~_asked(ratified))),
-                "clause": count(_orphans(tables.clause, tables.question)),
-                "verdict": count(*(_orphans(tables.verdict, noun) for noun in (tables.comparison, tables.question))),
-                "reason": count(*(_orphans(tables.reason, noun) for noun in (tables.comparison, tables.question))),
-                "origin": count(_orphans(tables.origin, tables.comparison)),
-                "generation": _collect_generations(connection, before),
-                "answer": count(_unread_answers(before)),
-            }
+def _delete(connection: Connection, before: int) -> dict[str, int]:
+    def count(*deletes: Delete) -> int:
+        return sum(connection.execute(one).rowcount for one in deletes)
+
+    # Foreign keys are checked at the commit, so parents may go before what points at them.
+    return {
+        "claim": count(delete(tables.claim).where(tables.claim.c.expires < int(time.time()))),
+        "member": count(delete(tables.member).where(tables.member.c.run.not_in(_kept_runs()))),
+        "comparison": count(_forgotten(tables.comparison, before, ~_is_about(tables.comparison))),
+        "question": count(_forgotten(tables.question, before, ~_asked())),
+        "clause": count(_orphans(tables.clause, tables.question)),
+        "verdict": count(*(_orphans(tables.verdict, noun) for noun in (tables.comparison, tables.question))),
+        "reason": count(*(_orphans(tables.reason, noun) for noun in (tables.comparison, tables.question))),
+        "origin": count(_orphans(tables.origin, tables.comparison)),
+        "generation": _collect_generations(connection, before),
+        "answer": count(_unread_answers(before)),
+    }
 
 
 def _kept_runs() -> ColumnElement[bytes]:
@@ -62,11 +85,11 @@ def _is_about(comparisons: Table) -> ColumnElement[bool]:
     return exists().where(tables.event.c.about == comparisons.c.id)
 
 
-def _asked(ratified: list[str]) -> ColumnElement[bool]:
+def _asked() -> ColumnElement[bool]:
     """A version of the constitution that must stay free to go back to asks this question."""
-    clause, checkpoint, run = tables.clause.c, tables.checkpoint.c, tables.run.c
+    clause, checkpoint, run, event = tables.clause.c, tables.checkpoint.c, tables.run.c, tables.event.c
     needed = or_(
-        clause.constitution.in_(ratified),
+        clause.constitution.in_(select(event.target).where(event.kind == RATIFICATION)),
         clause.constitution.in_(select(checkpoint.constitution)),
         clause.constitution.in_(select(run.constitution).where(run.id.in_(_kept_runs()))),
     )

@@ -15,7 +15,8 @@ from sqlalchemy import Table, and_, func, or_, select
 
 from constitution.records import Id, Messages, messages_of
 from storage import tables
-from storage.database import Database, chunks, patient
+from storage.database import DIGITS as DIGITS
+from storage.database import Database, chunks, id_range, patient
 
 Noun: TypeAlias = Literal["comparison", "generation", "prompt"]
 _TABLES: dict[Noun, Table] = {
@@ -23,7 +24,6 @@ _TABLES: dict[Noun, Table] = {
     "generation": tables.generation,
     "prompt": tables.prompt,
 }
-DIGITS = 32  # hex digits of an id
 
 Stage: TypeAlias = tuple[Id, str]  # a run and the name of one of its stages
 
@@ -41,10 +41,11 @@ class Lineage(Database):
     @patient
     def ids_like(self, noun: Noun, digits: str, most: int) -> list[Id]:
         """Ids that begin with these hex digits, in order; at most `most`. Raises ValueError for other characters."""
-        low, high = (bytes.fromhex(digits[:DIGITS].ljust(DIGITS, filler)) for filler in "0f")
-        id = _TABLES[noun].c.id
+        ids, id = id_range(digits), _TABLES[noun].c.id
+        if ids is None:
+            raise ValueError(f"{digits!r} is not the beginning of an id")
         with self._read() as connection:
-            return list(connection.execute(select(id).where(id.between(low, high)).order_by(id).limit(most)).scalars())
+            return list(connection.execute(select(id).where(id.between(*ids)).order_by(id).limit(most)).scalars())
 
     # --- stages, in counts ---
 

@@ -1,4 +1,4 @@
-"""What was made and decided: checkpoints and which is promoted, documents, canaries.
+"""What was decided and is read whole: which checkpoint is promoted, documents, canaries.
 
 A checkpoint is a content; promoting it is an event, and moves a pointer in the same transaction.
 """
@@ -6,60 +6,22 @@ A checkpoint is a content; promoting it is an event, and moves a pointer in the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select
 
 from constitution.errors import UserError
-from constitution.records import Checkpoint, Event, Id, text_digest
+from constitution.records import Checkpoint, Event, text_digest
 from storage import tables
 from storage.amendments import Amendments
+from storage.checkpoints import Checkpoints
 from storage.database import patient
-from storage.events import history
 from storage.runs import now
 
+PROMOTION_KINDS = ("promotion", "roll_back")
 
-class Registry(Amendments):
-    # --- checkpoints ---
 
-    @patient
-    def add_checkpoint(self, checkpoint: Checkpoint, run: Id | None = None) -> None:
-        """Register a checkpoint folder that is whole. The same weights made again may lie elsewhere: the new path
-        counts, because the old folder was lost."""
-        row = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
-        table = tables.checkpoint
-        mine = (table.c.id == checkpoint.id, table.c.digest == checkpoint.digest)
-        with self._write() as connection:
-            self._insert_first_wins(connection, table, [row | {"run": run, "created": now()}])
-            connection.execute(update(table).where(*mine).values(path=checkpoint.path))
-
-    @patient
-    def checkpoints(self) -> list[Checkpoint]:
-        """All checkpoints, the oldest first."""
-        table = tables.checkpoint
-        with self._read() as connection:
-            rows = connection.execute(select(table).order_by(table.c.created, table.c.id, table.c.digest))
-            return [_checkpoint(row) for row in rows]
-
-    def checkpoint(self, name: Id | str) -> Checkpoint:
-        """A checkpoint by its job's id, the first hex digits of id or digest, its folder's path or last name, or
-        `promoted`. Of several attempts at one job the last counts. Raises UserError where none or several fit."""
-        if name == "promoted":
-            promoted = self.promoted()
-            if promoted is None:
-                raise UserError("nothing is promoted yet; `precept promote CHECKPOINT` does it")
-            return promoted
-        text = name.hex() if isinstance(name, bytes) else name
-        attempts = {c.id: c for c in self.checkpoints() if _answers_to(c, text)}
-        if len(attempts) == 1:
-            return next(iter(attempts.values()))
-        if not attempts:
-            raise UserError(f"there is no checkpoint {text!r} in the store; `precept train` makes them")
-        names = ", ".join(c.id.hex()[:12] for c in list(attempts.values())[:5])
-        raise UserError(f"several checkpoints answer to {text!r} ({names}); write more of the id")
-
+class Registry(Amendments, Checkpoints):
     # --- promotion ---
 
     @patient
@@ -79,7 +41,7 @@ class Registry(Amendments):
             )
         payload = {"id": checkpoint.id.hex(), "digest": checkpoint.digest, "why": why, "evidence": dict(evidence or {})}
         with self._write(durable=True, alone=True) as connection:
-            event, new = self._append(connection, "promotion", who, key, payload)
+            event, new = self._append(connection, "promotion", who, key, payload, target=checkpoint.digest)
             if new:
                 self._point(connection, "promoted", checkpoint.digest, event)
             return event
@@ -90,27 +52,20 @@ class Registry(Amendments):
         with self._write(durable=True, alone=True) as connection:
             earlier = self._find(connection, key)
             if earlier is None:
-                stack = _promoted_stack(history(connection, _PROMOTION_KINDS))
+                stack = _promoted_stack(connection)
                 if len(stack) < 2:
                     raise UserError("there is no earlier promotion to roll back to")
                 payload = {"from": stack[-1], "to": stack[-2], "why": why}
             else:
                 payload = {**earlier.payload, "why": why}
-            event, new = self._append(connection, "roll_back", who, key, payload)
+            event, new = self._append(connection, "roll_back", who, key, payload, target=payload["to"])
             if new:
                 self._point(connection, "promoted", payload["to"], event)
-            return _by_digest(connection, payload["to"])
-
-    @patient
-    def promoted(self) -> Checkpoint | None:
-        """The checkpoint that a server should run."""
-        with self._read() as connection:
-            digest = _target(connection, "promoted")
-            return None if digest is None else _by_digest(connection, digest)
+            return self._by_digest(connection, payload["to"])
 
     def promotions(self) -> list[Event]:
         """Every promotion and roll-back, the oldest first."""
-        return self.events(*_PROMOTION_KINDS)
+        return self.events(*PROMOTION_KINDS)
 
     # --- documents and canaries ---
 
@@ -151,43 +106,19 @@ class Registry(Amendments):
         return {prompt: stored[text_digest(prompt)] for prompt in answers}
 
 
-_PROMOTION_KINDS = ("promotion", "roll_back")
-
-
-def _promoted_stack(history: list[Event]) -> list[str]:
+def _promoted_stack(connection: Connection) -> list[str]:
     """Digests that were promoted and not rolled back; the last is promoted now."""
+    event = tables.event.c
+    query = select(event.kind, event.target).where(event.kind.in_(PROMOTION_KINDS)).order_by(event.seq)
     stack: list[str] = []
-    for event in history:
-        if event.kind == "promotion":
-            stack.append(event.payload["digest"])
+    for kind, digest in connection.execute(query):
+        if kind == "promotion":
+            stack.append(digest)
         else:
             stack.pop()
     return stack
 
 
-def _target(connection: Connection, name: str) -> str | None:
-    pointer = tables.pointer.c
-    target: str | None = connection.execute(select(pointer.target).where(pointer.name == name)).scalar()
-    return target
-
-
 def _document(connection: Connection, kind: str, id: str) -> Any:
     table = tables.document.c
     return connection.execute(select(table.payload).where(table.kind == kind, table.id == id)).scalar()
-
-
-def _by_digest(connection: Connection, digest: str) -> Checkpoint:
-    table = tables.checkpoint
-    query = select(table).where(table.c.digest == digest).order_by(table.c.created.desc())
-    return _checkpoint(connection.execute(query).first())
-
-
-def _answers_to(checkpoint: Checkpoint, name: str) -> bool:
-    prefix = name.lower()
-    by_hash = len(name) >= 4 and (checkpoint.id.hex().startswith(prefix) or checkpoint.digest.startswith(prefix))
-    return by_hash or name in (checkpoint.path, PurePath(checkpoint.path).name)
-
-
-def _checkpoint(row: Row[Any] | None) -> Checkpoint:
-    assert row is not None, "the promoted checkpoint is in the store"
-    return Checkpoint(**{field.name: row._mapping[field.name] for field in fields(Checkpoint)})

@@ -6,18 +6,18 @@ is written in the transaction of the record it is about; without it a run would 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import CTE, Connection, Row, Select, func, select, tuple_, update
 
 from constitution.errors import UserError
 from constitution.records import Id, make_id
 from storage import tables
-from storage.database import Database, chunks, patient
+from storage.database import Database, chunks, id_range, patient
 
 RunStatus: TypeAlias = Literal["running", "finished", "failed", "stopped"]
 
@@ -51,7 +51,7 @@ class Runs(Database):
         with self._write() as connection:
             self._insert_first_wins(connection, tables.run, [row | {"status": "running", "created": now()}])
             connection.execute(reopened.values(status="running", finished=None, error=None))
-            return _run(connection.execute(select(tables.run).where(tables.run.c.id == id)).one())
+            return run_of(connection.execute(select(tables.run).where(tables.run.c.id == id)).one())
 
     @patient
     def finish_run(self, id: Id, status: RunStatus, result: Any = None, error: str | None = None) -> None:
@@ -63,16 +63,28 @@ class Runs(Database):
     @patient
     def archive_run(self, id: Id) -> None:
         """Keep the run, but let `collect` take what only it needs."""
-        with self._write() as connection:
-            connection.execute(update(tables.run).where(tables.run.c.id == id).values(archived=now()))
+        self._archive(id, now())
 
+    @patient
+    def unarchive_run(self, id: Id) -> None:
+        """Keep all of the run again: what `collect` has not taken meanwhile."""
+        self._archive(id, None)
+
+    def _archive(self, id: Id, at: str | None) -> None:
+        with self._write() as connection:
+            connection.execute(update(tables.run).where(tables.run.c.id == id).values(archived=at))
+
+    @patient
     def run(self, id: Id | str) -> Run:
         """A run by its id, or by the first hex digits of it. Raises UserError where none or several fit."""
         prefix = id.hex() if isinstance(id, bytes) else id.lower()
-        found = [run for run in self.runs() if run.id.hex().startswith(prefix)]
-        if len(found) == 1 and prefix:
-            return found[0]
-        names = ", ".join(run.id.hex()[:12] for run in found[:5])
+        ids, table = id_range(prefix), tables.run
+        query = select(table.c.id).order_by(table.c.id).limit(5)
+        with self._read() as connection:
+            found = [] if ids is None else list(connection.execute(query.where(table.c.id.between(*ids))).scalars())
+            if len(found) == 1:
+                return run_of(connection.execute(select(table).where(table.c.id == found[0])).one())
+        names = ", ".join(id.hex()[:12] for id in found)
         raise UserError(
             f"several runs begin with {prefix!r} ({names}); write more of the id"
             if found
@@ -80,18 +92,69 @@ class Runs(Database):
         )
 
     @patient
-    def runs(self) -> list[Run]:
-        """All runs, the newest first."""
+    def runs(
+        self,
+        *,
+        kinds: Collection[str] | None = None,
+        statuses: Collection[RunStatus] | None = None,
+        without_kinds: Collection[str] | None = None,
+        most: int | None = None,
+        before: Id | None = None,
+    ) -> list[Run]:
+        """Runs, the newest first: all, or those of some kinds and statuses.
+
+        `most` and `before`, the last run of the page before, make pages. Raises KeyError where `before` is no run.
+        """
+        run = tables.run.c
+        query = select(tables.run).order_by(*_NEWEST).limit(most)
+        if kinds is not None:
+            query = query.where(run.kind.in_(sorted(kinds)))
+        if statuses is not None:
+            query = query.where(run.status.in_(sorted(statuses)))
+        if without_kinds:
+            query = query.where(run.kind.not_in(sorted(without_kinds)))
         with self._read() as connection:
-            rows = connection.execute(select(tables.run).order_by(tables.run.c.created.desc(), tables.run.c.id))
-            return [_run(row) for row in rows]
+            if before is not None:
+                created = connection.execute(select(run.created).where(run.id == before)).scalar()
+                if created is None:
+                    raise KeyError(before.hex())
+                query = query.where(tuple_(run.created, run.id) < (created, before))
+            return [run_of(row) for row in connection.execute(query)]
 
     @patient
-    def stage_members(self, run: Id, stage: str) -> list[Id]:
-        """Ids of a stage's records in the order of their slots."""
-        member = tables.member.c
-        query = select(member.id).where(member.run == run, member.stage == stage).order_by(member.ordinal)
+    def newest_judged(self, without_kinds: Collection[str] = ()) -> Run | None:
+        """The newest run that asked a judge: that has a stage of questions. None where there is none."""
+        run, asked = tables.run.c, _stages_of(select(tables.run.c.id).where(tables.run.c.kind.not_in(without_kinds)))
+        judged = select(asked.c.run).where(asked.c.stage.endswith(QUESTIONS, autoescape=True))
+        query = select(tables.run).where(run.id.in_(judged)).order_by(*_NEWEST).limit(1)
         with self._read() as connection:
+            row = connection.execute(query).first()
+            return None if row is None else run_of(row)
+
+    @patient
+    def stages(self, run: Id) -> list[str]:
+        """The names of a run's stages, without counting what is in them."""
+        found = _stages_of(select(tables.run.c.id).where(tables.run.c.id == run))
+        with self._read() as connection:
+            query = select(found.c.stage).where(found.c.stage.is_not(None)).order_by(found.c.stage)
+            return list(connection.execute(query).scalars())
+
+    @patient
+    def stage_members(self, run: Id, stage: str, *, after: Id | None = None, most: int | None = None) -> list[Id]:
+        """Ids of a stage's records in the order of their slots.
+
+        `most` and `after`, the last record of the page before, make pages. Raises KeyError where `after` is not in the
+        stage.
+        """
+        member = tables.member.c
+        here = (member.run == run, member.stage == stage)
+        query = select(member.id).where(*here).order_by(member.ordinal).limit(most)
+        with self._read() as connection:
+            if after is not None:
+                place = connection.execute(select(func.max(member.ordinal)).where(*here, member.id == after)).scalar()
+                if place is None:
+                    raise KeyError(after.hex())
+                query = query.where(member.ordinal > place)
             return list(connection.execute(query).scalars())
 
     @patient
@@ -144,5 +207,23 @@ class Runs(Database):
         return new, list(range(start, start + len(new)))
 
 
-def _run(row: Row[Any]) -> Run:
+QUESTIONS = ".questions"  # how the name of a stage of questions ends
+_NEWEST = (tables.run.c.created.desc(), tables.run.c.id.desc())
+
+
+def _stages_of(runs: Select[tuple[Id]]) -> CTE:
+    """(run, stage) of each stage of these runs, and (run, NULL) once a run.
+
+    One step in the index a stage: members are many, and no index has each stage once.
+    """
+    member = tables.member.c
+    some = runs.subquery()
+    first = select(member.stage).where(member.run == some.c.id).order_by(member.stage).limit(1).scalar_subquery()
+    found = select(some.c.id.label("run"), first.label("stage")).cte("stages", recursive=True)
+    later = select(member.stage).where(member.run == found.c.run, member.stage > found.c.stage)
+    following = later.order_by(member.stage).limit(1).scalar_subquery()
+    return found.union_all(select(found.c.run, following).where(found.c.stage.is_not(None)))
+
+
+def run_of(row: Row[Any]) -> Run:
     return Run(**row._mapping)

@@ -10,11 +10,14 @@
 | `labels.py`   | labels and what each verdict adds to them, by query |
 | `outlook.py`  | what an amendment would do to labels |
 | `evidence.py` | verdicts in bulk: counts and arrays |
-| `events.py`   | spot checks, and other things people did |
+| `events.py`   | things that people did |
+| `spot_checks.py` | what people answered about comparisons |
 | `amendments.py` | constitutions, and which is in force |
-| `registry.py` | checkpoints, promotion, documents, canaries |
+| `paths.py`    | where files lie, in the home folder |
+| `checkpoints.py` | checkpoints, by what people call them |
+| `registry.py` | promotion, documents, canaries |
 | `lineage.py`  | what was made of what, in counts |
-| `garbage.py`  | throwing away what nothing needs |
+| `garbage.py`  | archiving runs, and throwing away what nothing needs |
 
 Files (checkpoint folders, exports) are `artifacts.py`'s. Records go in and come out as `constitution.records`; ids
 are 16 bytes. A computed record is stored once and never changed: the first writer wins.
@@ -26,9 +29,10 @@ from storage.garbage import Garbage
 from storage.lineage import Lineage
 from storage.outlook import Outlooks
 from storage.registry import Registry
+from storage.spot_checks import SpotChecks
 from storage.texts import Texts
 from storage.verdicts import Verdicts
 
 
-class Store(Texts, Verdicts, Outlooks, Registry, Lineage, Garbage):
+class Store(Texts, Verdicts, Outlooks, SpotChecks, Registry, Lineage, Garbage):
     """`with Store.open("runs.db") as store: ...`. Safe to use from several threads, and processes may share one."""

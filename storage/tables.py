@@ -11,7 +11,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, Table, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.engine import Dialect
 
 from constitution.records import canonical
@@ -173,6 +184,7 @@ run = Table(
     Column("result", AsciiJson),
     Column("error", AsciiJson),
     Column("archived", Text),
+    Index("ix_run_created", "created", "id"),
 )
 
 member = Table(
@@ -181,8 +193,9 @@ member = Table(
     Column("run", ID, _refers("run.id"), primary_key=True),
     Column("stage", Text, primary_key=True),
     Column("ordinal", Integer, primary_key=True, autoincrement=False),
-    Column("id", ID, nullable=False, index=True),
+    Column("id", ID, nullable=False),
     Column("reused", Integer, nullable=False),  # 1: it was stored before this run came to it
+    Index("ix_member_id", "id", "run", "stage"),  # whole, or SQLite would look for one id among all of a stage's
 )
 
 claim = Table(
@@ -212,13 +225,15 @@ checkpoint = Table(  # a lost folder trained again is a new attempt: the same jo
     Column("digest", Text, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("method", Text, nullable=False),
-    Column("path", AsciiJson, nullable=False),
+    Column("path", AsciiJson, nullable=False),  # relative where it is in the home: `paths.py`
     Column("parent", Text, nullable=False),
     Column("dataset", Text, nullable=False),
     Column("constitution", Text),
     Column("metrics", AsciiJson, nullable=False),
-    Column("run", ID, _refers("run.id")),
+    Column("run", ID, _refers("run.id"), index=True),
     Column("created", Text, nullable=False),
+    Index("ix_checkpoint_digest", "digest"),
+    Index("ix_checkpoint_path", "path"),
 )
 
 event = Table(
@@ -232,7 +247,10 @@ event = Table(
     Column("key", AsciiJson, nullable=False),
     Column("payload", AsciiJson, nullable=False),
     Column("about", ID, index=True),  # the comparison a spot check is about, which keeps it from `collect`
+    Column("target", Text),  # the version ratified, the digest promoted, the event taken back: to find it by
     UniqueConstraint("key"),
+    Index("ix_event_target", "target", "kind"),
+    Index("ix_event_who", "who", "kind"),
 )
 
 pointer = Table(  # the few things that move: what is promoted, what is ratified

@@ -1,4 +1,5 @@
-"""Databases for tests: a SQLite file, and a private Postgres server that lives as long as the test run."""
+"""Databases for tests: a SQLite file, and a private Postgres server that lives as long as the test run. And how long
+each test takes is kept for `make check`."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.seconds import Seconds
+
 if TYPE_CHECKING:  # the engines are tested on machines that have no database library
     from storage.store import Store
 
@@ -22,6 +25,11 @@ INSTALL_POSTGRES = "Postgres is not installed; run: apt-get install postgresql"
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background by a shell: Ctrl-C is tested, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.cache is not None and not hasattr(config, "workerinput"):  # not in the processes that share the files
+        config.pluginmanager.register(Seconds(config.cache))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Stage(Protocol):
@@ -24,6 +24,7 @@ class Stage(Protocol):
         """Say how far a stage is whose total was not known when it began."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     def say(self, text: str) -> None:
         """A sentence to whoever watches."""

@@ -26,6 +26,7 @@ from constitution.records import Checkpoint, Id, canonical
 from flows import discovery
 from pipeline import label
 from service import settings as settings_module
+from service.actions.ratify import ratify as put_in_force
 from service.queries import preview
 from service.queries.preview import Preview
 from service.wiring import Wiring
@@ -95,7 +96,7 @@ class Place:
 
 def ratify(url: str, text: str, why: str) -> None:
     with Store.open(url) as store:
-        preview.ratify(store, Constitution.parse(text), store.ratified(), "ada", why)
+        put_in_force(store, Constitution.parse(text), store.ratified(), "ada", why)
 
 
 def copied(loop: Loop, home: Path) -> Place:
@@ -111,8 +112,8 @@ def copied(loop: Loop, home: Path) -> Place:
             database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (old, new))
     wiring = Wiring(settings_module.load(home / "precept.toml")[0])
     try:
-        priced = preview.preview(wiring, wiring.constitution)
-        preview.ratify(wiring.store, wiring.constitution, priced.base, "ada", "people come back")
+        priced = preview.preview(wiring, wiring.constitution, "ada")
+        put_in_force(wiring.store, wiring.constitution, priced.base, "ada", "people come back")
         (base,) = wiring.store.runs()
     finally:
         wiring.close()
@@ -465,7 +466,7 @@ RATIFY = """
             for number in itertools.count():
                 name = f"{os.getpid()}.{number}"
                 draft = Constitution.parse(text + f"# {name} " + "x" * 5_000 + "\\n")
-                print(preview.ratify(store, draft, store.ratified(), "ada", name).message, flush=True)
+                print(put_in_force(store, draft, store.ratified(), "ada", name).message, flush=True)
 """
 
 
@@ -473,7 +474,8 @@ def test_a_ratification_that_was_killed_is_there_whole_or_not_at_all(store_url: 
     ratify(store_url, FIRST, "the first")
     (tmp_path / "second.yaml").write_text(SECOND)
     imports = (
-        "import itertools\nfrom constitution.principles import Constitution\nfrom flows import amending\n"
+        "import itertools\nfrom constitution.principles import Constitution\n"
+        "from service.actions.ratify import ratify as put_in_force\n"
         "from storage.store import Store\ntext = open(sys.argv[2]).read()"
     )
     opened = tmp_path / "opened"

@@ -125,7 +125,7 @@ Store.open(sys.argv[1])
 
 
 @pytest.mark.parametrize("after", [1, 9, 20])
-def test_an_interrupted_migration_is_run_again(store_url, spawn, world, after):
+def test_an_interrupted_start_is_run_again(store_url, spawn, world, after):
     process = spawn(INTERRUPTED, store_url, after)
     assert process.wait(timeout=300) == -9
     with engine_of(store_url).connect() as connection:
@@ -236,7 +236,7 @@ with Store.open(sys.argv[1]) as store:
         batch = [Generation(make_id("t", n=n), "response", prompt.id, f"{name} {n}", "stop", "s") for n in numbers]
         for stored in store.add_generations(batch, run=run, stage="respond", ordinals=numbers):
             print(stored.text)
-        store.add_event("mark", name, f"{name} {start}", {})
+        store.add_spot_check(name, prompt.id, "tie", sampled_by="random", key=f"{name} {start}")
         print("event", start, flush=True)
 """
 
@@ -264,7 +264,7 @@ def test_a_restarted_server_loses_nothing_and_doubles_nothing(postgres, spawn):
         writer.wait()
     with Store.open(url) as store:
         stored = [generation.text for generation in store.generations_of(store.runs()[0].id, "respond")]
-        events = [mark.key for mark in store.events("mark")]
+        events = [mark.key for mark in store.events("spot_check")]
     assert [text.split()[1] for text in stored] == [str(number) for number in range(len(stored))]
     for writer, name in zip(writers, "ab", strict=True):
         texts = [line for line in said[writer] if not line.startswith("event")]

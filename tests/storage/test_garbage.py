@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from constitution.records import Checkpoint, make_id
+from storage.runs import now
 
 OLD = -5  # a grace period that has been over for seconds
 
@@ -96,3 +97,49 @@ def test_what_a_worker_holds_stays(store, archived):
     store.claim("judge", comparisons[:1], "dead", -10)
     counts = store.collect(OLD)
     assert (counts["claim"], counts["comparison"]) == (1, 1)
+
+
+def test_a_dry_run_counts_and_takes_nothing(store, archived):
+    _, comparisons, questions, revision = archived
+    counts = store.collect(OLD, dry_run=True)
+    assert (counts["member"], counts["comparison"], counts["verdict"], counts["generation"]) == (6, 3, 6, 7)
+    assert store.missing_verdicts(comparisons, questions) == []
+    assert store.generations([revision.id]) == [revision]
+    assert store.collect(OLD, dry_run=True) == counts == store.collect(OLD)
+    assert set(store.collect(OLD, dry_run=True).values()) == {0}
+
+
+def test_a_run_that_is_not_archived_any_more_is_kept(store, archived):
+    run, comparisons, questions, _ = archived
+    assert store.run(run).archived is not None
+    store.unarchive_run(run)
+    assert store.run(run).archived is None
+    assert store.collect(OLD)["member"] == 0
+    assert store.missing_verdicts(comparisons, questions) == []
+
+
+def test_what_may_be_archived(store):
+    def a_run(key, status=None, made=()):
+        run = store.start_run(key, "improve", {}).id
+        for name in made:
+            digest = make_id("weights", name=name).hex() * 2
+            checkpoint = Checkpoint(make_id("job", name=name), "policy", "dpo", f"/m/{name}", digest, "base", "data")
+            store.add_checkpoint(checkpoint, run=run)
+        if status:
+            store.finish_run(run, status)
+        return run
+
+    plain, failed = a_run("plain", "finished"), a_run("failed", "failed")
+    a_run("running"), a_run("stopped", "stopped")
+    tried = a_run("tried", "finished", ["never promoted"])
+    a_run("once", "finished", ["promoted once"]), a_run("now", "finished", ["one more", "promoted now"])
+    for number, name in enumerate(["once", "now"]):
+        store.promote(store.checkpoint(f"promoted {name}"), "ana", "", str(number))
+    later = now()
+    a_run("young", "finished")
+    done = a_run("archived", "finished")
+    store.archive_run(done)
+    assert [run.id for run in store.archivable(later)] == [plain, failed, tried]
+    store.archive_run(plain)
+    assert [run.id for run in store.archivable(later)] == [failed, tried]
+    assert store.archivable("2000") == []

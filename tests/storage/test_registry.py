@@ -40,6 +40,24 @@ def test_ratifying_is_an_event_and_a_content_may_come_back(store):
     assert (current.version, current.text, current.message) == ("a", "text of a", "amendment 2")
     assert store.is_ratified("b") and not store.is_ratified("c")
     assert list(store.constitutions()) == ["a", "b"]
+    assert (store.constitution("b"), store.constitution("c")) == ("text of b", None)
+
+
+def test_an_amendment_is_found_by_its_number_and_by_its_version(store):
+    with pytest.raises(UserError, match="nothing has been ratified"):
+        store.amendment("1")
+    for key, version in enumerate(["aaaa1", "aaaa2", "aaaa1", "bbbb"]):
+        store.ratify(version, "ana", "", str(key), text=f"text {key}")
+    past = store.amendments()
+    assert [one.number for one in past] == [1, 2, 3, 4] and past[-1] == store.ratified()
+    assert [store.amendment(name) for name in ("1", "2", "4", "ratified")] == [past[0], past[1], past[3], past[3]]
+    assert store.amendment("AAAA1") == past[2]  # the last that put it in force
+    assert store.amendment("bbbb") == past[3]
+    for name in ("0", "5", "aaa", "cccc", ""):
+        with pytest.raises(UserError, match="there is no amendment"):
+            store.amendment(name)
+    with pytest.raises(UserError, match="several versions begin with"):
+        store.amendment("aaaa")
 
 
 def test_a_checkpoint_is_found_by_what_people_call_it(store):
@@ -47,11 +65,16 @@ def test_a_checkpoint_is_found_by_what_people_call_it(store):
     for checkpoint in (one, two, one):
         store.add_checkpoint(checkpoint)
     assert store.checkpoints() == [one, two]
-    for name in (one.id, one.id.hex(), one.id.hex()[:8], one.digest[:6], one.path, "01-dpo"):
+    for name in (one.id, one.id.hex(), one.id.hex()[:8], one.id.hex().upper(), one.digest[:6], one.path, "01-dpo"):
         assert store.checkpoint(name) == one
-    for name in ("0", "", "03-dpo", "promoted"):
+    for name in ("0", "", "03-dpo", "promoted", "0102", "1-dpo", "%-dpo", "01_dpo", "/models", "\0", "z" * 5_000):
         with pytest.raises(UserError):
             store.checkpoint(name)
+    several = [replace(one, id=bytes([7, 7, number]) + b"x" * 13, digest=f"{number}") for number in range(2)]
+    for checkpoint in several:
+        store.add_checkpoint(checkpoint)
+    with pytest.raises(UserError, match=r"several checkpoints answer to '0707' \(0707007878"):
+        store.checkpoint("0707")
 
 
 def test_a_lost_folder_trained_again_is_a_new_attempt(store):

@@ -1,0 +1,105 @@
+"""Which settings make another run, and which do not: a new setting, a moved port, a patience orphan none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constitution.records import Message, Prompt
+from service import settings as settings_module
+from service.identity import PATIENCE, RECORDED, determining, run_key
+from service.settings import RoleSettings, Settings
+from service.wiring import Wiring
+
+ROOT = Path(__file__).parents[2]
+REMOTE = {
+    "policy.kind": "openai",
+    "policy.model": "big",
+    "policy.revision": "2026-11",
+    "policy.base_url": "http://a:1/v1",
+}
+
+
+def keyed(**flags: Any) -> str:
+    settings, _ = settings_module.load(ROOT / "precept.toml", {"constitution": str(ROOT / "principles.yaml"), **flags})
+    prompts = [Prompt((Message("user", "Hi"),), "train", "test")]
+    return run_key("improve", Wiring(settings), prompts)
+
+
+def test_the_key_of_the_shipped_settings_is_pinned() -> None:
+    """Changing it orphans every run of the sandbox: then a migration has to bring stored keys along."""
+    key = json.loads(keyed())
+    assert key["recipe"] == 2 and key["kind"] == "improve" and key["slot"] == ""
+    assert key["settings"].keys() == {
+        "oracle", "policy", "critic", "judge", "evaluator", "sft", "reward", "arguments", "label",
+    }  # fmt: skip
+    assert key["settings"]["policy"] == {"model": "sandbox:policy"}
+    assert key["settings"]["critic"] == {"model": "sandbox:policy", "temperature": 0.5}
+    assert key["settings"]["label"] == {"min_margin": 0.99}
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        {"policy.base_url": "http://b:2/v1"},
+        {"policy.options": {"timeout": 3.0, "concurrency": 2}},
+        {"policy.device": "cpu", "policy.batch_size": 3, "policy.api_key_env": "KEY"},
+        {"home": "elsewhere", "store": "sqlite:///other.db", "threads": 1, "limits.max_calls": 3},
+        {"retrain.on_ratify": True, "sweep.split": "heldout"},  # of other flows
+    ],
+)
+def test_where_and_how_a_model_is_asked_is_no_other_run(moved: dict[str, Any]) -> None:
+    assert keyed(**{**REMOTE, **moved}) == keyed(**REMOTE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"policy.model": "bigger"}, {"policy.revision": "2026-12"}, {"policy.options": {"dialect": "chat"}},
+        {"policy.temperature": 0.7}, {"seed": 1}, {"revise.rounds": 2}, {"slot": "2026-01-02"},
+        {"arguments.dpo": {"beta": 0.2}}, {"judge.method": "longer"}, {"gate.min_spot_checks": 3},
+    ],
+)  # fmt: skip
+def test_what_decides_a_result_is_another_run(other: dict[str, Any]) -> None:
+    assert keyed(**{**REMOTE, **other}) != keyed(**REMOTE)
+
+
+def test_every_setting_has_its_default_recorded() -> None:
+    """Whoever adds a setting records its default, or every store's runs are orphaned."""
+    assert determining(Settings().identity("retrain")) == {}
+    assert determining(Settings().identity("sweep")) == {}
+    missing = [name for name in Settings().identity() if name not in RECORDED]
+    assert missing == []
+
+
+def test_a_new_setting_at_its_default_changes_no_key() -> None:
+    known = Settings().identity()
+    newer = {**known, "revise": {**known["revise"], "self_check": False}}
+    RECORDED["revise"]["self_check"] = False
+    try:
+        assert determining(newer) == determining(known)
+        assert determining({**newer, "revise": {**newer["revise"], "self_check": True}}) != determining(known)
+    finally:
+        del RECORDED["revise"]["self_check"]
+
+
+def test_a_default_that_changes_later_moves_no_run() -> None:
+    """The key says what the value is where it is not the default of the time when the setting came."""
+    assert determining({"evaluate": {"prompts": 600, "candidate": ""}}) == {}
+    assert determining({"evaluate": {"prompts": 900, "candidate": ""}}) == {"evaluate": {"prompts": 900}}
+
+
+def test_a_critic_of_its_own_is_not_the_policy() -> None:
+    role = RoleSettings().model_dump(mode="json")
+    assert determining({"critic": role}) == {"critic": {}} != determining({"critic": None})
+
+
+def test_patience_is_what_the_engine_calls_so() -> None:
+    from pipeline.engines.openai import Options
+    from pipeline.engines.openai_transport import Patience
+
+    assert set(PATIENCE) == set(Patience.model_fields) | {"concurrency", "prompts_per_request", "requests_in_flight"}
+    assert set(PATIENCE) <= set(Options.model_fields)
