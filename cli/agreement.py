@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def agreement(run: RunId = "", settings: SettingsFile = None, as_json: Json = False) -> None:
     """Raw agreement, Cohen's kappa and Gwet's AC1 of people with the judge, with 95% intervals.
 
-    Example: precept agreement --json
+    Example: precept review agreement --json
     """
     from service.queries import judged
 

@@ -12,13 +12,14 @@ from typing import Annotated
 
 import typer
 
-from cli import data, flow, lineage, models, runs
+from cli import agreement, data, flow, lineage, models, runs
 from cli.constitution import amend, attribute, compare
 from cli.options import Json, SettingsFile, load, store_of
 from cli.tree import renamed
 from constitution.errors import UserError
 
 NAMES: dict[str, tuple[str, Callable[..., None]]] = {
+    "agreement": ("review agreement", agreement.agreement),
     "amend": ("constitution amend", amend.amend),
     "attribution": ("constitution attribute", attribute.attribute),
     "compare-constitutions": ("constitution compare", compare.compare),

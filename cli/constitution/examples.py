@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.constitution.example_text import in_full, short
 from cli.options import Json, Quiet, Set, SettingsFile, flags_of, load
 from cli.running import STOPPED
 from cli.screen import put, put_json, put_table, tell
 
 if TYPE_CHECKING:
-    from pipeline.examples import ExampleResult
     from service.work.examples import Examined
-
-SHORT = 60  # characters of a prompt that name its example
 
 
 def test(
@@ -101,25 +99,3 @@ def _show(examined: Examined) -> None:
         f"{passed} of {count} examples pass; {len(examined.asked)} verdicts asked for, "
         f"{examined.stored_before} stored before"
     )
-
-
-def short(found: ExampleResult) -> str:
-    """An example's name: the beginning of its last turn, in one line."""
-    words = " ".join(found.case.example.prompt[-1].content.split())
-    return words if len(words) <= SHORT else f"{words[: SHORT - 3]}..."
-
-
-def in_full(found: ExampleResult) -> str:
-    """All that is needed to mend an example or its principle. Texts are indented, so that none can pass for ours."""
-    from pipeline.examples import ADVICE
-
-    example = found.case.example
-    parts = {
-        "comparison": found.case.principle.comparison,
-        "prompt": "\n".join(f"{m.role}: {m.content}" for m in example.prompt),
-        "better": example.better,
-        "worse": example.worse,
-        "probability that `better` is the better": f"{found.shown_a:.6f} shown as A, {found.shown_b:.6f} shown as B",
-        "what to do": ADVICE[found.outcome],
-    }
-    return "\n".join(f"{name}\n{indent(text, '    ', lambda _: True)}" for name, text in parts.items())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,12 +34,12 @@ def resume(name: str, file: Path | None, own: Mapping[str, Any]) -> Resumption:
     Raises UserError where there is no such run, it is no flow's, or a file that it names is not what it was.
     """
     from service.settings import load
-    from storage.store import Store
+    from service.wiring import Wiring
 
     now, _ = load(file, own)
-    with Store.open(now.store.get_secret_value()) as store:
-        run = store.run(name)
-        text = store.constitutions().get(run.constitution or "")
+    with closing(Wiring(now)) as wiring:
+        run = wiring.store.run(name)
+        text = wiring.store.constitutions().get(run.constitution or "")
     flags = as_it_began(run, now, text) | dict(own)
     check_same(run, load(file, flags)[0])
     return Resumption(run, flags)
@@ -74,11 +75,8 @@ def check_same(run: Run, settings: Settings) -> None:
     from service.queries.base_run import wire
     from service.queries.estimate import find
 
-    wiring = wire(run.kind, settings)
-    try:
+    with closing(wire(run.kind, settings)) as wiring:
         found = find(run.kind, wiring)
-    finally:
-        wiring.close()
     if found is None or found.id != run.id:
         raise UserError(
             f"run {run.id.hex()[:12]} cannot be gone on with: its prompts ({settings.prompts}) or its models are not "

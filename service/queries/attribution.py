@@ -152,7 +152,9 @@ def win_rate(wiring: Wiring, constitution: Constitution, run: str = "") -> WinRa
     )
     pairs = [(before[prompt], answer) for prompt, answer in after.items() if prompt in before]
     if chosen is None or not pairs:
-        raise UserError("no finished run has answers to compare: `precept improve` or `precept evaluate` makes them")
+        raise UserError(
+            "no finished run has answers to compare: `precept improve` or `precept model evaluate` makes them"
+        )
     made = [compare.pair(*pair) for pair in pairs]
     every = votes(wiring, constitution, [c.id for c in made if c], settings.evaluator)
     names = lint.judged(every)
@@ -210,6 +212,8 @@ def _only(prefix: str, fitting: Sequence[Id]) -> Id:
     if len(fitting) == 1 and prefix:
         return fitting[0]
     if not fitting:
-        raise UserError(f"no comparison begins with {prefix!r}; `precept attribution --json` names those that flip")
+        raise UserError(
+            f"no comparison begins with {prefix!r}; `precept constitution attribute --json` names those that flip"
+        )
     some = ", ".join(id.hex()[:12] for id in fitting[:5])
     raise UserError(f"{len(fitting):,} comparisons begin with {prefix!r} ({some}, ...); write more of the id")

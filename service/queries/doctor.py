@@ -129,7 +129,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
 def _models(settings: Settings) -> Iterator[Finding]:
     """A line a role: its folder is whole, or its server answers."""
     for name, role in _roles(settings):
-        yield _server(name, role) if role.base_url else _folder(name, role)
+        yield _server(name, role) if role.base_url else _folder(settings, name, role)
 
 
 def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
@@ -137,9 +137,9 @@ def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
     return [(name, role) for name in named if (role := getattr(settings, name)) is not None]
 
 
-def _folder(name: str, role: RoleSettings) -> Finding:
+def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
     from pipeline.trainers.checks import check_model_folder
-    from service.wiring import PROMOTED, SANDBOX
+    from service.wiring import PROMOTED, SANDBOX, Wiring
 
     what = f"{name}: {role.model}"
     mend = f"name a model folder that is there: precept improve --set {name}.model=FOLDER"
@@ -148,11 +148,8 @@ def _folder(name: str, role: RoleSettings) -> Finding:
     try:
         folder = Path(role.model)
         if role.model.startswith(f"{SANDBOX}:"):
-            from sandbox.models import folder as sandbox_folder
-
-            model = role.model.removeprefix(f"{SANDBOX}:")
-            mend = f"precept sandbox build --role {model}"
-            folder = sandbox_folder(model)
+            mend = f"precept sandbox build --role {role.model.removeprefix(f'{SANDBOX}:')}"
+            folder = Path(Wiring(settings).resolve(role.model))  # a name of the sandbox's: no store is opened
         check_model_folder(folder)
     except UserError as error:
         return Finding(what, False, str(error), "the run", True, mend)
