@@ -45,6 +45,11 @@ def principles(incomplete: str) -> list[str]:
     return [id for id in _read_principles() if id.startswith(incomplete)]
 
 
+def traced(incomplete: str) -> list[str]:
+    """What a lineage may begin with: checkpoints, principles, runs."""
+    return [*checkpoints(incomplete), *principles(incomplete), *runs(incomplete)]
+
+
 def _folders(place: Path) -> Iterator[Path]:
     if place.is_dir():
         yield from (path for path in place.iterdir() if path.is_dir())

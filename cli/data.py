@@ -9,7 +9,7 @@ import typer
 
 from cli.options import Json, RunId, SettingsFile, load, store_of
 from cli.screen import put, put_json, tell
-from service.actions.exports import Format, Split
+from service.actions.data_files import Format, Split
 from service.actions.imports import What
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: bring rows in, write labels out.")
@@ -60,7 +60,7 @@ def export(
 
     Example: precept data export --format preference exports/pairs.parquet
     """
-    from service.actions.exports import check_name
+    from service.actions.data_files import check_name
     from service.actions.exports import export as write
 
     check_name(out)

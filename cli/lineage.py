@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli import completing
 from cli.options import Json, SettingsFile, load, store_of
 from cli.screen import put, put_json, tell
 from constitution.errors import UserError
@@ -21,6 +22,7 @@ def lineage(
             metavar="WHAT",
             help="A checkpoint (folder, id, `promoted`), run, data set, amendment (number, version, `ratified`), "
             "principle, comparison, generation or prompt, by its id or the first digits of it.",
+            autocompletion=completing.traced,
         ),
     ],
     back: Annotated[bool, typer.Option("--back", help="Only what it was made of.")] = False,

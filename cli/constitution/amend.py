@@ -17,6 +17,7 @@ from constitution.errors import UserError
 
 if TYPE_CHECKING:
     from constitution.principles import Constitution
+    from service.actions.ratify import Ratified
     from service.queries.preview import Preview
     from service.wiring import Wiring
 
@@ -103,19 +104,21 @@ def amend(
             typer.echo(markdown(found), nl=False)
         elif not as_json:
             show(found, file, ratify)
-        if ratify:
-            check_unchanged(file, draft, found.digest, reviewed)
-            made = _ratify(wiring, found, message, file, as_json)
+        made = _ratify(wiring, found, message, file, reviewed) if ratify else None
     except BudgetReached as stop:
         tell(f"{stop}; run the same again with a higher limit")
         raise typer.Exit(STOPPED) from None
     finally:
         wiring.close()
-    follows = (retrain or loaded.retrain.on_ratify) and found.difference.changes and not found.difference.same_version
-    if ratify and follows:
-        made["retrain"] = _retrain(made, settings, flags, as_json, quiet, verbose)
-    if ratify and as_json:
-        put_json(made)
+    if made is None:
+        return
+    if not as_json:
+        _show_ratified(made)
+    shown = made.as_dict()
+    if made.trains and (retrain or loaded.retrain.on_ratify):
+        shown["retrain"] = _retrain(shown, settings, flags, as_json, quiet, verbose)
+    if as_json:
+        put_json(shown)
 
 
 def _retrain(
@@ -149,34 +152,28 @@ def _first(wiring: Wiring, draft: Constitution, ratify: bool, message: str, as_j
     )
 
 
-def _ratify(wiring: Wiring, found: Preview, message: str, file: Path, as_json: bool) -> dict[str, Any]:
+def _ratify(wiring: Wiring, found: Preview, message: str, file: Path, reviewed: str) -> Ratified:
     from flows import announcing
-    from service.actions.ratify import ratify
+    from service.actions.ratify import Overtaken, ratify_previewed
     from service.settings import process_user
-    from storage.amendments import Superseded
 
     try:
-        made = ratify(wiring.store, found.draft, found.base, process_user(), message)
-    except Superseded as error:
-        now = error.now
-        both = "" if found.overtaken is None else told(found.overtaken)
-        raise UserError(
-            f"{file} was made from amendment {found.base.number}, and {now.who if now else 'somebody'} has ratified "
-            f"amendment {now.number if now else '?'} since. Nothing was ratified, and both texts are as they were.\n"
-            f"{both}To have both: precept constitution amend {file} --merge. To undo theirs knowingly: --made-from "
-            "ratified"
-        ) from None
-    announcing.ratified(made, wiring.settings.store.get_secret_value())
-    shown = {"amendment": made.number, "version": made.version, "preview": found.as_dict()}
-    if as_json:
-        return shown
+        made = ratify_previewed(wiring.store, found, file, process_user(), message, reviewed)
+    except Overtaken as error:
+        both = "" if error.found is None else told(error.found)
+        raise UserError(f"{error.what}\n{both}{error.mend}") from None
+    announcing.ratified(made.amendment, wiring.settings.store.get_secret_value())
+    return made
+
+
+def _show_ratified(made: Ratified) -> None:
+    now, way = made.amendment, made.preview.ways[0]
     put()
-    put(f"ratified: amendment {made.number}, version {made.version[:12]}, by {made.who}")
-    if found.difference.same_version:
+    put(f"ratified: amendment {now.number}, version {now.version[:12]}, by {now.who}")
+    if made.preview.difference.same_version:
         put("no model reads anything else: there is nothing to label or to train")
     else:
-        put(f"next: {found.ways[0].command}, which asks for {found.ways[0].verdicts:,} verdicts on the labels")
-    return shown
+        put(f"next: {way.command}, which asks for {way.verdicts:,} verdicts on the labels")
 
 
 def _merge(wiring: Wiring, file: Path, draft: Constitution, revision: str, as_json: bool) -> None:
@@ -186,11 +183,7 @@ def _merge(wiring: Wiring, file: Path, draft: Constitution, revision: str, as_js
     try:
         done = merge(wiring.store, file, draft, process_user(), revision)
     except Contradiction as error:
-        raise UserError(
-            f"{file} and amendment {error.now.number} say different things about the same lines; nothing was written.\n"
-            f"{told(error.found)}Edit {file} so that it says what both of you want, then: precept constitution amend "
-            f"{file} --made-from ratified"
-        ) from None
+        raise UserError(f"{error.what}\n{told(error.found)}{error.mend}") from None
     now = done.now.number
     if as_json:
         put_json(done.as_dict())

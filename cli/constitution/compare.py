@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import completing
 from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, load
 from cli.results import ROWS
 from cli.running import run_flow
@@ -27,7 +28,11 @@ def compare(
     run: Annotated[
         str,
         typer.Option(
-            "--run", metavar="ID", help="The run whose labels are looked at and, with --train, that both start from."
+            "--run",
+            metavar="ID",
+            help="The run whose labels are looked at and, with --train, that both start from, by the first digits of "
+            "its id.",
+            autocompletion=completing.runs,
         ),
     ] = "",
     train: Annotated[

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import completing
 from cli.constitution.example_text import in_full, short
 from cli.options import Json, Quiet, Set, SettingsFile, flags_of, load
 from cli.running import STOPPED
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 def test(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE] [ID]...", help="A file of principles; some of their ids."),
+        typer.Argument(
+            metavar="[FILE] [ID]...",
+            help="A file of principles; some of their ids.",
+            autocompletion=completing.principles,
+        ),
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="PATH", help="Write JUnit XML there.")] = None,
     settings: SettingsFile = None,

@@ -18,7 +18,7 @@ import typer
 from cli import completing
 from cli.constitution import history
 from cli.constitution.diff import DEFAULT, principle_json
-from cli.options import SettingsFile
+from cli.options import Json, SettingsFile
 from cli.screen import console, put_json
 from cli.text import literal
 from constitution.errors import UserError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from constitution.records import Messages
 
 File = Annotated[Path, typer.Argument(metavar="[FILE]", help="A file of principles.", show_default=True)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def check(file: File = DEFAULT, as_json: Json = False) -> None:

@@ -11,7 +11,7 @@ from constitution.errors import UserError
 from constitution.merge import ThreeWay, three_way
 from constitution.principles import Constitution
 from constitution.problems import ConstitutionError
-from service.queries.preview import made_from
+from service.queries.preview import Preview, made_from
 from storage.amendments import FRESH, Amendment, Superseded, amendment_key
 from storage.artifacts import write_text
 from storage.store import Store
@@ -22,11 +22,46 @@ class Contradiction(UserError):
 
     def __init__(self, found: ThreeWay, file: Path, now: Amendment) -> None:
         self.found, self.file, self.now = found, file, now
-        super().__init__(
-            f"{file} and amendment {now.number} say different things about the same lines; nothing was written. "
+        self.what = f"{file} and amendment {now.number} say different things about the same lines; nothing was written."
+        self.mend = (
             f"Edit {file} so that it says what both of you want, then: precept constitution amend {file} --made-from "
             "ratified"
         )
+        super().__init__(f"{self.what} {self.mend}")
+
+
+class Overtaken(UserError):
+    """Somebody ratified after the draft was begun; nothing was written. `found`: what both changed since, where the
+    preview knew of it; `now`: what is in force."""
+
+    def __init__(self, found: ThreeWay | None, file: Path, base: Amendment, now: Amendment | None) -> None:
+        self.found, self.file, self.base, self.now = found, file, base, now
+        self.what = (
+            f"{file} was made from amendment {base.number}, and {now.who if now else 'somebody'} has ratified "
+            f"amendment {now.number if now else '?'} since. Nothing was ratified, and both texts are as they were."
+        )
+        self.mend = (
+            f"To have both: precept constitution amend {file} --merge. To undo theirs knowingly: --made-from ratified"
+        )
+        super().__init__(f"{self.what} {self.mend}")
+
+
+@dataclass(frozen=True)
+class Ratified:
+    """An amendment that was made of a draft, with the preview that was shown of it."""
+
+    amendment: Amendment
+    preview: Preview
+
+    @property
+    def trains(self) -> bool:
+        """Whether a retrain has anything to do: some model reads something else now."""
+        changes = self.preview.difference
+        return bool(changes.changes) and not changes.same_version
+
+    def as_dict(self) -> dict[str, Any]:
+        now = self.amendment
+        return {"amendment": now.number, "version": now.version, "preview": self.preview.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -58,6 +93,18 @@ def ratify(store: Store, draft: Constitution, base: Amendment | None, who: str, 
     key = amendment_key(after, draft.source, message)
     event = store.ratify(draft.version, who, message, key, text=draft.source, after=after)
     return next(a for a in store.amendments() if a.event == event.id)
+
+
+def ratify_previewed(store: Store, found: Preview, file: Path, who: str, message: str, reviewed: str = "") -> Ratified:
+    """Put the draft of a preview in force, if its file still says what was shown. `reviewed`: the first digits of the
+    digest that a reviewer saw. Raises as `check_unchanged` and `ratify` do, and Overtaken where another amendment has
+    come since."""
+    check_unchanged(file, found.draft, found.digest, reviewed)
+    try:
+        made = ratify(store, found.draft, found.base, who, message)
+    except Superseded as error:
+        raise Overtaken(found.overtaken, file, found.base, error.now) from None
+    return Ratified(made, found)
 
 
 def check_unchanged(file: Path, draft: Constitution, digest: str, reviewed: str = "") -> None:

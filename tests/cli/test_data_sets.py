@@ -12,6 +12,7 @@ import pytest
 
 from constitution.errors import UserError
 from service.actions import exports
+from service.actions.data_files import COLUMNS, DataSet, Format, Split
 
 HOSTILE = [
     "=1+1",
@@ -70,7 +71,7 @@ def test_an_answer_that_won_and_lost_has_no_label_of_its_own() -> None:
         {"prompt": prompt, "chosen": said[0], "rejected": said[1]},
         {"prompt": prompt, "chosen": said[1], "rejected": said[2]},
     ]
-    found = exports._unpaired(exports.DataSet(pairs))
+    found = exports._unpaired(DataSet(pairs))
     assert [(row["completion"], row["label"]) for row in found.rows] == [(said[0], True), (said[2], False)]
     assert found.left_out == {"answers that won and lost": 1}
 
@@ -82,7 +83,7 @@ def test_datasets_reads_what_was_written(store, labelled, precept, tmp_path) -> 
         precept("data", "export", name)
         read = Dataset.from_parquet if name.endswith("parquet") else Dataset.from_json
         table = read(name, cache_dir=str(tmp_path / "cache"))
-        assert set(table.column_names) == set(exports.COLUMNS[exports.Format.preference])
+        assert set(table.column_names) == set(COLUMNS[Format.preference])
         assert len(table) == 3
 
 
@@ -174,4 +175,4 @@ def test_prompts_are_imported_with_their_split_and_tags(project, store, precept)
     }
     assert {p.tags for p in store.prompts()} == {("harmless",)}
     with pytest.raises(UserError, match="nothing was judged"):
-        exports.collect(store, "", exports.Format.preference, exports.Split.train)
+        exports.collect(store, "", Format.preference, Split.train)

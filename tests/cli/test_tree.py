@@ -44,6 +44,23 @@ def test_version_needs_no_command_and_no_command_shows_help(precept) -> None:
     assert "Usage: precept" in precept().out + precept().err
 
 
+def test_an_option_means_one_thing_wherever_it_is() -> None:
+    def every(command: object, path: str = "") -> list[tuple[str, object]]:
+        nested = getattr(command, "commands", None)
+        if nested is None:
+            return [(path, parameter) for parameter in command.params]  # type: ignore[attr-defined]
+        return [found for name, each in nested.items() if not each.hidden for found in every(each, f"{path} {name}")]
+
+    helps: dict[str, dict[str, str]] = {"--run": {}, "--set": {}, "--from": {}}
+    for path, parameter in every(TREE):
+        for name in set(parameter.opts) & helps.keys():  # type: ignore[attr-defined]
+            if not getattr(parameter, "hidden", False):
+                helps[name][path.strip()] = parameter.help  # type: ignore[attr-defined]
+    assert all("by the first digits of its id" in help for help in helps["--run"].values()), helps["--run"]
+    assert set(helps["--set"].values()) == {"One setting, as in revise.rounds=2; repeatable."}
+    assert "train" not in helps["--set"] and set(helps["--from"]) == {"init", "retrain", "constitution new"}
+
+
 # --- the names of before -----------------------------------------------------------------------------------------
 
 

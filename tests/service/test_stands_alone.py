@@ -43,7 +43,7 @@ import json, sys
 from pathlib import Path
 from constitution.principles import Constitution
 from service import settings
-from service.actions import collect, exports, imports, promote, ratify, restore, resume
+from service.actions import collect, data_files, exports, imports, promote, ratify, restore, resume
 from service.queries import doctor, history, models, prompts, run_compare, runs
 from service.queries import settings as known
 from service.wiring import Wiring
@@ -61,7 +61,7 @@ back = restore.restore(store, "1", edited, "eve", "it was too much", told.append
 assert [a.number for a in told] == [3] and "kinder" in edited.read_text()
 Path("people.jsonl").write_text(json.dumps({"prompt": "q", "chosen": "x", "rejected": "y", "split": "train"}) + "\\n")
 kept = imports.bring_in(store, imports.What.preferences, Path("people.jsonl"), loaded.splits)
-done = exports.export(store, Path("out.jsonl"), kept.run, exports.Format.preference, exports.Split.train)
+done = exports.export(store, Path("out.jsonl"), kept.run, data_files.Format.preference, data_files.Split.train)
 print(json.dumps({
     "log": [e.as_dict() for e in history.log(store)], "blame": [x.as_dict() for x in history.blame(store)],
     "restored": back.as_dict(), "kept": kept.as_dict(), "exported": done.as_dict(),
