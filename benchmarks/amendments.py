@@ -78,7 +78,7 @@ def measure(seed: int, theme: str, weight: float, home: Path, given: list[str]) 
     row: dict[str, Any] = {"seed": seed, "full": cost(whole(home, full))}
     base = full["run"]
     for name, file, why in (("added", added, "add it"), ("removed", shipped, "take it away")):
-        precept(home, "amend", str(file), "--ratify", "-m", why, "--made-from", "ratified", *seeded)
+        precept(home, "constitution", "amend", str(file), "--ratify", "-m", why, "--made-from", "ratified", *seeded)
         settings = [part for setting in given for part in ("--set", setting)]
         result = precept(home, "retrain", "--base", base, *settings, *seeded)
         row[name] = read(result, row["full"], theme)

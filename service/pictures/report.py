@@ -272,8 +272,8 @@ def _reliability(metrics: Mapping[str, Any]) -> Markup | None:
 
 
 def _lineage(work: RunRecords, model: str) -> tuple[str, Markup] | None:
-    """The name of the run's policy for `precept lineage`, and what it tells of it as a drawing; None where the run
-    trained nothing."""
+    """The name of the run's policy for `precept model lineage`, and what it tells of it as a drawing; None where the
+    run trained nothing."""
     trained = next((c for c in work.store.checkpoints() if c.path == model), None)
     if trained is None:
         return None

@@ -80,7 +80,8 @@ def base_of(store: Store, version: str, name: str = "") -> Run:
         return store.run(base.settings["settings"]["retrain"]["base"])
     if base.constitution == version:
         raise UserError(
-            f"{_up_to_date(base)}. Amend it first (precept amend FILE), or name the run to start from with --base RUN"
+            f"{_up_to_date(base)}. Amend it first (precept constitution amend FILE), or name the run to start from "
+            "with --base RUN"
         )
     return base
 

@@ -176,7 +176,7 @@ def test_ratification_stands_where_the_server_is_down(
         named(f"http://127.0.0.1:{closed.getsockname()[1]}/api")
         (project / "principles.yaml").write_text(RETITLED)
         began = time.monotonic()
-        said = precept("amend", "principles.yaml", "--ratify", "-m", "a better title", "--json")
+        said = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "a better title", "--json")
         assert said.code == 0 and said.json["amendment"] == 2
         assert "could not be told of amendment 2" in caplog.text
         again = precept("constitution", "restore", "1", "-m", "it was not better")
@@ -295,7 +295,7 @@ def test_ratifying_starts_what_waits_for_it(
     named(server.url)
     said = {}
     for flow in ("retrain", "retrain", "relabel"):  # twice: the second takes the place of the first
-        done = precept("schedule", flow, "--on-ratify", "--json")
+        done = precept("schedule", "add", flow, "--on-ratify", "--json")
         assert done.code == 0, done.err
         said[flow] = done.json
     here = announcing.resource("sqlite:///runs/precept.db")
@@ -309,7 +309,7 @@ def test_ratifying_starts_what_waits_for_it(
 
     assert announcing.ratified(AMENDMENT, "sqlite:///another/store.db")  # starts nothing here
     (project / "principles.yaml").write_text(RETITLED)
-    done = server.precept("amend", "principles.yaml", "--ratify", "-m", "a better title")
+    done = server.precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "a better title")
     assert done.returncode == 0, done.stderr
     assert "could not be told" not in done.stderr
 
@@ -330,6 +330,6 @@ def test_ratifying_starts_what_waits_for_it(
     assert relabelled.result["calls"]["chosen"] == 24
     assert json.loads(relabelled.key)["slot"]  # the moment it was started for is in its identity
 
-    nightly = precept("schedule", "retrain", "--cron", "0 2 * * *", "--json").json
+    nightly = precept("schedule", "add", "retrain", "--cron", "0 2 * * *", "--json").json
     assert (nightly["id"], nightly["on_ratify"]) == (said["retrain"]["id"], None)
     assert [a["name"] for a in server.all("automations")] == ["relabel/scheduled on ratification"]

@@ -73,7 +73,7 @@ def test_the_page_of_the_constitution(workplace: Path) -> None:
 def test_the_page_of_those_who_retrain(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inviting = next(text for language, text in blocks("constitution.md") if text.startswith("  - id: inviting"))
     add_principle(workplace, inviting)
-    assert main.run(["amend", "principles.yaml", "--ratify", "-m", "people come back"]) == 0
+    assert main.run(["constitution", "amend", "principles.yaml", "--ratify", "-m", "people come back"]) == 0
     for language, text in blocks("train.md", until="## Without an amendment"):
         if not language:
             type_in(text)

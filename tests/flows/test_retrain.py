@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from cli.runs import as_it_began
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Checkpoint, Id, canonical
@@ -27,6 +26,7 @@ from flows import discovery
 from pipeline import label
 from service import settings as settings_module
 from service.actions.ratify import ratify as put_in_force
+from service.actions.resume import as_it_began
 from service.queries import preview
 from service.queries.preview import Preview
 from service.wiring import Wiring

@@ -326,7 +326,7 @@ def test_models_trained_on_each(loop: Any, plain_flows: None, tmp_path: Path, ca
     kept = Constitution.load(ROOT / "principles.yaml")
     b = tmp_path / "b.yaml"
     b.write_text(constitution_of(kept, without=("respectful", "independent", "direct")))
-    words = ["compare-constitutions", str(ROOT / "principles.yaml"), str(b), "--train", "--quiet"]
+    words = ["constitution", "compare", str(ROOT / "principles.yaml"), str(b), "--train", "--quiet"]
     words += ["--settings", str(home / "precept.toml")]
     assert main.run([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

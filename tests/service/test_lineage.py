@@ -283,7 +283,7 @@ def test_a_model_that_began_with_many_others(tmp_path: Path) -> None:
             models = [n for n in graph.nodes if n.kind == "checkpoint"]
             ends = [n for n in models if n.fact("go on with")]
             assert len(models) == 41 and [n.fact("weights") for n in ends] == [last]
-            assert ends[0].fact("go on with") == f"precept lineage {ends[0].id}"
+            assert ends[0].fact("go on with") == f"precept model lineage {ends[0].id}"
             assert max(map(len, lines(graph))) <= WIDTH
             assert_apart(drawn(graph))
 

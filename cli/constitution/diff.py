@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.history import is_revision
+from cli.constitution.history import is_revision
 from cli.options import Json, SettingsFile, load, store_of
-from cli.screen import put_json, tell
+from cli.screen import console, put_json, tell
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def diff(
             }
         )
     else:
-        from rich.console import Console
-
-        show_diff(Console(highlight=False, markup=False, emoji=False), result)
+        show_diff(console(), result)
 
 
 # --- what a file is compared with ----------------------------------------------------------------------------------
