@@ -45,6 +45,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import RewardConfig
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.material import Material
     from pipeline.trainers.soft_targets import SoftRewardTrainer, evaluate_pairs, reward_spread
 
     arguments = dict(job.arguments)
@@ -52,7 +53,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
         raise UserError(f"arguments: heads is {heads!r}; it must be a whole number, 1 or more")
     job = dataclasses.replace(job, arguments=arguments)
-    given = fitting.Material.of(job, COLUMNS)
+    given = Material.of(job, COLUMNS)
     table = given.rows.table
     if heads > 1:
         table = table.add_column("weights", bootstrap_weights(job.seed, table["line"], heads))

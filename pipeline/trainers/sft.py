@@ -27,12 +27,13 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import SFTConfig, SFTTrainer
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.material import Material
 
     class Trainer(fitting.TrainerMixin, SFTTrainer):  # type: ignore[misc]
         def filler(self, row: dict[str, Any]) -> dict[str, Any]:
             return {**row, "length": 0, "labels": [-100] * len(row["labels"])}
 
-    given = fitting.Material.of(job, COLUMNS)
+    given = Material.of(job, COLUMNS)
 
     def build(batch_size: int) -> Trainer:
         return Trainer(
