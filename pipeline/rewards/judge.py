@@ -40,10 +40,10 @@ from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineError, EngineSettings, Sampling
 from pipeline.judges.judge import Case, Judge
 from pipeline.keys import secret
+from pipeline.models.checkpoint import file_digest
 from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
-from pipeline.trainers.checkpoint import file_digest
-from pipeline.trainers.checks import read_rows
+from pipeline.training_rows import read_rows
 
 
 class JudgeOptions(Options):

@@ -36,7 +36,8 @@ from transformers import (
 )
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint, processes
+from pipeline.models import checkpoint
+from pipeline.trainers import processes
 from pipeline.trainers.rows import LengthGrouped, like_lengths
 from pipeline.trainers.trainer import Job, TrainingStopped, Watch
 

@@ -21,9 +21,10 @@ import logging
 from typing import Any
 
 from constitution.errors import UserError
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers import processes
 from pipeline.trainers.arguments import HELDOUT_READS, ROWS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "completion", "label")

@@ -19,8 +19,9 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import seed_of
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import PAIRS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "reward_model"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")

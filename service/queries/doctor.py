@@ -139,7 +139,7 @@ def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
 
 def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
     from pipeline import plugins
-    from pipeline.trainers.checks import check_model_folder
+    from pipeline.models.checks import check_model_folder
     from service.wiring import PROMOTED, Wiring
 
     what = f"{name}: {role.model}"
