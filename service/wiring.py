@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pipeline.engines
 import pipeline.judges
+from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
@@ -44,7 +45,7 @@ class Wiring:
 
     @cached_property
     def constitution(self) -> Constitution:
-        return Constitution.load(self.settings.constitution)
+        return loading.load(self.settings.constitution)
 
     def prompts(self) -> list[Prompt]:
         """The prompts of the settings' source, each with its split."""

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from constitution import loading
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -181,12 +182,11 @@ def _server(name: str, role: RoleSettings) -> Finding:
 
 
 def _constitution(settings: Settings) -> Iterator[Finding]:
-    from constitution.principles import Constitution
     from pipeline import sources
 
     mend = f"precept constitution check {settings.constitution}; precept constitution new writes one"
     try:
-        principles = Constitution.load(settings.constitution)
+        principles = loading.load(settings.constitution)
     except UserError as error:
         yield Finding("constitution", False, str(error), "everything", True, mend)
     else:

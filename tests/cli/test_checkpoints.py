@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.models.checkpoint import seal
 from constitution.records import Checkpoint, Id, make_id
+from pipeline.models.checkpoint import seal
 from storage.store import Store
 
 
