@@ -91,7 +91,7 @@ def _cases(policy: Any, constitution: Constitution) -> list[Case]:
 
 def _verdicts(engine: Any, cases: list[Case]) -> np.ndarray:
     """Probabilities [pairs, principles, 2] that the first answer is the better, in both orders."""
-    found = ChoiceJudge(Role(engine)).judge(cases)
+    found = ChoiceJudge(Role(engine)).judge(cases).verdicts
     return np.array([[v.p1, v.p2] for v in found]).reshape(len(cases), -1, 2) / 1e9
 
 

@@ -31,8 +31,8 @@ from transformers import AutoTokenizer
 from constitution.records import Message
 from pipeline import trainers
 from pipeline.assemble import messages, said
-from pipeline.evaluate import bootstrap
-from pipeline.prompts import Imported, read_rows
+from pipeline.metrics.intervals import bootstrap
+from pipeline.sources.rows import Imported, read_rows
 from pipeline.trainers.trainer import Job
 from sandbox.models import folder
 

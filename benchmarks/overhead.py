@@ -44,7 +44,7 @@ def as_flow(work: Work) -> None:
 def timed(root: Path, name: str, plain: bool) -> float:
     flags = {"store": f"sqlite:///{root / name}.db", "home": str(root / name), "revise.rounds": 4}
     with session.at_work("overhead", None, flags, report=Silent()) as work:
-        role_of(work, str(work.run.settings["policy"]))
+        role_of(work, work.start)
         work.wiring.judge(work.settings.judge)
         began = time.perf_counter()
         steps(work, plain=True) if plain else as_flow(work)

@@ -53,7 +53,7 @@ def measure(about: Judged, checks: Sequence[SpotCheck]) -> dict[str, Any]:
 
 
 def _overall(about: Judged, checks: Sequence[SpotCheck]) -> dict[str, Any]:
-    from pipeline.review import agreement as agree
+    from pipeline.metrics.agreement import agreement as agree
 
     return agree([(c.answer, about.labels[c.comparison]) for c in checks])
 
@@ -61,7 +61,7 @@ def _overall(about: Judged, checks: Sequence[SpotCheck]) -> dict[str, Any]:
 def _by_principle(about: Judged, checks: Sequence[SpotCheck]) -> dict[str, Any]:
     """A principle's own preference, over the pairs on which its verdict bears."""
     from constitution.records import PROBABILITY, Label
-    from pipeline.review import agreement as agree
+    from pipeline.metrics.agreement import agreement as agree
 
     sides: dict[str, dict[bytes, Label]] = {}
     for c in about.contributions([check.comparison for check in checks]):

@@ -54,11 +54,32 @@ def show(result: dict[str, Any]) -> None:
         put()
     if "rounds" in result:
         _show_rounds(result["rounds"])
+    _show_suites(result.get("suites", {}))
     put("promoted" if result["promoted"] else "refused")
     for reason in result["reasons"]:
         put(f"  {reason}")
     put()
     put(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
+
+
+SHOWN = ("win_rate", "style", "truth")  # suites whose figures stand above, and in the report with their intervals
+
+
+def _show_suites(found: dict[str, Any]) -> None:
+    """What other suites measured, whatever it is."""
+    for name, suite in found.items():
+        if name not in SHOWN and suite["figures"]:
+            rows = [(f["title"], *(_figure(f[side], f["unit"]) for side in SIDES)) for f in suite["figures"].values()]
+            put_table((suite["title"], *SIDES), rows, right=SIDES)
+            put()
+
+
+SIDES = ("before", "after", "change")
+
+
+def _figure(interval: dict[str, Any] | None, unit: str) -> str:
+    form = percent if unit == "rate" else lambda x: number(x, 1)
+    return "-" if interval is None else form(interval["mean"])
 
 
 def _show_rounds(rounds: list[dict[str, Any]]) -> None:

@@ -15,8 +15,9 @@ from cli.running import STOPPED
 from cli.screen import bar, number, put, put_json, put_table, tell
 
 if TYPE_CHECKING:
-    from pipeline.evaluate import Interval
-    from pipeline.playground import Against, Part, PrincipleRate
+    from pipeline.metrics.baseline import Against, PrincipleRate
+    from pipeline.metrics.intervals import Interval
+    from pipeline.metrics.opinion import Part
     from service.actions.scored import Near, Preferred, Revised, Scored
 
 BAR = 12  # characters

@@ -230,6 +230,17 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """What a reasoned judge wrote before it answered, as it wrote it: hostile text. `shown` 1: the comparison's first
+    answer was A; 2: it was B."""
+
+    question: Id
+    comparison: Id
+    shown: Literal[1, 2]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class LabelRule:
     """How verdicts become a label: policy, applied by query, changed without asking a model anything.
 

@@ -6,13 +6,13 @@ The arithmetic itself is `storage.labels`: integers, one code path for both data
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import PROBABILITY, Id, Label, Verdict
+from constitution.records import Id, Label
 from pipeline.judges.judge import Judge
+from pipeline.metrics.consistency import Consistency
 
 
 def weights(constitution: Constitution, judge: Judge) -> dict[Id, int]:
@@ -23,72 +23,6 @@ def weights(constitution: Constitution, judge: Judge) -> dict[Id, int]:
         question = judge.question(principle).id
         total[question] = total.get(question, 0) + by_principle[principle.id]
     return total
-
-
-@dataclass(frozen=True)
-class Consistency:
-    """How a judge did on one question over some pairs. `consistent`: share of readable verdicts whose two orders name
-    the same answer. `first_chosen`: how often the answer shown first was named: 1/2 without position bias."""
-
-    readable: int
-    unreadable: int
-    consistent: float
-    first_chosen: float
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a judge said of pairs of an answer and its revision under one principle, asked about that principle alone.
-
-    On many of these the principle bears (not on all: a critic also changes what was fine). `consistent`: share of the
-    `readable` verdicts whose two orders name the same answer. `revision`: share of those that name the revision.
-    """
-
-    readable: int
-    consistent: float
-    revision: float
-
-    @property
-    def at_chance(self) -> bool:
-        """Whether nothing shows that the judge reads this principle: neither is its consistency above guessing's 1/2,
-        nor does it, where consistent, name the revision more often than the answer (one-sided 97.5% bounds)."""
-        same = round(self.consistent * self.readable)
-        return not (_above_half(self.consistent, self.readable) or _above_half(self.revision, same))
-
-
-def _above_half(share: float, n: int) -> bool:
-    return n > 0 and share > 0.5 + 1.96 * (0.25 / n) ** 0.5
-
-
-def probe(verdicts: Iterable[tuple[Verdict, bool]], min_mass: float) -> Probe:
-    """Verdicts, each with whether the revision is the comparison's first answer. Unreadable ones are left out."""
-    floor, half = round(min_mass * PROBABILITY), PROBABILITY // 2
-    readable = [(v, first) for v, first in verdicts if min(v.mass1, v.mass2) >= floor]
-    same = [(v.p1 > half) == first for v, first in readable if (v.p1 > half) == (v.p2 > half)]
-    return Probe(len(readable), len(same) / max(1, len(readable)), sum(same) / max(1, len(same)))
-
-
-def consistency(verdicts: Iterable[Verdict], min_mass: float) -> dict[Id, Consistency]:
-    """By question. An order that held less than `min_mass` makes its verdict unreadable."""
-    floor = round(min_mass * PROBABILITY)
-    half = PROBABILITY // 2
-    seen: dict[Id, list[tuple[bool, float]]] = {}
-    lost: Counter[Id] = Counter()
-    for v in verdicts:
-        rows = seen.setdefault(v.question, [])
-        if min(v.mass1, v.mass2) < floor:
-            lost[v.question] += 1
-        else:
-            rows.append(((v.p1 > half) == (v.p2 > half), ((v.p1 > half) + (v.p2 <= half)) / 2))
-    return {
-        question: Consistency(
-            readable=len(rows),
-            unreadable=lost[question],
-            consistent=sum(same for same, _ in rows) / len(rows) if rows else 0.0,
-            first_chosen=sum(first for _, first in rows) / len(rows) if rows else 0.5,
-        )
-        for question, rows in seen.items()
-    }
 
 
 def refuse_unreadable(found: Mapping[Id, Consistency], most: float) -> None:

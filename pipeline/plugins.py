@@ -1,32 +1,130 @@
-"""One file, one plug-in: the modules of a folder that define a given function, by name.
+"""Plug-ins by name: the modules of a folder that define a given function, and what installed packages add to them.
 
-Found by reading, not by importing, so that listing what there is costs nothing and a helper module is no plug-in.
+The folder's are found by reading, not by importing, so that listing what there is costs nothing and a helper module is
+no plug-in. A package adds one with an entry point that names a module, in the group of its kind:
+
+    [project.entry-points."precept.judges"]
+    x = "my_package.my_judge"           # a module that keeps the contract of pipeline/judges/judge.py
+
+The groups are precept.judges, precept.trainers, precept.engines, precept.rewards, precept.sources, precept.suites,
+precept.flows, and, without a folder here, precept.oracles (known truth) and precept.models (models in a package).
+They are read once, when somebody first asks, and nothing in them is imported before it is chosen: a package that is
+broken is told of when its plug-in is named, and is in nobody's way before that. A name that two claim
+is refused: whoever wins, somebody would get another plug-in than the one meant. `-` in a name counts as `_`.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from constitution.errors import UserError
 
 
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A plug-in of an installed package. `module` is its dotted name; `package` the package and its version."""
+
+    name: str
+    module: str
+    package: str
+
+    def __str__(self) -> str:
+        return f"{self.module} of the package {self.package}"
+
+
 def names(package: str, function: str) -> list[str]:
-    """The modules of a package's folder that define `function` at their top level."""
-    folder = Path(__file__).parent.parent.joinpath(*package.split("."))
-    return sorted(p.stem for p in folder.glob("*.py") if p.stem != "__init__" and _defines(p, function))
+    """The names of a kind's plug-ins: the modules of a package's folder that define `function` at their top level, and
+    what installed packages add to them."""
+    return sorted({*_own(package, function), *installed(_kind(package))})
 
 
 def load(package: str, function: str, name: str, noun: str) -> ModuleType:
-    """Import one of them. Raises UserError for a name that is none, saying which there are."""
-    known = names(package, function)
-    if name not in known:
-        raise UserError(f"there is no {noun} {name!r}; there are {', '.join(known)}")
-    return importlib.import_module(f"{package}.{name}")
+    """Import one of them. Raises UserError for a name that is none, saying which there are; for one that several
+    claim; and for an installed one that is broken."""
+    plugin = find(_kind(package), _own(package, function), name, noun)
+    return importlib.import_module(f"{package}.{name}") if plugin is None else imported(plugin, function, noun)
 
 
-def _defines(path: Path, function: str) -> bool:
+def outside(kind: str, function: str, name: str, noun: str) -> ModuleType:
+    """The module of a kind that has no folder here, oracles and packaged models: packages alone have them. Raises as
+    `load` does."""
+    plugin = find(kind, (), name, noun)
+    assert plugin is not None  # no name is the folder's
+    return imported(plugin, function, noun)
+
+
+def installed(kind: str) -> Mapping[str, tuple[Installed, ...]]:
+    """What the entry points of the group `precept.<kind>` name, by name; several under one where packages clash."""
+    found: dict[str, tuple[Installed, ...]] = {}
+    for point in sorted(_entry_points().select(group=f"precept.{kind}"), key=lambda point: str(point.value)):
+        name = point.name.replace("-", "_")
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else "(unknown)"
+        found[name] = (*found.get(name, ()), Installed(name, point.value, package))
+    return found
+
+
+def find(kind: str, own: Collection[str], name: str, noun: str) -> Installed | None:
+    """The installed plug-in of that name, or None where it is one of `own`, the names of the folder's.
+
+    Raises UserError for a name that is neither, and for one that several claim.
+    """
+    others = installed(kind)
+    claims = others.get(name, ())
+    if name in own and not claims:
+        return None
+    if len(claims) == 1 and name not in own:
+        return claims[0]
+    if not claims:
+        raise UserError(f"there is no {noun} {name!r}; there are {', '.join(sorted({*own, *others}))}")
+    both = [*(["precept itself"] if name in own else []), *map(str, claims)]
+    raise UserError(
+        f"the {noun} {name!r} is claimed by {' and by '.join(both)}; rename or uninstall all but one of them"
+    )
+
+
+def imported(plugin: Installed, function: str, noun: str) -> ModuleType:
+    """The module of an installed plug-in. Raises UserError, naming its package, where it cannot be imported or has no
+    such function."""
+    said = f"the {noun} {plugin.name!r} ({plugin})"
+    mend = "mend the package, install another version of it, or uninstall it"
+    if not all(part.isidentifier() for part in plugin.module.split(".")):
+        raise UserError(f"{said} must name a module, like my_package.my_module; {mend}")
+    try:
+        module = importlib.import_module(plugin.module)
+    except Exception as error:  # another's code may raise anything
+        raise UserError(f"{said} cannot be imported: {type(error).__name__}: {error}; {mend}") from error
+    if not callable(getattr(module, function, None)):
+        raise UserError(f"{said} has no function {function}; {mend}")
+    return module
+
+
+@cache
+def _entry_points() -> Any:
+    """All there are. Reading them takes a few hundredths of a second, which only who asks has to wait for."""
+    from importlib.metadata import entry_points
+
+    return entry_points()
+
+
+def _kind(package: str) -> str:
+    return package.rpartition(".")[2]
+
+
+def _own(package: str, function: str) -> list[str]:
+    folder = Path(__file__).parent.parent.joinpath(*package.split("."))
+    files = ((path, path.stat().st_mtime_ns) for path in folder.glob("*.py") if path.stem != "__init__")
+    return sorted(path.stem for path, changed in files if _defines(path, changed, function))
+
+
+@cache
+def _defines(path: Path, changed: int, function: str) -> bool:
+    """`changed` is when, so that a file is read again after that, and not before."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     return any(isinstance(node, ast.FunctionDef) and node.name == function for node in body)

@@ -38,8 +38,8 @@ def decide(
     ratified: bool,
     besides: Sequence[tuple[bool, str]] = (),
 ) -> Decision:
-    """Promote only if every condition holds, those `besides` the gate's own too. A figure that could not be had fails
-    its condition."""
+    """Promote only if every condition holds, those `besides` the gate's own too: an amendment's, the suites'
+    (`pipeline.suites.conditions`). A figure that could not be had fails its condition."""
     before, after = evaluation["before"], evaluation["after"]
     win, controlled = evaluation["win_rate"], evaluation["length_controlled"]
     checks: list[tuple[bool, str]] = [
@@ -74,7 +74,6 @@ def decide(
         )
     if gate.max_truncated is not None:
         cut = after["truncated"]
-        found = f"{cut:.1%} of the answers were cut, at most {gate.max_truncated:.0%}"
         found = f"{cut:.1%} of the answers were cut, at most {gate.max_truncated:.0%}"
         checks.append((cut <= gate.max_truncated, found))
     if gate.max_boilerplate_increase is not None:

@@ -1,4 +1,4 @@
-"""People spot-check what the judge said: which pairs they are shown, and how far they agree with it.
+"""People spot-check what the judge said: which pairs they are shown, in which order, and on which side.
 
 A reviewer never sees the AI's verdict before answering, and the sides are shuffled by a hash of (reviewer, pair). Only
 pairs drawn at random say how good the judge is; uncertain ones and order flips are for finding what is wrong with it.
@@ -6,15 +6,12 @@ pairs drawn at random say how good the judge is; uncertain ones and order flips 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
-import numpy as np
-
-from constitution.records import PROBABILITY, Id, Label, SpotAnswer, Verdict, make_id
+from constitution.records import PROBABILITY, Id, Label, Verdict, make_id
 
 Sampling = Literal["random", "uncertain", "flips"]
-CATEGORIES = ("first", "second", "tie")
 
 
 def shows_first_left(reviewer: str, comparison: Id) -> bool:
@@ -44,65 +41,3 @@ def order(
         if (2 * v.p1 > PROBABILITY) != (2 * v.p2 > PROBABILITY):
             flips[v.comparison] = flips.get(v.comparison, 0) + 1
     return sorted((c for c in comparisons if c in flips), key=lambda c: (-flips[c], shuffled(c)))
-
-
-def ai_answer(label: Label) -> str | None:
-    """A label in the reviewers' words; None where it could not be read."""
-    if label.state == "unreadable":
-        return None
-    first = label.preferred_first
-    return "tie" if first is None else "first" if first else "second"
-
-
-def agreement(pairs: Sequence[tuple[SpotAnswer, Label]], seed: int = 0) -> dict[str, Any]:
-    """Raw agreement, Cohen's kappa and Gwet's AC1 of people with the AI, each with a 95% bootstrap interval.
-
-    Skips and unreadable labels are left out and counted. AC1 (Gwet 2008, Br. J. Math. Stat. Psychol. 61, eq. 5-7)
-    stays meaningful where one answer dominates, which kappa does not.
-    """
-    rated = [(answer, said) for answer, label in pairs if answer != "skip" and (said := ai_answer(label)) is not None]
-    table = np.array([[CATEGORIES.index(a), CATEGORIES.index(b)] for a, b in rated], dtype=int).reshape(-1, 2)
-    return {
-        "count": len(rated),
-        "left_out": len(pairs) - len(rated),
-        "raw": _interval(raw_agreement, table, seed),
-        "kappa": _interval(cohen_kappa, table, seed),
-        "ac1": _interval(gwet_ac1, table, seed),
-    }
-
-
-def raw_agreement(table: np.ndarray) -> float:
-    """Share of rows [N, 2] whose two ratings are the same."""
-    return float((table[:, 0] == table[:, 1]).mean())
-
-
-def cohen_kappa(table: np.ndarray) -> float:
-    """Cohen's kappa of ratings [N, 2]; NaN where only one category was ever used."""
-    from sklearn.metrics import cohen_kappa_score
-
-    if len(np.unique(table)) < 2:
-        return float("nan")
-    return float(cohen_kappa_score(table[:, 0], table[:, 1], labels=range(len(CATEGORIES))))
-
-
-def gwet_ac1(table: np.ndarray) -> float:
-    """Gwet's AC1 of ratings [N, 2] in q categories: (a - e) / (1 - e), e = sum of pi_k (1 - pi_k) / (q - 1), pi_k the
-    mean share of category k over both raters."""
-    q = len(CATEGORIES)
-    pi = np.array([(table == k).mean() for k in range(q)])
-    expected = float((pi * (1 - pi)).sum() / (q - 1))
-    return (raw_agreement(table) - expected) / (1 - expected)
-
-
-def _interval(statistic: Callable[[np.ndarray], float], table: np.ndarray, seed: int) -> dict[str, float | None]:
-    if not len(table):
-        return {"mean": None, "low": None, "high": None}
-    rng = np.random.default_rng(seed)
-    draws = [statistic(table[rng.integers(0, len(table), len(table))]) for _ in range(1000)]
-    finite = [d for d in draws if np.isfinite(d)]
-    low, high = np.percentile(finite, [2.5, 97.5]) if finite else (float("nan"), float("nan"))
-    return {name: _finite(value) for name, value in (("mean", statistic(table)), ("low", low), ("high", high))}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

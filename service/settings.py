@@ -55,6 +55,13 @@ class RoleSettings(_Section):
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens that hold this probability.")
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
 
+    @field_validator("options")
+    @classmethod
+    def _no_key(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "api_key" in given:
+            raise ValueError("a key does not belong in settings: put it where api_key_env says, in the environment")
+        return given
+
 
 class JudgeSettings(RoleSettings):
     method: str = Field("choice", description="How it judges: a module of pipeline/judges.")
@@ -154,7 +161,7 @@ class WatchSettings(_Section):
     prompts: int = Field(128, ge=0, description="Development prompts that are looked at, at most; 0: nobody looks.")
     every: int = Field(5, ge=1, description="Updates between two looks.")
     kl_budget: float = Field(
-        10.0,
+        10.0,  # as far as the best of 60,000 answers
         ge=0,
         description="Nats an answer that the policy may move from where it began before training stops; 0: no budget.",
     )
@@ -176,6 +183,9 @@ class SweepSettings(_Section):
 
 class EvaluateSettings(_Section):
     prompts: int = Field(600, ge=1, description="Held-out prompts that a model is measured on, at most.")
+    suites: list[str] | None = Field(
+        None, description="What is measured of the answers, by the suites' names; none: every suite that is found."
+    )
     candidate: str = Field(
         "", description="A model to measure against the policy, for the flow `evaluate`; improve measures its own."
     )
@@ -210,6 +220,7 @@ class GateSettings(_Section):
         description="The lower end of the interval of Gwet's AC1, people against the judge, at least; none: not asked.",
     )
     min_spot_checks: int = Field(Gate.min_spot_checks, description="People's answers that there have to be.")
+    suites: dict[str, dict[str, Any]] = Field({}, description="By suite, limits over its own.")
 
 
 class RetrainSettings(_Section):
@@ -265,7 +276,10 @@ class Settings(_Section):
         Path("runs"), description="The folder of checkpoints, data sets, reports and the link `promoted`."
     )
     constitution: Path = Field(Path("principles.yaml"), description="The file of principles.")
-    prompts: str = Field("", description="A JSONL or Parquet file, or the name of a plug-in's prompts.")
+    prompts: str | dict[str, Any] = Field(
+        "",
+        description='A JSONL or Parquet file, a source by its name, or {source = "NAME"} with options of its own.',
+    )
     pairs: str = Field("", description="A JSONL or Parquet file of pairs or human preferences, for the flow `judge`.")
     oracle: str = Field(
         "",
@@ -319,6 +333,14 @@ class Settings(_Section):
 
     def rule(self) -> LabelRule:
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
+
+
+def role_settings(given: Mapping[str, Any]) -> RoleSettings:
+    """A role written inside the options of another (a judge that asks several). Raises UserError where it is none."""
+    try:
+        return RoleSettings.model_validate(given)
+    except ValidationError as error:
+        raise UserError(_explain(error, {})) from None
 
 
 def _environment() -> dict[str, Any]:
@@ -429,5 +451,5 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         name = ".".join(str(part) for part in problem["loc"])
         origin = origins.get(name, "settings")
         hint = " (is it spelled right? `precept settings` lists all)" if problem["type"] == "extra_forbidden" else ""
-        lines.append(f"{origin}: {name}: {problem['msg'].lower()}{hint}")
+        lines.append(f"{origin}: {name}: {problem['msg'].removeprefix('Value error, ').lower()}{hint}")
     return "\n".join(lines)

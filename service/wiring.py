@@ -1,35 +1,35 @@
 """Builds Store, Engines and Judges from settings; nothing is built before it is asked for.
 
-The only module that knows the sandbox: as a source of prompts, of model folders and of an Oracle that evaluation alone
-is handed.
+Sources of prompts, packaged models and an Oracle (which evaluation alone is handed) are found by name; the sandbox is
+one of each.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pipeline.engines
 import pipeline.judges
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
-from pipeline import trainers
+from pipeline import plugins, sources, trainers
 from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineSettings, Sampling
 from pipeline.judges.judge import Judge
 from pipeline.keys import secret
-from pipeline.prompts import read_prompts
-from service.settings import JudgeSettings, RoleSettings, Settings
+from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.evaluate import Oracle
+    from pipeline.metrics.truth import Oracle
 
-SANDBOX = "sandbox"
 PROMOTED = "promoted"
+CHECKPOINT = re.compile(r"[0-9a-f]{6,64}")  # the first digits of its id or digest
 
 
 class Wiring:
@@ -40,35 +40,29 @@ class Wiring:
 
     @cached_property
     def store(self) -> Store:
-        return Store.open(self.settings.store.get_secret_value())
+        return Store.open(self.settings.store.get_secret_value(), home=self.settings.home)
 
     @cached_property
     def constitution(self) -> Constitution:
         return Constitution.load(self.settings.constitution)
 
     def prompts(self) -> list[Prompt]:
-        source, splits = self.settings.prompts, self.settings.splits
-        if source == SANDBOX:
-            from sandbox.prompts import prompts
-
-            return prompts()
-        if not source:
-            raise UserError("there are no prompts: name a .jsonl or .parquet file with prompts = in precept.toml")
-        return read_prompts(Path(source), heldout=splits.heldout, dev=splits.dev)
+        """The prompts of the settings' source, each with its split."""
+        return sources.read(self.settings.prompts, sources.Splits(**self.settings.splits.model_dump()))
 
     def start(self) -> str:
-        """The policy that a run begins with: a folder, or a name that a server knows."""
-        return self.resolve(self.settings.policy.model)
+        """The policy that a run begins with, as it is kept with the run: a checkpoint by its folder, because "the
+        promoted one" moves, and anything else as the settings name it. `resolve` finds it."""
+        model = self.settings.policy.model
+        resolved = self.resolve(model)
+        return resolved if model == PROMOTED or CHECKPOINT.fullmatch(model) else model
 
     def oracle(self) -> Oracle | None:
         name = self.settings.oracle
         if not name:
             return None
-        if name != SANDBOX:
-            raise UserError(f"there is no oracle {name!r}; use {SANDBOX!r}, or leave it empty on real models")
-        from sandbox.oracle import Oracle
-
-        return Oracle()
+        module = plugins.outside("oracles", "Oracle", name, "oracle")
+        return cast("Oracle", module.Oracle())
 
     def resolve(self, model: str) -> str:
         """A role's model as the folder or server name it stands for now."""
@@ -77,16 +71,15 @@ class Wiring:
                 "a role has no model: set policy.model and evaluator.model in precept.toml (the evaluator may not be "
                 "the judge); `precept init` writes a file to start from"
             )
-        if model.startswith(f"{SANDBOX}:"):
-            from sandbox.models import folder
-
-            return str(folder(model.removeprefix(f"{SANDBOX}:")))
+        package, colon, name = model.partition(":")
+        if colon and package in plugins.installed("models"):  # a model in a package: sandbox:policy
+            return str(plugins.outside("models", "folder", package, "package of models").folder(name))
         if model == PROMOTED:
             checkpoint = self.store.promoted()
             if checkpoint is None:
                 raise UserError('nothing has been promoted yet: set policy.model to a model folder, not "promoted"')
             return checkpoint.path
-        if re.fullmatch(r"[0-9a-f]{6,64}", model) and not Path(model).exists():
+        if CHECKPOINT.fullmatch(model) and not Path(model).exists():
             return self.store.checkpoint(model).path
         return model
 
@@ -100,14 +93,24 @@ class Wiring:
         )
 
     def judge(self, settings: JudgeSettings) -> Judge:
-        return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options)
+        return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options, self._another)
 
     def asked_judge(self, settings: JudgeSettings) -> Judge:
         """A judge for looking up what it was asked: it knows its questions, its model is not loaded."""
         engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
-        return pipeline.judges.build(settings.method, role, settings.judge_options)
+        return pipeline.judges.build(settings.method, role, settings.judge_options, self._another_asked)
+
+    def _another(self, given: Mapping[str, Any]) -> Role:
+        """A further role of a judge, of the role settings in its options."""
+        return self.role(role_settings(given))
+
+    def _another_asked(self, given: Mapping[str, Any]) -> Role:
+        settings = role_settings(given)
+        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        self._named.append(engine)
+        return Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
 
     def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
         """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how

@@ -14,12 +14,12 @@ from sqlalchemy import ColumnElement, Connection, Delete, Table, delete, exists,
 
 from storage import tables
 from storage.amendments import KIND as RATIFICATION
-from storage.database import Database, patient
+from storage.database import patient
 from storage.registry import PROMOTION_KINDS
-from storage.runs import Run, run_of
+from storage.runs import Run, Runs
 
 
-class Garbage(Database):
+class Garbage(Runs):
     @patient
     def archivable(self, before: str) -> list[Run]:
         """Runs that may be archived, the oldest first: finished or failed before a time (ISO 8601, UTC), and no
@@ -31,7 +31,7 @@ class Garbage(Database):
         ended = (run.status.in_(("finished", "failed")), run.created < before, run.finished < before)
         query = select(tables.run).where(*ended, run.archived.is_(None), ~promoted)
         with self._read() as connection:
-            return [run_of(row) for row in connection.execute(query.order_by(run.created, run.id))]
+            return [self._run_of(row) for row in connection.execute(query.order_by(run.created, run.id))]
 
     def collect(self, grace_seconds: float, dry_run: bool = False) -> dict[str, int]:
         """Delete what nothing needs, in one transaction without other writers; returns deleted rows by table.

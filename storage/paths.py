@@ -11,7 +11,9 @@ Beside paths there are names (of a model on a server, of a starter): they come b
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from storage.database import Database
 
@@ -19,6 +21,10 @@ from storage.database import Database
 # one, whether or not the file is still there.
 CHECKPOINT = re.compile(r"checkpoints/[a-z0-9_]+-[0-9a-f]{16}")
 _MADE = re.compile(rf"({CHECKPOINT.pattern}|datasets|[0-9a-f]{{12}})(/.*)?")
+
+
+# Of records that are read whole (a run's settings and result, a decision, a point of a sweep): what names a file there.
+FILES = ("model", "policy", "report", "picture")
 
 
 class Paths(Database):
@@ -47,3 +53,20 @@ class Paths(Database):
     def _found_checkpoint(self, kept: str) -> str:
         """As `found_path`, of what is surely a path."""
         return kept if self.home is None else str(self.home / kept)
+
+    def _kept_record(self, record: Any) -> Any:
+        """A record with the files that it names as the store holds them."""
+        return _with_files(record, self.kept_path)
+
+    def _found_record(self, record: Any) -> Any:
+        """A record with the files that it names as a program opens them."""
+        return _with_files(record, self.found_path)
+
+
+def _with_files(record: Any, change: Callable[[str], str]) -> Any:
+    if not isinstance(record, Mapping):
+        return record
+    named: dict[str, Any] = {name: change(record[name]) for name in FILES if isinstance(record.get(name), str)}
+    if isinstance(record.get("points"), list):
+        named["points"] = [_with_files(point, change) for point in record["points"]]
+    return {**record, **named} if named else record

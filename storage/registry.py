@@ -73,15 +73,15 @@ class Registry(Amendments, Checkpoints):
     def put_document(self, kind: str, id: str, payload: Any) -> Any:
         """Keep a record that is read whole (an evaluation, a decision); returns the first that was stored."""
         with self._write() as connection:
-            row = {"kind": kind, "id": id, "payload": payload, "created": now()}
+            row = {"kind": kind, "id": id, "payload": self._kept_record(payload), "created": now()}
             self._insert_first_wins(connection, tables.document, [row])
-            return _document(connection, kind, id)
+            return self._found_record(_document(connection, kind, id))
 
     @patient
     def document(self, kind: str, id: str) -> Any:
         """A stored document, or None."""
         with self._read() as connection:
-            return _document(connection, kind, id)
+            return self._found_record(_document(connection, kind, id))
 
     @patient
     def documents(self, kind: str) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Registry(Amendments, Checkpoints):
         table = tables.document.c
         with self._read() as connection:
             query = select(tables.document).where(table.kind == kind).order_by(table.created, table.id)
-            return {row.id: row.payload for row in connection.execute(query)}
+            return {row.id: self._found_record(row.payload) for row in connection.execute(query)}
 
     @patient
     def canaries(self, engine: str, answers: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

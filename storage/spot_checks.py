@@ -7,7 +7,7 @@ to answer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -18,7 +18,7 @@ from constitution.records import Event, Id, SpotAnswer, SpotCheck
 from storage import tables
 from storage.claims import Claims, Lease
 from storage.database import chunks, patient
-from storage.events import Events, event_of
+from storage.events import Events
 
 CHECK, UNDONE = "spot_check", "spot_check_undone"
 
@@ -45,7 +45,8 @@ class SpotChecks(Events, Claims):
             raise ValueError(f"{answer!r} is not one of {get_args(SpotAnswer)}")
         payload = {"comparison": comparison.hex(), "answer": answer, "reason": reason, "sampled_by": sampled_by}
         mine = None if lease is None else replace(lease, ids=(comparison,))
-        return _spot_check(self._add_spot_check(reviewer, comparison, key, payload, mine))
+        event = self._add_spot_check(reviewer, comparison, key, payload, mine)
+        return _spot_check(event.id, event.at, event.who, comparison, event.payload)
 
     @patient
     def _add_spot_check(
@@ -87,9 +88,12 @@ class SpotChecks(Events, Claims):
         `run`: about its comparisons, of its `stages` where some are named. `sampled_by`: of those, the ones whose pair
         was drawn so.
         """
-        wanted = _answers(select(tables.event), run, stages, reviewer)
+        event = tables.event.c
+        columns = select(event.seq, event.id, event.at, event.who, event.about, event.payload)
+        wanted = _answers(columns, run, stages, reviewer)
         found = [row for query in _among(wanted, comparisons) for row in self._rows(query)]
-        checks = (_spot_check(event_of(row)) for row in sorted(found, key=lambda row: row.seq))
+        found.sort(key=lambda row: row.seq)
+        checks = (_spot_check(row.id, row.at, row.who, row.about, row.payload) for row in found)
         last = {(check.reviewer, check.comparison): check for check in checks}
         return [check for check in last.values() if sampled_by in (None, check.sampled_by)]
 
@@ -136,7 +140,5 @@ def _among(query: Select[Any], comparisons: Sequence[Id] | None) -> Iterator[Sel
         yield query.where(tables.event.c.about.in_(some))
 
 
-def _spot_check(event: Event) -> SpotCheck:
-    said = event.payload
-    comparison = bytes.fromhex(said["comparison"])
-    return SpotCheck(event.id, event.at, event.who, comparison, said["answer"], said["reason"], said["sampled_by"])
+def _spot_check(event: str, at: str, who: str, about: Id, said: Mapping[str, Any]) -> SpotCheck:
+    return SpotCheck(event, at, who, about, said["answer"], said["reason"], said["sampled_by"])

@@ -3,7 +3,8 @@
 | module        | nouns |
 |---------------|-------|
 | `database.py` | opening, transactions, waiting, errors |
-| `runs.py`     | runs, and the slots of their stages |
+| `runs.py`     | runs |
+| `stages.py`   | what belongs to which stage of a run |
 | `claims.py`   | leases that keep two workers off one item |
 | `texts.py`    | prompts, generations, comparisons |
 | `verdicts.py` | questions, verdicts, reasons |

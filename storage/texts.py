@@ -77,14 +77,6 @@ class Texts(Runs, Claims):
         return [content for content, _ in answers]
 
     @patient
-    def answers(self, contents: Sequence[Id]) -> dict[Id, str]:
-        """Texts by their digest; unknown ones are left out."""
-        answer = tables.answer.c
-        with self._read() as connection:
-            found = _by_id(connection, select(answer.content.label("id"), answer.text), answer.content, contents)
-        return {content: row.text for content, row in found.items()}
-
-    @patient
     def add_generations(
         self,
         generations: Sequence[Generation],

@@ -7,26 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, fields
+from typing import Any
 
 from sqlalchemy import Column, Row, Table, exists, insert, select, true
 
-from constitution.records import Id, Question, Verdict
+from constitution.records import Id, Question, Reason, Verdict
 from storage import tables
 from storage.claims import Claims, Lease
 from storage.database import chunks, patient
 from storage.runs import Runs
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """What a reasoned judge wrote before it answered. `shown` 1: the first answer was A; 2: it was B."""
-
-    question: Id
-    comparison: Id
-    shown: Literal[1, 2]
-    text: str
 
 
 class Verdicts(Runs, Claims):

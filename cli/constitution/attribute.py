@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from constitution.principles import Constitution
-    from pipeline.attribution import Flips, Part
-    from pipeline.evaluate import Interval
+    from pipeline.metrics.attribution import Flips, Part
+    from pipeline.metrics.intervals import Interval
     from service.queries.attribution import Explained, LeftOut, WinRates
     from service.wiring import Wiring
 

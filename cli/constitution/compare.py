@@ -16,7 +16,7 @@ from cli.screen import percent, put, put_json, put_table, tell
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.disagreement import Carried
+    from pipeline.metrics.disagreement import Carried
     from service.queries.constitution_compare import Compared, Example, Side
 
 _SUFFIXES = (".svg", ".png")

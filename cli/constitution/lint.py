@@ -13,7 +13,7 @@ from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
 from cli.screen import number, percent, put, put_json, put_table
 
 if TYPE_CHECKING:
-    from pipeline.lint import Figures
+    from pipeline.metrics.lint import Figures
     from service.queries.lint import Linted
 
 SHORT = 70  # characters of a prompt

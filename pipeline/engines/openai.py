@@ -109,14 +109,6 @@ def check(settings: EngineSettings) -> None:
     build(settings).close()
 
 
-def drifted(stored: Sequence[float], now: Sequence[float], tolerance: float) -> bool:
-    """Whether two `canary()` answers differ by more than `tolerance` (natural log) anywhere."""
-    if len(stored) != len(now):
-        return True
-    pairs = zip(stored, now, strict=True)
-    return any(not abs(max(a, CANARY_FLOOR) - max(b, CANARY_FLOOR)) <= tolerance for a, b in pairs)
-
-
 class OpenAIEngine:
     """See the module. May be called from several threads and from inside a running event loop."""
 
@@ -159,8 +151,8 @@ class OpenAIEngine:
         self._loop.run(self._ready())
 
     def canary(self) -> list[float]:
-        """Natural log-probabilities of A and B after each of a few fixed questions: to be stored, and compared later by
-        `drifted`. Called what it is: a declared revision and canaries, not a fingerprint. Never hash them."""
+        """Natural log-probabilities of A and B after each of a few fixed questions: to be stored, and compared
+        later. Called what it is: a declared revision and canaries, not a fingerprint. Never hash them."""
         chats = tuple(Chat((Message("user", question),)) for question in CANARIES)
         choices = self.choose([Choose(chats, ("A", "B"))])[0]
         held = [p * choice.mass for choice in choices for p in choice.probabilities]

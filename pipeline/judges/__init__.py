@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from constitution.errors import UserError
 from pipeline import plugins
 from pipeline.asking import Role
-from pipeline.judges.judge import Judge
+from pipeline.judges.judge import Another, Judge
 
 
 def load(method: str) -> ModuleType:
@@ -16,7 +17,14 @@ def load(method: str) -> ModuleType:
     return plugins.load(__name__, "build", method, "judge")
 
 
-def build(method: str, role: Role, options: Mapping[str, Any] | None = None) -> Judge:
-    """The judge that `method` names. Raises UserError where there is none, or where it cannot work in this role."""
-    judge: Judge = load(method).build(role, options or {})
+def build(method: str, role: Role, options: Mapping[str, Any] | None = None, another: Another | None = None) -> Judge:
+    """The judge that `method` names. `another` gives it further roles; without one there are none.
+
+    Raises UserError where there is no such judge, or where it cannot work in this role.
+    """
+    judge: Judge = load(method).build(role, options or {}, another or _no_other)
     return judge
+
+
+def _no_other(settings: Mapping[str, Any]) -> Role:
+    raise UserError("this judge asks for a second engine, and here it can have one only; take another judge.method")

@@ -16,7 +16,7 @@ from constitution.records import Question, Verdict, probability
 from constitution.templates import comparison_request, comparison_skeleton
 from pipeline.asking import Role
 from pipeline.engines.engine import Choose
-from pipeline.judges.judge import Case
+from pipeline.judges.judge import Another, Case, Judged, Used
 
 LETTERS = ("A", "B")
 
@@ -48,9 +48,10 @@ class ChoiceJudge:
             self._questions[principle] = Question(self.fingerprint, self.readout, skeleton, principle.id)
         return self._questions[principle]
 
-    def judge(self, cases: Sequence[Case]) -> list[Verdict]:
+    def judge(self, cases: Sequence[Case]) -> Judged:
         groups = [group for case in cases for group in (self._group(case), self._group(case, swapped=True))]
-        choices = iter(self.role.engine.choose(groups))
+        asked = self.role.engine.choose(groups)
+        choices = iter(asked)
         verdicts = []
         for case in cases:
             for principle, shown_a, shown_b in zip(case.principles, next(choices), next(choices), strict=True):
@@ -64,7 +65,9 @@ class ChoiceJudge:
                         mass2=probability(shown_b.mass),
                     )
                 )
-        return verdicts
+        found = [choice for group in asked for choice in group]
+        used = Used(requests=len(found), prompt_tokens=sum(choice.prompt_tokens for choice in found))
+        return Judged(verdicts, used=used)
 
     def _group(self, case: Case, swapped: bool = False) -> Choose:
         a, b = (case.second, case.first) if swapped else (case.first, case.second)
@@ -73,7 +76,7 @@ class ChoiceJudge:
         )
 
 
-def build(role: Role, options: Mapping[str, Any]) -> ChoiceJudge:
+def build(role: Role, options: Mapping[str, Any], another: Another) -> ChoiceJudge:
     if options:
         raise UserError(f"the choice judge has no option {', '.join(sorted(options))}")
     return ChoiceJudge(role)

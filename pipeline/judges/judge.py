@@ -1,18 +1,35 @@
 """The contract of a judge: it answers one question about one comparison, in both orders, and nothing else.
 
-To add one, write `pipeline/judges/x.py` with a function `build(role: Role, options: Mapping) -> Judge`; settings then
-say `judge: {method: x}`. A judge returns evidence (probabilities and the mass they hold). What counts as unreadable,
-tied or not bearing on the pair is the label rule's business, so a judge never guesses and never rounds.
+To add one, write `pipeline/judges/x.py` with a function
+
+    def build(role: Role, options: Mapping[str, Any], another: Another) -> Judge
+
+or name such a module in the entry points of a package (`pipeline.plugins`); settings then say `judge: {method: x}`.
+`options` are the judge's own (`judge_options` in settings); one that it does not know is a UserError. A judge may ask
+several engines: `another` makes a further role of the role settings that lie in `options`. Engines belong to whoever
+gave the roles, so a judge closes none.
+
+A judge returns evidence (probabilities and the mass they hold), the reasons it was given, and what it used. What counts
+as unreadable, tied or not bearing on the pair is the label rule's business, so a judge never guesses and never rounds.
+
+Reasons are what a model wrote: hostile until proven otherwise. They are stored as they came (control characters, lone
+surrogates and all) and nothing reads them but people; where one goes into a further question, it is text like any
+other, never part of a template.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from constitution.principles import Principle
-from constitution.records import Comparison, Messages, Question, Verdict
+from constitution.records import Comparison, Messages, Question, Reason, Verdict
+from pipeline.asking import Role
+
+# A further role of a judge, from a mapping of role settings (the keys of `[judge]` in precept.toml: kind, model, ...).
+# Raises UserError for settings that are none.
+Another: TypeAlias = Callable[[Mapping[str, Any]], Role]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +43,38 @@ class Case:
     principles: tuple[Principle, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What was asked of engines, all of them together: requests (a choice of one chat, one generation, one score),
+    tokens of their prompts, and tokens that were generated."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: Used) -> Used:
+        return Used(
+            self.requests + other.requests, self.prompt_tokens + other.prompt_tokens, self.tokens + other.tokens
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of asking a judge. `verdicts`: one for each principle of each case, in order. `reasons`: those that it
+    has, in any order and of any of the verdicts; a judge that gives none has none."""
+
+    verdicts: Sequence[Verdict]
+    reasons: Sequence[Reason] = ()
+    used: Used = Used()
+
+
 @runtime_checkable
 class Judge(Protocol):
     @property
     def fingerprint(self) -> str:
-        """Digest of the model and of how its answer is read."""
+        """Digest of every model that it asks and of how their answers are read."""
 
     def question(self, principle: Principle) -> Question: ...
 
-    def judge(self, cases: Sequence[Case]) -> list[Verdict]:
-        """One verdict for each principle of each case, in order. Two model questions a verdict: both orders."""
+    def judge(self, cases: Sequence[Case]) -> Judged:
+        """Ask each principle of each case, in both orders. Raises EngineError where an engine fails."""

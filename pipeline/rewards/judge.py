@@ -4,8 +4,7 @@
 
 over the principles whose verdict bears on the pair under the label rule (`constitution.records.LabelRule`), turned to
 the side of the answer that is rewarded: the p of the label that the store would compute from the same verdicts, in the
-same integers. It is 1/2 where no principle bears, where the two texts are equal, and where the label is unreadable;
-how often that last is so is `unreadable`, because a judge that cannot be read rewards everything alike.
+same integers. It is 1/2 where no principle bears, where the two texts are equal, and where the label is unreadable.
 
 `against` is a JSONL file of rows {"prompt": messages, "answer": text}, with every prompt that will be asked about. A
 prompt with several stored answers: the mean over them. No pair is judged twice by one reward.
@@ -13,10 +12,10 @@ prompt with several stored answers: the mean over them. No pair is judged twice 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -38,7 +37,7 @@ from constitution.records import (
 )
 from pipeline import label
 from pipeline.asking import Role
-from pipeline.engines.engine import EngineError, EngineSettings
+from pipeline.engines.engine import Engine, EngineError, EngineSettings, Sampling
 from pipeline.judges.judge import Case, Judge
 from pipeline.keys import secret
 from pipeline.rewards.options import Options, read
@@ -53,9 +52,29 @@ class JudgeOptions(Options):
     constitution: Path  # a constitution's file
     against: Path  # JSONL
     method: str = "choice"  # a module of pipeline.judges
+    judge_options: Mapping[str, Any] = Field(default_factory=dict)  # its own
     answer_prefix: str = ""
     template_args: Mapping[str, Any] = Field(default_factory=dict)
     rule: LabelRule = LabelRule()
+
+
+class FurtherRole(Options):
+    """What a judge may say of a further role in its options: the names that settings have for it."""
+
+    kind: str = "transformers"
+    model: str  # a folder, or the name a server knows
+    revision: str = ""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"
+    batch_size: int = Field(64, ge=1)
+    base_url: str = ""
+    api_key_env: str = "OPENAI_API_KEY"
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    answer_prefix: str = ""
+    template_args: Mapping[str, Any] = Field(default_factory=dict)
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(96, ge=1)
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -70,12 +89,11 @@ def check(options: Mapping[str, Any]) -> None:
 def fingerprint(options: Mapping[str, Any]) -> str:
     given = read(JudgeOptions, "judge", options)
     constitution = Constitution.load(given.constitution)
-    engine = pipeline.engines.named(_keyed(given))
+    roles = _Roles(pipeline.engines.named)
     try:
-        judge = _judge(given, engine)
-        weights = label.weights(constitution, judge)
+        weights = label.weights(constitution, roles.judge(given))
     finally:
-        engine.close()
+        roles.close()
     return make_id(
         "reward_judge",
         questions={question.hex(): weight for question, weight in weights.items()},
@@ -87,13 +105,47 @@ def fingerprint(options: Mapping[str, Any]) -> str:
 def build(options: Mapping[str, Any]) -> JudgeReward:
     given = read(JudgeOptions, "judge", options)
     constitution, against, digest = Constitution.load(given.constitution), stored(given.against), fingerprint(options)
-    engine = pipeline.engines.build(_keyed(given))
-    return JudgeReward(_judge(given, engine), constitution, against, given.rule, digest, [engine])
+    roles = _Roles(pipeline.engines.build)
+    try:
+        judge = roles.judge(given)
+    except BaseException:
+        roles.close()
+        raise
+    return JudgeReward(judge, constitution, against, given.rule, digest, [roles])
 
 
-def _keyed(given: JudgeOptions) -> EngineSettings:
-    key = secret(given.api_key_env) if given.api_key_env else None
-    return replace(given.engine, options={**given.engine.options, "api_key": key}) if key else given.engine
+class _Roles:
+    """The roles of one judge, and their engines: as many as it asks for."""
+
+    def __init__(self, make: Callable[[EngineSettings], Engine]) -> None:
+        self._make = make
+        self._engines: list[Engine] = []
+
+    def judge(self, given: JudgeOptions) -> Judge:
+        engine = self._engine(given.engine, given.api_key_env)
+        role = Role(engine, answer_prefix=given.answer_prefix, template_args=given.template_args)
+        return pipeline.judges.build(given.method, role, given.judge_options, self.another)
+
+    def another(self, settings: Mapping[str, Any]) -> Role:
+        given = read(FurtherRole, "judge", settings)
+        names = ("kind", "model", "revision", "dtype", "device", "batch_size", "base_url", "options")
+        engine = EngineSettings(**{name: getattr(given, name) for name in names})
+        return Role(
+            self._engine(engine, given.api_key_env if given.base_url else ""),
+            sampling=Sampling(given.temperature, given.top_p, given.max_tokens),
+            answer_prefix=given.answer_prefix,
+            template_args=given.template_args,
+        )
+
+    def close(self) -> None:
+        while self._engines:
+            self._engines.pop().close()
+
+    def _engine(self, settings: EngineSettings, variable: str) -> Engine:
+        key = secret(variable) if variable else None
+        keyed = replace(settings, options={**settings.options, "api_key": key}) if key else settings
+        self._engines.append(self._make(keyed))
+        return self._engines[-1]
 
 
 def stored(path: Path) -> dict[Id, list[str]]:
@@ -124,11 +176,6 @@ class JudgeReward:
         self._weights = label.weights(constitution, judge)
         self._owned = owned
         self._said: dict[Id, float | None] = {}  # by comparison, for its first answer; None where unreadable
-
-    @property
-    def unreadable(self) -> float:
-        """The share of the pairs judged so far whose label cannot be read."""
-        return sum(p is None for p in self._said.values()) / max(1, len(self._said))
 
     def score(self, prompts: Sequence[Dialogue], answers: Sequence[str]) -> list[float]:
         """Raises UserError for a prompt that has no stored answer."""
@@ -166,7 +213,7 @@ class JudgeReward:
         if not missing:
             return
         try:
-            verdicts = iter(self._judge.judge(missing))
+            verdicts = iter(self._judge.judge(missing).verdicts)
         except EngineError as error:
             raise UserError(f"the judge {self.name}: {error}") from None
         for case in missing:
@@ -197,8 +244,3 @@ def probability_of_first(verdicts: Iterable[Verdict], weights: Mapping[Id, int],
     if readable * PROBABILITY < round(rule.min_readable * PROBABILITY) * sum(weights.values()):
         return None
     return (bearing * PROBABILITY + pull) // (2 * bearing) / PROBABILITY if bearing else 0.5
-
-
-def _judge(given: JudgeOptions, engine: Any) -> Judge:
-    role = Role(engine, answer_prefix=given.answer_prefix, template_args=given.template_args)
-    return pipeline.judges.build(given.method, role)

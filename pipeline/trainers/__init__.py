@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pipeline import plugins
+from pipeline.trainers import arguments
 from pipeline.trainers.trainer import Job, Kind, Method, TrainingStopped, Watch
 from pipeline.trainers.worker import Worker, launch
 
@@ -26,6 +27,11 @@ def load(method: str) -> Method:
     return cast(Method, plugins.load(__name__, "train", method, "training method"))
 
 
-def resolve(method: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments a job of this method runs with: what its id hashes."""
-    return {**load(method).DEFAULTS, **arguments}
+def resolve(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments a job of this method runs with: what its id hashes. Nothing heavy is imported.
+
+    Raises UserError for a method that is none, and for an argument that it does not read.
+    """
+    module = load(method)
+    arguments.check(method, module, given)
+    return {**module.DEFAULTS, **given}

@@ -7,6 +7,7 @@ Standard output holds events only, one JSON object a line: `{"event": "step", ..
 manifest), `user_error`, `stopped`, `interrupted`, `failed` (each with a `message`). All else goes to standard error.
 Under `accelerate launch` several processes train the jobs that are named (see `processes`), and the first of them
 tells the events; its exit code is the launcher's own, 1 for anything but 0.
+`--arguments METHOD` lists the arguments that a method reads, with their defaults, and trains nothing.
 Exit codes: 0, 2 for a user's mistake, 3 for a stopped training, 130 for an interruption, 1 for a bug.
 """
 
@@ -21,15 +22,20 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+# Seconds. A launcher ends all processes as soon as one has ended: the first, which tells why, has to be that one.
+GRACE = 10.0
 EXIT_CODES = {"done": 0, "user_error": 2, "stopped": 3, "interrupted": 130, "failed": 1}
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["--arguments"] and len(arguments) == 2:
+        return _list_arguments(arguments[1])
     # Chatter of the libraries must not mix with the events, whoever prints it and from whichever language.
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -53,6 +59,19 @@ def main(arguments: list[str]) -> int:
         return EXIT_CODES["interrupted"]
 
 
+def _list_arguments(method: str) -> int:
+    from constitution.errors import UserError
+    from pipeline import trainers
+    from pipeline.trainers.arguments import listed
+
+    try:
+        print("\n".join(listed(trainers.load(method.replace("-", "_")))))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CODES["user_error"]
+    return 0
+
+
 # Before torch is imported: threads that spin while they wait cost a busy machine most of its time.
 QUIET = {
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -73,6 +92,8 @@ def _train_all(files: Iterable[str], events: TextIO, interruption: Any, *, keep_
         code = EXIT_CODES[event]
         interruption.requested = False
         if code and not keep_going:
+            if _launched()[0] != 0:
+                time.sleep(GRACE)
             break
     return code
 

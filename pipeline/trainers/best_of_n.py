@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
 from constitution.records import seed_of
+from pipeline.trainers.arguments import SFT_READS
 from pipeline.trainers.progress import read
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, TrainingStopped, Watch
 
@@ -49,6 +50,7 @@ ONLINE = True
 LEASH = "n"
 SAMPLING: dict[str, Any] = {"n": 8, "max_completion_length": 256, "temperature": 1.0}
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 2e-5, **SAMPLING}  # the rest is SFT's
+READS = SFT_READS | set(SAMPLING)
 
 DRAWN, WINNERS = "drawn.jsonl", "winners.jsonl"
 AT_ONCE = 128  # answers between two writes of what was drawn

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import json
 import logging
 import shutil
@@ -38,13 +37,45 @@ from transformers import (
 
 from constitution.errors import UserError
 from pipeline.trainers import checkpoint, processes
-from pipeline.trainers.rows import LengthGrouped
+from pipeline.trainers.rows import LengthGrouped, Rows, like_lengths, load_rows
 from pipeline.trainers.trainer import Job, TrainingStopped, Watch
 
 log = logging.getLogger(__name__)
 
 OURS = ("divergence_factor", "chat_template_kwargs")  # arguments that are not TRL's
 RESUME = "resume.json"  # in a resume checkpoint, written last: its files by digest, and whose it is
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a method on rows begins with. `limit`: tokens that a row may have."""
+
+    tokenizer: PreTrainedTokenizerBase
+    limit: int
+    rows: Rows
+    heldout: Rows | None
+
+    @classmethod
+    def of(cls, job: Job, columns: Sequence[str]) -> Material:
+        tokenizer = load_tokenizer(job)
+        limit = context_length(job, tokenizer)
+        rows = load_rows(Path(job.dataset), columns, tokenizer, job, limit)
+        heldout = load_rows(Path(job.eval_dataset), columns, tokenizer, job, limit) if job.eval_dataset else None
+        return cls(tokenizer, limit, rows, heldout)
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """For the metrics: how many rows there are, and how many did not fit."""
+        return {"rows": len(self.rows.table), "left_out": self.rows.left_out}
+
+    def options(self, job: Job, task: str) -> dict[str, Any]:
+        """What TRL's trainers take of it. Their `train_dataset` may be replaced."""
+        return {
+            "train_dataset": self.rows.table,
+            "eval_dataset": self.heldout.table if self.heldout else None,
+            "processing_class": self.tokenizer,
+            "peft_config": lora_config(job, task),
+        }
 
 
 # --- model and settings ------------------------------------------------------------------------------------------
@@ -129,7 +160,7 @@ def configure(
     """The job's arguments as TRL's configuration, with a batch of `batch_size` rows a device and the rest of the job's
     batch accumulated. `method` holds what the method decides and a job cannot.
 
-    Raises UserError for an argument that TRL has not, or that the job decides.
+    Raises UserError for a value that TRL refuses. Which arguments there are is `arguments`'s business.
     """
     arguments = {key: value for key, value in job.arguments.items() if key not in OURS}
     if job.dtype not in ("float32", "bfloat16"):
@@ -149,19 +180,11 @@ def configure(
         "save_total_limit": 2,  # one may be half written
         **method,
     }
-    known = {field.name for field in dataclasses.fields(config_class) if field.init}
-    for name in arguments:
-        if name in decided:
-            raise UserError(f"arguments: {name} is decided by the job and cannot be set")
-        if name not in known:
-            close = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise UserError(f"arguments: {config_class.__name__} has no {name}{hint}")
     arguments |= {
         "per_device_train_batch_size": batch_size,
         "gradient_accumulation_steps": share_of(job) // batch_size,
     }
-    if "max_length" in known:
+    if any(field.name == "max_length" for field in dataclasses.fields(config_class)):
         arguments["max_length"] = limit
     try:
         with warnings.catch_warnings():  # TRL 1.16 itself sets names that transformers 5.23 calls deprecated
@@ -236,6 +259,24 @@ class TrainerMixin:
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)
 
+    def add_numbers(
+        self, dataset: Any, names: Sequence[str], batch_size: int, compute: Callable[[Any], Sequence[torch.Tensor]]
+    ) -> Any:
+        """`dataset` with a column of numbers more for each of `names`: what `compute` makes of a batch, [rows] for each
+        name. Once, before training, by all processes, each some of the batches."""
+        together = processes.current()
+        mine: dict[int, tuple[float, ...]] = {}
+        for part in like_lengths(dataset, batch_size)[together.index :: together.count]:
+            batch = self._prepare_inputs(self.data_collator([dataset[row] for row in part]))  # type: ignore[attr-defined]
+            with self.accelerator.autocast():  # type: ignore[attr-defined]
+                numbers = [values.tolist() for values in compute(batch)]
+            mine.update(zip(part, zip(*numbers, strict=True), strict=True))
+        computed = {row: values for share in together.gather(mine) for row, values in share.items()}
+        columns = zip(*(computed[row] for row in range(len(dataset))), strict=True)
+        for name, values in zip(names, columns, strict=True):
+            dataset = dataset.add_column(name, list(values))
+        return dataset
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         pass
 
@@ -275,6 +316,12 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
         if batch_size != first:
             clear_device_cache(garbage_collection=True)  # the attempt that failed is unreachable only now
         trainer = build(batch_size)
+        rows, batch = len(trainer.train_dataset), batch_size * together.count
+        if trainer.args.dataloader_drop_last and rows < batch:
+            raise UserError(
+                f"{job.dataset}: {rows} rows fill no batch of {batch}, and none is left to train on; leave "
+                "out dataloader_drop_last, or lower per_device_train_batch_size"
+            )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Report(job, watch, batch_size))
         together.in_turn(lambda: watch.start(state[2] if state else 0))

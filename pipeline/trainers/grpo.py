@@ -35,6 +35,13 @@ DEFAULTS: dict[str, Any] = {
     "num_iterations": 1,
     "use_bias_correction_kl": True,
 }
+READS = rloo.GROUPS_READ | {
+    *("loss_type", "scale_rewards", "use_bias_correction_kl", "delta", "importance_sampling_level"),
+    *("sapo_temperature_neg", "sapo_temperature_pos", "off_policy_mask_threshold", "top_entropy_quantile"),
+    *("vespo_k_pos", "vespo_k_neg", "vespo_lambda_pos", "vespo_lambda_neg"),
+    *("entropy_coef", "use_adaptive_entropy", "entropy_coef_min", "entropy_coef_max", "entropy_coef_delta"),
+    "entropy_target",
+}
 
 
 def train(job: Job, watch: Watch) -> dict[str, Any]:

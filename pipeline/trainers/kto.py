@@ -18,11 +18,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
 from pipeline.trainers import processes
+from pipeline.trainers.arguments import HELDOUT_READS, ROWS_READ
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
@@ -35,6 +35,15 @@ DEFAULTS: dict[str, Any] = {
     "desirable_weight": None,  # None: by `balance`
     "undesirable_weight": None,
 }
+# Not dataset_num_proc: TRL pairs prompts with y' within each part of the data, so the parts would change the training.
+READS = (
+    (ROWS_READ - {"train_sampling_strategy"})
+    | HELDOUT_READS
+    | {
+        *("beta", "desirable_weight", "undesirable_weight", "disable_dropout", "precompute_ref_batch_size"),
+        *("pad_to_multiple_of", "router_aux_loss_coef"),
+    }
+)
 
 RATIO = (1.0, 4 / 3)  # the weights of all good rows together to those of all bad ones: equation 8
 
@@ -53,7 +62,6 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
 
     from pipeline.trainers import fitting
     from pipeline.trainers.pairs import answer_logprobs
-    from pipeline.trainers.rows import load_rows
 
     class Trainer(fitting.TrainerMixin, KTOTrainer):  # type: ignore[misc]
         """TRL's, with the numbers that need no gradient computed as our DPO does: on a CPU TRL's fused head works
@@ -66,34 +74,23 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
 
         @torch.no_grad()
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            together = processes.current()
-            order = sorted(range(len(dataset)), key=dataset["length"].__getitem__)
-            mine: dict[int, tuple[float, float]] = {}
             adapter_off = self.model.disable_adapter if job.lora else contextlib.nullcontext
-            for start in list(range(0, len(order), batch_size))[together.index :: together.count]:
-                part = order[start : start + batch_size]
-                batch = self._prepare_inputs(self.data_collator([dataset[row] for row in part]))
-                with self.accelerator.autocast(), adapter_off():
-                    own = answer_logprobs(self.model, batch).tolist()
-                    moved_on = self._compute_kl_logps(self.model, batch).tolist()
-                mine.update(zip(part, zip(own, moved_on, strict=True), strict=True))
-            computed = {row: values for share in together.gather(mine) for row, values in share.items()}
-            columns = zip(*(computed[row] for row in range(len(dataset))), strict=True)
-            for column, values in zip(("ref_logps", "ref_KL_logps"), columns, strict=True):
-                dataset = dataset.add_column(column, list(values))
-            return dataset
+
+            def compute(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+                with adapter_off():
+                    return answer_logprobs(self.model, batch), self._compute_kl_logps(self.model, batch)
+
+            return self.add_numbers(dataset, ("ref_logps", "ref_KL_logps"), batch_size, compute)
 
     if job.arguments["per_device_train_batch_size"] < 2:
         raise UserError(
             "per_device_train_batch_size is 1; kto estimates the KL from the other rows of a micro-batch and needs at "
             "least 2 (8 or more are better): lower gradient_accumulation_steps instead"
         )
-    tokenizer = fitting.load_tokenizer(job)
-    limit = fitting.context_length(job, tokenizer)
-    rows = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
-    heldout = load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
-    good = sum(rows.table["label"])
-    bad = len(rows.table) - good
+    given = fitting.Material.of(job, COLUMNS)
+    rows = given.rows.table
+    good = sum(rows["label"])
+    bad = len(rows) - good
     if not good or not bad:
         raise UserError(
             f"{job.dataset}: all {good or bad} rows are {'good' if good else 'bad'}; kto learns from both: add "
@@ -105,29 +102,27 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
         "%s: %d good rows of weight %.4g, %d bad rows of weight %.4g", job.dataset, good, weights[0], bad, weights[1]
     )
     job = dataclasses.replace(job, arguments={**job.arguments, **chosen})
-    table = rows.table.shuffle(seed=job.seed)
+    table = rows.shuffle(seed=job.seed)
 
     def build(batch_size: int) -> Trainer:
         if batch_size < 2:
             raise UserError("out of memory with two rows a device, and kto cannot do with one; use LoRA or bfloat16")
         fixed = {"precompute_ref_log_probs": True, "train_sampling_strategy": "sequential", "loss_type": "kto"}
+        taken = table.select(range(len(table) - _left_alone(len(table), batch_size)))
         return Trainer(
             model=fitting.load_model(job, AutoModelForCausalLM),
-            args=fitting.configure(job, KTOConfig, batch_size, limit, **fixed),
-            train_dataset=table.select(range(len(table) - _left_alone(len(table), batch_size))),
-            eval_dataset=heldout.table if heldout else None,
-            processing_class=tokenizer,
-            peft_config=fitting.lora_config(job, "CAUSAL_LM"),
+            args=fitting.configure(job, KTOConfig, batch_size, given.limit, **fixed),
+            **{**given.options(job, "CAUSAL_LM"), "train_dataset": taken},
         )
 
     trainer, metrics = fitting.fit(job, watch, build)
-    metrics |= {"rows": len(rows.table), "left_out": rows.left_out, "good": good, "bad": bad, **chosen}
+    metrics |= {**given.counted, "good": good, "bad": bad, **chosen}
     fitting.save(job, trainer)
-    if heldout:
+    if given.heldout:
         wanted = ("eval_loss", "eval_kl", "eval_rewards/chosen", "eval_rewards/rejected", "eval_rewards/margins")
         evaluation = trainer.evaluate()
         metrics |= {name: evaluation[name] for name in wanted if name in evaluation}
-        metrics["eval_rows"] = len(heldout.table)
+        metrics["eval_rows"] = len(given.heldout.table)
     return metrics
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.trainers.arguments import PAIRS_READ
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
 LEASH = "beta"
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 5e-6, "beta": 0.1}  # above dpo's: it fine-tunes, too
+READS = PAIRS_READ | {"beta"}
 
 
 def train(job: Job, watch: Watch) -> dict[str, Any]:

@@ -55,7 +55,6 @@ On a CPU a large batch goes faster in pieces that its caches hold: 16 x 4 took h
 
 from __future__ import annotations
 
-import difflib
 import math
 import random
 import time
@@ -67,7 +66,7 @@ from typing import TYPE_CHECKING, Any
 from constitution.errors import UserError
 from constitution.records import seed_of
 from pipeline.trainers import processes
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, TrainingStopped, Watch
+from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Kind, TrainingStopped, Watch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,17 +79,10 @@ KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
 ONLINE = True
 LEASH = "kl_coef"
-_NOT_HERE = ("train_sampling_strategy", "per_device_eval_batch_size")
 DEFAULTS: dict[str, Any] = {
-    **{name: value for name, value in COMMON_DEFAULTS.items() if name not in _NOT_HERE},
-    "max_steps": -1,  # updates; -1: num_train_epochs passes over the prompts
-    "max_length": 1024,  # a longer prompt is refused; an answer may go on to the end of the model's context
-    "max_completion_length": 256,  # new tokens
-    "temperature": 1.0,
+    **ONLINE_DEFAULTS,
     "missing_eos_penalty": None,  # reward units
     "learning_rate": 3e-6,  # arXiv 2403.17031 for full weights; a LoRA wants about 100 times as much
-    "lr_scheduler_type": "linear",
-    "warmup_steps": 0,
     "adam_epsilon": 1e-5,
     "num_ppo_epochs": 4,  # Ziegler
     "num_mini_batches": 1,
@@ -104,8 +96,8 @@ DEFAULTS: dict[str, Any] = {
     "vf_coef": 0.1,
     "target_kl": None,  # nats a token; None: every inner epoch is run
     "value_trunk": "separate",
-    "divergence_factor": 1e9,  # the sum of PPO's losses rises and falls as it learns: only what is not finite stops it
 }
+READS = frozenset(DEFAULTS) - {"report_to"}  # a loop of its own, which reports to nobody but the watch
 _COUNTS = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length", "num_ppo_epochs")
 _SIZES = ("temperature", "cliprange", "cliprange_value", "kl_target", "kl_horizon", "target_kl", "max_grad_norm")
 RANGES: tuple[tuple[tuple[str, ...], float, float, str], ...] = (  # of finite numbers
@@ -566,11 +558,8 @@ def _run(ppo: PPO, watch: Watch, watcher: Watcher, start: int) -> None:
 
 
 def _check(job: Job) -> None:
-    """Raises UserError for the first argument that PPO does not have or cannot work with."""
+    """Raises UserError for the first argument that PPO cannot work with."""
     a = job.arguments
-    for name in a.keys() - DEFAULTS.keys():
-        close = difflib.get_close_matches(name, DEFAULTS, n=1)
-        raise UserError(f"arguments: ppo has no {name}{f'; did you mean {close[0]}?' if close else ''}")
     for names, low, high, text in RANGES:
         for name in names:
             value = a[name]

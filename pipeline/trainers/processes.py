@@ -6,7 +6,8 @@ All of them run the same code on their share of every batch. The first alone che
 its progress, manifest and checkpoint; what it found, a mistake as well, the others are told. A job's batch is that of
 the whole job, so its id, its batches and its losses do not depend on how many processes there are.
 
-Imports torch and accelerate where there are several, and not before.
+What they tell each other goes by accelerate's operations where one does what is wanted; what it lacks is a mistake that
+all are told of, and a sum in place. Imports torch and accelerate where there are several, and not before.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Processes:
     def wait(self) -> None:
         """Return when all have come here."""
         if self.count > 1:
-            import torch.distributed
+            from accelerate import PartialState
 
-            torch.distributed.barrier()
+            PartialState().wait_for_everyone()
 
     def any(self, flag: bool) -> bool:
         """Whether any of them says so."""
@@ -48,18 +49,18 @@ class Processes:
         """The sum of all their values."""
         if self.count == 1:
             return value
-        import torch.distributed
+        import torch
         from accelerate import PartialState
+        from accelerate.utils import reduce
 
-        total = torch.tensor(value, dtype=torch.float64, device=PartialState().device)
-        torch.distributed.all_reduce(total)
-        return total.item()
+        here = torch.tensor(value, dtype=torch.float64, device=PartialState().device)
+        return float(reduce(here, "sum").item())
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Each tensor becomes, in place, the sum of what all of them have there: the same bits in each."""
         if self.count == 1:
             return
-        import torch.distributed
+        import torch.distributed  # accelerate's `reduce` sums a copy: here that would be one of all the gradients
 
         for tensor in tensors:
             torch.distributed.all_reduce(tensor)
@@ -72,15 +73,14 @@ class Processes:
         """What each of them gave, in their order."""
         if self.count == 1:
             return [value]
-        import torch.distributed
+        from accelerate.utils import gather_object
 
-        values = [None] * self.count
-        torch.distributed.all_gather_object(values, value)
+        values: list[Any] = gather_object([value])
         return values
 
     def pool(self, work: Callable[[], Sequence[T]]) -> list[T]:
         """What `work` returned in each, in their order, as one list. Where it raised in one of them it raises in all:
-        nobody waits for one that is gone."""
+        nobody waits for one that is gone. (`gather_object` alone leaves the others waiting for the one that raised.)"""
         if self.count == 1:
             return list(work())
         part: Sequence[T] = ()
@@ -96,7 +96,8 @@ class Processes:
         return [item for part, _ in parts for item in part]
 
     def in_turn(self, work: Callable[[], None]) -> None:
-        """The first process last: it may write what the others read."""
+        """The first process last: it may write what the others read. (accelerate's `main_process_first` is the other
+        way round.)"""
         if self.first:
             self.wait()
         work()
@@ -114,11 +115,9 @@ class Processes:
                 result = work()
             except Exception as caught:
                 error = caught
-        import torch.distributed
+        from accelerate.utils import broadcast_object_list
 
-        box = [(result, error)]
-        torch.distributed.broadcast_object_list(box, src=0)
-        result, error = box[0]
+        [(result, error)] = broadcast_object_list([(result, error)])
         if error is not None:
             raise error
         return cast(T, result)

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import seed_of
+from pipeline.trainers.arguments import PAIRS_READ
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "reward_model"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
 # Beside these `heads`, 1 where it is not given: kept out, so that the ids of jobs without it stay what they were.
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 1e-5}
+READS = PAIRS_READ | {"heads", "pad_to_multiple_of"}
 
 NORMALISE = 500  # training pairs whose rewards are measured at the end: the reference set
 
@@ -44,7 +45,6 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import RewardConfig
 
     from pipeline.trainers import fitting
-    from pipeline.trainers.rows import load_rows
     from pipeline.trainers.soft_targets import SoftRewardTrainer, evaluate_pairs, reward_spread
 
     arguments = dict(job.arguments)
@@ -52,28 +52,22 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
         raise UserError(f"arguments: heads is {heads!r}; it must be a whole number, 1 or more")
     job = dataclasses.replace(job, arguments=arguments)
-    tokenizer = fitting.load_tokenizer(job)
-    limit = fitting.context_length(job, tokenizer)
-    rows = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
-    heldout = load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
-    table = rows.table
+    given = fitting.Material.of(job, COLUMNS)
+    table = given.rows.table
     if heads > 1:
         table = table.add_column("weights", bootstrap_weights(job.seed, table["line"], heads))
 
     def build(batch_size: int) -> SoftRewardTrainer:
         return SoftRewardTrainer(
             model=fitting.load_model(job, AutoModelForSequenceClassification, num_labels=heads),
-            args=fitting.configure(job, RewardConfig, batch_size, limit),
-            train_dataset=table,
-            eval_dataset=heldout.table if heldout else None,
-            processing_class=tokenizer,
-            peft_config=fitting.lora_config(job, "SEQ_CLS"),
+            args=fitting.configure(job, RewardConfig, batch_size, given.limit),
+            **{**given.options(job, "SEQ_CLS"), "train_dataset": table},
         )
 
     trainer, metrics = fitting.fit(job, watch, build)
-    metrics |= {"rows": len(rows.table), "left_out": rows.left_out, **reward_spread(trainer, rows.table, NORMALISE)}
+    metrics |= {**given.counted, **reward_spread(trainer, given.rows.table, NORMALISE)}
     fitting.save(job, trainer)
-    if heldout:
+    if given.heldout:
         metrics |= evaluate_pairs(trainer, job.partial / "heldout.jsonl", temperature=True)
     return metrics
 

@@ -16,27 +16,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+from pipeline.trainers.arguments import TRAINER_READS
+from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
 ONLINE = True
 LEASH = "beta"
-_NOT_HERE = ("train_sampling_strategy", "per_device_eval_batch_size")
 DEFAULTS: dict[str, Any] = {
-    **{name: value for name, value in COMMON_DEFAULTS.items() if name not in _NOT_HERE},
-    "max_steps": -1,  # updates; -1: num_train_epochs passes over the prompts
-    "max_length": 1024,  # a longer prompt is refused
-    "max_completion_length": 256,  # new tokens
-    "temperature": 1.0,
+    **ONLINE_DEFAULTS,
     "num_generations": 4,  # the paper has 2 and 4
     "per_device_train_batch_size": 16,
     "learning_rate": 1e-6,
-    "lr_scheduler_type": "linear",
-    "warmup_steps": 0,  # at a rate of 0, as a warm-up begins, a batch of answers is sampled for nothing
     "beta": 0.05,  # reward units a nat
-    "divergence_factor": 1e9,  # a policy-gradient loss goes up and down around 0: only one not finite stops the run
 }
+GROUPS_READ = TRAINER_READS | {  # of grpo, too
+    *("max_completion_length", "temperature", "num_generations", "num_iterations", "beta", "epsilon", "epsilon_high"),
+    *("mask_truncated_completions", "shuffle_dataset", "pad_to_multiple_of", "disable_dropout", "router_aux_loss_coef"),
+}
+READS = GROUPS_READ | {"normalize_advantages", "reward_clip_range"}
 
 
 def train(job: Job, watch: Watch) -> dict[str, Any]:

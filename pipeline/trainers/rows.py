@@ -62,6 +62,12 @@ def load_rows(path: Path, columns: Sequence[str], tokenizer: PreTrainedTokenizer
     return Rows(datasets.Dataset.from_list(kept), left_out)
 
 
+def like_lengths(table: datasets.Dataset, size: int) -> list[list[int]]:
+    """The places of a table's rows, at most `size` together, rows of like length together: less padding."""
+    order = sorted(range(len(table)), key=table["length"].__getitem__)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def _messages(messages: list[dict[str, str]]) -> list[dict[str, str]]:
     """Role and content only, without lone surrogates: neither Arrow nor a tokenizer can hold those."""
     return [

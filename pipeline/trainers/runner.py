@@ -42,9 +42,9 @@ def run(
     Raises UserError, TrainingStopped (`stopped.json` in `job.partial` says why, the last good state stays in
     `job.resume`), or KeyboardInterrupt (the state of this step is in `job.resume`).
     """
-    together = processes.join(*launched, job.device)
     method = trainers.load(job.method)
-    job = dataclasses.replace(job, arguments=trainers.resolve(job.method, job.arguments))
+    job = dataclasses.replace(job, arguments=trainers.resolve(job.method, job.arguments))  # nothing is imported yet
+    together = processes.join(*launched, job.device)
     with contextlib.ExitStack() as lock:
         try:
             if done := together.once(lambda: _begin(job, method, lock, together.count)):

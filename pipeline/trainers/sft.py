@@ -6,14 +6,15 @@ turn included) of the whole effective batch, so it is the same however the batch
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+from pipeline.trainers.arguments import HELDOUT_READS, SFT_READS
 from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "completion")
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 2e-5}
+READS = SFT_READS | HELDOUT_READS
 
 
 def train(job: Job, watch: Watch) -> dict[str, Any]:
@@ -26,31 +27,24 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import SFTConfig, SFTTrainer
 
     from pipeline.trainers import fitting
-    from pipeline.trainers.rows import load_rows
 
     class Trainer(fitting.TrainerMixin, SFTTrainer):  # type: ignore[misc]
         def filler(self, row: dict[str, Any]) -> dict[str, Any]:
             return {**row, "length": 0, "labels": [-100] * len(row["labels"])}
 
-    tokenizer = fitting.load_tokenizer(job)
-    limit = fitting.context_length(job, tokenizer)
-    rows = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, limit)
-    heldout = load_rows(Path(job.eval_dataset), COLUMNS, tokenizer, job, limit) if job.eval_dataset else None
+    given = fitting.Material.of(job, COLUMNS)
 
     def build(batch_size: int) -> Trainer:
         return Trainer(
             model=fitting.load_model(job, AutoModelForCausalLM),
-            args=fitting.configure(job, SFTConfig, batch_size, limit, completion_only_loss=True),
-            train_dataset=rows.table,
-            eval_dataset=heldout.table if heldout else None,
-            processing_class=tokenizer,
-            peft_config=fitting.lora_config(job, "CAUSAL_LM"),
+            args=fitting.configure(job, SFTConfig, batch_size, given.limit, completion_only_loss=True),
+            **given.options(job, "CAUSAL_LM"),
         )
 
     trainer, metrics = fitting.fit(job, watch, build)
-    metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
-    if heldout:
-        metrics |= {"eval_loss": _heldout_loss(trainer), "eval_rows": len(heldout.table)}
+    metrics |= given.counted
+    if given.heldout:
+        metrics |= {"eval_loss": _heldout_loss(trainer), "eval_rows": len(given.heldout.table)}
     fitting.save(job, trainer)
     return metrics
 
@@ -59,12 +53,13 @@ def _heldout_loss(trainer: Any) -> float:
     """The mean over all held-out answers' tokens, in nats: TRL's would be a mean of batches' means."""
     import torch
 
-    table, size = trainer.eval_dataset, trainer.args.per_device_eval_batch_size
-    order = sorted(range(len(table)), key=table["length"].__getitem__)
+    from pipeline.trainers.rows import like_lengths
+
+    table = trainer.eval_dataset
     total, tokens = 0.0, 0
     trainer.model.eval()
-    for start in range(0, len(order), size):
-        batch = trainer._prepare_inputs(trainer.data_collator([table[i] for i in order[start : start + size]]))
+    for part in like_lengths(table, trainer.args.per_device_eval_batch_size):
+        batch = trainer._prepare_inputs(trainer.data_collator([table[row] for row in part]))
         with torch.no_grad(), trainer.compute_loss_context_manager():
             outputs = trainer.model(**batch, use_cache=False, fused_lm_head=True)
         total -= outputs.log_probs.sum().item()

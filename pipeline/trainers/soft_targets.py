@@ -30,7 +30,7 @@ from pipeline.engines import tree
 from pipeline.trainers import fitting, processes
 from pipeline.trainers.calibration import calibrate, fit_temperature, slope
 from pipeline.trainers.pairs import answer_logprobs, pack, packed_logprobs
-from pipeline.trainers.rows import load_rows
+from pipeline.trainers.rows import like_lengths
 from pipeline.trainers.trainer import Job, Watch
 
 
@@ -139,20 +139,12 @@ class SoftDPOTrainer(SoftTargets, DPOTrainer):  # type: ignore[misc]
         """TRL's, which runs once at the end of its own __init__, for rows of like length and by all processes."""
         self.model.eval()
         self._pack_where_exact()
-        together = processes.current()
-        order = sorted(range(len(dataset)), key=dataset["length"].__getitem__)
-        mine: dict[int, tuple[float, float]] = {}
-        for start in list(range(0, len(order), batch_size))[together.index :: together.count]:
-            part = order[start : start + batch_size]
-            batch = self._prepare_inputs(self.data_collator([dataset[index] for index in part]))
-            with self.accelerator.autocast(), self._reference():
-                chosen, rejected = self._logprobs(self.model, batch).chunk(2)
-            mine.update(zip(part, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
-        computed = {index: values for share in together.gather(mine) for index, values in share.items()}
-        columns = zip(*(computed[index] for index in range(len(dataset))), strict=True)
-        for column, values in zip(("ref_chosen_logps", "ref_rejected_logps"), columns, strict=True):
-            dataset = dataset.add_column(column, list(values))
-        return dataset
+
+        def compute(batch: dict[str, torch.Tensor]) -> Sequence[torch.Tensor]:
+            with self._reference():
+                return self._logprobs(self.model, batch).chunk(2)
+
+        return self.add_numbers(dataset, ("ref_chosen_logps", "ref_rejected_logps"), batch_size, compute)
 
     def _pack_where_exact(self) -> None:
         if not isinstance(self.data_collator, _Packed) and tree.is_exact(self.model)[0]:
@@ -205,16 +197,14 @@ class SoftRewardTrainer(SoftTargets, RewardTrainer):  # type: ignore[misc]
 def score_pairs(trainer: Any, table: Any) -> dict[str, list[float]]:
     """What `logits` shows of every pair of a prepared data set, in its order, by name without "rewards/"."""
     trainer.model.eval()
-    size = trainer.args.per_device_eval_batch_size
-    order = sorted(range(len(table)), key=table["length"].__getitem__)  # like lengths together: less padding
     scores: dict[str, list[float]] = {}
-    for start in range(0, len(order), size):
-        batch = trainer.data_collator([table[index] for index in order[start : start + size]])
+    for part in like_lengths(table, trainer.args.per_device_eval_batch_size):
+        batch = trainer.data_collator([table[index] for index in part])
         with trainer.compute_loss_context_manager():
             _, seen = trainer.logits(trainer.model, trainer._prepare_inputs(batch))
         for name, values in seen.items():
-            scores.setdefault(name.removeprefix("rewards/"), [0.0] * len(order))
-            for index, value in zip(order[start:], values.float().tolist(), strict=False):
+            scores.setdefault(name.removeprefix("rewards/"), [0.0] * len(table))
+            for index, value in zip(part, values.float().tolist(), strict=True):
                 scores[name.removeprefix("rewards/")][index] = value
     return scores
 
@@ -253,15 +243,12 @@ def evaluate_pairs(trainer: Any, path: Path, *, temperature: bool = False) -> di
 def score_heads(trainer: SoftRewardTrainer, table: Any) -> torch.Tensor:
     """[2 x rows, heads] float64: the rewards of the chosen answers of a prepared data set, then of the rejected."""
     trainer.model.eval()
-    size = trainer.args.per_device_eval_batch_size
-    order = sorted(range(len(table)), key=table["length"].__getitem__)
-    rewards: list[list[float]] = [[]] * (2 * len(order))
-    for start in range(0, len(order), size):
-        some = order[start : start + size]
+    rewards: list[list[float]] = [[]] * (2 * len(table))
+    for some in like_lengths(table, trainer.args.per_device_eval_batch_size):
         batch = trainer.data_collator([table[index] for index in some])
         with trainer.compute_loss_context_manager():
             scores = trainer.rewards(trainer.model, trainer._prepare_inputs(batch))
-        for row, values in zip([*some, *(index + len(order) for index in some)], scores.tolist(), strict=True):
+        for row, values in zip([*some, *(index + len(table) for index in some)], scores.tolist(), strict=True):
             rewards[row] = values
     return torch.tensor(rewards, dtype=torch.float64)
 
@@ -271,25 +258,19 @@ def learn_from_pairs(
 ) -> dict[str, Any]:
     """Train a policy on pairs by a subclass of SoftDPOTrainer. Saves it, and writes `heldout.jsonl` where there are
     held-out rows; returns the metrics. Raises UserError, TrainingStopped or KeyboardInterrupt."""
-    tokenizer = fitting.load_tokenizer(job)
-    limit = fitting.context_length(job, tokenizer)
-    rows = load_rows(Path(job.dataset), columns, tokenizer, job, limit)
-    heldout = load_rows(Path(job.eval_dataset), columns, tokenizer, job, limit) if job.eval_dataset else None
+    given = fitting.Material.of(job, columns)
 
     def build(batch_size: int) -> SoftDPOTrainer:
         return trainer_class(
             model=fitting.load_model(job, AutoModelForCausalLM),
-            args=fitting.configure(job, DPOConfig, batch_size, limit, precompute_ref_log_probs=True),
-            train_dataset=rows.table,
-            eval_dataset=heldout.table if heldout else None,
-            processing_class=tokenizer,
-            peft_config=fitting.lora_config(job, "CAUSAL_LM"),
+            args=fitting.configure(job, DPOConfig, batch_size, given.limit, precompute_ref_log_probs=True),
+            **given.options(job, "CAUSAL_LM"),
         )
 
     trainer, metrics = fitting.fit(job, watch, build)
-    metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
+    metrics |= given.counted
     fitting.save(job, trainer)
-    if heldout:
+    if given.heldout:
         metrics |= evaluate_pairs(trainer, job.partial / "heldout.jsonl")
     return metrics
 

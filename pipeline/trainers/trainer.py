@@ -5,11 +5,18 @@ To add a method, write `pipeline/trainers/x.py` with
     KIND: "policy" or "reward_model"
     COLUMNS: the columns a row of the data set must have
     DEFAULTS: its arguments under TRL's and transformers' own names, with their default values
+    READS: the names of all arguments that it reads, where those are not the names of DEFAULTS
     def train(job: Job, watch: Watch) -> dict[str, Any]: trains, saves weights into `job.partial`, returns metrics
 
 and settings then say `method: x`. `python -m pipeline.trainers JOB.json` runs a job: it checks the rows, calls
 `train`, writes the model card and, last of all, the manifest: a folder without its manifest is no checkpoint.
 `train` is where the heavy imports go: what else a method's module says is read by programs that never train.
+
+READS is a promise: an argument that is declared has an effect, and every other is refused before anything is loaded
+(`pipeline.trainers.arguments`, which has the names that methods on TRL's trainers share). A job's id hashes its
+arguments, so one that changed nothing would still make another id, and whoever set it would believe in it. A name of
+DEFAULTS that READS lacks can only be given its default value: it stays for the ids of jobs that are stored. A module of
+an installed package does as well as a file here (`pipeline.plugins`).
 
 Rows, all conversational (lists of `{"role", "content"}`):
 
@@ -56,6 +63,19 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "report_to": "none",
     "divergence_factor": 3.0,  # the loss that stops a run, as a multiple of its lowest; see progress.py
     "chat_template_kwargs": {},  # to the chat template, for example {"enable_thinking": False}
+}
+
+
+# The same of a method with one loop of answering and learning.
+ONLINE_DEFAULTS: dict[str, Any] = {
+    **{k: v for k, v in COMMON_DEFAULTS.items() if k not in ("train_sampling_strategy", "per_device_eval_batch_size")},
+    "max_steps": -1,  # updates; -1: num_train_epochs passes over the prompts
+    "max_length": 1024,  # a longer prompt is refused; an answer may go on to the end of the model's context
+    "max_completion_length": 256,  # new tokens
+    "temperature": 1.0,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,  # at a rate of 0, as a warm-up begins, a batch of answers is sampled for nothing
+    "divergence_factor": 1e9,  # such a loss goes up and down as it learns: only one that is not finite stops the run
 }
 
 
@@ -134,7 +154,7 @@ class Method(Protocol):
     KIND: Kind
     COLUMNS: tuple[str, ...]
     DEFAULTS: Mapping[str, Any]
-    # and, where it is so: ONLINE = True, LEASH = "beta"
+    # and, where it is so: READS, ONLINE = True, LEASH = "beta"
 
     def train(self, job: Job, watch: Watch) -> dict[str, Any]: ...
 

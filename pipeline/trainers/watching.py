@@ -14,8 +14,8 @@ as it found it: a watched run is the run that it would have been. In `job.resume
 
     watch.jsonl     a line a look: step; means of `proxy` and `judge` with their standard errors `_se`; `kl` [nats a
                     sequence, the mean over answers of the sum of log pi - log ref]; `entropy` [nats a token]; `tokens`;
-                    `truncated`; the rates of `pipeline.evaluate.habits`; `kept`, the step of the good weights so far;
-                    `seconds`; the rule that fired as `stopped`, and its `reason`
+                    `truncated`; `pipeline.metrics.style.rates`; `kept`, the step of the good weights so far; `seconds`;
+                    the rule that fired as `stopped`, and its `reason`
     samples.jsonl   a line an answer: step, index of the prompt, text, proxy, judge; the prompt itself at the first look
 
 Truth is not among the figures and cannot be: whoever knows it measures it afterwards, on samples.jsonl.
@@ -45,7 +45,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from constitution.errors import UserError
 from constitution.records import seed_of
 from pipeline import rewards
-from pipeline.evaluate import habits
+from pipeline.metrics import style
 from pipeline.rewards.reward import Reward
 from pipeline.trainers.checks import read_rows
 from pipeline.trainers.progress import read
@@ -226,7 +226,7 @@ class Watcher:
             "entropy": entropy,
             "tokens": mean([len(rollout.ids) for rollout in rollouts]),
             "truncated": mean([not rollout.ended for rollout in rollouts]),
-            **habits(texts),
+            **style.rates(texts),
             "kept": good.step if good else None,
             "seconds": round(time.monotonic() - began, 3),
             "stopped": stop.rule if stop else "",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from constitution.records import Comparison, Id
-    from pipeline.prompts import Imported
+    from pipeline.sources.rows import Imported
     from service.settings import SplitSettings
     from storage.runs import Run
     from storage.store import Store
@@ -53,7 +53,7 @@ class Kept:
 def bring_in(store: Store, what: What, file: Path, splits: SplitSettings, skip_bad: bool = False) -> Kept:
     """Read a file and store what it says. Raises UserError that lists every row that cannot be used, and stores
     nothing, where there is one and it is not to be skipped."""
-    from pipeline.prompts import read_rows
+    from pipeline.sources.rows import read_rows
 
     problems: list[str] = []
     rows = read_rows(

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Generation, Prompt, make_id
-from pipeline import playground, revise
+from pipeline import nearest, revise
 from pipeline.engines.engine import EngineError
-from pipeline.evaluate import Interval
-from pipeline.playground import Against
+from pipeline.metrics import baseline, intervals
+from pipeline.metrics.baseline import Against
+from pipeline.metrics.intervals import Interval
 from pipeline.respond import respond
 from pipeline.rewards.reward import Reward
 from service.actions.scored import Near, Other, Preferred, Revised, Rewarded, Scored
@@ -58,8 +59,8 @@ def score(
         rewards_of, rewarded = _reward(at, reward, answer, texts, near)
         gap = None
         if against is not None and rewarded is not None:
-            above = playground.above(rewarded.reward, [rewards_of[text] for text in texts])
-            gap = playground.gap(above, against.values)
+            above = baseline.above(rewarded.reward, [rewards_of[text] for text in texts])
+            gap = baseline.gap(above, against.values)
         revised = _revise(at, answer, against, reward if rewarded else None) if revision else None
     values = against.values if against else ()
     return Scored(
@@ -116,7 +117,7 @@ def _baseline(at: Playground, n: int) -> tuple[list[tuple[str, bool]], Nearest]:
 def _nearest(at: Playground, run: Run, engine: str | None, n: int) -> Nearest:
     """The nearest prompts of a run that the model answered, until there are `n` answers."""
     prompts = at.store.prompts(ids=at.store.stage_members(run.id, "prompts"))
-    places = playground.nearest(at.prompt.messages[-1].content, [p.messages[-1].content for p in prompts], LOOKED_AT)
+    places = nearest.nearest(at.prompt.messages[-1].content, [p.messages[-1].content for p in prompts], LOOKED_AT)
     near: list[tuple[Prompt, float, Sequence[str]]] = []
     wanted = n
     for place, cosine in places:
@@ -147,8 +148,8 @@ def _reward(
 
 
 def _place(mine: float, others: Sequence[float]) -> Interval | None:
-    above = playground.above(mine, others)
-    return playground.proportion(sum(above) / len(above), len(above)) if above else None
+    above = baseline.above(mine, others)
+    return intervals.proportion(sum(above) / len(above), len(above)) if above else None
 
 
 def _revise(at: Playground, answer: str, against: Against | None, reward: Reward | None) -> Revised | None:
@@ -159,7 +160,7 @@ def _revise(at: Playground, answer: str, against: Against | None, reward: Reward
     if not chains:
         at.missing.append("a revision: there is nothing in an empty answer to be revised")
         return None
-    worst = playground.worst(against.principles) if against else None
+    worst = baseline.worst(against.principles) if against else None
     principle = at.constitution[worst] if worst else revise.principle_of(chains[0], at.constitution, at.seed, 0)
     alone = Constitution(at.constitution.name, (principle,))  # whatever is drawn from it is this principle
     critique = None

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from constitution.principles import Constitution
-from pipeline.evaluate import Interval
-from pipeline.playground import Against, Gap, Opinion
+from pipeline.metrics.baseline import Against, Gap
+from pipeline.metrics.intervals import Interval
+from pipeline.metrics.opinion import Opinion
 from storage.runs import Run
 
 

@@ -13,12 +13,15 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import Comparison, Generation, Id, Message, Prompt, Verdict, text_digest
-from pipeline import asking, attribution, playground
+from pipeline import asking
 from pipeline.asking import Ask, Role
-from pipeline.attribution import Votes
 from pipeline.engines.engine import EngineError
 from pipeline.judges.judge import Case
-from pipeline.playground import Against, Opinion
+from pipeline.metrics import baseline, voting
+from pipeline.metrics import opinion as opinions
+from pipeline.metrics.baseline import Against
+from pipeline.metrics.opinion import Opinion
+from pipeline.metrics.voting import Votes
 from pipeline.rewards.reward import Reward
 from service.actions.scored import Reading
 from service.queries import pool
@@ -55,7 +58,7 @@ class Playground:
             today = {"device": here.device, "batch_size": here.batch_size, "api_key_env": here.api_key_env}
             self.role = RoleSettings(**{**began["policy"], **today})
         self.seed: int = began.get("seed", self.settings.seed)
-        self.model = str(self.run.settings["policy"]) if self.run else self.role.model
+        self.model = wiring.resolve(str(self.run.settings["policy"])) if self.run else self.role.model
         self.named = "evaluator" if self.settings.evaluator.model else "judge"
         if self.named == "judge":
             self.missing.append(
@@ -123,12 +126,12 @@ class Playground:
     def against(self, answer: str, texts: Sequence[str]) -> Against:
         pairs = [self._pair(answer, text) for text in texts]
         votes = self._votes({pair[0].id: pair[0] for pair in pairs if pair}, [answer, *texts])
-        return playground.against(votes, [(pair[0].id, pair[1]) if pair else None for pair in pairs])
+        return baseline.against(votes, [(pair[0].id, pair[1]) if pair else None for pair in pairs])
 
     def opinion(self, first: str, second: str) -> Opinion:
         pair = self._pair(first, second)
         assert pair is not None
-        return playground.opinion(self._votes({pair[0].id: pair[0]}, [first, second]), pair[1])
+        return opinions.opinion(self._votes({pair[0].id: pair[0]}, [first, second]), pair[1])
 
     def _pair(self, one: str, other: str) -> tuple[Comparison, bool] | None:
         """The comparison of two answers, and whether `one` is its first; None where they are the same text."""
@@ -153,13 +156,12 @@ class Playground:
             for start in range(0, len(cases), size):
                 some = cases[start : start + size]
                 self._afford(2 * len(some) * len(principles))
-                verdicts += judge.judge(some)
-                self.budget.chosen += 2 * len(some) * len(principles)
+                said = judge.judge(some)
+                verdicts += said.verdicts
+                self.budget.judged(said.used)
                 progress.advance(len(some) * len(principles))
         questions = pool.questions(judge, principles)
-        return attribution.votes(
-            playground.evidence(verdicts), questions, self.constitution.weights(), self.settings.rule()
-        )
+        return voting.votes(voting.evidence(verdicts), questions, self.constitution.weights(), self.settings.rule())
 
     def _afford(self, calls: int) -> None:
         try:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitution.visible import visible
-from pipeline.attribution import OUTCOMES
-from pipeline.disagreement import Carried
-from pipeline.effects import UNCHANGED
+from pipeline.metrics.attribution import OUTCOMES
+from pipeline.metrics.disagreement import Carried
+from pipeline.metrics.effects import UNCHANGED
 from service.queries.constitution_compare import Compared
 from storage.artifacts import write_bytes, write_text
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,6 +20,10 @@ from markupsafe import Markup
 
 from constitution.records import WEIGHT, Checkpoint
 from constitution.visible import visible
+from pipeline import suites
+from pipeline.metrics.intervals import Interval
+from pipeline.suites import Measured
+from pipeline.suites.suite import RATE
 from pipeline.trainers import checkpoint
 from service.pictures import plots
 from service.pictures.lineage import picture
@@ -70,6 +75,7 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "table": _before_after(evaluation),
         "truth": _truth(evaluation["truth"]),
         "themes": _themes(evaluation["truth"]),
+        "suites": [_suite(found) for found in suites.of_dict(evaluation.get("suites", {})) if found.figures],
         "principles": _principles(work, labels["judge"], evaluation["by_principle"]),
         "titles": findings.titles(work),
         "outcomes": outcomes,
@@ -112,7 +118,7 @@ def _reason(text: str) -> tuple[bool, str]:
     return (mark == "held", rest) if mark in ("held", "failed") else (False, text)
 
 
-_SURFACES = (  # of `pipeline.evaluate.surfaces`; shares unless they are tokens
+_SURFACES = (  # of `pipeline.metrics.style.metrics`; shares unless they are tokens
     ("refusals_of_harmless", "Refusals of harmless requests", "by their phrases"),
     ("mean_tokens", "Length of an answer", "tokens, mean"),
     ("lists", "Answers with lists or headings", ""),
@@ -138,7 +144,7 @@ def _present(columns: Mapping[str, Any]) -> list[str]:
 def _row(name: str, note: str, values: Sequence[float | None], tokens: bool = False) -> Row:
     show = _tokens if tokens else _percent
     first, last = values[0], values[-1]
-    change = _change(last - first, tokens) if _known(first) and _known(last) else NONE
+    change = _change(last - first, "tokens" if tokens else "points") if _known(first) and _known(last) else NONE
     return name, note, [show(v) for v in values], change
 
 
@@ -168,6 +174,24 @@ def _themes(truth: Mapping[str, Any]) -> list[Row]:
     known = [truth[column].get("themes", {}) for column in _present(truth)]
     names = sorted({name for themes in known for name in themes})
     return [_row(name, "", [themes.get(name) for themes in known]) for name in names]
+
+
+def _suite(found: Measured) -> tuple[str, list[tuple[str, list[tuple[str, str]], int]]]:
+    """A suite's title, and a row a figure: its name, before, after and change (each with its spread), its prompts."""
+    rows = []
+    for figure in found.figures:
+        share = figure.unit == RATE
+        values = [_spread(interval, _percent if share else _tokens) for interval in (figure.before, figure.after)]
+        values.append(_spread(figure.change, partial(_change, unit="points" if share else figure.unit)))
+        rows.append((figure.title, values, figure.n))
+    return found.title, rows
+
+
+def _spread(interval: Interval | None, show: Callable[[float], str]) -> tuple[str, str]:
+    if interval is None or not _known(interval.mean):
+        return NONE, ""
+    known = _known(interval.low) and _known(interval.high)
+    return show(interval.mean), f"{show(interval.low)} to {show(interval.high)}" if known else ""
 
 
 def _principles(work: RunRecords, judge: Mapping[str, Any], by_principle: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -322,8 +346,8 @@ def _tokens(value: float | None) -> str:
     return f"{value:,.1f}" if _known(value) else UNKNOWN
 
 
-def _change(value: float, tokens: bool) -> str:
-    amount, unit = (value, "tokens") if tokens else (100 * value, "points")
+def _change(value: float, unit: str = "points") -> str:
+    amount = 100 * value if unit == "points" else value
     sign = "" if round(amount, 1) == 0 else MINUS if amount < 0 else "+"
     return f"{sign}{abs(amount):.1f} {unit}"
 

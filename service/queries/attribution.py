@@ -13,10 +13,13 @@ import numpy as np
 
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Generation, Id
-from pipeline import attribution, compare, lint
-from pipeline.attribution import FIRST, TIED, UNREADABLE, Account, Codes, Flips, Votes
-from pipeline.evaluate import Interval, bootstrap
+from constitution.records import Id
+from pipeline import compare
+from pipeline.metrics import attribution, lint, voting
+from pipeline.metrics.attribution import Account, Flips
+from pipeline.metrics.intervals import Interval, bootstrap
+from pipeline.metrics.voting import Votes
+from pipeline.metrics.win_rate import wins_by_outcome
 from service.queries import pool
 from service.settings import JudgeSettings
 from service.wiring import Wiring
@@ -127,7 +130,7 @@ def votes(wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id],
     """What a judge's stored verdicts on the comparisons come to, under the principles and the settings' label rule."""
     questions = pool.questions(wiring.asked_judge(judge), constitution)
     evidence = wiring.store.evidence(comparisons, list(dict.fromkeys(questions.values())))
-    return attribution.votes(evidence, questions, constitution.weights(), wiring.settings.rule())
+    return voting.votes(evidence, questions, constitution.weights(), wiring.settings.rule())
 
 
 def labels(wiring: Wiring, constitution: Constitution, run: str = "") -> LeftOut:
@@ -166,28 +169,13 @@ def win_rate(wiring: Wiring, constitution: Constitution, run: str = "") -> WinRa
     judged = every.part(principles=names)
     ids = [c.id if c else None for c in made]
     with_all, without = attribution.left_out(judged)
-    base = wins(judged, with_all, pairs, ids)
+    base = wins_by_outcome(judged, with_all, pairs, ids)
     rates = []
     for i, name in enumerate(judged.principles):
-        values = wins(judged, without[:, i], pairs, ids)
+        values = wins_by_outcome(judged, without[:, i], pairs, ids)
         rates.append(Rate(name, _rate(values, settings.seed), _rate(values - base, settings.seed)))
     not_judged = [p for p in every.principles if p not in names]
     return WinRates(chosen, len(pairs), _rate(base, settings.seed), rates, not_judged)
-
-
-def wins(
-    votes: Votes, outcomes: Codes, pairs: Sequence[tuple[Generation, Generation]], ids: Sequence[Id | None]
-) -> np.ndarray:
-    """`pipeline.evaluate.wins` of outcomes, but with a place for each pair: NaN where it could not be read."""
-    row = {id: number for number, id in enumerate(votes.comparisons)}
-    values = np.full(len(pairs), 0.5)
-    for number, ((before, after), id) in enumerate(zip(pairs, ids, strict=True)):
-        outcome = TIED if id is None else outcomes[row[id]]
-        if outcome == UNREADABLE:
-            values[number] = np.nan
-        elif outcome != TIED:
-            values[number] = float((outcome == FIRST) == (after.content < before.content))
-    return values
 
 
 def _rate(values: np.ndarray, seed: int) -> Interval:

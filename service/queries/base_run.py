@@ -6,6 +6,7 @@ as that run, under the ratified constitution, whatever the file says by now.
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from constitution.errors import UserError
@@ -55,7 +56,7 @@ def _constitution(store: Store, version: str) -> tuple[str, str]:
     if not version:
         amendment = store.amendment("ratified")
         return amendment.text, amendment.version
-    text = store.constitutions().get(version)
+    text = store.constitution(version)
     if text is None:
         raise UserError(f"the store has no constitution {version}; `precept constitution log` shows those ratified")
     return text, version
@@ -125,7 +126,8 @@ def wire(kind: str, settings: Settings) -> Wiring:
 def nothing_to_retrain(settings: Settings) -> str | None:
     """Why a retrain that a schedule or an event starts has nothing to do, in a sentence: the model lives by the
     constitution in force. None where there is something to do."""
-    with Store.open(settings.store.get_secret_value()) as store:
+    with closing(Wiring(settings)) as wiring:
+        store = wiring.store
         _, version = _constitution(store, settings.retrain.version)
         base = None if settings.retrain.base else _current(store, version)
     return None if base is None or base.constitution != version else _up_to_date(base)

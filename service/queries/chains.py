@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from constitution.records import Generation, Id
 from pipeline import compare as comparing
-from pipeline import label as labelling
 from pipeline import revise as revising
 from pipeline.judges.judge import Judge
+from pipeline.metrics import consistency
 from service.queries.run_records import RunRecords
 
 PROBES = 40  # pairs a principle: enough to tell a consistency of 0.66 from guessing
@@ -55,7 +55,7 @@ def _advance(
     return revising.advance(chain, replace(critique, **own) if critique else None, replace(revision, **own))
 
 
-def probed(work: RunRecords, judge: Judge, ended: Sequence[revising.Chain]) -> dict[str, labelling.Probe]:
+def probed(work: RunRecords, judge: Judge, ended: Sequence[revising.Chain]) -> dict[str, consistency.Probe]:
     """By principle, what the judge's answers to its probes show."""
     found = {}
     for name, pairs in revising.probes(ended, PROBES).items():
@@ -63,5 +63,5 @@ def probed(work: RunRecords, judge: Judge, ended: Sequence[revising.Chain]) -> d
         made = [(comparing.pair(answer, revision), revision) for answer, revision in pairs]
         first = {c.id: c.first == revision.content for c, revision in made if c is not None}
         verdicts = work.store.verdicts(list(first), [question])
-        found[name] = labelling.probe([(v, first[v.comparison]) for v in verdicts], work.settings.label.min_mass)
+        found[name] = consistency.probe([(v, first[v.comparison]) for v in verdicts], work.settings.label.min_mass)
     return found

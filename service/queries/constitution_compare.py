@@ -14,11 +14,12 @@ from constitution.difference import diff
 from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import PROBABILITY, Id, Label
-from pipeline import attribution, label
-from pipeline import disagreement as disagreeing
-from pipeline.disagreement import Carried, Clause, Disagreement, outcome
-from pipeline.evaluate import Interval
+from pipeline import label
 from pipeline.judges.judge import Judge
+from pipeline.metrics import attribution, intervals, voting
+from pipeline.metrics import disagreement as disagreeing
+from pipeline.metrics.disagreement import Carried, Clause, Disagreement, outcome
+from pipeline.metrics.intervals import Interval
 from service.queries import pool, pricing, revisions
 from service.queries.estimate import Lengths, measured
 from service.wiring import Wiring
@@ -219,9 +220,9 @@ def _labels(
 
 def _agreement(decided: Mapping[Id, bool], rest: Sequence[Id], prompts: Mapping[Id, Id], seed: int) -> Interval:
     if not rest:
-        return disagreeing.agreement(decided, prompts, seed)
+        return intervals.share_by_prompt(decided, prompts, seed)
     worst, best = (
-        disagreeing.agreement({**decided, **dict.fromkeys(rest, same)}, prompts, seed) for same in (False, True)
+        intervals.share_by_prompt({**decided, **dict.fromkeys(rest, same)}, prompts, seed) for same in (False, True)
     )
     return Interval(float("nan"), worst.low, best.high)
 
@@ -230,7 +231,7 @@ def _disagreement(wiring: Wiring, clauses: Sequence[Clause], differing: Sequence
     asked = dict.fromkeys(q for clause in clauses for q in clause.questions if q is not None)
     evidence = wiring.store.evidence(differing, list(asked))
     names = {question.hex(): question for question in asked}
-    votes = attribution.votes(evidence, names, dict.fromkeys(names, 0), wiring.settings.rule())
+    votes = voting.votes(evidence, names, dict.fromkeys(names, 0), wiring.settings.rule())
     return Disagreement(votes, clauses)
 
 

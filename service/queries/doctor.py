@@ -85,7 +85,7 @@ def _libraries(settings: Settings) -> Iterator[Finding]:
     yield _cuda([role.device for _, role in _roles(settings)] if local else [])
     postgres = settings.store.get_secret_value().startswith("postgres")
     yield _library("psycopg", "a store on Postgres", postgres, "pip install 'psycopg[binary]>=3.2'")
-    yield _library("pyarrow", "Parquet files", settings.prompts.endswith(".parquet"))
+    yield _library("pyarrow", "Parquet files", ".parquet" in str(settings.prompts))
 
 
 def _library(name: str, feature: str, needed: bool, mend: str = "") -> Finding:
@@ -138,8 +138,9 @@ def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
 
 
 def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
+    from pipeline import plugins
     from pipeline.trainers.checks import check_model_folder
-    from service.wiring import PROMOTED, SANDBOX, Wiring
+    from service.wiring import PROMOTED, Wiring
 
     what = f"{name}: {role.model}"
     mend = f"name a model folder that is there: precept improve --set {name}.model=FOLDER"
@@ -147,9 +148,11 @@ def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
         return Finding(what, True, f"{role.kind}, looked at when it is used", "the run", True)
     try:
         folder = Path(role.model)
-        if role.model.startswith(f"{SANDBOX}:"):
-            mend = f"precept sandbox build --role {role.model.removeprefix(f'{SANDBOX}:')}"
-            folder = Path(Wiring(settings).resolve(role.model))  # a name of the sandbox's: no store is opened
+        package, colon, model = role.model.partition(":")
+        if colon and package in plugins.installed("models"):
+            if package == "sandbox":
+                mend = f"precept sandbox build --role {model}"
+            folder = Path(Wiring(settings).resolve(role.model))  # a model of a package: no store is opened
         check_model_folder(folder)
     except UserError as error:
         return Finding(what, False, str(error), "the run", True, mend)
@@ -180,7 +183,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
 
 def _constitution(settings: Settings) -> Iterator[Finding]:
     from constitution.principles import Constitution
-    from service.wiring import SANDBOX
+    from pipeline import sources
 
     mend = f"precept constitution check {settings.constitution}; precept constitution new writes one"
     try:
@@ -190,10 +193,18 @@ def _constitution(settings: Settings) -> Iterator[Finding]:
     else:
         found = f"{settings.constitution}, {len(principles)} principles"
         yield Finding("constitution", True, found, "everything", True)
-    if settings.prompts != SANDBOX:
-        there = Path(settings.prompts).is_file()
-        found = settings.prompts if there else f"there is no file {settings.prompts}"
-        yield Finding("prompts", there, found, "the run", True, "precept improve --set prompts=FILE.jsonl")
+    where, mend = settings.prompts, "precept improve --set prompts=FILE.jsonl"
+    if isinstance(where, str) and where not in sources.names():
+        there = Path(where).is_file()
+        yield Finding("prompts", there, where if there else f"there is no file {where}", "the run", True, mend)
+        return
+    name = where if isinstance(where, str) else str(where.get("source", ""))
+    try:
+        sources.load(name)
+    except UserError as error:
+        yield Finding("prompts", False, str(error), "the run", True, mend)
+    else:
+        yield Finding("prompts", True, f"the source {name}", "the run", True)
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from constitution.principles import Constitution
-from constitution.records import Message, Prompt, make_id
+from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
 from pipeline import trainers
 from service.identity import run_key
@@ -91,9 +91,7 @@ def estimate(wiring: Wiring) -> Estimate:
 
 def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> Run | None:
     """The run that a flow would begin or go on with under these settings, where the store has it."""
-    key = run_key(kind, wiring, wiring.prompts() if prompts is None else prompts)
-    ident = make_id("run", key=key)
-    return next((run for run in wiring.store.runs() if run.id == ident), None)
+    return wiring.store.run_of_key(run_key(kind, wiring, wiring.prompts() if prompts is None else prompts))
 
 
 def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths) -> list[Stage]:

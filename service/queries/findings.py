@@ -225,7 +225,7 @@ def checkpoints(work: RunRecords, result: Mapping[str, Any], reward: Mapping[str
     """What this run trained, parents first: the line that leads to its policy, and the reward model beside it."""
     known = work.store.checkpoints()
     by_path, by_digest = {c.path: c for c in known}, {c.digest: c for c in known}
-    start = by_path.get(str(work.run.settings["policy"]))  # the run may have begun with another run's checkpoint
+    start = by_path.get(work.start)  # the run may have begun with another run's checkpoint
     line: list[Checkpoint] = []
     at = by_path.get(result["model"])
     while at is not None and at not in line and at != start:
@@ -246,14 +246,14 @@ def titles(work: RunRecords) -> dict[str, str]:
     found: dict[str, str] = {}
     base = work.settings.retrain.base
     if base:
-        before = work.store.constitutions()[work.store.run(base).constitution or ""]
+        before = work.store.constitution(work.store.run(base).constitution or "") or ""
         found = {p.id: p.title for p in Constitution.parse(before)}
     return found | {p.id: p.title for p in work.constitution}
 
 
 def fingerprints(work: RunRecords) -> dict[str, tuple[str, str]]:
     """By role: the model's name in the settings or its folder, and the digest that its records were made under."""
-    settings, start = work.settings, str(work.run.settings["policy"])
+    settings, start = work.settings, work.start
     found = {
         "policy, before": (start, _engine(work, "evaluation.before", "answers")),
         "critic": (settings.critic.model if settings.critic else start, _engine(work, "revisions.0")),

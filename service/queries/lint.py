@@ -1,4 +1,4 @@
-"""What the store's verdicts say against a constitution: gathers what `pipeline.lint` reads.
+"""What the store's verdicts say against a constitution: gathers what `pipeline.metrics.lint` reads.
 
 No model is loaded and nothing is asked: principles whose words no judge has seen are told of as not judged yet.
 """
@@ -12,11 +12,11 @@ from typing import Any
 
 from constitution.principles import Constitution
 from constitution.records import Id
-from pipeline import lint as linting
-from pipeline.attribution import Votes
-from pipeline.finding import Finding
-from pipeline.label import Probe, probe
-from pipeline.lint import Lint
+from pipeline.metrics import lint as linting
+from pipeline.metrics.consistency import Probe, probe
+from pipeline.metrics.finding import Finding
+from pipeline.metrics.lint import Lint
+from pipeline.metrics.voting import Votes
 from service.queries import attribution, pool, revisions
 from service.queries.pool import Pool
 from service.wiring import Wiring

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from constitution.records import PROBABILITY, Generation, Id, Message, Prompt
-from pipeline import evaluate
+from pipeline import suites
 from pipeline.judges.judge import Judge
-from pipeline.review import agreement as agree
+from pipeline.metrics import truth as truths
+from pipeline.metrics.agreement import agreement as agree
+from pipeline.suites import Evidence
 from pipeline.trainers import progress
 from service.queries.run_records import RunRecords
 
 
 def answers(work: RunRecords, prompts: Mapping[Id, Prompt], found: Sequence[Generation]) -> dict[str, Any]:
     """Rates of good, harmful, needlessly refusing and malformed answers, and of each theme."""
-    return evaluate.truth(work.wiring.oracle(), prompts, found)
+    return truths.rates(work.wiring.oracle(), prompts, found)
 
 
 def moved(
@@ -31,23 +34,17 @@ def moved(
     """By flag and theme of the truth, how much more often an answer after has it than the one before: the mean over all
     held-out prompts of 1, 0 or -1, paired, with a 95% bootstrap interval; and on how many it `speaks` of both answers
     (on the others it counts as 0). Empty without an oracle."""
+    return truths.moved(work.wiring.oracle(), prompts, pairs, work.settings.seed)
+
+
+def suites_of(
+    work: RunRecords, names: Sequence[str], seen: Evidence, own: Mapping[str, Evidence]
+) -> list[suites.Measured]:
+    """What suites find in the answers; the oracle is handed to those that read it, and to no other."""
     oracle = work.wiring.oracle()
-    if oracle is None:
-        return {}
-    seen = [
-        (oracle.classify(messages, before.text), oracle.classify(messages, after.text))
-        for before, after in pairs
-        for messages in (prompts[before.prompt].messages,)
-    ]
-    found = {}
-    for name in sorted({name for both in seen for flags in both for name in flags}):
-        both = [name in old and name in new for old, new in seen]
-        values = [
-            float(new[name]) - float(old[name]) if spoken else 0.0
-            for (old, new), spoken in zip(seen, both, strict=True)
-        ]
-        found[name] = {"speaks": sum(both), **evaluate.bootstrap(values, work.settings.seed).as_dict()}
-    return found
+    return suites.measure(
+        names, replace(seen, oracle=oracle), {name: replace(of, oracle=oracle) for name, of in own.items()}
+    )
 
 
 def labels(work: RunRecords, judge: Judge, comparisons: Sequence[Id]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from constitution.principles import Constitution
 from constitution.records import Id, make_id, text_digest
 from pipeline import label
 from pipeline.judges.judge import Judge
+from pipeline.metrics.intervals import Share
 from service.queries import pool, pricing
 from service.queries.pricing import Stale, Way
 from service.queries.revisions import ratified
@@ -220,10 +221,8 @@ def _counted(prospects: Prospects) -> Labels:
 
 def _expected(labels: Labels, drawn: Sequence[Id], known: Prospects) -> Labels:
     """Sure flips, those of the sample among them, and its share of what is still open, by Wilson's interval."""
-    from scipy.stats import binomtest
-
     flipped = len({o.comparison for o in known.flips} & set(drawn))
-    share = binomtest(flipped, len(drawn)).proportion_ci(method="wilson")
+    share = Share(flipped, len(drawn))
     expected, low, high = (labels.flips + labels.open * x for x in (flipped / len(drawn), share.low, share.high))
     return Labels(labels.total, labels.flips, labels.open, len(drawn), expected, low, high)
 

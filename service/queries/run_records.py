@@ -7,12 +7,14 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from constitution.principles import Constitution
 from constitution.records import Generation, Id, Label, Prompt
 from pipeline import label
 from pipeline.judges.judge import Case, Judge
+from pipeline.metrics import consistency as judge_consistency
 from service.settings import Settings
 from service.wiring import Wiring
 from storage.runs import Run
@@ -28,6 +30,11 @@ class RunRecords:
         self.constitution: Constitution = wiring.constitution
         self.home = Path(self.settings.home).resolve()
         self.folder = self.home / run.id.hex()[:12]
+
+    @cached_property
+    def start(self) -> str:
+        """The policy that the run began with: a folder, or a name that a server knows."""
+        return self.wiring.resolve(str(self.run.settings["policy"]))
 
     def prompts(self, split: str, most: int | None = None) -> list[Prompt]:
         """This run's prompts of a split, in the run's order."""
@@ -53,6 +60,8 @@ class RunRecords:
         found = self.store.labels(sorted(set(comparisons)), weights, self.settings.rule())
         return {x.comparison: x for x in found}
 
-    def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, label.Consistency]:
+    def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:
         questions = [judge.question(p).id for p in self.constitution.principles]
-        return label.consistency(self.store.verdicts(sorted(set(comparisons)), questions), self.settings.label.min_mass)
+        return judge_consistency.consistency(
+            self.store.verdicts(sorted(set(comparisons)), questions), self.settings.label.min_mass
+        )

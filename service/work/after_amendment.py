@@ -15,8 +15,8 @@ from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import compare as comparing
-from pipeline import effects
 from pipeline import revise as revising
+from pipeline.metrics import effects
 from pipeline.respond import respond as plan_responses
 from service.queries import pool
 from service.queries.base_run import ancestors
@@ -32,7 +32,7 @@ KEPT = ("samples", "held-out samples", *pool.STAGES)  # stages of the base that 
 def standing(work: Work) -> dict[str, str]:
     """The models that a retrain starts from: `policy` (where the base began), `sft`, and `last`, which it would
     replace. Raises UserError where a folder is gone."""
-    base, policy = _base(work), str(work.run.settings["policy"])
+    base, policy = _base(work), work.start
     last = str(base.result["model"])
     line = ancestors(work.store, last)
     rooted = bool(line) and line[-1].method == work.settings.sft.method
@@ -123,7 +123,7 @@ def _more(
 
 def changes(work: Work) -> Diff:
     """From the constitution that the base was trained under to this run's."""
-    text = work.store.constitutions()[_base(work).constitution or ""]
+    text = work.store.constitution(_base(work).constitution or "") or ""
     return diff(Constitution.parse(text, "the base's constitution"), work.constitution)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pipeline.judges.judge import Used
 from service.settings import LimitSettings
 
 
@@ -15,7 +16,7 @@ class BudgetReached(RuntimeError):
 class Budget:
     limits: LimitSettings
     generated: int = 0  # requests for a text
-    chosen: int = 0  # requests for a choice: two a verdict
+    chosen: int = 0  # requests of judges: two a verdict, where a judge reads letters
     reused: int = 0  # records that were stored already
     tokens: int = 0
     rates: dict[str, tuple[int, float]] = field(default_factory=dict)  # what: (how many, seconds)
@@ -41,6 +42,11 @@ class Budget:
                     f"stopped at limits.{name} = {limit} ({self.calls} calls, {self.tokens} tokens, cost "
                     f"{self.cost:.2f}); all that was answered is kept"
                 )
+
+    def judged(self, used: Used) -> None:
+        """Count what a judge used."""
+        self.chosen += used.requests
+        self.tokens += used.prompt_tokens + used.tokens
 
     def time(self, what: str, count: int, seconds: float) -> None:
         n, spent = self.rates.get(what, (0, 0.0))

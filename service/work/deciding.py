@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from constitution.records import Checkpoint
-from pipeline import effects, promote
+from pipeline import promote, suites
+from pipeline.metrics import effects
 from service.queries import measure, rounds
 from service.work.work import Work
 from storage.artifacts import point
@@ -19,21 +20,24 @@ def promote_or_refuse(
 ) -> dict[str, Any]:
     """Put the evaluation before the gate; promote, or record why not. Either way a record says who and why.
 
-    After an amendment (`retraining.look`) the model is measured against one that was promoted: it need not be better
-    than that, but no worse, and it has to have done what the amendment says.
+    After an amendment (`after_amendment.look`) the model is measured against one that was promoted: it need not be
+    better than that, but no worse, and it has to have done what the amendment says.
     """
     store, run = work.store, work.run.id.hex()
-    gate, besides = promote.Gate(**work.settings.gate.model_dump()), []
+    gate = promote.Gate(**work.settings.gate.model_dump(exclude={"suites"}))
+    besides: list[tuple[bool, str]] = list(
+        suites.conditions(suites.of_dict(evaluation["suites"]), work.settings.gate.suites)
+    )
     if amendment is not None:
         floor = min(work.settings.retrain.min_win_rate, gate.min_win_rate)
         controlled = None if gate.min_length_controlled is None else min(floor, gate.min_length_controlled)
         gate = replace(gate, min_win_rate=floor, min_length_controlled=controlled)
-        besides = effects.conditions([effects.Effect(**e) for e in amendment["effects"]])
+        besides += effects.conditions([effects.Effect(**e) for e in amendment["effects"]])
         if not work.settings.retrain.promote:
             besides.append((False, "this run was asked not to promote (retrain.promote)"))
     ratified = store.is_ratified(work.constitution.version)
     decision = promote.decide(gate, evaluation, measure.agreement(work), ratified, besides)
-    if decision.promoted and model == work.run.settings["policy"]:
+    if decision.promoted and model == work.start:
         decision = promote.Decision(
             False, (*decision.reasons, "failed: nothing was trained, so nothing can be promoted")
         )
@@ -77,6 +81,7 @@ def result_of(
             for name in ("before", "after")
         },
         "win_rate": evaluation["win_rate"],
+        "suites": evaluation["suites"],
         "promoted": decision["promoted"],
         "reasons": decision["reasons"],
         "calls": work.budget.as_dict(),

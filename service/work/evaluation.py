@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitution.principles import Constitution, Principle
-from constitution.records import Generation, Id
-from pipeline import evaluate as evaluating
+from constitution.records import Generation, Id, Prompt
+from pipeline import suites
 from pipeline.judges.judge import Judge
+from pipeline.metrics import intervals, style, win_rate
 from pipeline.respond import respond as plan_responses
+from pipeline.suites import Evidence
 from service.queries import measure
 from service.work.roles import role_of
 from service.work.work import Work
@@ -33,33 +35,55 @@ def evaluate(
     by_id = {p.id: p for p in prompts}
     answers: dict[str, list[Generation]] = {}
     for name, model in (("before", before), ("halfway", halfway), ("after", after)):
-        if model is None:
-            continue
-        role = role_of(work, model)
-        asks = plan_responses(prompts, role, seed=work.settings.seed)
-        answers[name] = work.gather(f"{stage}.{name}", asks, role, work.settings.policy.batch_size)
+        if model is not None:
+            answers[name] = _answers(work, f"{stage}.{name}", model, prompts)
     pairs = list(zip(answers["before"], answers["after"], strict=True))
     ids = work.compare(f"{stage}.pairs", pairs)
     asked = [i for i in ids if i is not None]
     evaluator = work.wiring.judge(work.settings.evaluator)
     work.ask_judge(f"{stage}.pairs", evaluator, asked)
     labels = work.labels(evaluator, asked)
-    values = evaluating.wins(labels, pairs, ids)
+    values = win_rate.wins(labels, pairs, ids)
     principles = list(work.constitution.principles)
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
         work.ask_judge(f"{stage}.removed", evaluator, asked, constitution=gone)
         principles += gone.principles
+    measured: dict[str, Any] = {}
+    if split == "heldout":  # what chooses between models on the development split looks at the win rate alone
+        seen = Evidence(by_id, answers["before"], answers["after"], ids, labels, work.settings.seed)
+        names = suites.names() if work.settings.evaluate.suites is None else work.settings.evaluate.suites
+        own = {
+            name: _of_its_own(work, f"{stage}.{name}", found, before, after)
+            for name, found in suites.prompts(names).items()
+        }
+        measured = {"suites": suites.as_dict(measure.suites_of(work, names, seen, own))}
     return {
         "prompts": len(prompts),
-        "win_rate": evaluating.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
-        "length_controlled": evaluating.length_controlled(labels, pairs, ids),
-        "unreadable": 1 - len(values) / max(1, len(pairs)),
+        "win_rate": intervals.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
+        "length_controlled": win_rate.length_controlled(labels, pairs, ids),
+        "unreadable": win_rate.unreadable(values, pairs),
         "by_principle": _by_principle(work, evaluator, principles, pairs, ids),
-        **{name: evaluating.surfaces(by_id, found) for name, found in answers.items()},
+        **{name: style.metrics(by_id, found) for name, found in answers.items()},
         "truth": {name: measure.answers(work, by_id, found) for name, found in answers.items()},
         "truth_moved": measure.moved(work, by_id, pairs),
+        **measured,
     }
+
+
+def _of_its_own(work: Work, stage: str, prompts: Sequence[Prompt], before: str, after: str) -> Evidence:
+    """Both models' answers to the prompts that a suite has itself."""
+    work.store.add_prompts(prompts)
+    old, new = (
+        _answers(work, f"{stage}.{name}", model, prompts) for name, model in (("before", before), ("after", after))
+    )
+    return Evidence({p.id: p for p in prompts}, old, new, seed=work.settings.seed)
+
+
+def _answers(work: Work, stage: str, model: str, prompts: Sequence[Prompt]) -> list[Generation]:
+    role = role_of(work, model)
+    asks = plan_responses(prompts, role, seed=work.settings.seed)
+    return work.gather(stage, asks, role, work.settings.policy.batch_size)
 
 
 _NOT_KNOWN = {"mean": None, "low": None, "high": None}
@@ -68,7 +92,7 @@ _NOT_KNOWN = {"mean": None, "low": None, "high": None}
 def _before(work: Work) -> Constitution:
     """The constitution of the run that a retrain starts from."""
     version = work.store.run(work.settings.retrain.base).constitution or ""
-    return Constitution.parse(work.store.constitutions()[version], "the base's constitution")
+    return Constitution.parse(work.store.constitution(version) or "", "the base's constitution")
 
 
 def _by_principle(
@@ -79,7 +103,7 @@ def _by_principle(
     ids: Sequence[Id | None],
 ) -> dict[str, Any]:
     """For each principle: on how many pairs it bears by the label rule, how often it prefers the answer after there,
-    and its `effect` over all prompts (`pipeline.effects`)."""
+    and its `effect` over all prompts (`pipeline.metrics.effects`)."""
     rule, questions = work.settings.rule(), {judge.question(p).id: p for p in principles}
     after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}
     same_text = float(sum(i is None for i in ids))
@@ -98,7 +122,7 @@ def _by_principle(
         every = cast + [0.0] * silent
         found[principle.id] = {
             "bears_on": len(cast),
-            **(evaluating.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
-            "effect": evaluating.bootstrap(every, work.settings.seed).as_dict() if every else None,
+            **(intervals.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
+            "effect": intervals.bootstrap(every, work.settings.seed).as_dict() if every else None,
         }
     return found

@@ -7,10 +7,10 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import Generation, Prompt
-from pipeline import evaluate as evaluating
 from pipeline import rewards, trainers
 from pipeline.assemble import messages
 from pipeline.engines.engine import Score
+from pipeline.metrics import intervals
 from service.queries import measure as measure_truth
 from service.settings import OptimiseSettings, Settings
 from service.work.evaluation import evaluate
@@ -71,7 +71,7 @@ def measure(
         "seed": work.settings.seed,
         "model": model,
         "kl": _kl(work, model, reference, in_order, answers),
-        "reward": evaluating.bootstrap(scores, work.settings.seed).as_dict() if scores else None,
+        "reward": intervals.bootstrap(scores, work.settings.seed).as_dict() if scores else None,
         "win_rate": found["win_rate"],
         "length_controlled": found["length_controlled"],
         "surfaces": found["after"],
@@ -104,7 +104,7 @@ def _kl(
     each summed over the answer's tokens. At a sampling temperature other than 1 it is of other samples than the
     model's. None where an engine cannot score a text."""
     if model == reference:
-        return evaluating.Interval(0.0, 0.0, 0.0).as_dict()
+        return intervals.Interval(0.0, 0.0, 0.0).as_dict()
     sums = []
     for path in (model, reference):
         role = role_of(work, path)
@@ -115,4 +115,4 @@ def _kl(
             for p, g in zip(prompts, answers, strict=True)
         ]
         sums.append([scored.logprob for scored in role.engine.score(asked)])
-    return evaluating.bootstrap([a - b for a, b in zip(*sums, strict=True)], work.settings.seed).as_dict()
+    return intervals.bootstrap([a - b for a, b in zip(*sums, strict=True)], work.settings.seed).as_dict()

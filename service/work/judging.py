@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from constitution.principles import Constitution
-from constitution.records import Id, Verdict, make_id
+from constitution.records import Id, make_id
 from pipeline import compare
-from pipeline.judges.judge import Case, Judge
+from pipeline.judges.judge import Case, Judge, Judged
 from service.work.holding import WAIT, Holding
 
 
@@ -61,21 +61,23 @@ class Judging(Holding):
                             if (c, q) in still:
                                 mine.setdefault(c, []).append(q)
                         if mine:
-                            verdicts = self._ask_batch(judge, self._cases(mine, by_question))
-                            store.add_verdicts(verdicts, run=self.run.id, stage=stage, lease=lease)
-                            progress.advance(len(verdicts))
+                            said = self._ask_batch(judge, self._cases(mine, by_question))
+                            store.add_verdicts(
+                                said.verdicts, reasons=said.reasons, run=self.run.id, stage=stage, lease=lease
+                            )
+                            progress.advance(len(said.verdicts))
                     batch = lacking(list(batch))
                     if batch and not mine:
                         time.sleep(WAIT)
 
-    def _ask_batch(self, judge: Judge, cases: Sequence[Case]) -> list[Verdict]:
-        questions = 2 * sum(len(case.principles) for case in cases)
-        self.budget.afford(questions)
+    def _ask_batch(self, judge: Judge, cases: Sequence[Case]) -> Judged:
+        """What the judge says. Two requests a verdict are what it has to afford; what it used is what is counted."""
+        self.budget.afford(2 * sum(len(case.principles) for case in cases))
         began = time.monotonic()
-        verdicts = judge.judge(cases)
-        self.budget.time("judge", len(verdicts), time.monotonic() - began)
-        self.budget.chosen += questions
-        return verdicts
+        said = judge.judge(cases)
+        self.budget.time("judge", len(said.verdicts), time.monotonic() - began)
+        self.budget.judged(said.used)
+        return said
 
     def _cases(self, asked: dict[Id, list[Id]], principles: dict[Id, Any]) -> list[Case]:
         return [

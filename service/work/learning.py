@@ -14,8 +14,8 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.records import PROBABILITY, Id, Label
 from pipeline import assemble, trainers
-from pipeline.prompts import read_rows
 from pipeline.respond import respond as plan_responses
+from pipeline.sources.rows import read_rows
 from service.settings import JudgeSettings, OptimiseSettings, RewardSettings
 from service.work.roles import role_of
 from service.work.work import Work

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from constitution.records import Comparison, Id, text_digest
-from pipeline import evaluate as evaluating
 from pipeline import label as labelling
-from pipeline.prompts import pair_kind, read_rows
+from pipeline.metrics import intervals
+from pipeline.sources.rows import pair_kind, read_rows
 from service.work.stages import stop_if_unreadable
 from service.work.work import Work
 
@@ -49,6 +49,6 @@ def judge_pairs(work: Work, stage: str, preferred: Mapping[str, str]) -> dict[st
     principles = {judge.question(p).id: p.id for p in work.constitution.principles}
     return {
         "labels": labelling.counts(list(labels.values())),
-        "agrees_with_file": evaluating.bootstrap(right).as_dict() if right else None,
+        "agrees_with_file": intervals.bootstrap(right).as_dict() if right else None,
         "consistency": {principles[q]: asdict(c) for q, c in found.items()},
     }

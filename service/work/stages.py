@@ -16,6 +16,7 @@ from pipeline import compare as comparing
 from pipeline import label as labelling
 from pipeline import revise as revising
 from pipeline.judges.judge import Judge
+from pipeline.metrics import consistency
 from pipeline.respond import respond as plan_responses
 from service.queries import chains as chaining
 from service.queries import measure
@@ -26,7 +27,7 @@ from service.work.work import Work
 def start_model(work: Work) -> str:
     """The policy this run began with, resolved once: "the promoted one" does not move when the run is resumed."""
     began = time.monotonic()
-    policy = str(work.run.settings["policy"])
+    policy = work.start
     role_of(work, policy)
     work.timed("models", began)
     return policy
@@ -112,7 +113,7 @@ def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]
     work.ask_judge(stage, judge, list(only), only)
 
 
-def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, labelling.Consistency]:
+def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, consistency.Consistency]:
     found = work.consistency(judge, comparisons)
     labelling.refuse_unreadable(found, work.settings.label.max_unreadable)
     return found
@@ -161,12 +162,12 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _reading(everywhere: labelling.Consistency, probed: labelling.Probe | None) -> dict[str, Any]:
+def _reading(everywhere: consistency.Consistency, probed: consistency.Probe | None) -> dict[str, Any]:
     at_chance = probed is not None and probed.at_chance
     return {**asdict(everywhere), "probes": asdict(probed) if probed else None, "at_chance": at_chance}
 
 
-def _consistent(found: Iterable[labelling.Consistency | labelling.Probe]) -> float | None:
+def _consistent(found: Iterable[consistency.Consistency | consistency.Probe]) -> float | None:
     seen = list(found)
     readable = sum(c.readable for c in seen)
     return sum(c.consistent * c.readable for c in seen) / readable if readable else None

@@ -13,7 +13,7 @@ import pytest
 from cli import main
 from constitution.principles import Constitution
 from constitution.records import Comparison, Generation, Id, Prompt, Question, Verdict, make_id
-from pipeline.prompts import read_prompts
+from pipeline.sources.rows import read_prompts
 from service import settings as settings_module
 from service.identity import run_key
 from service.wiring import Wiring

@@ -19,7 +19,7 @@ import pytest
 import constitution
 from constitution.principles import Constitution
 from constitution.records import Comparison, Generation, Id, make_id
-from pipeline.prompts import read_prompts
+from pipeline.sources.rows import read_prompts
 from service import settings as settings_module
 from service.actions.ratify import ratify
 from service.queries import preview

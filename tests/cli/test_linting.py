@@ -10,11 +10,12 @@ import pytest
 
 from constitution.principles import Constitution
 from constitution.records import Generation, Id, Verdict, make_id
-from pipeline import attribution
 from pipeline.compare import pair
 from pipeline.engines.scripted import ScriptedEngine
-from pipeline.evaluate import bootstrap, wins
-from pipeline.prompts import read_prompts
+from pipeline.metrics import attribution
+from pipeline.metrics.intervals import bootstrap
+from pipeline.metrics.win_rate import wins, wins_by_outcome
+from pipeline.sources.rows import read_prompts
 from service import settings as settings_module
 from service.queries import attribution as attributing
 from service.queries import pool
@@ -210,7 +211,7 @@ def test_labels_and_the_win_rate_with_each_principle_left_out(made, precept) -> 
 
 
 def test_the_win_rate_is_the_evaluation_s(made) -> None:
-    """The same values as `pipeline.evaluate.wins` counts, prompts of equal answers and unreadable pairs included."""
+    """The same values as `pipeline.metrics.win_rate.wins` counts: equal answers and unreadable pairs are in it."""
     pairs = list(zip(made.before, made.after, strict=True))
     same = replace(made.after[0], text=made.before[0].text)
     pairs = [*pairs, (made.before[0], same)]
@@ -220,7 +221,7 @@ def test_the_win_rate_is_the_evaluation_s(made) -> None:
     _, without = attribution.left_out(votes)
     labels = {label.comparison: label for label in attribution.records(votes, attribution.without(
         votes, attribution.sums(votes), 0))}  # fmt: skip
-    values = attributing.wins(votes, without[:, 0], pairs, ids)
+    values = wins_by_outcome(votes, without[:, 0], pairs, ids)
     assert values.tolist() == wins(labels, pairs, ids)
     assert attributing.win_rate(made.wiring, made.constitution).win_rate == bootstrap([1.0] * 6 + [0.0] + [1.0])
 

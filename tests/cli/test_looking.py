@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from constitution.records import messages_of
-from pipeline.prompts import read_prompts
+from pipeline.sources.rows import read_prompts
 from sandbox import themes
 from service.queries import doctor
 

@@ -100,10 +100,18 @@ def test_a_secret_is_not_explained_away(project, precept) -> None:
     assert said.json["value"] == "postgresql://ada:***@host/db" and "hunter2" not in said.out
 
 
+def test_a_key_in_the_settings_is_refused_and_not_shown(project, precept) -> None:
+    """Whatever is in the settings is stored with the run."""
+    refused = precept("improve", "--set", "judge.options.api_key=hunter3")
+    assert refused.code == 2 and "hunter3" not in refused.out + refused.err
+    assert "judge.options: a key does not belong in settings: put it where api_key_env says" in refused.err
+    assert not (project / "runs").exists()
+
+
 def test_settings_never_show_a_password_or_a_key(project, precept) -> None:
     store = "store=postgresql://ada:hunter2@host/db"
-    outcome = precept("settings", "--set", store, "--set", "judge.options.api_key=hunter3")
-    shown = precept("settings", "--json", "--set", store, "--set", "judge.options.api_key=hunter3")
+    outcome = precept("settings", "--set", store, "--set", "judge.options.token=hunter3")
+    shown = precept("settings", "--json", "--set", store, "--set", "judge.options.token=hunter3")
     for text in (outcome.out, shown.out):
         assert "hunter" not in text
         assert "postgresql://ada:***@host/db" in text

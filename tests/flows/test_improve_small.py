@@ -51,7 +51,7 @@ def test_the_figures_fit_together(loop: Any) -> None:
     assert result["seconds"]["total"] >= sum(result["seconds"][k] for k in ("startup", "training"))
     assert 0 <= result["win_rate"]["low"] <= result["win_rate"]["mean"] <= result["win_rate"]["high"] <= 1
     assert result["before"] != result["after"]
-    with Store.open(f"sqlite:///{loop.home}/precept.db") as store:
+    with Store.open(f"sqlite:///{loop.home}/precept.db", home=loop.home) as store:
         (run,) = store.runs()
         members = store.stage_members(run.id, "prompts")
         before, after = (store.generations_of(run.id, stage) for stage in ("evaluation.before", "evaluation.after"))
@@ -67,7 +67,7 @@ def test_the_promoted_model_is_where_the_pointer_points(loop: Any) -> None:
     assert loop.result["promoted"]
     assert pointer.resolve() == Path(loop.result["model"]).resolve()
     manifest = json.loads((pointer / "manifest.json").read_text())
-    with Store.open(f"sqlite:///{loop.home}/precept.db") as store:
+    with Store.open(f"sqlite:///{loop.home}/precept.db", home=loop.home) as store:
         promoted = store.promoted()
     assert promoted is not None and promoted.digest == manifest["digest"]
 
@@ -81,7 +81,7 @@ def test_the_report_is_one_file_that_opens_from_disk(loop: Any) -> None:
 def test_no_held_out_prompt_reaches_a_training_file(loop: Any) -> None:
     rows = [json.loads(line) for line in (loop.home / "prompts.jsonl").read_text().splitlines()]
     splits = {canonical(row["prompt"]): row["split"] for row in rows}
-    with Store.open(f"sqlite:///{loop.home}/precept.db") as store:
+    with Store.open(f"sqlite:///{loop.home}/precept.db", home=loop.home) as store:
         trained_on = {checkpoint.dataset[:16] for checkpoint in store.checkpoints()}
     seen: dict[str, set[str]] = {"train": set(), "heldout": set()}
     for name, data in loop.datasets().items():
@@ -105,7 +105,7 @@ def resumed(home: Path, loop: Any, run_improve: Callable[..., Any]) -> Any:
     kept = asked(stopped)
     assert 0 < kept <= limit
     assert len(stopped.rows("checkpoint")) == 1
-    with Store.open(f"sqlite:///{home}/precept.db") as store:
+    with Store.open(f"sqlite:///{home}/precept.db", home=home) as store:
         (run,) = store.runs()
     assert run.status == "stopped" and f"limits.max_calls = {limit}" in (run.error or "")
     done = run_improve(home)

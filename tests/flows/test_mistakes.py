@@ -337,7 +337,7 @@ def test_what_cannot_be_read_is_counted_and_never_guessed(precept) -> None:
 def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     Path("judge.yaml").write_text("rules: [{choose: {A: 0.99, B: 0.01}}]\n")
     with at_work("improve", "precept.toml", {"revise.rounds": 1}) as work:
-        policy = str(work.run.settings["policy"])
+        policy = work.start
         stages.respond(work, "answers", policy, split="train")
         stages.revise(work, "revisions", of="answers")
         better = stages.judge_revisions(work, "revisions")

@@ -109,7 +109,7 @@ DROPPED_IN = {
         def tally(file=None, flags=None):
             with at_work("tally", file, flags) as work:
                 role = work.wiring.role(work.settings.policy)
-                steps.respond(work, "answers", str(work.run.settings["policy"]), split="train")
+                steps.respond(work, "answers", work.start, split="train")
                 texts = sorted(g.text for g in work.generations("answers"))
                 found = steps.judge_pairs(work, "pairs", steps.import_pairs(work, "pairs"))
                 return steps.finish(work, texts=texts, labels=found["labels"], agrees=found["agrees_with_file"])

@@ -178,7 +178,7 @@ def test_what_was_trained_is_said_and_ended(
 
 def check(home: Path, result: dict[str, Any], special: Sequence[str]) -> None:
     """A run that went through every stage, trained three models and decided about one."""
-    with Store.open(f"sqlite:///{home}/precept.db") as store:
+    with Store.open(f"sqlite:///{home}/precept.db", home=home) as store:
         (run,) = store.runs()
         assert run.status == "finished" and run.result == result
         judged = ["revisions.judged", "feedback", "held-out feedback", "evaluation.pairs"]
@@ -234,6 +234,6 @@ def test_a_judge_of_random_weights_stops_the_run_with_its_rate(
     assert done.returncode == 2, done.stderr
     assert "the judge's answers cannot be read" in done.stderr and "(100%)" in done.stderr
     assert "Traceback" not in done.stderr and not done.stdout
-    with Store.open(f"sqlite:///{file.parent}/precept.db") as store:
+    with Store.open(f"sqlite:///{file.parent}/precept.db", home=file.parent) as store:
         assert [run.status for run in store.runs()] == ["failed"]
         assert not store.checkpoints()

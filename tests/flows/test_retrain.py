@@ -73,11 +73,11 @@ class Place:
         return improve(self.home, flow="retrain", **flags)
 
     def runs(self, kind: str = "retrain") -> list[Run]:
-        with Store.open(self.url) as store:
+        with Store.open(self.url, home=self.home) as store:
             return [run for run in store.runs() if run.kind == kind]
 
     def checkpoints(self, run: str) -> dict[str, Checkpoint]:
-        with Store.open(self.url) as store:
+        with Store.open(self.url, home=self.home) as store:
             mine = set(self.rows("checkpoint", "digest", f"hex(run) = '{run.upper()}'"))
             return {c.method: c for c in store.checkpoints() if c.digest in mine}
 
@@ -86,7 +86,7 @@ class Place:
             return [value for (value,) in database.execute(f"select {column} from {table} where {where}")]
 
     def members(self, run: str, stage: str) -> list[Id]:
-        with Store.open(self.url) as store:
+        with Store.open(self.url, home=self.home) as store:
             return store.stage_members(bytes.fromhex(run), stage)
 
     def execute(self, statement: str, *values: Any) -> None:
@@ -100,16 +100,14 @@ def ratify(url: str, text: str, why: str) -> None:
 
 
 def copied(loop: Loop, home: Path) -> Place:
-    """The loop's folder, elsewhere: nothing leads back. `inviting` is ratified, and half an edit is in the file."""
+    """The loop's folder, elsewhere: the store needs no change, its paths are relative. `inviting` is ratified, and half
+    an edit is in the file."""
     shutil.copytree(loop.home, home, symlinks=True)
     old, new = str(loop.home), str(home)
     settings = (home / "precept.toml").read_text().replace(old, new)
     settings = settings.replace(f"{ROOT}/principles.yaml", f"{new}/principles.yaml")
     (home / "precept.toml").write_text(settings)
     (home / "principles.yaml").write_text(SECOND)
-    with sqlite3.connect(home / "precept.db") as database:
-        for table, column in (("checkpoint", "path"), ("run", "result"), ("document", "payload")):
-            database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (old, new))
     wiring = Wiring(settings_module.load(home / "precept.toml")[0])
     try:
         priced = preview.preview(wiring, wiring.constitution, "ada")
@@ -259,7 +257,7 @@ def test_only_stale_steps_of_chains_are_redone(revised: Done) -> None:
     place, run = revised.place, revised.result["run"]
     stale = place.priced.stale
     assert 0 < stale.chains < stale.of == 40
-    with Store.open(place.url) as store:
+    with Store.open(place.url, home=place.home) as store:
         reused = store.reused(bytes.fromhex(run))
         steps = {
             stage: store.stage_members(bytes.fromhex(run), stage) for stage in ("revisions.0", "revisions.0.critique")
@@ -296,7 +294,7 @@ def topped(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 def test_pairs_are_added_on_training_prompts_where_the_new_principle_was_silent(topped: Done) -> None:
     place, run = topped.place, topped.result["run"]
-    with Store.open(place.url) as store:
+    with Store.open(place.url, home=place.home) as store:
         old, new = (store.stage_members(i, "feedback") for i in (place.base.id, bytes.fromhex(run)))
         added = store.comparisons([i for i in new if i not in set(old)])
         assert set(old) < set(new) and len(added) >= 5
@@ -320,7 +318,7 @@ def test_no_held_out_prompt_reaches_a_training_file(retrained: Done, revised: Do
     lines = (retrained.place.home / "prompts.jsonl").read_text().splitlines()
     splits = {canonical(row["prompt"]): row["split"] for row in map(json.loads, lines)}
     for place in (retrained.place, topped.place):
-        with Store.open(place.url) as store:
+        with Store.open(place.url, home=place.home) as store:
             trained_on = {checkpoint.dataset[:16] for checkpoint in store.checkpoints()}
         assert len(trained_on) >= 3
         seen: dict[str, set[str]] = {"train": set(), "heldout": set()}

@@ -1,17 +1,25 @@
-"""Verdicts as arrays, as `storage` hands them to `pipeline.attribution`."""
+"""Verdicts as arrays, as `storage` hands them to `pipeline.metrics.voting`; and what installed packages offer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from constitution.records import PROBABILITY, Id, LabelRule, make_id
-from pipeline import attribution
-from pipeline.attribution import Votes
+from pipeline.metrics import voting
+from pipeline.metrics.voting import Votes
+from tests.pipeline import packages
+
+ROOT = Path(__file__).parents[2]
+Points = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,29 @@ def votes(arrays: Callable[..., Arrays]) -> Callable[..., Votes]:
         for name in weights:
             questions[name] = questions[shared[name]] if shared and name in shared else next(own)
         whole = {name: round(weight * 1000) for name, weight in weights.items()}
-        return attribution.votes(evidence, questions, whole, rule or LabelRule())
+        return voting.votes(evidence, questions, whole, rule or LabelRule())
 
     return build
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Installs a package for this test: its entry points by group, and its modules by name."""
+    with ExitStack() as until_the_end:
+
+        def add(name: str, points: Points, modules: Mapping[str, str] | None = None) -> None:
+            site = packages.write_package(tmp_path / name, name, points, modules or {})
+            until_the_end.enter_context(packages.installed(site))
+
+        yield add
+
+
+@pytest.fixture
+def ours(install: Callable[..., None]) -> None:
+    """precept as it is installed: what pyproject.toml offers is found, though the environment may be from before."""
+    written = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+    missing = {
+        group: {name: value for name, value in points.items() if name not in entry_points(group=group).names}
+        for group, points in written.items()
+    }
+    install("precept_offers", missing)

@@ -17,8 +17,8 @@ from constitution.difference import diff
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Comparison, Id, Message, Prompt, Verdict, text_digest
-from pipeline import disagreement
 from pipeline.engines.scripted import ScriptedEngine
+from pipeline.metrics import disagreement, intervals
 from service import settings as settings_module
 from service.pictures.constitution_compare import save
 from service.queries import constitution_compare, model_compare
@@ -232,8 +232,8 @@ def test_clauses_know_new_ids_new_words_and_new_weights() -> None:
 def test_labels_on_one_prompt_count_together() -> None:
     """Four labels to each of 40 prompts, half of the prompts wholly the same: as uncertain as 40 labels, not as 160."""
     same = {bytes([n, m]): n % 2 == 0 for n in range(40) for m in range(4)}
-    together = disagreement.agreement(same, {id: id[:1] for id in same})
-    apart = disagreement.agreement(same, {id: id for id in same})
+    together = intervals.share_by_prompt(same, {id: id[:1] for id in same})
+    apart = intervals.share_by_prompt(same, {id: id for id in same})
     assert together.mean == apart.mean == 0.5
     assert together.high - together.low == pytest.approx(2 * 1.96 * (0.25 / 40) ** 0.5, rel=0.15)
     assert apart.high - apart.low == pytest.approx(2 * 1.96 * (0.25 / 160) ** 0.5, rel=0.15)
@@ -337,7 +337,7 @@ def test_models_trained_on_each(loop: Any, plain_flows: None, tmp_path: Path, ca
     assert not trained["b"]["is_base"] and trained["b"]["version"] == found["b"]["version"]
     assert trained["effects"]["respectful"]["b"]["mean"] is not None  # it is gone, and looked at all the same
     assert set(trained["effects"]) == {p.id for p in kept}
-    with Store.open(f"sqlite:///{home}/precept.db") as store:
+    with Store.open(f"sqlite:///{home}/precept.db", home=home) as store:
         promoted, runs, ratified = store.promoted(), store.runs(), store.amendments()
     assert promoted is None or Path(promoted.path).name == Path(loop.result["model"]).name
     assert [r.kind for r in runs] == ["retrain", "retrain", "improve"] and len(ratified) == 1
@@ -345,7 +345,7 @@ def test_models_trained_on_each(loop: Any, plain_flows: None, tmp_path: Path, ca
     assert main.run(words) == 0  # the same again is the same runs
     shown = capsys.readouterr().out
     assert "A's is that model itself" in shown and trained["b"]["run"][:12] in shown
-    with Store.open(f"sqlite:///{home}/precept.db") as store:
+    with Store.open(f"sqlite:///{home}/precept.db", home=home) as store:
         assert len(store.runs()) == 3
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import update
 
 from cli import main
 from constitution.records import PROBABILITY, Id
-from pipeline import attribution
+from pipeline.metrics import attribution
 from pipeline.trainers import dpo
 from pipeline.trainers.checks import read_rows
 from pipeline.trainers.trainer import Job

@@ -53,7 +53,7 @@ def test_a_method_is_the_training_step_by_a_setting(method: str, first: Any, run
         )
         assert again.result["model"] == done.result["model"]
         assert again.result["calls"]["generated"] == 0
-    with Store.open(f"sqlite:///{first.home}/precept.db") as store:
+    with Store.open(f"sqlite:///{first.home}/precept.db", home=first.home) as store:
         assert store.checkpoint(done.result["model"]).method == method
 
 
@@ -69,7 +69,7 @@ def test_an_ensemble_is_trained_from_seeds_of_its_own_and_rewards_together(
         first.home, reward__models=2, optimise__method="ppo", optimise__arguments={}, arguments={"ppo": SMALL["ppo"]},
         optimise__reward={"combine": "minimum"},
     )  # fmt: skip
-    with Store.open(f"sqlite:///{first.home}/precept.db") as store:
+    with Store.open(f"sqlite:///{first.home}/precept.db", home=first.home) as store:
         rewards = [c for c in store.checkpoints() if c.kind == "reward_model"]
     assert len(rewards) == 2 and len({c.digest for c in rewards}) == 2
     assert len({c.dataset for c in rewards}) == 1
@@ -85,7 +85,7 @@ def test_people_can_teach_where_they_have_answered_and_not_before(
     (home / "precept.toml").write_text(text)
     with pytest.raises(UserError, match="precept review"):
         run_improve(home, optimise__labels="people")
-    with Store.open(f"sqlite:///{home}/precept.db") as store:
+    with Store.open(f"sqlite:///{home}/precept.db", home=home) as store:
         (run,) = [r for r in store.runs() if r.id.hex() == first.result["run"]]
         train = {p.id for p in store.prompts(split="train")}
         pairs = store.comparisons(store.stage_members(run.id, "feedback"))
@@ -93,7 +93,7 @@ def test_people_can_teach_where_they_have_answered_and_not_before(
         for c in chosen:
             store.add_spot_check("ann", c.id, "first", sampled_by="random", key=c.id.hex())
     done = run_improve(home, optimise__labels="people")
-    with Store.open(f"sqlite:///{home}/precept.db") as store:
+    with Store.open(f"sqlite:///{home}/precept.db", home=home) as store:
         data = store.checkpoint(done.result["model"]).dataset
     rows = [json.loads(line) for line in (home / "datasets" / f"{data[:16]}.jsonl").read_text().splitlines()]
     assert {row["comparison"] for row in rows} == {c.id.hex() for c in chosen}
@@ -111,7 +111,7 @@ def test_peoples_preferences_are_blended_into_the_reward_models_data(
         )
     )
     run_improve(first.home, reward__human=str(file), reward__human_share=0.25)
-    with Store.open(f"sqlite:///{first.home}/precept.db") as store:
+    with Store.open(f"sqlite:///{first.home}/precept.db", home=first.home) as store:
         reward = [c for c in store.checkpoints() if c.kind == "reward_model"][-1]
     text = (first.home / "datasets" / f"{reward.dataset[:16]}.jsonl").read_text()
     rows = [json.loads(line) for line in text.splitlines()]

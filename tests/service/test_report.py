@@ -324,7 +324,7 @@ def test_the_lineage_of_the_policy_is_drawn(ran: Ran) -> None:
     assert f"Lineage of dpo policy {name[11:]}, with 1 person, 1 amendment, 2 principles" in text
     assert f"precept model lineage {name} tells it in full" in text
     none = {"heldout_accuracy": None, "gold_accuracy": None, "ece": None}
-    start = str(ran.work.run.settings["policy"])
+    start = ran.work.start
     assert 'class="lineage"' not in ran.changed({"model": start, "reward_model": none}, reward={})
 
 
@@ -345,7 +345,7 @@ def test_known_truth_is_shown_as_measured_never_used(ran: Ran) -> None:
 
 
 def test_a_run_that_trained_nothing_has_a_report(ran: Ran) -> None:
-    start = str(ran.work.run.settings["policy"])
+    start = ran.work.start
     none = {"heldout_accuracy": None, "gold_accuracy": None, "ece": None}
     page = ran.changed({"model": start, "reward_model": none}, reward={})
     seen = assert_inert(page)

@@ -82,14 +82,14 @@ def check(url, tmp_path):
     with Store.open(url, home=tmp_path) as store:
         made = str(tmp_path / MADE)
         run, other, plain = (store.run(id) for id in (RUN, OTHER_RUN, b"n" * 16))
-        assert run.result == RESULT | {"model": MADE, "report": "0123456789ab/report.html"}
-        assert (store.found_path(run.result["model"]), run.settings["policy"]) == (made, MADE)
+        assert run.result == RESULT | {"model": made, "report": str(tmp_path / "0123456789ab/report.html")}
+        assert run.settings["policy"] == made
         assert run.settings["settings"]["policy"]["model"] == THERE  # part of what the run's key says
         assert (other.settings["policy"], other.result) == ("Qwen/Qwen3-8B", ["no object"])
         assert (plain.settings["policy"], plain.result) == ("/models/checkpoints/mine", None)
         assert [c.path for c in store.checkpoints()] == ["/elsewhere/dpo-00112233aabbccdd", made]
         assert store.promoted().path == made == store.checkpoint(THERE).path
-        assert store.document("decision", RUN.hex()) == {"model": MADE, "promoted": True}
+        assert store.document("decision", RUN.hex()) == {"model": made, "promoted": True}
         assert store.document("evaluation", RUN.hex()) == {"model": THERE, "promoted": True}
         assert [event.payload for event in store.events()] == [payload for *_, payload, _ in EVENTS]
         assert [check.event for check in store.spot_checks(run=RUN)] == ["e2"]
@@ -143,3 +143,62 @@ def test_an_interrupted_migration_is_run_again(v0001, tmp_path, spawn, words, ti
         assert json.loads(stored)["policy"] == THERE
     engine.dispose()
     check(v0001, tmp_path)
+
+
+# --- 0003: the keys of runs ---
+
+OLD_ROLE = {
+    "kind": "openai", "model": "big", "revision": "r1", "dtype": "float32", "base_url": "http://old:1/v1",
+    "options": {"timeout": 9.0, "dialect": "chat"}, "answer_prefix": "", "template_args": {}, "temperature": 1.0,
+    "top_p": 1.0, "max_tokens": 96,
+}  # fmt: skip
+
+
+def old_key(**more):
+    settings = {"seed": 3, "rounds": 1, "policy": OLD_ROLE, "critic": None, "revise": {"rounds": 4, "critique": True}}
+    key = {"kind": "improve", "settings": settings | more, "constitution": "v", "prompts": "p", "slot": ""}
+    return said(key | {"models": {"policy": "/where/it/lay"}})
+
+
+def test_a_key_of_before_becomes_the_key_of_the_same_run_now(v0001, tmp_path):
+    """And a run that would have been another by its port alone is the newest one; keys that name no settings stay."""
+    rows = {
+        b"1" * 16: old_key(policy=OLD_ROLE | {"base_url": "http://older:1/v1"}),
+        b"2" * 16: old_key(),
+        b"3" * 16: old_key(seed=0),
+        b"4" * 16: said({"kind": "examples", "cases": []}),
+    }
+    engine = engine_of(v0001)
+    with engine.begin() as connection:
+        for place, (id, key) in enumerate(rows.items()):
+            statement = text(
+                "INSERT INTO run (id, key, kind, settings, status, created) VALUES (:id, :key, 'improve', :settings, "
+                "'finished', :created)"
+            )
+            settings = said({"settings": {}, "policy": "/there/sandbox/models/policy"})
+            row = {"id": id, "key": said(key), "settings": settings, "created": f"2026-0{place + 1}"}
+            connection.execute(statement, row)
+    engine.dispose()
+    settings = {
+        "seed": 3,
+        "policy": {"kind": "openai", "model": "big", "options": {"dialect": "chat"}, "revision": "r1"},
+    }
+    now = {"recipe": 2, "kind": "improve", "settings": settings, "constitution": "v", "prompts": "p", "slot": ""}
+    with Store.open(v0001, home=tmp_path) as store:
+        assert store.run_of_key(said(now)).id == b"2" * 16
+        assert store.start_run(said(now), "improve", {}).id == b"2" * 16  # gone on with, under its own id
+        assert store.run_of_key(said(now | {"settings": {"policy": settings["policy"]}})).id == b"3" * 16
+        assert [store.run(id).key for id in (b"1" * 16, b"4" * 16)] == [rows[b"1" * 16], rows[b"4" * 16]]
+        assert store.run(b"2" * 16).settings["policy"] == "sandbox:policy"
+
+
+def test_the_lists_of_the_migration_are_those_of_the_service():
+    """As they were when it was written: a setting that comes later is none of its business."""
+    from service import identity
+    from storage.migrations.versions import v0003_run_keys as migration
+
+    assert (migration.ROLES, migration.NOT_OF_A_ROLE, migration.PATIENCE) == (
+        identity.ROLES, identity.NOT_OF_A_ROLE, identity.PATIENCE,
+    )  # fmt: skip
+    for name, default in migration.RECORDED.items():
+        assert identity.RECORDED[name] == default or default.items() <= identity.RECORDED[name].items()

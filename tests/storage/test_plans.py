@@ -61,6 +61,7 @@ def plans(store: Store, work: Callable[[Store], object]) -> list[str]:
 ASKED: dict[str, Callable[[Store], object]] = {
     "a run by its digits": lambda s: s.run(s.runs(most=1)[0].id.hex()[:8]),
     "a page of runs": lambda s: s.runs(most=1, before=s.runs(most=1)[0].id),
+    "the newest judged run": lambda s: s.newest_judged(["preview"]),
     "stages": lambda s: s.stages(s.runs(most=1)[0].id),
     "a page of members": lambda s: s.stage_members(s.runs(most=1)[0].id, "feedback", after=PAIRS[3], most=5),
     "is it ratified": lambda s: s.is_ratified("v1"),
@@ -79,6 +80,7 @@ ASKED: dict[str, Callable[[Store], object]] = {
     ),
     "a checkpoint by its digits": lambda s: s.checkpoint(DIGEST[:8]),
     "a checkpoint by its path": lambda s: s.checkpoint(f"checkpoints/dpo-{JOB.hex()[:16]}"),
+    "a checkpoint by its folder's name": lambda s: s.checkpoint(f"dpo-{JOB.hex()[:16]}"),
     "promoted": lambda s: s.promoted(),
     "what may be archived": lambda s: s.archivable("3000"),
     "where a record appears": lambda s: s.appearances(PAIRS[0]),

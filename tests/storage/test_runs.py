@@ -82,6 +82,9 @@ def test_the_newest_run_that_asked_a_judge(store, world):
     assert store.newest_judged().id == runs[1].id
     assert store.newest_judged(["preview", "examples"]).id == runs[0].id
     assert store.newest_judged(["preview", "improve"]) is None
+    for number in range(120):  # more than are looked at together
+        store.start_run(f"later {number}", "respond", {})
+    assert store.newest_judged().id == runs[1].id
     assert store.stages(runs[0].id) == ["answers", "feedback", "feedback.questions"]
     assert store.stages(make_id("no run")) == []
 

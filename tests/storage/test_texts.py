@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from constitution.records import Comparison, Message, Prompt, text_digest
+from constitution.records import Comparison, Message, Prompt
+from storage import tables
 
 HOSTILE = "NUL \x00, lone \ud800 and \udfff, \u202eright to left, \x1b[31mred, <script>, '; DROP TABLE answer; --, 😀"
 
@@ -20,7 +22,6 @@ def test_hostile_text_comes_back_as_it_went_in(store, world):
     store.add_generations([written])
     assert store.prompts(source=HOSTILE) == [prompt]
     assert store.generations([written.id]) == [written]
-    assert store.answers([text_digest(HOSTILE)]) == {text_digest(HOSTILE): HOSTILE}
     check = store.add_spot_check(HOSTILE, b"c" * 16, "tie", reason=HOSTILE, sampled_by="random", key=HOSTILE)
     assert store.spot_checks() == [check]
     assert (check.reviewer, check.reason) == (HOSTILE, HOSTILE)
@@ -60,7 +61,9 @@ def test_the_first_answer_to_a_request_is_the_answer(store, world):
     assert store.add_generations([first]) == [first]
     assert store.add_generations([late]) == [first]
     assert store.generations([first.id]) == [first]
-    assert store.answers([late.content]) == {}  # the loser left nothing behind
+    with store._read() as connection:
+        texts = connection.execute(select(tables.answer.c.text)).scalars().all()
+    assert texts == ["first"]  # the loser left nothing behind
 
 
 def test_members_are_written_with_their_records_and_know_what_was_reused(store, world):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from storage.verdicts import Reason
+from constitution.records import Reason
 
 
 def test_what_is_missing_is_what_has_no_verdict(store, world):

@@ -15,8 +15,9 @@ from pipeline import judges
 from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Choice, Choose
 from pipeline.judges.choice import ChoiceJudge
-from pipeline.judges.judge import Case, Judge
-from pipeline.label import consistency, weights
+from pipeline.judges.judge import Case, Judge, Judged, Used
+from pipeline.label import weights
+from pipeline.metrics.consistency import consistency
 
 KIND = Principle("kind", "Be kind", "Is it rude?", "Be kind.", "Which reply is kinder?")
 SHORT = Principle("short", "Be short", "Is it long?", "Be short.", "Which reply is shorter?")
@@ -74,7 +75,7 @@ def test_every_principle_is_asked_in_both_orders_and_in_groups_that_share_all_bu
 def test_both_probabilities_are_those_of_the_first_answer_and_mass_comes_through() -> None:
     long, brief = "Mix it well and then wait for long.", "Mix."
     asked = case(long, brief, SHORT, KIND)
-    short, kind = judge().judge([asked])
+    short, kind = judge().judge([asked]).verdicts
     first_is_brief = asked.first == brief
     # Shown as A the brief one has 3/4; shown as B the long one has 3/8 of A, so the brief one has 5/8.
     assert (short.p1, short.p2) == ((750_000_000, 625_000_000) if first_is_brief else (375_000_000, 250_000_000))
@@ -96,10 +97,17 @@ def test_swapping_the_answers_is_the_same_comparison_and_the_same_verdict() -> N
 def test_verdicts_come_in_the_order_of_cases_and_principles() -> None:
     cases = [case("a", "bb", SHORT), case("aaa", "b", KIND, SHORT), case("c", "dd")]
     mine = judge()
-    found = [(v.comparison, v.question) for v in mine.judge(cases)]
+    found = [(v.comparison, v.question) for v in mine.judge(cases).verdicts]
     assert found == [(c.comparison.id, mine.question(p).id) for c in cases for p in c.principles]
-    alone = [v for c in cases for v in judge().judge([c])]
-    assert mine.judge(cases) == alone
+    alone = [v for c in cases for v in judge().judge([c]).verdicts]
+    assert mine.judge(cases).verdicts == alone
+
+
+def test_it_says_what_it_used_two_requests_a_verdict_and_gives_no_reasons() -> None:
+    found = judge().judge([case("a", "bb", SHORT), case("aaa", "b", KIND, SHORT)])
+    assert len(found.verdicts) == 3
+    assert (found.reasons, found.used) == ((), Used(requests=6, prompt_tokens=600, tokens=0))  # 100 tokens each
+    assert judge().judge([]) == Judged([], (), Used())
 
 
 def test_a_question_is_what_the_judge_reads_and_nothing_else() -> None:

@@ -25,7 +25,7 @@ from constitution.records import (
     make_id,
 )
 from pipeline import rewards
-from pipeline.judges.judge import Case
+from pipeline.judges.judge import Case, Judged
 from pipeline.rewards.judge import JudgeReward, probability_of_first
 from storage.store import Store
 from tests.pipeline.engines.protocol_server import quick, running
@@ -49,9 +49,9 @@ class Saying:
     def question(self, principle: Principle) -> Question:
         return Question(self.fingerprint, {}, principle.comparison, principle.id)
 
-    def judge(self, cases: Sequence[Case]) -> list[Verdict]:
+    def judge(self, cases: Sequence[Case]) -> Judged:
         self.asked += len(cases)
-        return [self._verdict(case, principle) for case in cases for principle in case.principles]
+        return Judged([self._verdict(case, principle) for case in cases for principle in case.principles])
 
     def _verdict(self, case: Case, principle: Principle) -> Verdict:
         side = next(text for text in (case.first, case.second) if (text, principle.id) in self.said)
@@ -84,7 +84,6 @@ def test_the_probability_that_the_answer_beats_the_stored_one_by_hand(name: str,
     said, expected = CASES[name]
     judged = reward({(answer, principle): numbers for principle, numbers in said.items()})
     assert judged.score([ROW], [answer]) == [pytest.approx(expected, abs=2e-9)]
-    assert judged.unreadable == (1.0 if name == "the heavy one is unreadable" else 0.0)
 
 
 def test_the_same_text_is_even_and_no_pair_is_judged_twice() -> None:
@@ -183,7 +182,6 @@ def test_a_scripted_judge_rewards_through_its_spec(spec: Callable[..., dict[str,
         0.5,
     ]
     assert built.fingerprint == rewards.fingerprint(spec())
-    assert built.inner.unreadable == 0
     built.close()
 
 

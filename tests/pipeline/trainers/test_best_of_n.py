@@ -253,7 +253,7 @@ def test_a_watched_run(best_job: MakeJob, tmp_path: Path, adapter: bool) -> None
         ({"n": 2.5}, "n is 2.5"),
         ({"temperature": 0}, "temperature is 0; it must be above 0"),
         ({"max_completion_length": 1}, "all 4 answers to every prompt were cut .* raise max_completion_length"),
-        ({"learning_rat": 1.0}, "has no learning_rat"),
+        ({"learning_rat": 1.0}, "best_of_n does not read learning_rat; did you mean learning_rate"),
     ],
 )
 def test_mistakes_are_told(best_job: MakeJob, options: dict[str, Any], message: str) -> None:

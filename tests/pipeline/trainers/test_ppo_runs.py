@@ -202,7 +202,7 @@ def test_the_reference_of_an_adapter_on_an_adapter_is_its_parent(make_job: MakeJ
         ({"temperature": 0}, "temperature is 0; it must be a finite number above 0"),
         ({"num_mini_batches": 3}, "8 episodes an update .* make no 3 equal minibatches"),
         ({"value_trunk": "both"}, "value_trunk is 'both'"),
-        ({"cliprang": 0.1}, "ppo has no cliprang; did you mean cliprange?"),
+        ({"cliprang": 0.1}, "ppo does not read cliprang; did you mean cliprange?"),
         ({"lr_scheduler_type": "wavy"}, "lr_scheduler_type: .*wavy"),
     ],
 )

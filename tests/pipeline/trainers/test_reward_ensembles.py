@@ -150,7 +150,7 @@ def test_a_number_of_heads_that_is_none_is_refused(make_job: MakeJob, heads: Any
 
 
 def test_other_methods_have_no_heads(make_job: MakeJob) -> None:
-    with pytest.raises(UserError, match="has no heads"):
+    with pytest.raises(UserError, match="dpo does not read heads"):
         run(make_job("dpo", heads=2))
 
 

@@ -248,8 +248,8 @@ def test_hostile_text_is_trained_on_and_not_choked_on(make_job: MakeJob, sample_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rat": 1e-3}, "SFTConfig has no learning_rat; did you mean learning_rate?"),
-        ({"output_dir": "x"}, "output_dir is decided by the job"),
+        ({"learning_rat": 1e-3}, "sft does not read learning_rat; did you mean learning_rate?"),
+        ({"output_dir": "x"}, "sft does not read output_dir; the job's out says it"),
         ({"lora": {"rank": 4}}, "lora: .*rank"),
         ({"dtype": "float8"}, "dtype is 'float8'; it must be float32 or bfloat16"),
     ],

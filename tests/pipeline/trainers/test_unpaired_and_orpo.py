@@ -138,7 +138,7 @@ def test_kto_needs_good_and_bad_and_a_batch(make_job: MakeJob, rows: Any) -> Non
         run(make_job("kto", "good", rows=good))
     with pytest.raises(UserError, match="per_device_train_batch_size is 1; kto estimates the KL"):
         run(make_job("kto", "one", rows=rows("kto"), per_device_train_batch_size=1))
-    with pytest.raises(UserError, match="train_sampling_strategy is decided by the job"):
+    with pytest.raises(UserError, match="kto does not read train_sampling_strategy"):
         run(make_job("kto", "order", rows=rows("kto"), train_sampling_strategy="random"))
 
 

@@ -1,16 +1,15 @@
-"""The playground's arithmetic: worked out by hand, or against scipy and published formulas in plain Python."""
+"""An answer against a baseline, and two answers against each other, worked out by hand."""
 
 from __future__ import annotations
 
-from math import isnan, nan, sqrt
+from math import isnan, nan
 
 import pytest
-from scipy.stats import binomtest
 
 from constitution.records import Comparison, Id, LabelRule, Verdict, text_digest
-from pipeline import attribution, playground
-from pipeline.attribution import Votes
-from pipeline.playground import PrincipleRate
+from pipeline.metrics import baseline, opinion, voting
+from pipeline.metrics.baseline import PrincipleRate
+from pipeline.metrics.voting import Votes
 
 PROMPT = text_digest("prompt")
 YES, NO, SILENT, LOST = (1.0, 1.0), (0.0, 0.0), (0.5, 0.5), None
@@ -36,29 +35,7 @@ def verdicts(pair: tuple[Id, bool], said: tuple[tuple[float, float] | None, ...]
 
 
 def votes(made: list[Verdict]) -> Votes:
-    return attribution.votes(playground.evidence(made), QUESTIONS, WEIGHTS, RULE)
-
-
-# --- the nearest prompts -------------------------------------------------------------------------------------------
-
-
-def test_the_nearest_prompts_share_the_rarest_words() -> None:
-    texts = ["How do I bake bread?", "How do I forge a letter?", "Sing.", "How do I forge a seal for a letter?"]
-    found = playground.nearest("How do I FORGE a letter", texts, most=3)
-    assert [place for place, _ in found] == [1, 3, 0]  # "Sing." shares no word
-    assert found[0][1] == pytest.approx(1.0)  # case and the mark at the end do not count
-    assert found[0][1] > found[1][1] > found[2][1] > 0
-    assert playground.nearest("How do I FORGE a letter", texts, most=1) == found[:1]
-
-
-@pytest.mark.parametrize("texts", [[], ["?!", ""], ["words that it does not share"]])
-def test_where_no_word_is_shared_nothing_is_near(texts: list[str]) -> None:
-    assert playground.nearest("?", texts, most=3) == []
-    assert playground.nearest("another", texts, most=3) == []
-
-
-def test_prompts_that_are_as_near_stay_in_order() -> None:
-    assert [place for place, _ in playground.nearest("a b", ["b a", "c", "a b"], most=5)] == [0, 2]
+    return voting.votes(voting.evidence(made), QUESTIONS, WEIGHTS, RULE)
 
 
 # --- what the judge says -------------------------------------------------------------------------------------------
@@ -78,7 +55,7 @@ def test_against_a_baseline_is_the_label_of_each_pair() -> None:
     assert {first for _, first in pairs.values()} == {True, False}  # both ways round
     made = [v for text, of in said.items() for v in verdicts(pairs[text], of)]
     # the second text twice, and once the very answer that is scored
-    found = playground.against(votes(made), [*pairs.values(), pairs["two"], None])
+    found = baseline.against(votes(made), [*pairs.values(), pairs["two"], None])
     assert [str(value) for value in found.values] == [str(x) for x in (1.0, 0.0, 0.5, nan, 0.5, 1.0, 0.0, 0.5)]
     assert (found.count(1), found.count(0.5), found.count(0), found.unreadable) == (2, 3, 2, 1)
     assert found.win_rate is not None and found.win_rate.mean == pytest.approx(3.5 / 7)
@@ -92,14 +69,14 @@ def test_against_a_baseline_is_the_label_of_each_pair() -> None:
 
 
 def test_a_baseline_of_the_same_text_alone_is_a_tie() -> None:
-    found = playground.against(votes([]), [None, None])
+    found = baseline.against(votes([]), [None, None])
     assert found.values == (0.5, 0.5) and found.win_rate is not None and found.win_rate.mean == 0.5
     assert [r.win_rate for r in found.principles] == [None, None, None]
 
 
 def test_what_cannot_be_read_has_no_win_rate() -> None:
     pair = comparison("mine", "one")
-    found = playground.against(votes(verdicts(pair, (LOST, LOST, LOST))), [pair])
+    found = baseline.against(votes(verdicts(pair, (LOST, LOST, LOST))), [pair])
     assert found.win_rate is None and isnan(found.values[0]) and found.unreadable == 1
 
 
@@ -108,10 +85,10 @@ def test_the_worst_principle_is_where_most_weight_is_lost() -> None:
         return PrincipleRate(name, weight, bears, wins, None)
 
     heavy, often, won, mute = rate("h", 3000, 4, 1), rate("o", 1000, 9, 2), rate("w", 5000, 9, 9), rate("m", 0, 9, 0)
-    assert playground.worst([won, often, heavy, mute]) == "h"  # 3 x 2 of weight against 1 x 5
-    assert playground.worst([won, often]) == "o"
-    assert playground.worst([won, mute]) is None and playground.worst([]) is None
-    assert playground.worst([rate("a", 1, 2, 0), rate("b", 1, 2, 0)]) == "a"  # the file's order
+    assert baseline.worst([won, often, heavy, mute]) == "h"  # 3 x 2 of weight against 1 x 5
+    assert baseline.worst([won, often]) == "o"
+    assert baseline.worst([won, mute]) is None and baseline.worst([]) is None
+    assert baseline.worst([rate("a", 1, 2, 0), rate("b", 1, 2, 0)]) == "a"  # the file's order
 
 
 # --- two answers -----------------------------------------------------------------------------------------------------
@@ -121,7 +98,7 @@ def test_the_worst_principle_is_where_most_weight_is_lost() -> None:
 def test_an_opinion_is_told_from_the_first_answer_s_side(one: str, other: str) -> None:
     """p = 1/2 + (3 x 0.8 - 1 x 1) / (2 x 4) = 0.675, whichever digest is the lower."""
     pair = comparison(one, other)
-    found = playground.opinion(votes(verdicts(pair, ((0.95, 0.85), NO, (0.7, 0.6)))), pair[1])
+    found = opinion.opinion(votes(verdicts(pair, ((0.95, 0.85), NO, (0.7, 0.6)))), pair[1])
     assert (found.outcome, found.p) == ("first", pytest.approx(0.675, abs=1e-8))
     kind, short, old = found.parts  # by what they move
     assert (kind.principle, kind.standing, kind.without) == ("kind", "bears", "second")
@@ -137,50 +114,9 @@ def test_an_opinion_is_told_from_the_first_answer_s_side(one: str, other: str) -
 
 
 def test_a_percentile_counts_ties_as_halves() -> None:
-    above = playground.above(2.0, [1.0, 2.0, 3.0, -5.0])
+    above = baseline.above(2.0, [1.0, 2.0, 3.0, -5.0])
     assert above == [1.0, 0.5, 0.0, 1.0]
-    assert playground.above(0.0, []) == []
-
-
-@pytest.mark.parametrize(("count", "n"), [(0, 1), (0, 16), (16, 16), (5, 16), (80, 100)])
-def test_a_proportion_s_interval_is_wilson_s(count: int, n: int) -> None:
-    found = playground.proportion(count / n, n)
-    expected = binomtest(count, n).proportion_ci(method="wilson")
-    assert (found.low, found.high) == (pytest.approx(expected.low, abs=1e-6), pytest.approx(expected.high, abs=1e-6))
-
-
-def test_a_difference_s_interval_is_newcombe_s() -> None:
-    """Without correlation the squares of Wilson's half intervals are added; a perfect one cancels what is shared."""
-    one, other = [1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]  # phi 0
-    found, each = playground.difference(one, other), playground.proportion(0.5, 4)
-    half = sqrt((each.mean - each.low) ** 2 + (each.high - each.mean) ** 2)
-    assert (found.mean, found.low, found.high) == (0, pytest.approx(-half), pytest.approx(half))
-    alike = playground.difference(one, one)
-    assert (alike.mean, alike.low, alike.high) == (0, pytest.approx(0), pytest.approx(0))
-    against = playground.difference(one, [1 - x for x in one])  # phi -1: half intervals are added
-    assert against.high == pytest.approx(2 * (each.high - each.mean))
-    # All alike, sixteen times: the gap is 1, and its interval does not collapse.
-    far = playground.difference([1.0] * 16, [0.0] * 16)
-    assert far.mean == 1 and far.high == 1 and 0.6 < far.low < 0.8
-
-
-@pytest.mark.parametrize("table", [(36, 12, 2, 0), (14, 5, 0, 22), (0, 16, 0, 0), (3, 3, 3, 7)])
-def test_a_difference_is_that_of_a_table_of_four(table: tuple[int, int, int, int]) -> None:
-    """Newcombe's formula, written from counts: both, the first alone, the second alone, none."""
-    both, first, second, none = table
-    n = sum(table)
-    found = playground.difference(
-        [1.0] * (both + first) + [0.0] * (second + none),
-        [1.0] * both + [0.0] * first + [1.0] * second + [0.0] * none,
-    )
-    p1, p2 = (both + first) / n, (both + second) / n
-    (l1, u1), (l2, u2) = (binomtest(round(p * n), n).proportion_ci(method="wilson") for p in (p1, p2))
-    margins = (both + first) * (second + none) * (both + second) * (first + none)
-    phi = (both * none - first * second) / sqrt(margins) if margins else 0.0
-    low = p1 - p2 - sqrt((p1 - l1) ** 2 - 2 * phi * (p1 - l1) * (u2 - p2) + (u2 - p2) ** 2)
-    high = p1 - p2 + sqrt((u1 - p1) ** 2 - 2 * phi * (u1 - p1) * (p2 - l2) + (p2 - l2) ** 2)
-    assert found.mean == pytest.approx(p1 - p2)
-    assert (found.low, found.high) == (pytest.approx(low, abs=1e-6), pytest.approx(min(1.0, high), abs=1e-6))
+    assert baseline.above(0.0, []) == []
 
 
 @pytest.mark.parametrize(
@@ -197,12 +133,12 @@ def test_a_difference_is_that_of_a_table_of_four(table: tuple[int, int, int, int
 def test_a_gap_is_marked_where_it_is_far_and_sure(
     above: list[float], values: list[float], marked: bool, words: str
 ) -> None:
-    found = playground.gap(above, values)
+    found = baseline.gap(above, values)
     assert found is not None and found.marked is marked and words in found.reading
     assert found.as_dict()["mean"] == pytest.approx(sum(above) / len(above) - sum(values) / len(values))
 
 
 def test_a_gap_leaves_out_what_could_not_be_read() -> None:
-    found = playground.gap([1.0, 0.0, 0.5], [nan, 0.0, 0.5])
+    found = baseline.gap([1.0, 0.0, 0.5], [nan, 0.0, 0.5])
     assert found is not None and found.interval.mean == 0
-    assert playground.gap([1.0], [nan]) is None and playground.gap([], []) is None
+    assert baseline.gap([1.0], [nan]) is None and baseline.gap([], []) is None

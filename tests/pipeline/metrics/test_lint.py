@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from constitution.records import Comparison, LabelRule, make_id, text_digest
-from pipeline import lint as linting
-from pipeline.finding import Share
-from pipeline.label import Probe
-from pipeline.lint import lint
+from pipeline.metrics import lint as linting
+from pipeline.metrics.consistency import Probe
+from pipeline.metrics.intervals import Share
+from pipeline.metrics.lint import lint
 
 N = 400
 FIRST, SECOND, EVEN = 0.99, 0.01, 0.5
@@ -285,7 +285,7 @@ def test_comparisons_are_wanted_only_where_the_orders_do_not_go_together(votes):
 
 
 def test_of_two_votes_at_one_answer_each_counts_once():
-    from pipeline.orders import _stands
+    from pipeline.metrics.orders import _stands
 
     named = [1, 1, 3, 4]  # of answers 0 and 1, 1 and 2, 2 and 3, 3 and 4: 1 wins both, 2 loses both, 3 wins and loses
     chained = [(c, c.first == answer(number)) for c, number in zip(chain(4), named, strict=True)]

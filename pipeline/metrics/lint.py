@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from constitution.records import WEIGHT, Comparison, Id
-from pipeline.attribution import Flips, Votes, flips, labels, sums, without
-from pipeline.finding import SEVERITIES, Finding, counted, listed, weighed
-from pipeline.label import Probe
-from pipeline.orders import Orders, orders
-from pipeline.pairings import Pairing, conflicts, pairings, redundant
+from pipeline.metrics.attribution import Flips, flips, labels, sums, without
+from pipeline.metrics.consistency import Probe
+from pipeline.metrics.finding import SEVERITIES, Finding, counted, listed, weighed
+from pipeline.metrics.orders import Orders, orders
+from pipeline.metrics.pairings import Pairing, conflicts, pairings, redundant
+from pipeline.metrics.voting import Votes
 
 ENOUGH_LABELS = 100  # before "it changes none" is said: none of 100 may still be one in 27
 

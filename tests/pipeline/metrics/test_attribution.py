@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from constitution.records import PROBABILITY, Comparison, LabelRule, Message, Prompt, Question, Verdict, text_digest
-from pipeline import attribution
-from pipeline.attribution import FIRST, OUTCOMES, SECOND, TIED, UNREADABLE
+from pipeline.metrics import attribution, voting
+from pipeline.metrics.attribution import FIRST, OUTCOMES, SECOND, TIED, UNREADABLE
 
 PLAIN_MEAN = LabelRule(consistent=False, min_margin=0.0, tie_margin=0.0)
 STRICT = LabelRule(min_mass=0.7, min_margin=0.99, min_readable=0.9, tie_margin=0.3)
@@ -49,7 +49,7 @@ def fill(store, n, k):
 def test_labels_are_the_store_s_with_all_principles_and_with_each_left_out(store, rule):
     comparisons, questions = fill(store, 300, len(WEIGHTS) - 1)
     asked = dict(zip(WEIGHTS, [*questions, questions[0]], strict=True))  # `twin` has the words of `heavy`
-    votes = attribution.votes(store.evidence(comparisons, questions), asked, WEIGHTS, rule)
+    votes = voting.votes(store.evidence(comparisons, questions), asked, WEIGHTS, rule)
 
     def stored(left_out=None):
         weights = dict.fromkeys(questions, 0)
@@ -108,7 +108,7 @@ def test_a_principle_that_was_not_judged_is_unreadable_weight(votes):
 def test_a_question_the_store_never_heard_of_is_not_judged(arrays):
     evidence = arrays([[0.9]], [[0.9]])
     asked = {"judged": evidence.questions[0], "new": b"unheard of"}
-    found = attribution.votes(evidence, asked, {"judged": 1000, "new": 10}, LabelRule())
+    found = voting.votes(evidence, asked, {"judged": 1000, "new": 10}, LabelRule())
     assert found.present.tolist() == [[True, False]]
 
 

@@ -7,7 +7,8 @@ answer that comes from the order, or from nothing, shows only by chance; any one
 - the two orders' probabilities for one answer go up and down together over pairs (their correlation is above 0);
 - verdicts that vote stand by an answer: of two pairs with an answer in common, both name it or neither does, more often
   than half (an order of preference among three answers would do it twice in three times, a coin once in two);
-- on pairs that were revised under this very principle the revision is preferred, or both orders agree (`label.Probe`).
+- on pairs that were revised under this very principle the revision is preferred, or both orders agree
+  (`consistency.Probe`).
 """
 
 from __future__ import annotations
@@ -19,15 +20,14 @@ from typing import Any
 import numpy as np
 
 from constitution.records import PROBABILITY, Comparison, Id
-from pipeline.attribution import Votes, agree
-from pipeline.finding import Share
-from pipeline.label import Probe
+from pipeline.metrics.consistency import Probe
+from pipeline.metrics.intervals import Z_TWO, Share
+from pipeline.metrics.voting import Votes, agree
 
 ENOUGH_PAIRS = 100  # readable ones, before anything is said of a principle's orders
 ENOUGH_PROBES = 20
 FEWEST_SHARED = 10  # times that two voting verdicts have an answer in common, before they are a sign of anything
 BY_CHANCE, BY_PREFERENCE = 1 / 2, 2 / 3  # how often they then stand by it: see above
-Z = 1.96  # one-sided 97.5%, two-sided 95%
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> tuple[float | None, floa
         return None, None
     r = float(np.corrcoef(one, other)[0, 1])
     inside = min(max(r, -1 + 1e-12), 1 - 1e-12)
-    return r, float(np.tanh(np.arctanh(inside) - Z / np.sqrt(n - 3)))
+    return r, float(np.tanh(np.arctanh(inside) - Z_TWO / np.sqrt(n - 3)))
 
 
 def _named(votes: Votes, principle: int, known: Mapping[Id, Comparison]) -> Iterable[tuple[Comparison, bool]]:

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from constitution.difference import Diff
 from constitution.records import PROBABILITY, Id, Label
-from pipeline import attribution
-from pipeline.attribution import OUTCOMES, Integers, Votes
-from pipeline.evaluate import Interval
-from pipeline.finding import Share
+from pipeline.metrics import attribution
+from pipeline.metrics.attribution import OUTCOMES
+from pipeline.metrics.voting import Integers, Votes
 
-RESAMPLES = 2_000
 Standing: TypeAlias = Literal["only in A", "only in B", "reworded", "reweighted", "same"]
 
 
@@ -185,32 +183,6 @@ class Disagreement:
             weights[self._column[question]] += more
         _, outcomes = attribution.labels(attribution.sums(self.votes, weights), self.votes.rule)
         return int((outcomes == self._outcome).sum())
-
-
-def agreement(same: Mapping[Id, bool], prompts: Mapping[Id, Id], seed: int = 0) -> Interval:
-    """Share of labels that are the same, with a 95% bootstrap interval over whole prompts: labels on one prompt are
-    alike. Where all are the same, or none, Wilson's, as if each prompt had one label. `prompts`: by comparison."""
-    from scipy import stats
-
-    by_prompt: dict[Id, list[bool]] = {}
-    for comparison, value in same.items():
-        by_prompt.setdefault(prompts[comparison], []).append(value)
-    hits, sizes = (np.array([f(v) for v in by_prompt.values()], dtype=float) for f in (sum, len))
-    if not len(sizes):
-        return Interval(float("nan"), float("nan"), float("nan"))
-    share = float(hits.sum() / sizes.sum())
-    if share in (0.0, 1.0) or len(sizes) < 2:
-        return Interval(share, *Share(round(share * len(sizes)), len(sizes)).interval)
-
-    def ratio(hits: NDArray[np.float64], sizes: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = hits.sum(axis=axis) / sizes.sum(axis=axis)
-        return found
-
-    found = stats.bootstrap(
-        (hits, sizes), ratio, n_resamples=RESAMPLES, paired=True, vectorized=True, method="percentile",
-        rng=np.random.default_rng(seed), batch=200,
-    )  # fmt: skip
-    return Interval(share, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
 def table(pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:

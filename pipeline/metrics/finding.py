@@ -1,10 +1,9 @@
-"""A finding about a constitution, the shares it rests on, and how its sentence says them."""
+"""A finding about a constitution, and how its sentence names principles, weights and counts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from constitution.records import WEIGHT, Id
@@ -27,41 +26,6 @@ class Finding:
     advice: str
     evidence: Mapping[str, Any]
     comparisons: tuple[Id, ...] = ()
-
-
-@dataclass(frozen=True)
-class Share:
-    """`count` of `of`, with a 95% Wilson interval (0 to 1 where `of` is 0)."""
-
-    count: int
-    of: int
-
-    def __str__(self) -> str:
-        return "-" if self.value is None else f"{self.value:.0%}"
-
-    @property
-    def value(self) -> float | None:
-        return self.count / self.of if self.of else None
-
-    @property
-    def low(self) -> float:
-        return self.interval[0]
-
-    @property
-    def high(self) -> float:
-        return self.interval[1]
-
-    @cached_property
-    def interval(self) -> tuple[float, float]:
-        if not self.of:
-            return 0.0, 1.0
-        from scipy.stats import binomtest
-
-        found = binomtest(self.count, self.of).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "of": self.of, "share": self.value, "low": self.low, "high": self.high}
 
 
 def listed(names: Sequence[str]) -> str:

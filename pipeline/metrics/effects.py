@@ -1,8 +1,8 @@
 """Did the amendment do what it says, and nothing else? Read from what the evaluator preferred, by principle.
 
 The effect of a retrain under a principle is the mean, over whole held-out prompts, of +1 where the evaluator prefers
-the new answer by that principle, -1 where it prefers the old one, and 0 where the principle does not bear on the two
-or they are the same: in [-1, 1], with its 95% bootstrap interval. Within `UNCHANGED` of 0 it counts as none.
+the new answer by that principle, -1 where it prefers the old one, and 0 where the principle abstains on the two or
+they are the same: in [-1, 1], with its 95% bootstrap interval. Within `UNCHANGED` of 0 it counts as none.
 """
 
 from __future__ import annotations

@@ -2,119 +2,28 @@
 
 A label is a weighted mean, so both are exact: p - 1/2 is the sum of w * s / (2 * sum of w) over the verdicts that bear,
 one term a principle, and leaving a principle out takes its terms out of three sums. The arithmetic is that of the query
-in `storage.labels`, integer for integer; here it is done on a matrix, because a query for each principle would read
-every verdict as often as there are principles. Nothing here reads a store: rows come as arrays.
+in `storage.labels`, integer for integer, on the votes of `voting.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from constitution.records import PROBABILITY, Id, Label, LabelRule, LabelState
+from pipeline.metrics.voting import HALF, Integers, Votes, units
 
-HALF = PROBABILITY // 2
 OUTCOMES = ("first", "second", "tied", "unreadable")  # what a label says, as training reads it
 FIRST, SECOND, TIED, UNREADABLE = range(4)
 STATES: tuple[LabelState, ...] = ("decided", "decided", "tied", "unreadable")  # of an outcome
-MAX_WEIGHT = 4 * 10**9  # as in the store: sums of weight x probability stay within 64 bits
 PARTS_OF_ROWS = 20_000  # comparisons at a time, so that what is reckoned with stays small beside the evidence
 
-Integers: TypeAlias = NDArray[np.int64]
-Flags: TypeAlias = NDArray[np.bool_]
 Codes: TypeAlias = NDArray[np.int8]  # indices of OUTCOMES
-
-
-class Evidence(Protocol):
-    """Verdicts as arrays: n comparisons by k questions. `mass` is the lower of a verdict's two; where `present` is
-    false there is no verdict, and the other numbers mean nothing."""
-
-    @property
-    def comparisons(self) -> Sequence[Id]: ...
-    @property
-    def questions(self) -> Sequence[Id]: ...
-    @property
-    def s(self) -> NDArray[Any]: ...
-    @property
-    def p1(self) -> NDArray[Any]: ...
-    @property
-    def p2(self) -> NDArray[Any]: ...
-    @property
-    def mass(self) -> NDArray[Any]: ...
-    @property
-    def present(self) -> NDArray[Any]: ...
-
-
-@dataclass(frozen=True)
-class Votes:
-    """What each principle's verdicts come to under a rule: n comparisons by k principles.
-
-    `p1`, `p2`: the two orders' probabilities for the comparison's first answer, x 1e9. `present`: there is a verdict.
-    `readable`, `bears`: as the rule says; what bears can be read.
-    """
-
-    comparisons: tuple[Id, ...]
-    principles: tuple[str, ...]
-    questions: tuple[Id, ...]  # by principle; principles with the same words share one
-    weights: Integers  # by principle, in thousandths
-    rule: LabelRule
-    p1: NDArray[np.int32]
-    p2: NDArray[np.int32]
-    present: Flags
-    readable: Flags
-    bears: Flags
-
-    def s(self, principle: int | slice = slice(None), rows: slice = slice(None)) -> Integers:
-        """p1 + p2 - 1, x 1e9: positive for the first answer."""
-        return self.p1[rows, principle].astype(np.int64) + self.p2[rows, principle] - PROBABILITY
-
-    def part(self, rows: slice = slice(None), principles: Sequence[str] | None = None) -> Votes:
-        """Some of the comparisons, or of the principles."""
-        names = self.principles if principles is None else tuple(principles)
-        kept = [self.principles.index(name) for name in names]
-
-        def of(array: NDArray[Any]) -> NDArray[Any]:
-            return array[rows][:, kept]
-
-        return Votes(
-            self.comparisons[rows], names, tuple(self.questions[i] for i in kept), self.weights[kept], self.rule,
-            of(self.p1), of(self.p2), of(self.present), of(self.readable), of(self.bears),
-        )  # fmt: skip
-
-
-def votes(evidence: Evidence, questions: Mapping[str, Id], weights: Mapping[str, int], rule: LabelRule) -> Votes:
-    """What the verdicts come to. `questions`, `weights`: by principle, in the constitution's order; a question that the
-    evidence does not have was never answered. Raises ValueError for weights that are too large to be summed."""
-    if sum(weights.values()) > MAX_WEIGHT:
-        raise ValueError("weights come to at most 4 million in all")
-    columns = {question: number for number, question in enumerate(evidence.questions)}
-    missing = np.zeros((len(evidence.comparisons), 1), dtype=bool)
-    taken = [columns.get(question) for question in questions.values()]
-
-    def column(values: NDArray[Any], kind: Any) -> NDArray[Any]:
-        found = [missing[:, 0] if i is None else values[:, i] for i in taken]
-        return np.stack(found, axis=1).astype(kind) if found else np.zeros((len(missing), 0), dtype=kind)
-
-    p1, p2 = column(evidence.p1, np.int32), column(evidence.p2, np.int32)
-    present = column(evidence.present, np.bool_)
-    readable = present & (column(evidence.mass, np.int32) >= _units(rule.min_mass))
-    far = np.abs(p1.astype(np.int64) + p2 - PROBABILITY) >= _units(rule.min_margin)
-    bears = readable & far & (agree(p1, p2) if rule.consistent else True)
-    weighed = np.array([weights[name] for name in questions], dtype=np.int64)
-    return Votes(
-        tuple(evidence.comparisons), tuple(questions), tuple(questions.values()), weighed, rule,
-        p1, p2, present, readable, bears,
-    )  # fmt: skip
-
-
-def agree(p1: NDArray[Any], p2: NDArray[Any]) -> Flags:
-    """Where both orders name the same answer; an even order names none."""
-    return ((p1 > HALF) & (p2 > HALF)) | ((p1 < HALF) & (p2 < HALF))
 
 
 @dataclass(frozen=True)
@@ -154,8 +63,8 @@ def labels(sums: Sums, rule: LabelRule) -> tuple[Integers, Codes]:
     """p of each comparison (x 1e9, rounded down; one half where unreadable), and its outcome."""
     voted = (sums.bearing * PROBABILITY + sums.pull) // np.maximum(2 * sums.bearing, 1)
     voted = np.where(sums.bearing > 0, voted, HALF)
-    unreadable = sums.readable * PROBABILITY < _units(rule.min_readable) * sums.total
-    tied = (sums.bearing == 0) | (np.abs(2 * voted - PROBABILITY) < _units(rule.tie_margin)) | (voted == HALF)
+    unreadable = sums.readable * PROBABILITY < units(rule.min_readable) * sums.total
+    tied = (sums.bearing == 0) | (np.abs(2 * voted - PROBABILITY) < units(rule.tie_margin)) | (voted == HALF)
     side = np.where(voted > HALF, FIRST, SECOND)
     outcome = np.where(unreadable, UNREADABLE, np.where(tied, TIED, side))
     return np.where(unreadable, HALF, voted), outcome.astype(np.int8)
@@ -164,7 +73,7 @@ def labels(sums: Sums, rule: LabelRule) -> tuple[Integers, Codes]:
 def records(votes: Votes, sums: Sums) -> list[Label]:
     """The labels as the store would give them. A label that is exactly even is told from a tie by the rule alone."""
     p, outcomes = labels(sums, votes.rule)
-    even = _units(votes.rule.tie_margin) == 0
+    even = units(votes.rule.tie_margin) == 0
     return [
         Label(id, "decided" if even and at == TIED and heavy else STATES[at], int(value))
         for id, value, at, heavy in zip(votes.comparisons, p, outcomes, sums.bearing > 0, strict=True)
@@ -249,8 +158,3 @@ def account(votes: Votes, row: int) -> Account:
         moved = Fraction(weight * int(s[i]), 2 * bearing * PROBABILITY) if bears and bearing else Fraction(0)
         parts.append(Part(name, weight, standing, int(s[i]) if present else None, moved, OUTCOMES[rest[0, i]]))
     return Account(records(one, everything)[0], OUTCOMES[outcome[0]], tuple(parts))
-
-
-def _units(value: float) -> int:
-    """A fraction of the rule as the store's integers."""
-    return round(value * PROBABILITY)

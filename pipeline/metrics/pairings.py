@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from constitution.records import Id
-from pipeline.attribution import FIRST, SECOND, Codes, Flags, Integers, Votes, labels, sums
-from pipeline.finding import Finding, Share, counted, listed
+from pipeline.metrics.attribution import FIRST, SECOND, Codes, labels, sums
+from pipeline.metrics.finding import Finding, counted, listed
+from pipeline.metrics.intervals import Share
+from pipeline.metrics.voting import Flags, Integers, Votes
 
 ENOUGH_BOTH = 20  # pairs on which two principles vote
 SAME_ANSWER = 0.95  # alike: the lower end of how often two principles name the same answer is at least this,

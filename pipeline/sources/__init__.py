@@ -1,0 +1,59 @@
+"""Where prompts come from, by name: a file, the sandbox, whatever a module or an installed package gives.
+
+sources.read("prompts.jsonl", splits)                        a path is the `file` source
+sources.read("sandbox", splits)                              a source by name
+sources.read({"source": "x", "topic": "letters"}, splits)    a source with options of its own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from constitution.errors import UserError
+from constitution.records import Id, Prompt, Split
+from pipeline import plugins
+from pipeline.sources.source import Source, Splits
+
+__all__ = ["Source", "Splits", "load", "names", "read"]
+
+FILE = "file"
+
+
+def names() -> list[str]:
+    """The names that `prompts` may have in the settings, besides a path."""
+    return plugins.names(__name__, "prompts")
+
+
+def load(name: str) -> Source:
+    """The module of a source. Raises UserError for a name that is none."""
+    return cast(Source, plugins.load(__name__, "prompts", name, "prompt source"))
+
+
+def read(where: str | Mapping[str, Any], splits: Splits) -> list[Prompt]:
+    """The prompts of a path, of a source by name, or of a table with the key `source`; the first of those that repeat.
+
+    Raises UserError where there are none, and where the source says that it cannot.
+    """
+    name, options = _named(where)
+    found: dict[Id, Prompt] = {}
+    for prompt in load(name).prompts(options, splits):
+        if prompt.split not in get_args(Split):  # what is not held out may be trained on
+            raise ValueError(f"the prompt source {name!r} gave a prompt of split {prompt.split!r}")
+        found.setdefault(prompt.id, prompt)
+    if not found:
+        raise UserError(f"the prompt source {name!r} gave no prompts: look at its options, prompts = in precept.toml")
+    return list(found.values())
+
+
+def _named(where: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    if not where:
+        raise UserError("there are no prompts: name a .jsonl or .parquet file with prompts = in precept.toml")
+    if isinstance(where, str):
+        if where not in names() and (Path(where).suffix or len(Path(where).parts) > 1 or Path(where).is_file()):
+            return FILE, {"path": where}
+        return where, {}
+    if not isinstance(where.get("source"), str):
+        raise UserError(f'a table of prompts names its source: prompts = {{source = "x"}}, x of {", ".join(names())}')
+    return where["source"], {key: value for key, value in where.items() if key != "source"}

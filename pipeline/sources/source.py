@@ -1,0 +1,35 @@
+"""The contract of a prompt source: a module `pipeline/sources/x.py`, or an entry point of group `precept.sources`.
+
+    def prompts(options: Mapping[str, Any], splits: Splits) -> list[Prompt]
+
+`options` are what the settings say besides the name: `prompts = {source = "x", path = "..."}`. A source refuses, with a
+UserError that says what to do, an option that it does not know. It gives the same prompts in the same order each time,
+because a prompt's id is its dialogue's and a run that goes on looks for what it had. Each prompt ends in a user's turn
+and has its split, given once: where the source does not say, by `splits.of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from constitution.records import Messages, Prompt, Split, split_of
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The shares of prompts that are held out and that development has, in [0, 1]; the rest is for training."""
+
+    heldout: float = 0.2
+    dev: float = 0.1
+
+    def of(self, messages: Messages) -> Split:
+        """The split of a prompt, by a hash of its first user turn."""
+        return split_of(messages, self.heldout, self.dev)
+
+
+class Source(Protocol):
+    """What the module has."""
+
+    def prompts(self, options: Mapping[str, Any], splits: Splits) -> list[Prompt]: ...

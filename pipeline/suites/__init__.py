@@ -1,0 +1,106 @@
+"""How a model's behaviour is measured, by name: each suite reads the answers before and after, and gives figures.
+
+    found = suites.measure(suites.names(), evidence)        list[Measured]
+    suites.as_dict(found)                                   what `--json` has under `suites`
+    suites.conditions(found, limits)                        what the gate asks besides its own
+
+Truth is handed to the suites that measure it and to no other, and those may ask nothing of a gate: so nothing that is
+decided can have seen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+from constitution.errors import UserError
+from constitution.records import Prompt
+from pipeline import plugins
+from pipeline.suites.suite import Condition, Evidence, Figure, Measured, Suite
+
+__all__ = [
+    "Condition", "Evidence", "Figure", "Measured", "Suite",
+    "as_dict", "conditions", "load", "measure", "names", "of_dict", "prompts",
+]  # fmt: skip
+
+
+def names() -> list[str]:
+    """The suites that there are."""
+    return plugins.names(__name__, "measure")
+
+
+def load(name: str) -> ModuleType:
+    """The module of a suite (`Suite`). Raises UserError for a name that is none, ValueError for one that would let the
+    gate see the truth."""
+    module = plugins.load(__name__, "measure", name, "suite")
+    if _reads_truth(module) and hasattr(module, "conditions"):
+        raise ValueError(f"the suite {name!r} reads the truth, so it may have no conditions: the gate never reads it")
+    return module
+
+
+def prompts(names: Iterable[str]) -> dict[str, list[Prompt]]:
+    """Of the suites that have prompts of their own, these prompts. Raises ValueError where one is not held out."""
+    found = {}
+    for name in names:
+        module = load(name)
+        if hasattr(module, "prompts"):
+            found[name] = list(module.prompts())
+            if any(prompt.split != "heldout" for prompt in found[name]):
+                raise ValueError(f"the suite {name!r} has a prompt that is not held out")
+    return found
+
+
+def measure(names: Sequence[str], evidence: Evidence, own: Mapping[str, Evidence] | None = None) -> list[Measured]:
+    """What the suites find, in that order. `evidence` is of the run's held-out prompts, `own`, by suite, of the prompts
+    that a suite has itself. Raises ValueError where such a suite has no evidence, or names two figures alike."""
+    found = []
+    for name in names:
+        module = load(name)
+        seen = evidence
+        if hasattr(module, "prompts"):
+            if own is None or name not in own:
+                raise ValueError(f"the suite {name!r} has prompts of its own, and there are no answers to them")
+            seen = own[name]
+        figures: list[Figure] = module.measure(seen if _reads_truth(module) else replace(seen, oracle=None))
+        if len({figure.name for figure in figures}) < len(figures):
+            raise ValueError(f"the suite {name!r} has two figures of one name")
+        found.append(Measured(name, module.TITLE, tuple(figures)))
+    return found
+
+
+def as_dict(found: Iterable[Measured]) -> dict[str, Any]:
+    """By suite: `title`, and by name its `figures`."""
+    return {measured.suite: measured.as_dict() for measured in found}
+
+
+def of_dict(found: Mapping[str, Any]) -> list[Measured]:
+    """What `as_dict` wrote."""
+    return [Measured.of(name, of) for name, of in found.items()]
+
+
+def conditions(found: Iterable[Measured], limits: Mapping[str, Mapping[str, Any]] | None = None) -> list[Condition]:
+    """What the suites ask of a model, by their own limits or by those given (by suite, a suite's limits by name).
+
+    Raises UserError for a limit of a suite that was not measured, or that the suite does not have.
+    """
+    wanted = dict(limits or {})
+    asked: list[Condition] = []
+    for measured in found:
+        module = load(measured.suite)
+        defaults: Mapping[str, Any] = getattr(module, "LIMITS", {})
+        given = wanted.pop(measured.suite, {})
+        for name in given:
+            if name not in defaults:
+                there = f"it has {', '.join(defaults)}" if defaults else "it has none"
+                raise UserError(f"the suite {measured.suite!r} has no limit {name!r}; {there}")
+        if hasattr(module, "conditions"):
+            asked += module.conditions({f.name: f for f in measured.figures}, {**defaults, **given})
+    if wanted:
+        raise UserError(f"there are limits for the suite {next(iter(wanted))!r}, which is not measured: name it, too")
+    return asked
+
+
+def _reads_truth(module: ModuleType) -> bool:
+    return bool(getattr(module, "TRUTH", False))

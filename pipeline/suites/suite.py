@@ -1,0 +1,153 @@
+"""The contract of a suite, and its records. A suite is a module `pipeline/suites/x.py`, or an entry point of group
+`precept.suites`:
+
+    TITLE = "What it measures, in a few words"
+    def measure(evidence: Evidence) -> list[Figure]
+
+and, where it needs them,
+
+    def prompts() -> Sequence[Prompt]      prompts of its own, all held out; else it reads the run's held-out ones
+    LIMITS: Mapping[str, Any] = {...}      what `conditions` asks for, unless the settings say otherwise
+    def conditions(figures: Mapping[str, Figure], limits: Mapping[str, Any]) -> list[Condition]
+    TRUTH = True                           it is handed the oracle, and may then have no `conditions`
+
+`measure` gives the same figures of the same evidence, and none of what it cannot know: a figure that is missing is not
+a zero. A suite says nothing about how it is shown: the report, the gate, `--json` and the page show every figure alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from constitution.records import Generation, Id, Label, Prompt
+from pipeline.metrics.intervals import Interval, bootstrap, wilson
+from pipeline.metrics.truth import Oracle
+
+Better: TypeAlias = Literal["higher", "lower"]
+RATE = "rate"  # a unit: a share between 0 and 1, shown in percent
+
+
+class Condition(NamedTuple):
+    """What a gate asks, in a sentence that says what was found, and whether it holds. It is what `promote.decide` takes
+    `besides` its own."""
+
+    held: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the model before, of the one after, and how far it moved by prompt, each with its interval; None
+    where it does not apply or nothing is known. `n`: how many prompts it is read from. `unit`: "rate", or what it
+    counts ("tokens"). `better`: which way is good, None where neither is. `name` is its key in JSON."""
+
+    name: str
+    title: str
+    before: Interval | None
+    after: Interval | None
+    change: Interval | None
+    n: int
+    unit: str = RATE
+    better: Better | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Without NaN: a mean that has no interval has `low` and `high` null."""
+        intervals = {side: _plain(getattr(self, side)) for side in ("before", "after", "change")}
+        return {**asdict(self), **intervals}
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Figure:
+        """What `as_dict` wrote."""
+        intervals = {side: _interval(found[side]) for side in ("before", "after", "change")}
+        return cls(**{**found, **intervals})
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One set of prompts, answered by the model before and by the one after.
+
+    `before` and `after` are aligned, an answer a prompt. `comparisons`: by place, the id of the pair, None where both
+    are the same text; empty where nobody compared them. `labels`: the evaluator's, by comparison.
+    """
+
+    prompts: Mapping[Id, Prompt]
+    before: Sequence[Generation]
+    after: Sequence[Generation]
+    comparisons: Sequence[Id | None] = ()
+    labels: Mapping[Id, Label] = field(default_factory=dict)
+    seed: int = 0
+    oracle: Oracle | None = None
+
+    @property
+    def pairs(self) -> list[tuple[Generation, Generation]]:
+        return list(zip(self.before, self.after, strict=True))
+
+    def figure(
+        self,
+        name: str,
+        title: str,
+        before: Sequence[float | None],
+        after: Sequence[float | None],
+        *,
+        unit: str = RATE,
+        better: Better | None = None,
+    ) -> Figure:
+        """A figure of values by prompt, aligned with the answers; None is a value that says nothing of its answer.
+
+        `before` and `after` are means of what is known of each; `change` is the mean difference over the prompts on
+        which both are known, and `n` counts those. They have 95% bootstrap intervals over whole prompts; a rate of 0 or
+        of 1 has Wilson's, because none of five answers is not none of all.
+        """
+        both = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
+        old, new = (
+            _mean([value for value in values if value is not None], self.seed, unit) for values in (before, after)
+        )
+        change = _mean([a - b for b, a in both], self.seed)
+        return Figure(name, title, old, new, change, len(both), unit, better)
+
+
+def _mean(values: Sequence[float], seed: int, unit: str = "") -> Interval | None:
+    if not values:
+        return None
+    found = bootstrap([float(value) for value in values], seed)
+    collapsed = unit == RATE and found.low == found.high and found.mean in (0, 1)
+    return Interval(found.mean, *wilson(found.mean, len(values))) if collapsed else found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a suite found."""
+
+    suite: str
+    title: str
+    figures: tuple[Figure, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"title": self.title, "figures": {figure.name: figure.as_dict() for figure in self.figures}}
+
+    @classmethod
+    def of(cls, suite: str, found: Mapping[str, Any]) -> Measured:
+        """What `as_dict` wrote."""
+        return cls(suite, found["title"], tuple(Figure.of(figure) for figure in found["figures"].values()))
+
+
+class Suite(Protocol):
+    """What the module has at least."""
+
+    TITLE: str
+
+    def measure(self, evidence: Evidence) -> list[Figure]: ...
+
+
+def _plain(interval: Interval | None) -> dict[str, float | None] | None:
+    if interval is None:
+        return None
+    return {name: value if value == value else None for name, value in interval.as_dict().items()}
+
+
+def _interval(found: Mapping[str, float | None] | None) -> Interval | None:
+    if found is None:
+        return None
+    return Interval(**{name: float("nan") if value is None else value for name, value in found.items()})

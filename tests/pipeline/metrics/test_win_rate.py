@@ -1,0 +1,63 @@
+"""Win rates on hand-written labels, and one whose only cause is length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from constitution.records import PROBABILITY, Generation, Label, LabelRule, Message, Prompt, make_id
+from pipeline import compare
+from pipeline.metrics import win_rate
+from pipeline.metrics.attribution import FIRST, SECOND, UNREADABLE
+from pipeline.metrics.voting import Votes
+
+PROMPT = Prompt((Message("user", "How do I bake?"),), "train", tags=("harmless",))
+
+
+def said(text: str, sample: int = 0) -> Generation:
+    ident = make_id("g", text=text, sample=sample)
+    return Generation(ident, "response", PROMPT.id, text, "stop", "e", sample=sample, tokens=len(text))
+
+
+def test_win_rate_counts_ties_as_half_and_leaves_out_what_cannot_be_read() -> None:
+    pairs = [(said("a"), said("b")), (said("c"), said("d")), (said("e"), said("e", 1)), (said("f"), said("g"))]
+    ids = [None if (c := compare.pair(x, y)) is None else c.id for x, y in pairs]
+    after_wins = Label(ids[0], "decided", 0 if pairs[0][0].content < pairs[0][1].content else PROBABILITY)  # type: ignore[arg-type]
+    labels = {
+        ids[0]: after_wins,
+        ids[1]: Label(ids[1], "tied", PROBABILITY // 2),
+        ids[3]: Label(ids[3], "unreadable", 0),
+    }  # type: ignore[arg-type]
+    assert win_rate.wins(labels, pairs, ids) == [1.0, 0.5, 0.5]  # type: ignore[arg-type]
+
+
+def test_length_control_takes_out_a_pure_length_effect() -> None:
+    pairs, labels, ids = [], {}, []
+    for n in range(200):
+        before, after = said(f"b{n}" + "x" * (50 if n % 4 == 0 else 5)), said(f"a{n}" + "x" * (5 if n % 4 == 0 else 50))
+        c = compare.pair(before, after)
+        assert c is not None
+        after_wins = (len(after.text) > len(before.text)) != (n % 10 < 2)  # the longer one, but for one in five
+        labels[c.id] = Label(c.id, "decided", PROBABILITY if after_wins == (after.content < before.content) else 0)
+        pairs.append((before, after))
+        ids.append(c.id)
+    assert np.mean(win_rate.wins(labels, pairs, ids)) == pytest.approx(0.65, abs=0.06)
+    assert win_rate.length_controlled(labels, pairs, ids) == pytest.approx(0.5, abs=0.08)
+
+
+def test_wins_by_outcome_are_the_wins_of_labels_with_a_place_for_each_pair() -> None:
+    pairs = [(said(f"b{n}"), said(f"a{n}")) for n in range(8)] + [(said("same"), said("same", 1))]
+    ids = [None if (c := compare.pair(*pair)) is None else c.id for pair in pairs]
+    asked = [i for i in ids if i is not None]
+    labels = {i: Label(i, "unreadable" if n == 2 else "decided", n % 2 * PROBABILITY) for n, i in enumerate(asked)}
+    codes = {i: UNREADABLE if x.state == "unreadable" else FIRST if x.p else SECOND for i, x in labels.items()}
+    nothing = np.zeros((len(asked), 0))
+    votes = Votes(
+        tuple(asked), (), (), np.zeros(0, np.int64), LabelRule(),
+        nothing.astype(np.int32), nothing.astype(np.int32), *(nothing.astype(bool) for _ in range(3)),
+    )  # fmt: skip
+    values = win_rate.wins_by_outcome(votes, np.array([codes[i] for i in asked], np.int8), pairs, ids)
+    assert np.isnan(values[2]) and values[8] == 0.5
+    assert values[np.isfinite(values)].tolist() == win_rate.wins(labels, pairs, ids)
+    assert {0.0, 1.0} <= set(values.tolist())
+    assert win_rate.unreadable(win_rate.wins(labels, pairs, ids), pairs) == 1 - 8 / 9

@@ -1,0 +1,104 @@
+"""Prompts by path, by name and by table; and what every source that is found has to keep."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from constitution.errors import UserError
+from constitution.records import Message, Prompt, Split, split_of
+from pipeline import sources
+from pipeline.sources import Splits
+
+SPLITS = Splits(heldout=0.3, dev=0.2)
+ASKED = [f"How do I bake {n} loaves?" for n in range(40)]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    rows: list[Any] = [{"prompt": text} for text in ASKED]
+    rows += [{"prompt": ASKED[0]}, {"prompt": "Sing.", "split": "dev", "tags": ["harmless"]}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_path_is_the_file_source_and_a_split_is_given_once_where_the_file_does_not_say(file: Path) -> None:
+    found = sources.read(str(file), SPLITS)
+    assert found == sources.read({"source": "file", "path": str(file)}, SPLITS)
+    assert [p.messages[0].content for p in found] == [*ASKED, "Sing."]
+    assert [p.split for p in found[:-1]] == [split_of(p.messages, 0.3, 0.2) for p in found[:-1]]
+    assert found[-1].split == "dev" and {p.split for p in found} == set(get_args(Split))
+    assert {p.split for p in sources.read(str(file), Splits(1, 0))[:-1]} == {"heldout"}
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("", "name a .jsonl or .parquet file"),
+        ("no_such.jsonl", "there is no file no_such.jsonl"),
+        ("folder/no_such", "there is no file folder/no_such"),
+        ("sandbxo", r"there is no prompt source 'sandbxo'; there are .*file"),
+        ("file", "has one option, its path"),
+        ({"path": "prompts.jsonl"}, "names its source"),
+        ({"source": "file", "path": "x.jsonl", "skip": True}, "has one option, its path"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_do(where: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        sources.read(where, SPLITS)
+
+
+def test_a_source_of_an_installed_package_is_found_by_name(install: Callable[..., None]) -> None:
+    text = """
+        from constitution.records import Message, Prompt
+
+        def prompts(options, splits):
+            made = [(Message("user", f"{options['topic']} {n}"),) for n in (1, 2, 1)]
+            return [Prompt(messages, options.get("split") or splits.of(messages), "red team") for messages in made]
+        """
+    install("red_team_prompts", {"precept.sources": {"red_team": "red_team_source"}}, {"red_team_source": text})
+    assert "red_team" in sources.names()
+    found = sources.read({"source": "red_team", "topic": "letter"}, SPLITS)
+    assert [p.messages[0].content for p in found] == ["letter 1", "letter 2"]
+    with pytest.raises(ValueError, match="split 'test'"):
+        sources.read({"source": "red_team", "topic": "letter", "split": "test"}, SPLITS)
+
+
+def test_a_name_is_a_source_even_beside_a_file_or_a_folder_of_that_name(
+    ours: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sandbox").write_text("not a row")
+    assert {p.source for p in sources.read("sandbox", SPLITS)} == {"sandbox"}
+    (tmp_path / "prompts").write_text("")
+    with pytest.raises(UserError, match=r"prompts: give a \.jsonl or a \.parquet file"):
+        sources.read("prompts", SPLITS)
+
+
+def test_a_source_that_gives_nothing_is_refused(install: Callable[..., None]) -> None:
+    install("no_prompts", {"precept.sources": {"none": "no_source"}}, {"no_source": "def prompts(o, s): return []"})
+    with pytest.raises(UserError, match="gave no prompts"):
+        sources.read("none", SPLITS)
+
+
+def test_every_source_keeps_its_contract(ours: None, file: Path) -> None:
+    """By what it does. A source that cannot go without options has some here."""
+    options: dict[str, dict[str, Any]] = {"file": {"path": str(file)}}
+    assert {"file", "sandbox"} <= set(sources.names())
+    for name in sources.names():
+        source, own = sources.load(name), options.get(name, {})
+        assert list(inspect.signature(source.prompts).parameters) == ["options", "splits"], name
+        found = sources.read({"source": name, **own}, SPLITS)
+        assert found == sources.read({"source": name, **own}, SPLITS), name
+        for prompt in found:
+            assert isinstance(prompt, Prompt) and prompt.split in get_args(Split), name
+            assert prompt.messages[-1].role == "user" and all(isinstance(m, Message) for m in prompt.messages), name
+        assert {"train", "heldout"} <= {prompt.split for prompt in found}, name
+        with pytest.raises(UserError):
+            source.prompts({**own, "no such option": 1}, SPLITS)

@@ -1,0 +1,116 @@
+"""Plug-ins that installed packages add: found by their entry points, and in nobody's way where they are broken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from constitution.errors import UserError
+from pipeline import judges, plugins, rewards, trainers
+from pipeline.engines.engine import EngineSettings
+from tests.pipeline.packages import installed, write_package
+
+ROOT = Path(__file__).parents[2]
+MODULES = {
+    "acme.judge": "def build(role, options, another):\n    return (role, dict(options), another)",
+    "acme.train": 'KIND = "policy"\nCOLUMNS = ("prompt",)\nDEFAULTS = {"patience": 1}\ndef train(job, watch): ...',
+    "acme.engine": "def build(settings):\n    return settings.kind",
+    "acme.broken": "import a_module_that_nobody_has",
+    "acme.odd": "raise RuntimeError('odd')",
+    "acme.empty": "build = 3",
+}
+POINTS = {
+    "precept.judges": {
+        "loud": "acme.judge",
+        "two-words": "acme.judge",
+        "broken": "acme.broken",
+        "odd": "acme.odd",
+        "empty": "acme.empty",
+        "attribute": "acme.judge:build",
+        "choice": "acme.judge",
+    },
+    "precept.trainers": {"patient": "acme.train"},
+    "precept.engines": {"quiet": "acme.engine"},
+    "precept.rewards": {"kindly": "acme.engine"},
+    "precept.flows": {"nightly": "acme.flow"},
+}
+
+
+@pytest.fixture
+def acme(tmp_path: Path) -> Iterator[Path]:
+    site = write_package(tmp_path / "site", "acme-plugins", POINTS, MODULES)
+    with installed(site):
+        yield site
+
+
+def test_what_a_package_adds_is_listed_and_nothing_of_it_is_imported(acme: Path) -> None:
+    assert {"choice", "loud", "two_words", "broken", "odd", "empty"} <= set(plugins.names("pipeline.judges", "build"))
+    assert {"sft", "patient"} <= set(trainers.methods()) and {"model", "kindly"} <= set(rewards.kinds())
+    assert "quiet" in plugins.names("pipeline.engines", "build")
+    assert plugins.installed("flows")["nightly"][0].module == "acme.flow"
+    assert not {name for name in sys.modules if name.startswith("acme")}
+    assert "loud" not in trainers.methods()  # a group is one kind's
+
+
+def test_it_is_chosen_by_name_like_one_of_the_folder(acme: Path) -> None:
+    assert judges.build("loud", "role", {"a": 1})[:2] == ("role", {"a": 1})  # type: ignore[arg-type,index]
+    assert judges.load("two_words").__name__ == "acme.judge"
+    assert trainers.resolve("patient", {"patience": 3}) == {"patience": 3}
+    from pipeline import engines
+
+    assert engines.build(EngineSettings(kind="quiet")) == "quiet"  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken", r"'broken' \(acme.broken of the package acme-plugins 1.0\) cannot be imported: ModuleNotFoundError"),
+        ("odd", "cannot be imported: RuntimeError: odd; mend the package"),
+        ("empty", r"acme-plugins 1.0\) has no function build; mend the package"),
+        ("attribute", "must name a module, like my_package.my_module"),
+        ("nobody", "there is no judge 'nobody'; there are attribute, broken, choice, empty, loud, odd, two_words"),
+    ],
+)
+def test_a_broken_one_is_one_message_that_names_its_package_and_the_others_still_work(
+    acme: Path, name: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        judges.load(name)
+    assert judges.load("loud")
+
+
+def test_a_name_that_the_folder_has_is_refused_and_both_are_named(acme: Path) -> None:
+    both = "'choice' is claimed by precept itself and by acme.judge of the package acme-plugins 1.0; rename or"
+    with pytest.raises(UserError, match=both):
+        judges.load("choice")
+
+
+def test_a_name_of_two_packages_is_refused_and_one_package_found_twice_is_one(acme: Path, tmp_path: Path) -> None:
+    twice = write_package(tmp_path / "twice", "acme-plugins", POINTS, {})
+    other = write_package(tmp_path / "other", "rival", {"precept.judges": {"loud": "rival.judge"}}, {}, "2.0")
+    with installed(twice):
+        assert judges.load("loud")
+    with installed(other):
+        claimed = "claimed by acme.judge of the package acme-plugins 1.0 and by rival.judge of the package rival 2.0"
+        with pytest.raises(UserError, match=claimed):
+            judges.load("loud")
+        assert "loud" in plugins.names("pipeline.judges", "build")
+
+
+def test_entry_points_are_read_only_when_somebody_asks_and_once(acme: Path) -> None:
+    code = (
+        "import sys; from pipeline import plugins, judges, trainers, rewards, engines;"
+        "print('importlib.metadata' in sys.modules, plugins._entry_points.cache_info().misses);"
+        "plugins.names('pipeline.judges', 'build'); trainers.methods(); rewards.kinds();"
+        "print(plugins._entry_points.cache_info().misses, 'loud' in plugins.names('pipeline.judges', 'build'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": f"{ROOT}:{acme}"}
+    )
+    assert done.returncode == 0, done.stderr
+    first, then = done.stdout.splitlines()
+    assert (first.split()[1], then) == ("0", "1 True")
