@@ -18,6 +18,7 @@ from cli import (
     aliases,
     constitution,
     data,
+    disagreements,
     doctor,
     flow,
     improve,
@@ -69,6 +70,7 @@ reviewing = typer.Typer(
 )
 reviewing.command("start")(review.review)
 reviewing.command("agreement")(agreement.agreement)
+reviewing.command("disagreements")(disagreements.disagreements)
 
 app.command("init", rich_help_panel=FLOWS)(init.init)
 app.command("improve", rich_help_panel=FLOWS)(improve.improve)

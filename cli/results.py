@@ -63,6 +63,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 SHOWN = ("win_rate", "style", "truth")  # suites whose figures stand above, and in the report with their intervals
+SIDES = ("before", "after", "change")
 
 
 def _show_suites(found: dict[str, Any]) -> None:
@@ -72,9 +73,6 @@ def _show_suites(found: dict[str, Any]) -> None:
             rows = [(f["title"], *(_figure(f[side], f["unit"]) for side in SIDES)) for f in suite["figures"].values()]
             put_table((suite["title"], *SIDES), rows, right=SIDES)
             put()
-
-
-SIDES = ("before", "after", "change")
 
 
 def _figure(interval: dict[str, Any] | None, unit: str) -> str:

@@ -6,26 +6,21 @@ On a pipe, a line is a key. What the models wrote is shown, never obeyed.
 
 from __future__ import annotations
 
-import os
 import secrets
-import select
-import sys
-import termios
-import tty
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.keys import Reader, keys
 from cli.options import RunId, SettingsFile, load, store_of
+from constitution.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from constitution.records import Id, SpotCheck
+    from service.actions.reviewed import Item
     from service.queries.judged import Judged
 
 
@@ -35,6 +30,7 @@ class Sample(StrEnum):
     flips = "flips"
 
 
+CHOICES = {"t": "tie", "s": "skip"}
 HELP = """\
 A or B   that answer is better          T   they are equally good
 S        skip: you cannot tell          U   undo your last answer and see that pair again
@@ -59,117 +55,122 @@ def review(
     with store_of(load(settings)) as store:
         from service.queries import judged
 
-        session = Session(judged.newest(store, run), by or process_user(), sample, count, reveal)
+        session = Session(judged.newest(store, run), by or process_user(), sample.value, count, reveal)
         with keys() as read:
             session.work(read)
 
 
 @dataclass
 class Session:
-    """One sitting. `Key` readers are handed to `work`: a terminal's, or lines."""
+    """One sitting. What a pair is and who holds it is `service.actions.review`'s; here are its keys and its words."""
 
-    judged: Judged
+    about: Judged
     reviewer: str
-    sample: Sample
+    sample: str
     count: int
     reveal: bool
-    answered: list[SpotCheck] = field(default_factory=list)  # by this reviewer about this run, oldest first
+    held: dict[str, str] = field(default_factory=dict)  # by pair, the token of each that is shown and not answered
 
     def work(self, read: Reader) -> None:
-        mine = [c for c in self.judged.store.spot_checks() if c.reviewer == self.reviewer]
-        seen = {c.comparison for c in mine}
-        run = set(self.judged.comparisons)
-        self.answered = sorted((c for c in mine if c.comparison in run), key=lambda c: c.event)
-        queue = [c for c in self._order() if c not in seen][: self.count]
-        if not queue:
+        from service.actions import review
+
+        left = review.left(self.about.store, self.about, self.reviewer, self.sample)
+        if not left:
             self._say(f"there is no pair left that {self.reviewer} has not answered ({self.sample})")
             return
-        self._say(f"reviewing as {self.reviewer}: {len(queue)} pairs ({self.sample}); ? is help, Q quits")
-        done = 0
-        while queue:
-            outcome = self._ask(queue[0], done + 1, done + len(queue), read)
-            if outcome == "quit":
-                break
-            if outcome == "undo":
-                queue.insert(0, self._undo())
-                done = max(0, done - 1)
-            else:
-                queue.pop(0)
-                done += 1
+        self.count = min(self.count, left)
+        self._say(f"reviewing as {self.reviewer}: {self.count} pairs ({self.sample}); ? is help, Q quits")
+        try:
+            done = self._go_through(read)
+        finally:
+            for token in self.held.values():
+                review.release(self.about.store, self.reviewer, token)
         self._say(f"{done} answered; all are kept")
 
-    def _order(self) -> list[Id]:
-        from pipeline import review
+    def _go_through(self, read: Reader) -> int:
+        """Returns how many were answered in this sitting."""
+        done, item = 0, self._next()
+        while item is not None:
+            key, reason = self._ask(item, f"{done + 1} of {self.count}", read)
+            if key == "quit":
+                return done
+            if key == "u":
+                before = self._undo()
+                if before is not None:
+                    self.count += done == 0  # an answer of an earlier sitting
+                    done, item = max(0, done - 1), before
+                continue
+            done += self._keep(item, key, reason)
+            if done == self.count:
+                return done
+            item = self._next()
+        self._say("others are at the pairs that are left: come back in a while")
+        return done
 
-        judged = self.judged
-        verdicts = []
-        if self.sample is Sample.flips:
-            verdicts = list(judged.store.verdicts(judged.comparisons, list(judged.weights)))
-        labels = judged.labels if self.sample is Sample.uncertain else {}
-        return review.order(self.sample.value, judged.comparisons, labels, verdicts, seed=0)
+    def _next(self) -> Item | None:
+        from service.actions import review
 
-    def _ask(self, comparison: Id, number: int, total: int, read: Reader) -> str:
-        from pipeline.review import shows_first_left
+        return self._shown(review.next_item(self.about.store, self.about, self.reviewer, self.sample))
 
+    def _undo(self) -> Item | None:
+        from service.actions import review
+
+        try:
+            item = review.undo(self.about.store, self.about, self.reviewer, secrets.token_hex(16))
+        except UserError as error:
+            self._say(str(error))
+            return None
+        self._say("taken back" if item is not None else "taken back; somebody else is at that pair now")
+        return self._shown(item)
+
+    def _shown(self, item: Item | None) -> Item | None:
+        if item is not None:
+            self.held[item.comparison] = item.token
+        return item
+
+    def _ask(self, item: Item, place: str, read: Reader) -> tuple[str, str]:
+        """The key of an answer, `u` or `quit`; and the reason."""
         read.forget()  # keys pressed before a pair is seen are not about it
-        first_left = shows_first_left(self.reviewer, comparison)
-        self._show(comparison, first_left, f"{number} of {total}")
+        self._show(item, place)
         reason = ""
         while True:
             key = read.key("A, B, T, S, U, R, ?, Q: ")
             if key in ("q", ""):
-                return "quit"
+                return "quit", ""
             if key == "?":
                 self._say(HELP)
             elif key == "r":
                 reason = read.line("reason: ")
-            elif key == "u":
-                if self.answered:
-                    return "undo"
-                self._say("there is nothing to undo")
-            elif key in ("a", "b", "t", "s"):
-                self._keep(comparison, key, first_left, reason)
-                return "answered"
+            elif key in ("a", "b", "t", "s", "u"):
+                return key, reason
 
-    def _keep(self, comparison: Id, key: str, first_left: bool, reason: str) -> None:
-        if key in ("t", "s"):
-            answer = "tie" if key == "t" else "skip"
-        else:
-            answer = "first" if (key == "a") == first_left else "second"
-        check = self.judged.store.add_spot_check(
-            self.reviewer, comparison, answer, reason=reason, sampled_by=self.sample.value,  # type: ignore[arg-type]
-            key=f"review:{secrets.token_hex(16)}",
-        )  # fmt: skip
-        self.answered.append(check)
+    def _keep(self, item: Item, key: str, reason: str) -> bool:
+        """Whether the answer was kept; it is not where the pair went to somebody else meanwhile."""
+        from service.actions import review
+
+        store, choice = self.about.store, CHOICES.get(key, key)
+        self.held.pop(item.comparison)
+        try:
+            review.answer(store, self.reviewer, item.token, secrets.token_hex(16), choice, reason)
+        except UserError as error:
+            self._say(str(error))
+            return False
         self._say("kept: " + {"t": "a tie", "s": "skipped"}.get(key, f"{key.upper()} is better"))
         if self.reveal:
-            self._say(f"the judge: {self._verdict(comparison, first_left)}")
+            said = review.judge_says(store, self.about, self.reviewer, item.comparison)
+            self._say("the judge: " + (f"{said.upper()} is better" if said in ("a", "b") else said))
+        return True
 
-    def _undo(self) -> Id:
-        last = self.answered.pop()
-        self.judged.store.undo_spot_check(self.reviewer, last.event, key=f"undo:{last.event}")
-        self._say("taken back")
-        return last.comparison
-
-    def _verdict(self, comparison: Id, first_left: bool) -> str:
-        label = self.judged.labels[comparison]
-        if label.preferred_first is None:
-            return label.state
-        return "A is better" if label.preferred_first == first_left else "B is better"
-
-    def _show(self, comparison: Id, first_left: bool, place: str) -> None:
+    def _show(self, item: Item, place: str) -> None:
         from rich.panel import Panel
 
         from cli.text import literal
 
-        (pair,) = self.judged.store.pairs([comparison])
-        left, right = (pair.first, pair.second) if first_left else (pair.second, pair.first)
-        dialogue = "\n\n".join(f"{m.role}: {m.content}" for m in pair.messages)
-        cli = _console()
-        cli.rule(literal(place))
-        cli.print(literal(dialogue))
-        for name, text in (("A", left), ("B", right)):
-            cli.print(Panel(literal(text), title=name, title_align="left"))
+        screen = _console()
+        screen.rule(literal(place))
+        screen.print(literal("\n\n".join(f"{m.role}: {m.content}" for m in item.dialogue)))
+        for name, text in (("A", item.a), ("B", item.b)):
+            screen.print(Panel(literal(text), title=name, title_align="left"))
 
     def _say(self, text: str) -> None:
         from cli.text import literal
@@ -181,72 +182,3 @@ def _console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False)
-
-
-# --- keys --------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Reader:
-    """`key`: one key in lower case, empty at the end of the input. `line`: a line of text. `forget`: drop what was
-    typed ahead."""
-
-    key: Callable[[str], str]
-    line: Callable[[str], str]
-    forget: Callable[[], None]
-
-
-@contextmanager
-def keys() -> Iterator[Reader]:
-    """Keys of the terminal, without Enter; or lines of standard input where it is none."""
-    if sys.stdin.isatty():
-        with _terminal() as reader:
-            yield reader
-    else:
-        yield Reader(key=lambda prompt: _line(prompt)[:1].lower(), line=_line, forget=lambda: None)
-
-
-def _line(prompt: str) -> str:
-    """The next line that is not empty; "" at the end of the input."""
-    print(prompt, end="", flush=True)
-    for line in sys.stdin:
-        if line.strip():
-            return line.strip()
-    return ""
-
-
-@contextmanager
-def _terminal() -> Iterator[Reader]:
-    device = sys.stdin.fileno()
-    before = termios.tcgetattr(device)
-
-    def key(prompt: str) -> str:
-        print(prompt, end="", flush=True)
-        while True:
-            pressed = os.read(device, 64).decode("utf-8", "ignore")
-            if pressed in ("", "\x04"):  # the end, or Ctrl-D
-                print()
-                return ""
-            # An arrow key is several characters, the last of them a letter; so is a paste. Neither is an answer.
-            if len(pressed) == 1 and pressed.isprintable():
-                print(pressed)
-                return pressed.lower()
-
-    def line(prompt: str) -> str:
-        termios.tcsetattr(device, termios.TCSADRAIN, before)
-        try:
-            return input(prompt).strip()
-        except EOFError:
-            return ""
-        finally:
-            tty.setcbreak(device, termios.TCSADRAIN)
-
-    def forget() -> None:
-        if select.select([device], [], [], 0)[0]:
-            termios.tcflush(device, termios.TCIFLUSH)
-
-    tty.setcbreak(device, termios.TCSADRAIN)
-    try:
-        yield Reader(key, line, forget)
-    finally:
-        termios.tcsetattr(device, termios.TCSADRAIN, before)

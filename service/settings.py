@@ -184,7 +184,7 @@ class SweepSettings(_Section):
 class EvaluateSettings(_Section):
     prompts: int = Field(600, ge=1, description="Held-out prompts that a model is measured on, at most.")
     suites: list[str] | None = Field(
-        None, description="What is measured of the answers, by the suites' names; none: every suite that is found."
+        None, description="What is measured of the answers (pipeline/suites); none: every suite that is found."
     )
     candidate: str = Field(
         "", description="A model to measure against the policy, for the flow `evaluate`; improve measures its own."
@@ -220,7 +220,7 @@ class GateSettings(_Section):
         description="The lower end of the interval of Gwet's AC1, people against the judge, at least; none: not asked.",
     )
     min_spot_checks: int = Field(Gate.min_spot_checks, description="People's answers that there have to be.")
-    suites: dict[str, dict[str, Any]] = Field({}, description="By suite, limits over its own.")
+    suites: dict[str, dict[str, Any]] = Field({}, description="By suite, limits that stand over its own.")
 
 
 class RetrainSettings(_Section):
@@ -277,8 +277,7 @@ class Settings(_Section):
     )
     constitution: Path = Field(Path("principles.yaml"), description="The file of principles.")
     prompts: str | dict[str, Any] = Field(
-        "",
-        description='A JSONL or Parquet file, a source by its name, or {source = "NAME"} with options of its own.',
+        "", description='A JSONL or Parquet file, a source by name, or {source = "x", ...} with options of its own.'
     )
     pairs: str = Field("", description="A JSONL or Parquet file of pairs or human preferences, for the flow `judge`.")
     oracle: str = Field(

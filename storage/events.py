@@ -39,6 +39,12 @@ class Events(Database):
         with self._read() as connection:
             return [event_of(row) for row in connection.execute(query)]
 
+    @patient
+    def event(self, *, key: str) -> Event | None:
+        """What was stored under a key; None where nothing was."""
+        with self._read() as connection:
+            return self._find(connection, key)
+
     def _append(
         self,
         connection: Connection,

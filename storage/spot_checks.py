@@ -73,6 +73,16 @@ class SpotChecks(Events, Claims):
                 raise UserError(f"{reviewer} has no standing answer {event} to undo")  # and nothing was written
             return undone
 
+    @patient
+    def spot_check(self, event: str) -> SpotCheck:
+        """An answer by the id of its event, whether it stands or was taken back. Raises KeyError for an unknown one."""
+        with self._read() as connection:
+            query = select(tables.event).where(tables.event.c.id == event, tables.event.c.kind == CHECK)
+            row = connection.execute(query).first()
+        if row is None:
+            raise KeyError(event)
+        return _spot_check(row.id, row.at, row.who, row.about, row.payload)
+
     def spot_checks(
         self,
         *,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from constitution.principles import Constitution
+from constitution import loading
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -86,7 +86,7 @@ def test_settings_in_pages_are_settings(page: Path) -> None:
 
 def test_the_example_principle_of_the_docs_loads() -> None:
     block = _code((ROOT / "docs" / "constitution.md").read_text(encoding="utf-8"), "yaml")[0]
-    assert Constitution.parse(block, "docs/constitution.md").principles[0].id == "direct"
+    assert loading.parse(block, "docs/constitution.md").principles[0].id == "direct"
 
 
 def test_the_figures_of_the_readme_are_ranges_that_ci_can_check() -> None:

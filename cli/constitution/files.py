@@ -21,6 +21,7 @@ from cli.constitution.diff import DEFAULT, principle_json
 from cli.options import Json, SettingsFile
 from cli.screen import console, put_json
 from cli.text import literal
+from constitution import loading
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,11 +38,10 @@ def check(file: File = DEFAULT, as_json: Json = False) -> None:
 
     Example: precept constitution check principles.yaml
     """
-    from constitution.principles import Constitution
     from constitution.problems import ConstitutionError
 
     try:
-        constitution = Constitution.load(file)
+        constitution = loading.load(file)
     except ConstitutionError as error:
         if not as_json:
             raise
@@ -73,7 +73,6 @@ def show(
 
     Example: precept constitution show ratified --source
     """
-    from constitution.principles import Constitution
 
     if not id and _is_principle(file):
         file, id = DEFAULT, str(file)
@@ -81,10 +80,10 @@ def show(
         raise UserError("--source prints the whole text: leave out ID and --json")
     if history.is_revision(str(file)) and not file.exists():
         amendment = history.amendment(str(file), settings)
-        constitution = Constitution.parse(amendment.text, f"amendment {amendment.number}")
+        constitution = loading.parse(amendment.text, f"amendment {amendment.number}")
         text = amendment.text.encode()
     else:
-        constitution = Constitution.load(file)
+        constitution = loading.load(file)
         text = file.read_bytes() if source else b""
     if source:
         sys.stdout.buffer.write(text)  # it was checked: nothing in it is obeyed by a terminal
@@ -108,12 +107,11 @@ def show(
 
 def _is_principle(name: Path) -> bool:
     """Whether `show NAME` means a principle of principles.yaml: no file, and no revision unless one is called so."""
-    from constitution.principles import Constitution
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(name)) or name.exists():
         return False
     try:
-        return not history.is_revision(str(name)) or str(name) in Constitution.load(DEFAULT).weights()
+        return not history.is_revision(str(name)) or str(name) in loading.load(DEFAULT).weights()
     except UserError:
         return False
 

@@ -66,7 +66,8 @@ def _labelled(store: Store, run: str, split: Split) -> DataSet:
 
     about = judged.newest(store, run)
     cases, splits = _texts(store, about.comparisons)
-    here = [about.labels[c] for c in about.comparisons if split in (Split.all, splits[c])]
+    labels = about.labels(about.comparisons)
+    here = [labels[c] for c in about.comparisons if split in (Split.all, splits[c])]
     rows = [
         _row(cases[x.comparison], first=x.preferred_first, p=max(x.p, 10**9 - x.p) / 10**9)
         for x in sorted(here, key=lambda x: x.comparison)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from constitution import loading
 from constitution.errors import UserError
 from constitution.merge import ThreeWay, three_way
 from constitution.principles import Constitution
@@ -116,7 +117,7 @@ def check_unchanged(file: Path, draft: Constitution, digest: str, reviewed: str 
             f"look at what it says now: precept constitution amend {file}"
         )
     try:
-        now = Constitution.load(file).source
+        now = loading.load(file).source
     except ConstitutionError:
         now = ""
     if now != draft.source:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
+    from pipeline.models.checkpoint import Manifest
     from pipeline.trainers import Job
-    from pipeline.trainers.checkpoint import Manifest
     from service.settings import Settings
     from service.work.progress import Progress
 
@@ -68,14 +68,14 @@ def job(order: Order, settings: Callable[[], Settings]) -> Job:
     UserError for what is missing, or not wanted.
     """
     from constitution.records import job_id
-    from pipeline import rewards, trainers
-    from pipeline.trainers import checks
-    from pipeline.trainers.checkpoint import file_digest, weights_digest
+    from pipeline import rewards, trainers, training_rows
+    from pipeline.models import checks
+    from pipeline.models.checkpoint import file_digest, weights_digest
 
     method, arguments = order.method.replace("-", "_"), dict(order.arguments)
     resolved = trainers.resolve(method, arguments)
     checks.check_model_folder(order.model)
-    checks.read_rows(order.data, trainers.load(method).COLUMNS)
+    training_rows.read_rows(order.data, trainers.load(method).COLUMNS)
     rewarded, watched = _online(method, order, settings)
     adapter = dict(order.lora) if order.lora else None
     determined = resolved | ({"lora": adapter} if adapter else {})

@@ -22,9 +22,9 @@ from constitution.records import WEIGHT, Checkpoint
 from constitution.visible import visible
 from pipeline import suites
 from pipeline.metrics.intervals import Interval
+from pipeline.models import checkpoint
 from pipeline.suites import Measured
 from pipeline.suites.suite import RATE
-from pipeline.trainers import checkpoint
 from service.pictures import plots
 from service.pictures.lineage import picture
 from service.queries import findings, lineage, measure

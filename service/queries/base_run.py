@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from constitution.records import Checkpoint, Prompt
 from service.queries import pool
 from service.settings import Settings
@@ -28,7 +28,7 @@ class Retraining(Wiring):
         try:
             given = settings.retrain
             text, version = _constitution(self.store, given.version)
-            self.constitution = Constitution.parse(text, "the ratified constitution")
+            self.constitution = loading.parse(text, "the ratified constitution")
             self.base = self.begin_from(version, given.base)
             resolved: dict[str, Any] = {
                 "retrain": given.model_copy(update={"version": version, "base": self.base.id.hex()})

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from constitution import loading
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
 
 def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
     from pipeline import plugins
-    from pipeline.trainers.checks import check_model_folder
+    from pipeline.models.checks import check_model_folder
     from service.wiring import PROMOTED, Wiring
 
     what = f"{name}: {role.model}"
@@ -150,8 +151,7 @@ def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
         folder = Path(role.model)
         package, colon, model = role.model.partition(":")
         if colon and package in plugins.installed("models"):
-            if package == "sandbox":
-                mend = f"precept sandbox build --role {model}"
+            mend = f"precept sandbox build --role {model}" if package == "sandbox" else f"install {package} anew"
             folder = Path(Wiring(settings).resolve(role.model))  # a model of a package: no store is opened
         check_model_folder(folder)
     except UserError as error:
@@ -182,12 +182,11 @@ def _server(name: str, role: RoleSettings) -> Finding:
 
 
 def _constitution(settings: Settings) -> Iterator[Finding]:
-    from constitution.principles import Constitution
     from pipeline import sources
 
     mend = f"precept constitution check {settings.constitution}; precept constitution new writes one"
     try:
-        principles = Constitution.load(settings.constitution)
+        principles = loading.load(settings.constitution)
     except UserError as error:
         yield Finding("constitution", False, str(error), "everything", True, mend)
     else:

@@ -49,6 +49,7 @@ class Line:
 
 def log(store: Store) -> list[Entry]:
     """Every amendment, the newest first."""
+    from constitution import loading
     from constitution.difference import diff
     from constitution.markdown import summary
     from constitution.principles import Constitution
@@ -56,7 +57,7 @@ def log(store: Store) -> list[Entry]:
     entries: list[Entry] = []
     before: tuple[Amendment, Constitution] | None = None
     for amendment in store.amendments():
-        new = Constitution.parse(amendment.text, f"amendment {amendment.number}")
+        new = loading.parse(amendment.text, f"amendment {amendment.number}")
         changes = tuple(diff(before[1], new).changes) if before else ()
         if before is None:
             words = f"the first: {len(new)} principle{'s' * (len(new) != 1)}"

@@ -111,7 +111,10 @@ def _decisions(store: Store) -> dict[str, dict[str, Any]]:
     """By a model's path as it is kept, the last decision of a run on it, with the mean of its win rate."""
     evaluations = store.documents("evaluation")
     return {
-        store.kept_path(decision["model"]): {**decision, "win_rate": evaluations.get(run, {}).get("win_rate", {}).get("mean")}
+        store.kept_path(decision["model"]): {
+            **decision,
+            "win_rate": evaluations.get(run, {}).get("win_rate", {}).get("mean"),
+        }
         for run, decision in store.documents("decision").items()
     }
 

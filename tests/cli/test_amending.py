@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import constitution
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import Comparison, Generation, Id, make_id
 from pipeline.sources.rows import read_prompts
 from service import settings as settings_module
@@ -99,7 +99,7 @@ class Place:
 
     def ratify(self, text: str, who: str = "bob", why: str = "because") -> Amendment:
         """As somebody else would, elsewhere."""
-        return ratify(self.store, Constitution.parse(text), self.store.ratified(), who, why)
+        return ratify(self.store, loading.parse(text), self.store.ratified(), who, why)
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +302,7 @@ def test_ratifying_is_one_amendment(place: Place, precept: Any) -> None:
     made = place.store.ratified()
     assert made is not None and len(place.store.amendments()) == 2
     assert (made.number, made.text, made.who, made.message) == (2, text, "ada", "fewer words")
-    assert made.parent == place.first.version and made.version == Constitution.parse(text).version
+    assert made.parent == place.first.version and made.version == loading.parse(text).version
     assert f"ratified: amendment 2, version {made.version[:12]}, by ada" in done.out
     assert f"next: precept retrain, which asks for {PAIRS} verdicts on the labels" in done.out
     again = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "fewer words")
@@ -543,7 +543,7 @@ def shared(request: pytest.FixtureRequest, project: Path) -> str:
     settings = project / "precept.toml"
     settings.write_text(f"store = {json.dumps(url)}\n{settings.read_text()}")
     with Store.open(url) as store:
-        ratify(store, Constitution.parse(TEXT), None, "ada", "to begin with")
+        ratify(store, loading.parse(TEXT), None, "ada", "to begin with")
     return url
 
 
@@ -560,7 +560,7 @@ def test_of_two_processes_that_ratify_at_one_moment_one_wins(shared: str, projec
     codes = {who: process.returncode for who, process in people.items()}
     assert sorted(codes.values()) == [0, 2], said
     winner, loser = (next(who for who in codes if codes[who] == code) for code in (0, 2))
-    assert f"ratified: amendment 2, version {Constitution.parse(drafts[winner]).version[:12]}" in said[winner][0]
+    assert f"ratified: amendment 2, version {loading.parse(drafts[winner]).version[:12]}" in said[winner][0]
     error = said[loser][1]
     assert f"{loser}.yaml was made from amendment 1, and {winner} has ratified amendment 2 since" in error
     assert "Nothing was ratified" in error and "Traceback" not in error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from constitution.records import Checkpoint, Id, make_id
-from pipeline.trainers.checkpoint import _seal
+from pipeline.models.checkpoint import seal
 from storage.store import Store
 
 
@@ -18,7 +18,7 @@ def make_checkpoint(store: Store, name: str, constitution: str | None = None, ru
     partial.mkdir()
     (partial / "config.json").write_text(json.dumps({"name": name}))
     ident = make_id("job", name=name)
-    manifest = _seal(
+    manifest = seal(
         partial, Path(name), job=ident.hex(), kind="policy", method="dpo", parent="0" * 64, dataset="0" * 64, metrics={}
     )
     path = str(Path(name).absolute())

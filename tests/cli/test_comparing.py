@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import Comparison, Message, Prompt, Verdict, text_digest
 from service import settings as settings_module
 from service.wiring import Wiring
@@ -38,7 +38,7 @@ def judged(project, store) -> list[Shown]:
     (project / "more.yaml").write_text(B + NEW)
     wiring = Wiring(settings_module.load()[0])
     judge = wiring.asked_judge(wiring.settings.judge)
-    questions = [judge.question(p) for p in Constitution.load("principles.yaml")]
+    questions = [judge.question(p) for p in loading.load("principles.yaml")]
     store.add_questions(questions)
     shown = []
     for number, said in enumerate([(1, 0), (1, 1), (1, 1)]):

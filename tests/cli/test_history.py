@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import constitution
-from constitution.principles import Constitution
+from constitution import loading
 from storage.store import Store
 
 FIRST = """\
@@ -55,7 +55,7 @@ def past(project: Path, store: Store) -> list[str]:
 
 
 def _version(text: str) -> str:
-    return Constitution.parse(text).version
+    return loading.parse(text).version
 
 
 # --- log -----------------------------------------------------------------------------------------------------------

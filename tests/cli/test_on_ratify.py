@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from constitution.records import Checkpoint, Id
 from flows import announcing, discovery, retrain
 from service import settings as settings_module
@@ -169,7 +169,7 @@ def test_without_a_server_prefect_is_not_even_imported(
 def test_ratification_stands_where_the_server_is_down(
     project: Path, precept: Precept, store: Store, named: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = Constitution.load("principles.yaml")
+    first = loading.load("principles.yaml")
     store.ratify(first.version, "ada", "the first", "1", text=first.source)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -191,7 +191,7 @@ def test_ratification_stands_where_the_server_is_down(
 @pytest.fixture
 def base(labelled: Labelled, store: Store) -> Run:
     """The labelled run, finished, and its model promoted; its constitution is in force."""
-    first = Constitution.load("principles.yaml")
+    first = loading.load("principles.yaml")
     store.ratify(first.version, "ada", "the first", "1", text=first.source)
     return _finish(store, labelled.run, "models/first")
 
@@ -208,7 +208,7 @@ def _finish(store: Store, run: Run, name: str) -> Run:
 
 
 def _ratify(store: Store, text: str) -> str:
-    version = Constitution.parse(text, "").version
+    version = loading.parse(text, "").version
     store.ratify(version, "ada", "amended", text, text=text)
     return version
 
@@ -271,7 +271,7 @@ def test_relabelling_is_a_run_of_its_own_for_each_pool(base: Run, labelled: Labe
 
 
 def test_relabelling_needs_a_run(project: Path, store: Store) -> None:
-    first = Constitution.load("principles.yaml")
+    first = loading.load("principles.yaml")
     store.ratify(first.version, "ada", "the first", "1", text=first.source)
     with without_prefect(), pytest.raises(UserError, match="no finished run with labels"):
         discovery.load("relabel")()

@@ -8,7 +8,7 @@ import pytest
 
 from cli import init
 from cli.init import Start, text_of
-from constitution.principles import Constitution
+from constitution import loading
 from service import settings
 
 
@@ -20,7 +20,7 @@ def test_what_init_writes_is_read_by_the_settings(start, tmp_path, precept, monk
     loaded, origins = settings.load()
     assert loaded.prompts == ("sandbox" if start is Start.sandbox else "prompts.jsonl")
     assert origins["policy.model"] == "precept.toml"
-    assert len(Constitution.load(loaded.constitution)) >= 3
+    assert len(loading.load(loaded.constitution)) >= 3
     assert loaded.judge.kind == ("openai" if start is Start.server else "transformers")
 
 

@@ -14,7 +14,6 @@ from constitution.records import (
     Label,
     Message,
     Prompt,
-    Verdict,
     make_id,
     text_digest,
 )
@@ -116,17 +115,6 @@ def test_sides_are_shuffled_and_stay_put() -> None:
     assert 140 < sum(left) < 260
     assert left == [review.shows_first_left("ada", p) for p in pairs]
     assert left != [review.shows_first_left("bob", p) for p in pairs]
-
-
-def test_flips_and_uncertain_come_first() -> None:
-    ids = [make_id("p", n=n) for n in range(4)]
-    labels = {
-        c: Label(c, "decided", p) for c, p in zip(ids, (990_000_000, 510_000_000, 700_000_000, 20_000_000), strict=True)
-    }
-    assert review.order("uncertain", ids, labels, [], 0)[0] == ids[1]
-    flips = [Verdict(b"q" * 16, ids[2], 900_000_000, 100_000_000, PROBABILITY, PROBABILITY)]
-    assert review.order("flips", ids, labels, flips, 0) == [ids[2]]
-    assert sorted(review.order("random", ids, labels, [], 0)) == sorted(ids)
 
 
 # --- promote ---

@@ -16,8 +16,8 @@ from cli import main
 from constitution.records import PROBABILITY, Id
 from pipeline.metrics import attribution
 from pipeline.trainers import dpo
-from pipeline.trainers.checks import read_rows
 from pipeline.trainers.trainer import Job
+from pipeline.training_rows import read_rows
 from service.queries import attribution as attributing
 from service.work import learning
 from storage import tables

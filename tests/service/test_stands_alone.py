@@ -41,6 +41,7 @@ principles:
 USED = """\
 import json, sys
 from pathlib import Path
+from constitution import loading
 from constitution.principles import Constitution
 from service import settings
 from service.actions import collect, data_files, exports, imports, promote, ratify, restore, resume
@@ -51,11 +52,11 @@ from storage.store import Store
 
 loaded, origins = settings.load(None, {"home": "home"})
 store = Wiring(loaded).store
-draft = Constitution.load("principles.yaml")
+draft = loading.load("principles.yaml")
 first = ratify.ratify(store, draft, None, "ada", "the first")
 edited = Path("principles.yaml"); edited.write_text(edited.read_text().replace("kinder", "kindest"))
-ratify.check_unchanged(edited, Constitution.load(edited), "abcdef")
-second = ratify.ratify(store, Constitution.load(edited), first, "bob", "more so")
+ratify.check_unchanged(edited, loading.load(edited), "abcdef")
+second = ratify.ratify(store, loading.load(edited), first, "bob", "more so")
 told = []
 back = restore.restore(store, "1", edited, "eve", "it was too much", told.append)
 assert [a.number for a in told] == [3] and "kinder" in edited.read_text()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import get_args
 
+from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from storage.amendments import NAMES
 from storage.lineage import DIGITS, Noun
 from storage.store import Store
@@ -116,7 +116,7 @@ def _constitutions(store: Store, name: str) -> Iterator[str]:
 def _principles(store: Store, name: str) -> Iterator[str]:
     if re.fullmatch("[a-z][a-z0-9_-]{0,63}", name):
         texts = dict.fromkeys([*(a.text for a in store.amendments()), *store.constitutions().values()])
-        if any(name in text and name in Constitution.parse(text).weights() for text in texts):
+        if any(name in text and name in loading.parse(text).weights() for text in texts):
             yield name
 
 

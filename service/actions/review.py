@@ -1,0 +1,175 @@
+"""Review: a person says which of two answers is better, blind to what the judge said.
+
+A pair that is shown is held for its reviewer, so that no two people are at work on the same one; the same reviewer in
+a second window, or after a reload, is shown the pair that they hold. An answer is on disk when `answer` returns. The
+caller chooses its key: the same key again is the same answer, however often a browser sends it.
+
+Each reviewer sees the two answers on sides of their own. What a pair's page hands back is the token of its `Item`: it
+says which pair was shown to whom, by which draw, under which hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, get_args
+
+from constitution.errors import UserError
+from constitution.records import Id, SpotCheck
+from pipeline.review import shows_first_left
+from service.actions.reviewed import Answered, Choice, Held, Item, answered_of, item_of, side
+from service.queries import judged, queue
+from service.queries.judged import Judged
+from storage.claims import REVIEW, Lease, StaleLease
+from storage.database import chunks
+from storage.store import Store
+
+T = TypeVar("T")
+
+HELD_SECONDS = 15 * 60  # from when the pair is shown, or from `keep`
+WINDOW = 200  # pairs whose holders are looked up at once: more than the people who review at the same time
+
+
+def next_item(store: Store, run: str | Judged, who: str, sample: str = "random", seed: int = 0) -> Item | None:
+    """The next pair for a reviewer, which they now hold; None where all are answered, or held by others.
+
+    `run`: its first digits, "" for the newest that judged anything, or what `judged.newest` found. Raises UserError for
+    a run without labels and for an unknown `sample`.
+    """
+    about = _about(store, run)
+    ids, done = _queue(about, _named(who), sample, seed)
+    waiting = [id for id in ids if id not in done]
+    for some in chunks(waiting, WINDOW):
+        holders = store.holders(REVIEW, some)
+        mine = [id for id in some if holders.get(id) == who]
+        for id in (*mine, *(id for id in some if id not in holders)):
+            lease = store.claim(REVIEW, [id], who, HELD_SECONDS, again=True)
+            if lease.ids and not store.answered(who, [id]):  # it may just have been, in another window
+                return item_of(about, lease, sample, len(ids) - len(waiting), len(waiting))
+            store.release(lease)
+    return None
+
+
+def left(store: Store, run: str | Judged, who: str, sample: str = "random", seed: int = 0) -> int:
+    """How many pairs of the queue a reviewer has not answered; some may be held by others."""
+    ids, done = _queue(_about(store, run), _named(who), sample, seed)
+    return sum(id not in done for id in ids)
+
+
+def answer(store: Store, who: str, token: str, key: str, choice: str, reason: str = "") -> Answered:
+    """Keep what a reviewer says of the pair that they were shown. It is on disk when this returns.
+
+    The same `key` again, from the same person, returns the first answer. Raises UserError where the key was used for
+    another answer, and where the pair is no longer theirs: it went to somebody else, was answered or given back.
+    """
+    held = Held.of(token, who)
+    if choice not in get_args(Choice):
+        raise UserError(f"an answer is one of {', '.join(get_args(Choice))}, not {choice!r}")
+    if not key.strip():
+        raise UserError("an answer needs a key of its own, so that it is kept once if it is sent twice")
+
+    def keep_under(lease: Lease) -> SpotCheck:
+        return store.add_spot_check(
+            who, held.comparison, side(who, held.comparison, choice), reason=reason, sampled_by=held.sample,
+            key=f"review:{who}:{key}", lease=lease,
+        )  # fmt: skip
+
+    return answered_of(_under(store, held, keep_under))
+
+
+def keep(store: Store, who: str, token: str) -> None:
+    """Hold a pair for a while longer. Raises UserError where it is no longer the reviewer's."""
+    _under(store, Held.of(token, who), lambda lease: store.renew(lease, HELD_SECONDS))
+
+
+def release(store: Store, who: str, token: str) -> None:
+    """Give a pair back unanswered; nothing happens where it is held in another window, or not at all."""
+    store.release(Held.of(token, who).lease)
+
+
+def undo(store: Store, run: str | Judged, who: str, key: str) -> Item | None:
+    """Take back a reviewer's last answer about a run, and show that pair again; once more, the one before it.
+
+    The history keeps both. The same `key` again takes nothing more back. None where somebody else is at that pair
+    now: it comes back in its turn. Raises UserError where there is nothing to take back.
+    """
+    about, key = _about(store, run), f"undo:{_named(who)}:{key}"
+    check = _taken_back(store, key)
+    if check is None:
+        mine = store.spot_checks(run=about.run.id, stages=about.stages, reviewer=who)
+        if not mine:
+            raise UserError(f"{who} has no answer about run {about.run.id.hex()[:12]} to undo")
+        check = max(mine, key=lambda c: c.event)
+        try:
+            store.undo_spot_check(who, check.event, key)
+        except UserError:  # the same click at the same moment may have been first
+            check = _taken_back(store, key)
+            if check is None:
+                raise
+    if store.answered(who, [check.comparison]):  # an old click that is sent again: it was answered anew since
+        return None
+    lease = store.claim(REVIEW, [check.comparison], who, HELD_SECONDS, again=True)
+    if not lease.ids:
+        return None
+    ids, done = _queue(about, who, check.sampled_by, 0)
+    waiting = sum(id not in done for id in ids)
+    return item_of(about, lease, check.sampled_by, len(ids) - waiting, waiting)
+
+
+def answers(store: Store, run: str | Judged, who: str, most: int = 50) -> list[Answered]:
+    """A reviewer's own standing answers about a run, the last first."""
+    about = _about(store, run)
+    mine = store.spot_checks(run=about.run.id, stages=about.stages, reviewer=_named(who))
+    return [answered_of(check) for check in sorted(mine, key=lambda c: c.event, reverse=True)[:most]]
+
+
+def judge_says(store: Store, run: str | Judged, who: str, comparison: str) -> str:
+    """What the judge's label says of a pair that `who` has answered, by the sides that they saw: `a`, `b`, `tied` or
+    `unreadable`. Raises UserError before they have: it would no longer be blind."""
+    about, id = _about(store, run), bytes.fromhex(comparison)
+    if not store.answered(_named(who), [id]):
+        raise UserError("what the judge said is shown after your answer")
+    label = about.labels([id])[id]
+    if label.preferred_first is None:
+        return label.state
+    return "a" if label.preferred_first == shows_first_left(who, id) else "b"
+
+
+def _under(store: Store, held: Held, work: Callable[[Lease], T]) -> T:
+    """Do something under a hold. One that the same reviewer took over in another window is theirs as much."""
+    lease = held.lease
+    try:
+        return work(lease)
+    except StaleLease:
+        if store.holders(REVIEW, lease.ids).get(held.comparison) == lease.worker:
+            now = store.claim(REVIEW, lease.ids, lease.worker, HELD_SECONDS, again=True)
+            if now.ids:
+                return work(now)
+    raise UserError(
+        "this pair is no longer yours: it was answered, given back, or shown to somebody else after "
+        f"{HELD_SECONDS // 60} minutes; nothing was stored. Ask for the next pair"
+    )
+
+
+# --- records -------------------------------------------------------------------------------------------------------
+
+
+def _about(store: Store, run: str | Judged) -> Judged:
+    return run if isinstance(run, Judged) else judged.newest(store, run)
+
+
+def _named(who: str) -> str:
+    if not who.strip():
+        raise UserError("say who reviews: answers are kept by name")
+    return who
+
+
+def _queue(about: Judged, who: str, sample: str, seed: int) -> tuple[list[Id], set[Id]]:
+    """A reviewer's queue, and what they have answered of the run."""
+    ids = queue.order(about, who, sample, seed)  # type: ignore[arg-type]  # it refuses any other word
+    return ids, about.store.answered(who, run=about.run.id, stages=about.stages)
+
+
+def _taken_back(store: Store, key: str) -> SpotCheck | None:
+    """The answer that an undo of this key took back."""
+    undone = store.event(key=key)
+    return None if undone is None else store.spot_check(undone.payload["event"])
