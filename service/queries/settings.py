@@ -141,7 +141,8 @@ def _words(kind: Any) -> str:
     if origin is Literal:
         return " or ".join(f'"{choice}"' for choice in inner)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_words(part) for part in inner if part is not type(None)) + ", or none"
+        words = " or ".join(_words(part) for part in inner if part is not type(None))
+        return f"{words}, or none" if type(None) in inner else words
     if origin is dict:
         return "table" if inner[1] is Any else f"table of {_many(inner[1])}"
     if origin is list:
