@@ -12,7 +12,6 @@ import typer
 from cli.constitution.history import is_revision
 from cli.options import Json, SettingsFile, load, store_of
 from cli.screen import console, put_json, tell
-from constitution import loading
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ def diff(
 
     Example: precept constitution diff --against ratified
     """
+    from constitution import loading
     from constitution.difference import diff
     from constitution.markdown import markdown
 
@@ -77,6 +77,7 @@ def diff(
 
 def _revision(name: str, file: Path, settings: Path | None) -> Constitution:
     """An amendment, a file, or else the file as git has it at a revision. Raises UserError where it is none of them."""
+    from constitution import loading
 
     if is_revision(name):
         with store_of(load(settings)) as store:

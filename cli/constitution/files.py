@@ -21,7 +21,6 @@ from cli.constitution.diff import DEFAULT, principle_json
 from cli.options import Json, SettingsFile
 from cli.screen import console, put_json
 from cli.text import literal
-from constitution import loading
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ def check(file: File = DEFAULT, as_json: Json = False) -> None:
 
     Example: precept constitution check principles.yaml
     """
+    from constitution import loading
     from constitution.problems import ConstitutionError
 
     try:
@@ -73,6 +73,7 @@ def show(
 
     Example: precept constitution show ratified --source
     """
+    from constitution import loading
 
     if not id and _is_principle(file):
         file, id = DEFAULT, str(file)
@@ -107,6 +108,7 @@ def show(
 
 def _is_principle(name: Path) -> bool:
     """Whether `show NAME` means a principle of principles.yaml: no file, and no revision unless one is called so."""
+    from constitution import loading
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(name)) or name.exists():
         return False
