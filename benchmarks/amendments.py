@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from constitution.principles import Constitution
+from constitution import loading
 
 WORDS = {
     "inviting": ("ends with no offer of more help", "ends with an offer of more help"),
@@ -71,14 +71,14 @@ def measure(seed: int, theme: str, weight: float, home: Path, given: list[str]) 
     shipped, added = home / "shipped.yaml", home / "added.yaml"
     shipped.write_text(Path("principles.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     added.write_text(with_principle(theme, weight), encoding="utf-8")
-    Constitution.load(added)
+    loading.load(added)
     (home / "precept.toml").write_text(settings_in(home), encoding="utf-8")
     seeded = ["--set", f"seed={seed}"]
     full = precept(home, "improve", *seeded)
     row: dict[str, Any] = {"seed": seed, "full": cost(whole(home, full))}
     base = full["run"]
     for name, file, why in (("added", added, "add it"), ("removed", shipped, "take it away")):
-        precept(home, "amend", str(file), "--ratify", "-m", why, "--made-from", "ratified", *seeded)
+        precept(home, "constitution", "amend", str(file), "--ratify", "-m", why, "--made-from", "ratified", *seeded)
         settings = [part for setting in given for part in ("--set", setting)]
         result = precept(home, "retrain", "--base", base, *settings, *seeded)
         row[name] = read(result, row["full"], theme)

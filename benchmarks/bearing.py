@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from constitution import loading
 from constitution.principles import Constitution
 from constitution.records import Comparison, seed_of, text_digest
 from pipeline import engines
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    constitution, oracle = Constitution.load("principles.yaml"), Oracle()
+    constitution, oracle = loading.load("principles.yaml"), Oracle()
     policy = engines.build(EngineSettings(model=str(folder("policy"))))
     evaluator = engines.build(EngineSettings(model=str(folder("evaluator"))))
     cases = _cases(policy, constitution)

@@ -25,7 +25,7 @@ from typing import Any
 
 from sqlalchemy import Table, insert
 
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import Checkpoint, Comparison, Id, LabelRule, Message, Prompt, Question, make_id, text_digest
 from storage import tables
 from storage.store import Store
@@ -50,7 +50,7 @@ class Filler:
         self.comparisons = max(LOOPS * 8, verdicts // QUESTIONS)
         self.when = int(time.time()) - 90 * 86_400
         self.texts = list(_amended_texts(SHIPPED.read_text("utf-8")))
-        self.versions = [Constitution.parse(text) for text in self.texts]
+        self.versions = [loading.parse(text) for text in self.texts]
         self.questions = {role: self._questions(name) for role, name in JUDGES.items()}
         self.checkpoints: list[tuple[Checkpoint, Id]] = []
         self.asked: dict[str, list[Id]] = {role: [] for role in JUDGES}  # comparisons by who judged them

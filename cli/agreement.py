@@ -17,7 +17,7 @@ FIGURES = ("pairs", "agree", "kappa", "AC1")
 def agreement(run: RunId = "", settings: SettingsFile = None, as_json: Json = False) -> None:
     """Raw agreement, Cohen's kappa and Gwet's AC1 of people with the judge, and with each other, with 95% intervals.
 
-    Example: precept agreement --json
+    Example: precept review agreement --json
     """
     from service.queries import agreement as query
 

@@ -26,7 +26,7 @@ def disagreements(
 ) -> None:
     """Pairs on which people and the judge differ, or two people do; those answered last come first.
 
-    Example: precept disagreements --principle harmless
+    Example: precept review disagreements --principle harmless
     """
     from service.queries import disagreements as query
 

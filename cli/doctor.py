@@ -1,41 +1,19 @@
 """`precept doctor`: what is installed and reachable, what is missing for which feature, and the command that mends it.
 
-Everything is looked at; only what the settings in force need decides the exit code.
+What is looked at is in `service/queries/doctor.py`; only what the settings in force need decides the exit code.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import shutil
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from cli.options import Json, Set, SettingsFile, flags_of, load
+from cli.options import Json, Set, SettingsFile, flags_of
 from cli.screen import put, put_json, put_table
-from constitution.errors import UserError
 
 if TYPE_CHECKING:
-    from service.settings import RoleSettings, Settings
-
-ROOM = 2 * 1024**3  # bytes of free disk under which a training may not end well
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`needed`: the settings in force cannot do without it. `mend`: the command that mends it."""
-
-    what: str
-    ok: bool
-    found: str
-    feature: str
-    needed: bool = False
-    mend: str = ""
+    from service.queries.doctor import Health
 
 
 def doctor(settings: SettingsFile = None, set_: Set = None, as_json: Json = False) -> None:
@@ -43,165 +21,20 @@ def doctor(settings: SettingsFile = None, set_: Set = None, as_json: Json = Fals
 
     Example: precept doctor
     """
-    findings = list(_python())
-    try:
-        loaded = load(settings, flags_of(set_))
-    except UserError as error:
-        findings.append(Finding("settings", False, str(error), "everything", True, "mend the file, or: precept init"))
-    else:
-        findings += [*_libraries(loaded), *_store(loaded), *_models(loaded), *_constitution(loaded), *_disk(loaded)]
-    broken = [f for f in findings if not f.ok and f.needed]
-    if as_json:
-        put_json({"ok": not broken, "findings": [asdict(f) for f in findings]})
-    else:
-        _show(findings)
-    if broken:
+    from service.queries.doctor import look
+
+    health = look(settings, flags_of(set_))
+    put_json(health.as_dict()) if as_json else _show(health)
+    if not health.ok:
         raise typer.Exit(1)
 
 
-def _show(findings: list[Finding]) -> None:
-    rows = [("ok" if f.ok else "MISSING" if f.needed else "absent", f.what, f.found, f.feature) for f in findings]
+def _show(health: Health) -> None:
+    rows = [
+        ("ok" if f.ok else "MISSING" if f.needed else "absent", f.what, f.found, f.feature) for f in health.findings
+    ]
     put_table(("", "what", "found", "needed for"), rows)
-    for f in findings:
+    for f in health.findings:
         if not f.ok:
             put(f"\n{f.what}, for {f.feature}:\n  {f.mend}")
-    put("\nall that these settings need is here" if not [f for f in findings if f.needed and not f.ok] else "")
-
-
-def _python() -> Iterator[Finding]:
-    version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("python", sys.version_info >= (3, 11), version, "everything", True, "install Python 3.11 or newer")
-
-
-def _libraries(settings: Settings) -> Iterator[Finding]:
-    kinds = {role.kind for _, role in _roles(settings)}
-    local = "transformers" in kinds
-    yield _library("prefect", "flows and schedules", True)
-    yield _library("sqlalchemy", "the store", True)
-    yield _library("torch", "models in this process, training", True)
-    yield _library("transformers", "models in this process, training", True)
-    yield _library("trl", "training", True)
-    yield _library("peft", "LoRA", any(t.lora for t in (settings.sft, settings.reward, settings.optimise)))
-    yield _cuda([role.device for _, role in _roles(settings)] if local else [])
-    postgres = settings.store.get_secret_value().startswith("postgres")
-    yield _library("psycopg", "a store on Postgres", postgres, "pip install 'psycopg[binary]>=3.2'")
-    yield _library("pyarrow", "Parquet files", settings.prompts.endswith(".parquet"))
-
-
-def _library(name: str, feature: str, needed: bool, mend: str = "") -> Finding:
-    try:
-        found, ok = importlib.metadata.version(name), importlib.util.find_spec(name) is not None
-    except importlib.metadata.PackageNotFoundError:
-        found, ok = "not installed", False
-    return Finding(name, ok, found, feature, needed, mend or "pip install -c constraints.txt -e .")
-
-
-def _cuda(devices: list[str]) -> Finding:
-    needed = any(device.startswith("cuda") for device in devices)
-    feature, what = "large models at a bearable speed", "CUDA"
-    mend = "install a driver and torch's CUDA build (pip install torch), or set the roles' device to auto"
-    try:
-        import torch
-    except ImportError:
-        return Finding(what, False, "torch is not installed", feature, needed, mend)
-    if not torch.cuda.is_available():
-        return Finding(what, False, "no device that torch can use", feature, needed, mend)
-    return Finding(what, True, f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}", feature, needed)
-
-
-def _store(settings: Settings) -> Iterator[Finding]:
-    from service.settings import redact
-    from storage.store import Store
-
-    url = settings.store.get_secret_value()
-    path = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:///") and not path.exists():
-        yield Finding("store", True, f"{path} (made by the first run)", "everything", True)
-        return
-    try:
-        with Store.open(url, create=False, patience=5.0) as store:
-            yield Finding("store", True, f"{store.url}, {len(store.runs())} runs", "everything", True)
-    except UserError as error:
-        mend = f"mend {redact(url)}, or name another store: precept improve --set store=sqlite:///runs/precept.db"
-        yield Finding("store", False, str(error), "everything", True, mend)
-
-
-def _models(settings: Settings) -> Iterator[Finding]:
-    """A line a role: its folder is whole, or its server answers."""
-    for name, role in _roles(settings):
-        yield _server(name, role) if role.base_url else _folder(name, role)
-
-
-def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
-    named = ("policy", "critic", "trained", "judge", "evaluator")
-    return [(name, role) for name in named if (role := getattr(settings, name)) is not None]
-
-
-def _folder(name: str, role: RoleSettings) -> Finding:
-    from pipeline.trainers.checks import check_model_folder
-    from service.wiring import PROMOTED, SANDBOX
-
-    what = f"{name}: {role.model}"
-    mend = f"name a model folder that is there: precept improve --set {name}.model=FOLDER"
-    if role.kind != "transformers" or role.model == PROMOTED:
-        return Finding(what, True, f"{role.kind}, looked at when it is used", "the run", True)
-    try:
-        folder = Path(role.model)
-        if role.model.startswith(f"{SANDBOX}:"):
-            from sandbox.models import folder as sandbox_folder
-
-            model = role.model.removeprefix(f"{SANDBOX}:")
-            mend = f"precept sandbox build --role {model}"
-            folder = sandbox_folder(model)
-        check_model_folder(folder)
-    except UserError as error:
-        return Finding(what, False, str(error), "the run", True, mend)
-    return Finding(what, True, str(folder), "the run", True)
-
-
-def _server(name: str, role: RoleSettings) -> Finding:
-    import httpx
-
-    from pipeline.keys import secret
-
-    what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
-    key = secret(role.api_key_env)
-    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-    try:
-        answer = httpx.get(f"{role.base_url.rstrip('/')}/models", headers=headers, timeout=5.0)
-        answer.raise_for_status()
-        served = [str(model["id"]) for model in answer.json()["data"]]
-    except (httpx.HTTPError, httpx.InvalidURL, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
-            mend = f"put the server's key into the environment variable {role.api_key_env}"
-        return Finding(what, False, f"{role.base_url}: {error or type(error).__name__}", "the run", True, mend)
-    if role.model not in served:
-        found = f"{role.base_url} serves {', '.join(served) or 'nothing'}"
-        return Finding(what, False, found, "the run", True, f"name what it serves: --set {name}.model=NAME")
-    return Finding(what, True, role.base_url, "the run", True)
-
-
-def _constitution(settings: Settings) -> Iterator[Finding]:
-    from constitution.principles import Constitution
-    from service.wiring import SANDBOX
-
-    mend = f"precept constitution check {settings.constitution}; precept constitution new writes one"
-    try:
-        principles = Constitution.load(settings.constitution)
-    except UserError as error:
-        yield Finding("constitution", False, str(error), "everything", True, mend)
-    else:
-        found = f"{settings.constitution}, {len(principles)} principles"
-        yield Finding("constitution", True, found, "everything", True)
-    if settings.prompts != SANDBOX:
-        there = Path(settings.prompts).is_file()
-        found = settings.prompts if there else f"there is no file {settings.prompts}"
-        yield Finding("prompts", there, found, "the run", True, "precept improve --set prompts=FILE.jsonl")
-
-
-def _disk(settings: Settings) -> Iterator[Finding]:
-    place = next(p for p in (Path(settings.home).resolve(), *Path(settings.home).resolve().parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    found = f"{free / 1024**3:.1f} GB free at {place}"
-    mend = "make room, or keep files elsewhere: precept improve --set home=FOLDER"
-    yield Finding("disk", free >= ROOM, found, "checkpoints and the store", True, mend)
+    put("\nall that these settings need is here" if health.ok else "")

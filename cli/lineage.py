@@ -1,4 +1,4 @@
-"""`precept lineage`: where anything came from, and what came of it, as text, JSON or a picture."""
+"""`precept model lineage`: where anything came from, and what came of it, as text, JSON or a picture."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli import completing
 from cli.options import Json, SettingsFile, load, store_of
 from cli.screen import put, put_json, tell
 from constitution.errors import UserError
@@ -21,6 +22,7 @@ def lineage(
             metavar="WHAT",
             help="A checkpoint (folder, id, `promoted`), run, data set, amendment (number, version, `ratified`), "
             "principle, comparison, generation or prompt, by its id or the first digits of it.",
+            autocompletion=completing.traced,
         ),
     ],
     back: Annotated[bool, typer.Option("--back", help="Only what it was made of.")] = False,
@@ -32,7 +34,7 @@ def lineage(
     """Trace anything: a model back to its data, labels, verdicts, principles and who wrote them; a principle forward to
     all that was trained on it. Where a name fits several things, write what it is: checkpoint:3f2a.
 
-    Example: precept lineage promoted --picture lineage.svg
+    Example: precept model lineage promoted --picture lineage.svg
     """
     if picture is not None and picture.suffix.lower() not in _SUFFIXES:
         raise UserError(f"{picture}: a picture is an .svg or a .png file; name it so")

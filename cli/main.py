@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from cli import (
     agreement,
-    amend,
-    attribute,
-    compare,
+    aliases,
     constitution,
+    data,
     disagreements,
     doctor,
-    exports,
-    imports,
+    flow,
     improve,
     init,
-    lineage,
-    promote,
-    report,
+    judging,
+    models,
     retrain,
     review,
     runs,
@@ -34,48 +32,65 @@ from cli import (
     schedule,
     score,
     settings,
-    steps,
+    store,
     sweep,
     train,
 )
+from cli.tree import CONSTITUTION, DATA, FLOWS, MODELS, MORE, REVIEW, ByPanel, falling
 from constitution.errors import UserError
 
 app = typer.Typer(
     name="precept",
+    cls=ByPanel,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # they would print local variables, and with them secrets
     help="Make a language model live by a file of principles, and prove that it does.\n\nBegin with: precept improve",
 )
 
-app.command("init")(init.init)
-app.command("improve")(improve.improve)
-app.command("amend")(amend.amend)
-app.command("retrain")(retrain.retrain)
-app.command("flow")(improve.flow)
-app.add_typer(runs.app, name="run")
-app.command("respond")(steps.respond)
-app.command("revise")(steps.revise)
-app.command("judge")(steps.judge)
-app.command("evaluate")(steps.evaluate)
-app.command("review")(review.review)
-app.command("agreement")(agreement.agreement)
-app.command("disagreements")(disagreements.disagreements)
-app.command("attribution")(attribute.attribution)
-app.command("compare-constitutions")(compare.compare_constitutions)
-app.command("score")(score.score)
-app.command("promote")(promote.promote)
-app.command("report")(report.report)
-app.command("lineage")(lineage.lineage)
-app.command("export")(exports.export)
-app.command("import")(imports.import_)
-app.command("train")(train.train)
-app.command("sweep")(sweep.sweep)
-app.command("schedule")(schedule.schedule)
-app.command("settings")(settings.settings)
-app.command("doctor")(doctor.doctor)
-app.add_typer(constitution.app, name="constitution")
-app.add_typer(sandbox.app, name="sandbox")
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"precept {version('precept')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _precept(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
+reviewing = typer.Typer(
+    cls=falling("start", alone=True), help="People's answers: give them, and see how far they agree with the judge."
+)
+reviewing.command("start")(review.review)
+reviewing.command("agreement")(agreement.agreement)
+reviewing.command("disagreements")(disagreements.disagreements)
+
+app.command("init", rich_help_panel=FLOWS)(init.init)
+app.command("improve", rich_help_panel=FLOWS)(improve.improve)
+app.command("retrain", rich_help_panel=FLOWS)(retrain.retrain)
+app.add_typer(runs.app, name="run", rich_help_panel=FLOWS)
+app.add_typer(schedule.app, name="schedule", rich_help_panel=FLOWS)
+app.add_typer(constitution.app, name="constitution", rich_help_panel=CONSTITUTION)
+app.add_typer(judging.app, name="judge", rich_help_panel=REVIEW)
+app.add_typer(reviewing, name="review", rich_help_panel=REVIEW)
+app.command("train", rich_help_panel=MODELS)(train.train)
+app.command("sweep", rich_help_panel=MODELS)(sweep.sweep)
+app.command("score", rich_help_panel=MODELS)(score.score)
+app.add_typer(models.app, name="model", rich_help_panel=MODELS)
+app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.add_typer(store.app, name="store", rich_help_panel=DATA)
+app.add_typer(settings.app, name="settings", rich_help_panel=MORE)
+app.command("doctor", rich_help_panel=MORE)(doctor.doctor)
+app.command("flow", rich_help_panel=MORE)(flow.flow)
+app.add_typer(sandbox.app, name="sandbox", rich_help_panel=MORE)
+aliases.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

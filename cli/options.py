@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import completing
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,19 +22,45 @@ SettingsFile = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="One setting, as in revise.rounds=2; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="One setting, as in revise.rounds=2; repeatable.",
+        autocompletion=completing.assignments,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-RunId = Annotated[str, typer.Option("--run", metavar="ID", help="The run, by the first digits of its id; the newest.")]
+RunId = Annotated[
+    str,
+    typer.Option(
+        "--run",
+        metavar="ID",
+        help="The run, by the first digits of its id; the newest.",
+        autocompletion=completing.runs,
+    ),
+]
+MaxCalls = Annotated[int | None, typer.Option("--max-calls", min=0, help="Stop after so many model requests.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=0, help="Stop after so many tokens.")]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", min=0, help="Stop when so much is spent.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Prefect's own log, too.")]
 
 
-def flags_of(assignments: Sequence[str] | None) -> dict[str, Any]:
+def limits(max_calls: int | None, max_tokens: int | None, max_cost: float | None) -> dict[str, Any]:
+    """The three limits as flags, those that were given."""
+    given = {"limits.max_calls": max_calls, "limits.max_tokens": max_tokens, "limits.max_cost": max_cost}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def flags_of(
+    assignments: Sequence[str] | None, option: str = "--set", example: str = "revise.rounds=2"
+) -> dict[str, Any]:
     """`name=value` flags as dotted settings. A value is read as TOML (true, 3, [1, 2]), or else as text."""
     flags: dict[str, Any] = {}
     for assignment in assignments or ():
         name, equals, value = assignment.partition("=")
         if not equals or not name.strip():
-            raise UserError(f"--set {assignment}: write NAME=VALUE, for example --set revise.rounds=2")
+            raise UserError(f"{option} {assignment}: write NAME=VALUE, for example {option} {example}")
         flags[name.strip()] = toml_value(value)
     return flags
 

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.improve import MaxCalls, MaxCost, MaxTokens, Quiet, Verbose, limits, run_flow, show
-from cli.options import Json, Set, SettingsFile, flags_of
+from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
+from cli.results import show
+from cli.running import run_flow
 from cli.screen import put_json
 
 
@@ -40,7 +41,8 @@ def retrain(
 ) -> None:
     """Follow an amendment: ask only what it made unknown, train again from the right parent, measure, decide.
 
-    Under the ratified constitution, whatever the file says by now. What each way would cost: precept amend FILE.
+    Under the ratified constitution, whatever the file says by now. What each way would cost:
+    precept constitution amend FILE.
 
     Example: precept retrain --top-up
     """

@@ -1,40 +1,56 @@
-"""`precept run list | show | resume`: what was run, what came of it, and going on with it."""
+"""`precept run`: what was run, what came of it, its report, going on with it, and two runs side by side."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import webbrowser
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import improve
-from cli.options import Json, Set, SettingsFile, flags_of, load, store_of
-from cli.screen import put, put_json, put_table, tell
-from constitution.errors import UserError
+from cli import completing, results
+from cli.options import (
+    Json,
+    MaxCalls,
+    MaxCost,
+    MaxTokens,
+    Quiet,
+    Set,
+    SettingsFile,
+    Verbose,
+    flags_of,
+    limits,
+    load,
+    store_of,
+)
+from cli.running import run_flow
+from cli.screen import number, put, put_json, put_table, tell
 
 if TYPE_CHECKING:
-    from service.settings import Settings
-    from storage.runs import Run
+    from service.queries.run_compare import RunsCompared
+    from service.queries.runs import Summary
 
-LOOPS = ("improve", "retrain")
-app = typer.Typer(no_args_is_help=True, help="Runs: list them, show one, go on with one.")
-Id = Annotated[str, typer.Argument(metavar="ID", help="The run, by the first digits of its id.")]
+LOOPS = ("improve", "retrain")  # flows whose results are shown as before and after
+SHORT = 80  # characters of what stopped a run, in a list
+app = typer.Typer(no_args_is_help=True, help="Runs: list them, show one, go on with one, compare two.")
+BY_ID = "A run, by the first digits of its id."
+Id = Annotated[str, typer.Argument(metavar="ID", help=BY_ID, autocompletion=completing.runs)]
 
 
 @app.command("list")
 def list_(settings: SettingsFile = None, as_json: Json = False) -> None:
-    """All runs of the store, the newest first.
+    """All runs of the store, the newest first: outcome, duration, constitution and win rate.
 
     Example: precept run list --json
     """
+    from service.queries import runs
+
     with store_of(load(settings)) as store:
-        runs = store.runs()
+        found = runs.runs(store)
     if as_json:
-        put_json([_summary(run) for run in runs])
+        put_json([run.as_dict() for run in found])
         return
-    rows = [(r.id.hex()[:12], r.kind, r.status, r.created[:19], _outcome(r)) for r in runs]
-    put_table(("run", "flow", "status", "begun (UTC)", "outcome"), rows)
+    columns = ("run", "flow", "status", "begun (UTC)", "took", "constitution", "win rate", "outcome")
+    put_table(columns, [_row(run) for run in found], right=("took", "win rate"))
 
 
 @app.command()
@@ -43,13 +59,14 @@ def show(id: Id, settings: SettingsFile = None, as_json: Json = False) -> None:
 
     Example: precept run show 3f2a
     """
+    from service.queries import runs
+
     with store_of(load(settings)) as store:
-        run = store.run(id)
-        reused = store.reused(run.id)
-        stages = {stage: len(store.stage_members(run.id, stage)) for stage in reused}
+        found = runs.show(store, id)
     if as_json:
-        put_json({**_summary(run), "settings": run.settings, "result": run.result, "stages": stages})
+        put_json(found.as_dict())
         return
+    run = found.summary.run
     put(f"run {run.id.hex()}: {run.kind}, {run.status}")
     put(f"begun {run.created[:19]} UTC" + (f", ended {run.finished[:19]} UTC" if run.finished else ""))
     if run.constitution:
@@ -57,11 +74,12 @@ def show(id: Id, settings: SettingsFile = None, as_json: Json = False) -> None:
     if run.error:
         put(run.error)
     put()
-    put_table(("stage", "records", "of which stored before"), [(s, str(n), str(reused[s])) for s, n in stages.items()])
+    rows = [(stage, str(count), str(found.reused[stage])) for stage, count in found.stages.items()]
+    put_table(("stage", "records", "of which stored before"), rows)
     if run.result:
         put()
         if "win_rate" in run.result and "before" in run.result:
-            improve.show(run.result)
+            results.show(run.result)
         else:
             put_json(run.result)
     if run.status in ("stopped", "failed"):
@@ -73,12 +91,12 @@ def resume(
     id: Id,
     settings: SettingsFile = None,
     set_: Set = None,
-    max_calls: improve.MaxCalls = None,
-    max_tokens: improve.MaxTokens = None,
-    max_cost: improve.MaxCost = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
     as_json: Json = False,
-    quiet: improve.Quiet = False,
-    verbose: improve.Verbose = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Go on with a run that stopped, with the settings and the constitution it began with.
 
@@ -86,70 +104,103 @@ def resume(
 
     Example: precept run resume 3f2a --max-calls 100000
     """
-    own = flags_of(set_) | improve.limits(max_calls, max_tokens, max_cost)
-    now = load(settings, own)
-    with store_of(now) as store:
-        run = store.run(id)
-        text = store.constitutions().get(run.constitution or "")
+    own = flags_of(set_) | limits(max_calls, max_tokens, max_cost)
+    load(settings, own)  # a mistake in them is told before the long imports
+
+    from service.actions.resume import resume
+
+    found = resume(id, settings, own)
+    run = found.run
     if run.status == "finished":
         tell(f"run {run.id.hex()[:12]} is finished; this is its result")
-    flags = as_it_began(run, now, text) | own
-    _check_same(run, load(settings, flags))
-    result = improve.run_flow(run.kind, settings, flags, quiet, verbose)
-    put_json(result) if as_json or run.kind not in LOOPS else improve.show(result)
+    result = run_flow(run.kind, settings, dict(found.flags), quiet, verbose)
+    put_json(result) if as_json or run.kind not in LOOPS else results.show(result)
 
 
-def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, Any]:
-    """The flags that make today's settings those of the run. Its constitution is written out beside its other files,
-    because the file it was read from may say something else by now."""
-    from service.settings import RoleSettings
+@app.command()
+def report(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help=f"{BY_ID} The newest with a report.", autocompletion=completing.runs)
+    ] = "",
+    open_: Annotated[bool, typer.Option("--open", help="Show it in a browser.")] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Print the path of a run's report, one HTML file that opens from disk.
 
-    try:
-        flags: dict[str, Any] = json.loads(json.dumps(run.settings["settings"]))
-        flags["slot"] = json.loads(run.key)["slot"]
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"run {run.id.hex()[:12]} ({run.kind}) is not a flow's: there is nothing to go on with"
-        ) from None
-    for name, role in flags.items():
-        today = getattr(now, name, None)
-        if isinstance(role, dict) and isinstance(today, RoleSettings):  # what of a role is not part of the run
-            role |= {key: getattr(today, key) for key in ("device", "batch_size", "api_key_env")}
-    if constitution is not None:
-        from storage.artifacts import write_text
+    Example: precept run report --open
+    """
+    from service.queries import runs
 
-        path = Path(now.home) / run.id.hex()[:12] / "principles.yaml"
-        write_text(path, constitution)
-        flags["constitution"] = str(path)
-    return flags
+    with store_of(load(settings)) as store:
+        path = runs.report(store, run)
+    put(str(path))
+    if open_:
+        webbrowser.open(path.resolve().as_uri())
 
 
-def _check_same(run: Run, settings: Settings) -> None:
-    """Raises UserError where these settings would begin another run: a file they name is not what it was."""
-    from service.queries.base_run import wire
-    from service.queries.estimate import find
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help=BY_ID, autocompletion=completing.runs)],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other.", autocompletion=completing.runs)],
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Two runs side by side: the settings in which they differ, their figures, win rates and labels.
 
-    wiring = wire(run.kind, settings)
-    try:
-        found = find(run.kind, wiring)
-    finally:
-        wiring.close()
-    if found is None or found.id != run.id:
-        raise UserError(
-            f"run {run.id.hex()[:12]} cannot be gone on with: its prompts ({settings.prompts}) or its models are not "
-            f"what they were when it began; put them back, or begin anew with: precept {run.kind}"
-        )
+    Example: precept run compare 3f2a 91bc
+    """
+    from service.queries import run_compare
 
-
-def _summary(run: Run) -> dict[str, Any]:
-    return {
-        "id": run.id.hex(), "kind": run.kind, "status": run.status, "constitution": run.constitution,
-        "created": run.created, "finished": run.finished, "error": run.error,
-    }  # fmt: skip
+    with store_of(load(settings)) as store:
+        found = run_compare.compare(store, a, b)
+    put_json(found.as_dict()) if as_json else _show_compared(found)
 
 
-def _outcome(run: Run) -> str:
-    if isinstance(run.result, dict) and "promoted" in run.result:
-        win = run.result["win_rate"]["mean"]
-        return f"win rate {win:.3f}, {'promoted' if run.result['promoted'] else 'refused'}"
-    return (run.error or "").partition("\n")[0][:80]
+# --- what is printed ---------------------------------------------------------------------------------------------
+
+
+def _row(of: Summary) -> tuple[str, ...]:
+    run = of.run
+    begun = (run.id.hex()[:12], run.kind, run.status, run.created[:19])
+    return (*begun, _took(of.seconds), (run.constitution or "-")[:12], number(of.mean), of.outcome[:SHORT])
+
+
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s" if minutes else f"{seconds:.1f}s"
+
+
+def _show_compared(found: RunsCompared) -> None:
+    a, b = found.a, found.b
+    columns = (a.run.id.hex()[:12], b.run.id.hex()[:12])
+    rows = [
+        ("flow", a.run.kind, b.run.kind), ("status", a.run.status, b.run.status),
+        ("outcome", a.outcome[:SHORT], b.outcome[:SHORT]), ("took", _took(a.seconds), _took(b.seconds)),
+        ("win rate", *(_interval(of) for of in (a, b))),
+    ]  # fmt: skip
+    put_table(("run", *columns), rows)
+    put()
+    if found.settings:
+        put_table(("setting", *columns), [(x.name, _said(x.a), _said(x.b)) for x in found.settings])
+    else:
+        put("no setting differs")
+    for title, these in (("on held-out prompts", found.figures), ("labels", found.labels)):
+        if these:
+            put()
+            put_table((title, *columns), [(x.name, _said(x.a), _said(x.b)) for x in these], right=columns)
+
+
+def _interval(of: Summary) -> str:
+    win = of.win_rate
+    if win is None or win["mean"] is None:
+        return "-"
+    return f"{number(win['mean'])} ({number(win['low'])} to {number(win['high'])})"
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

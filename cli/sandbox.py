@@ -90,12 +90,11 @@ def prompts(as_json: Json = False) -> None:
 
     Example: precept sandbox prompts --json > prompts.jsonl
     """
-    from pipeline.assemble import messages
     from sandbox.prompts import prompts
+    from service.queries.prompts import row
 
     for p in prompts():
         if as_json:
-            row = {"prompt": messages(p.messages), "split": p.split, "source": p.source, "tags": list(p.tags)}
-            typer.echo(json.dumps(row))
+            typer.echo(json.dumps(row(p)))
         else:
             put(f"{p.split:<8} {p.tags[0]:<9} {p.messages[-1].content}")

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.attribute import bar
-from cli.improve import STOPPED, Quiet
-from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
-from cli.screen import number, put, put_json, put_table, tell
+from cli.options import Json, Quiet, RunId, Set, SettingsFile, flags_of, load
+from cli.running import STOPPED
+from cli.screen import bar, number, put, put_json, put_table, tell
 
 if TYPE_CHECKING:
     from pipeline.metrics.baseline import Against, PrincipleRate

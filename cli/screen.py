@@ -12,7 +12,12 @@ import typer
 from cli.text import visible
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from rich.console import Console
     from rich.table import Table
+
+SIDE = 12  # characters of a bar to a side of the middle
 
 
 def put(text: str = "") -> None:
@@ -33,7 +38,6 @@ def put_json(value: Any) -> None:
 
 def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
     """Rows under plain headings; the columns in `right` are aligned to the right."""
-    from rich.console import Console
     from rich.table import Table
 
     from cli.text import literal
@@ -44,7 +48,21 @@ def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequ
     for row in rows:
         table.add_row(*(literal(cell) for cell in row))
     width = None if sys.stdout.isatty() else 200  # what reads a pipe wants lines, not a layout
-    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
+    console(width).print(table)
+
+
+def console(width: int | None = None) -> Console:
+    """Where rich prints, taking nothing in a text for markup."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def bar(moved: Fraction, widest: Fraction | int) -> str:
+    """A bar to the right of the middle for what moves up, to the left for what moves down; the widest fills a side."""
+    length = round(SIDE * abs(moved) / widest) if widest else 0
+    left, right = ("", "█" * length) if moved > 0 else ("█" * length, "")
+    return f"{left:>{SIDE}}|{right:<{SIDE}}"
 
 
 def percent(value: float | None) -> str:

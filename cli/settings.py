@@ -1,54 +1,71 @@
-"""`precept settings`: every value, and where it came from. Secrets and passwords are never shown."""
+"""`precept settings`: every value, and where it came from; and what one setting does. No secret is ever shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from cli import completing
 from cli.options import Json, Set, SettingsFile, flags_of
-from cli.screen import put_json, put_table
+from cli.screen import put, put_json, put_table
+from cli.tree import falling
+
+app = typer.Typer(cls=falling("show", alone=True), help="Settings: every value with its origin, and what each does.")
 
 
-def settings(file: SettingsFile = None, set_: Set = None, as_json: Json = False) -> None:
-    """Every setting with its value and origin: default, the file, environment or flag.
+@app.command()
+def show(
+    changed: Annotated[bool, typer.Option("--changed", help="Only what differs from its default.")] = False,
+    file: SettingsFile = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Every setting with its value and origin: default, the file, environment or flag. `precept settings` is this.
 
-    Example: precept settings --set judge.model=models/judge
+    Example: precept settings show --changed
     """
     from service import settings as module
+    from service.queries.settings import in_force
 
-    loaded, origins = module.load(file, flags_of(set_))
-    values = loaded.model_dump(mode="json") | {"store": module.redact(loaded.store.get_secret_value())}
-    found = [
-        {"name": name, "value": _hidden(name, value), "origin": _origin(name, origins)}
-        for name, value in _leaves(values)
-    ]
+    found = in_force(*module.load(file, flags_of(set_)))
+    if changed:
+        found = [setting for setting in found if setting.changed]
     if as_json:
-        put_json(found)
+        put_json([setting.as_dict() for setting in found])
     else:
-        rows = [(str(f["name"]), "" if f["value"] is None else str(f["value"]), str(f["origin"])) for f in found]
-        put_table(("setting", "value", "origin"), rows)
+        put_table(("setting", "value", "origin"), [(s.name, _said(s.value), s.origin) for s in found])
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As in judge.model.", autocompletion=completing.settings)],
+    file: SettingsFile = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a setting does, its type and default, its value and where that came from.
+
+    Example: precept settings explain gate.min_win_rate
+    """
+    from service import settings as module
+    from service.queries import settings
+
+    found = settings.explain(name, *module.load(file, flags_of(set_)))
+    if as_json:
+        put_json(found.explained())
+        return
+    put(f"{found.name}: {found.known.does}")
+    of = "" if found.name == found.known.name else f" (in the table {found.known.name})"
+    put(f"{found.known.kind}{of}, default {_shown(found.default)}; now {_shown(found.value)}, from {found.origin}")
 
 
-def _origin(name: str, origins: Mapping[str, str]) -> str:
-    """A table given whole (`lora = {}`) is the origin of all that is in it."""
-    while name:
-        if name in origins:
-            return origins[name]
-        name = name.rpartition(".")[0]
-    return "default"
+def _said(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
-def _hidden(name: str, value: Any) -> Any:
-    """Engine options are free text, and somebody will put a key there."""
-    last = name.rpartition(".")[2].lower()
-    if last.endswith(("_env", "tokens")):  # the name of a variable, and max_tokens
-        return value
-    return "***" if value and any(word in last for word in ("key", "token", "secret", "password")) else value
+def _shown(value: Any) -> str:
+    """As in the settings' file; a value that is not there is `none`."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else f'"{value}"' if isinstance(value, str) else str(value)

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.improve import MaxCalls, MaxCost, MaxTokens, Quiet, Verbose, limits, run_flow
-from cli.options import Json, Set, SettingsFile, flags_of
+from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
+from cli.running import run_flow
 from cli.screen import number, percent, put, put_json, put_table
 from constitution.errors import UserError
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.improve import STOPPED, Quiet
-from cli.options import Json, SettingsFile, flags_of, load
+from cli.options import Json, Quiet, SettingsFile, flags_of, load
+from cli.running import STOPPED
 from cli.screen import put, put_json, tell
-from constitution.errors import UserError
 
 if TYPE_CHECKING:
-    from pipeline.trainers import Job
+    from service.actions.train import Trained
 
 METHODS = "sft, dpo, kto, orpo, reward, ppo, rloo, grpo or best-of-n: a module of pipeline/trainers."
+Assignments = list[str] | None
 
 
 def train(
@@ -24,21 +25,21 @@ def train(
     model: Annotated[Path, typer.Option(metavar="FOLDER", help="The model to begin with.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The checkpoint; it must not be there yet.")],
     evaluate: Annotated[Path | None, typer.Option("--eval", metavar="FILE", help="Held-out rows.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An argument under TRL's name; repeatable.")
+    arg: Annotated[
+        Assignments, typer.Option("--arg", metavar="NAME=VALUE", help="An argument under TRL's name; repeatable.")
     ] = None,
     lora: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Train an adapter, for example r=8; repeatable.")
+        Assignments, typer.Option(metavar="NAME=VALUE", help="Train an adapter, for example r=8; repeatable.")
     ] = None,
     reward: Annotated[
-        list[str] | None,
+        Assignments,
         typer.Option(
             metavar="REWARD",
             help="Online: a reward model's folder (several: an ensemble), package.module:function, a URL, or judge.",
         ),
     ] = None,
-    reward_set: Annotated[
-        list[str] | None,
+    reward_arg: Annotated[
+        Assignments,
         typer.Option(metavar="NAME=VALUE", help="Of the reward: combine=minimum, length_penalty=0.1; repeatable."),
     ] = None,
     watch: Annotated[
@@ -55,119 +56,52 @@ def train(
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     as_json: Json = False,
     quiet: Quiet = False,
+    set_: Annotated[Assignments, typer.Option("--set", hidden=True)] = None,  # as --arg was called
+    reward_set: Annotated[Assignments, typer.Option("--reward-set", hidden=True)] = None,  # as --reward-arg was
 ) -> None:
     """Train one model on one file of rows. Run again it goes on where it was stopped.
 
-    Example: precept train --method dpo --data pairs.jsonl --model models/policy --out models/tuned --set beta=0.1
+    Example: precept train --method dpo --data pairs.jsonl --model models/policy --out models/tuned --arg beta=0.1
     """
     from cli.progress import Reporter
-    from constitution.records import job_id
-    from pipeline import rewards, trainers
-    from pipeline.trainers import checks
-    from pipeline.trainers.checkpoint import file_digest, weights_digest
+    from pipeline.trainers import TrainingStopped
     from pipeline.trainers.memory import estimate
+    from service.actions.train import Order, Watching, job
+    from service.actions.train import train as carry_out
 
-    method = method.replace("-", "_")
-    arguments = flags_of(set_)
-    adapter = flags_of(lora) if lora else None
-    resolved = trainers.resolve(method, arguments)
-    checks.check_model_folder(model)
-    checks.read_rows(data, trainers.load(method).COLUMNS)
-    rewarded, watched = _online(method, reward or [], flags_of(reward_set), watch, watch_every, kl_budget, settings)
-    determined = resolved | ({"lora": adapter} if adapter else {})
-    if rewarded is not None:
-        determined["reward"] = rewards.fingerprint(rewarded)
-    if watched is not None:
-        seen = {"judge": rewards.fingerprint(watched["judge"]), "dataset": file_digest(Path(watched["dataset"]))}
-        determined["watch"] = {**watched, **seen}
-    ident = job_id(
-        parent=weights_digest(model), dataset=file_digest(data), method=method, arguments=determined, seed=seed
-    )  # fmt: skip
-    job = trainers.Job(
-        id=ident.hex(), method=method, model=str(model), out=str(out), dataset=str(data), arguments=arguments,
-        seed=seed, eval_dataset=str(evaluate) if evaluate else None, lora=adapter, device=device, dtype=dtype,
-        reward=rewarded, watch=watched,
-    )  # fmt: skip
+    made = job(
+        Order(
+            method=method,
+            data=data,
+            model=model,
+            out=out,
+            evaluate=evaluate,
+            arguments=flags_of(set_, "--set", "beta=0.1") | flags_of(arg, "--arg", "beta=0.1"),
+            lora=flags_of(lora, "--lora", "r=8") or None,
+            reward=reward or (),
+            reward_options=flags_of([*(reward_set or ()), *(reward_arg or ())], "--reward-arg", "combine=minimum"),
+            watching=Watching(watch, watch_every, kl_budget),
+            seed=seed,
+            device=device,
+            dtype=dtype,
+        ),
+        partial(load, settings),
+    )
     if not quiet and not out.exists():
-        tell(str(estimate(job)))
-    _report(job, _run(job, Reporter(quiet)), as_json)
-
-
-def _run(job: Job, reporter: Any) -> Any:
-    from pipeline import trainers
-
+        tell(str(estimate(made)))
     try:
-        with reporter.stage(f"train {job.method}", 1) as bar:
-
-            def follow(_: Job, at: dict[str, Any]) -> None:
-                shown = "reward" if at.get("reward") is not None else "loss"
-                note = f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else ""
-                bar.reach(at.get("step", 0), at.get("total", bar.total), note)
-
-            (manifest,) = trainers.launch([job], on_progress=follow)
+        done = carry_out(made, Reporter(quiet))
     except KeyboardInterrupt:
-        tell(f"interrupted: the state is kept in {job.resume}; go on with the same command")
+        tell(f"interrupted: the state is kept in {made.resume}; go on with the same command")
         raise
-    except trainers.TrainingStopped as stop:
-        tell(f"training was stopped: {stop}\nthe last good state is in {job.resume}")
+    except TrainingStopped as stop:
+        tell(f"training was stopped: {stop}\nthe last good state is in {made.resume}")
         raise typer.Exit(STOPPED) from None
-    return manifest
+    put_json(done.as_dict()) if as_json else _show(done)
 
 
-def _report(job: Job, manifest: Any, as_json: bool) -> None:
-    if as_json:
-        put_json({"path": job.out, "kind": manifest.kind, "digest": manifest.digest, "metrics": manifest.metrics})
-        return
-    put(f"{job.out}: a {manifest.kind.replace('_', ' ')}, digest {manifest.digest[:12]}")
-    for name, value in manifest.metrics.items():
+def _show(done: Trained) -> None:
+    made = done.manifest
+    put(f"{done.job.out}: a {made.kind.replace('_', ' ')}, digest {made.digest[:12]}")
+    for name, value in made.metrics.items():
         put(f"  {name:<24}{value}")
-
-
-def _online(
-    method: str, reward: list[str], options: dict[str, Any], watch: Path | None, every: int, budget: float,
-    settings: Path | None,
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:  # fmt: skip
-    """What rewards an online method and who watches it. Raises UserError where one is missing, or is not wanted."""
-    from pipeline import rewards, trainers
-    from service.wiring import Wiring
-
-    if not getattr(trainers.load(method), "ONLINE", False):
-        if reward or watch:
-            raise UserError(f"{method} learns from its rows alone: leave out --reward and --watch")
-        return None, None
-    if not reward:
-        raise UserError(f"{method} answers prompts itself: say with --reward what its answers are worth")
-    against = str(watch) if watch else ""
-    wiring = Wiring(load(settings))
-    try:
-        loaded = wiring.settings
-        if reward == ["judge"]:
-            if not against:
-                raise UserError("--reward judge compares with stored answers: name their file with --watch")
-            spec = wiring.judge_spec(loaded.judge, loaded.constitution, against)
-        else:
-            spec = reward_spec(reward)
-        looked = None
-        if watch:
-            judge = wiring.judge_spec(loaded.evaluator, loaded.constitution, against)
-            looked = {"dataset": against, "judge": judge, "every": every, "kl_budget": budget or None}
-    finally:
-        wiring.close()
-    spec |= options
-    rewards.check(spec)
-    return spec, looked
-
-
-def reward_spec(given: list[str]) -> dict[str, Any]:
-    """Folders of reward models, one function, or one URL, as `pipeline.rewards` takes them."""
-    if all(Path(name).is_dir() for name in given):
-        return {"kind": "model", "paths": given}
-    if len(given) > 1:
-        missing = next(name for name in given if not Path(name).is_dir())
-        raise UserError(f"--reward {missing}: there is no such folder; an ensemble is of reward models' folders")
-    (name,) = given
-    if name.startswith(("http://", "https://")):
-        return {"kind": "http", "url": name}
-    if ":" in name:
-        return {"kind": "function", "name": name}
-    raise UserError(f"--reward {name}: there is no such folder; give one, package.module:function, a URL, or judge")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from constitution import loading
 from constitution.difference import diff
 from constitution.lines import matches, split
 from constitution.principles import Constitution, Principle
@@ -49,7 +50,7 @@ def blame_principles(texts: Sequence[str]) -> dict[str, dict[str, int]]:
     wrote: dict[str, dict[str, int]] = {}
     for index, text in enumerate(texts):
         if text not in parsed:
-            parsed[text] = Constitution.parse(text)
+            parsed[text] = loading.parse(text)
         new = parsed[text]
         before, wrote = wrote, {principle.id: dict.fromkeys(names, index) for principle in new}
         if now is not None:

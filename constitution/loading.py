@@ -22,9 +22,9 @@ _UTF8 = "Save the file as UTF-8 in your editor."
 _BOMS = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"))
 
 
-def load(path: Path) -> Constitution:
-    """Read and check a file. Raises ConstitutionError."""
-    return parse_bytes(_read(path), str(path))
+def load(path: str | Path) -> Constitution:
+    """Read and check a file. Raises ConstitutionError naming every mistake in it, with line and column."""
+    return parse_bytes(_read(Path(path)), str(path))
 
 
 def parse_bytes(data: bytes, filename: str) -> Constitution:
@@ -32,8 +32,8 @@ def parse_bytes(data: bytes, filename: str) -> Constitution:
     return parse(_decode(data, filename), filename)
 
 
-def parse(text: str, filename: str) -> Constitution:
-    """Check a text. Raises ConstitutionError with every mistake that can be found at once."""
+def parse(text: str, filename: str = "principles.yaml") -> Constitution:
+    """Check a text; `filename` is only named. Raises ConstitutionError with every mistake that can be found at once."""
     if len(text) > MAX_BYTES:
         raise _whole_file(filename, *_TOO_LARGE)
     hidden = _hidden(text)

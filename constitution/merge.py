@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
+from constitution import loading
 from constitution.blame import counterparts
 from constitution.lines import Hunk, changed, hunks, join, split
 from constitution.principles import Constitution, Principle
@@ -64,7 +65,7 @@ def nearest(draft: str, texts: Sequence[str]) -> int:
 def three_way(base: str, theirs: str, yours: str) -> ThreeWay:
     """What two texts made of one. Raises ConstitutionError for a text that is no constitution."""
     texts = {"base": base, "theirs": theirs, "yours": yours}
-    old, their, your = (Constitution.parse(text, name) for name, text in texts.items())
+    old, their, your = (loading.parse(text, name) for name, text in texts.items())
     edits, principles = _merge_principles(old, their, your)
     if old.name != their.name or old.name != your.name:
         edits.insert(0, _edit("", "constitution", old.name, their.name, your.name))
@@ -147,7 +148,7 @@ def _says(text: str | None, name: str, principles: list[Principle]) -> bool:
     if text is None:
         return False
     try:
-        said = Constitution.parse(text)
+        said = loading.parse(text)
     except ConstitutionError:
         return False
     return said.name == name and {p.id: p for p in said} == {p.id: p for p in principles}

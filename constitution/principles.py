@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from constitution.records import WEIGHT, Id, Messages, make_id
@@ -77,20 +76,6 @@ class Constitution:
     name: str
     principles: tuple[Principle, ...]
     source: str = ""
-
-    @classmethod
-    def load(cls, path: str | Path) -> Constitution:
-        """Read and check a file. Raises ConstitutionError naming every mistake in it, with line and column."""
-        from constitution.loading import load
-
-        return load(Path(path))
-
-    @classmethod
-    def parse(cls, text: str, filename: str = "principles.yaml") -> Constitution:
-        """Check a text. Raises ConstitutionError as `load` does; `filename` is only named in it."""
-        from constitution.loading import parse
-
-        return parse(text, filename)
 
     @cached_property
     def version(self) -> str:

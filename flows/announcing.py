@@ -1,6 +1,7 @@
 """Telling a Prefect server that an amendment was ratified, so that an automation there can retrain.
 
-Without a server there is nobody to tell; `retrain.on_ratify`, or `precept amend --retrain`, retrains here instead.
+Without a server there is nobody to tell; `retrain.on_ratify`, or `precept constitution amend --retrain`, retrains here
+instead.
 """
 
 from __future__ import annotations

@@ -13,21 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import flows
-from constitution.errors import UserError
+from pipeline import plugins
 from service.work.progress import Progress
 
 
 def names() -> list[str]:
-    """The names of all flows."""
+    """The names of all flows: those of the folder, and what installed packages add (`pipeline.plugins`)."""
+    return sorted({*_own(), *plugins.installed("flows")})
+
+
+def _own() -> list[str]:
     files = (path for folder in flows.__path__ for path in Path(folder).glob("*.py"))
     return sorted({path.stem for path in files if _is_flow(path)})
 
 
 def load(name: str) -> Callable[..., Any]:
     """The flow of that name, imported now. Raises UserError where there is none."""
-    if name not in names():
-        raise UserError(f"there is no flow {name!r}; there are {', '.join(names())}")
-    found: Callable[..., Any] = getattr(importlib.import_module(entrypoint(name).rpartition(".")[0]), name)
+    plugin = plugins.find("flows", _own(), name, "flow")
+    own = f"{flows.__name__}.{name}"
+    module = plugins.imported(plugin, name, "flow") if plugin else importlib.import_module(own)
+    found: Callable[..., Any] = getattr(module, name)
     return found
 
 
@@ -42,7 +47,8 @@ def run(name: str, file: Path | None, flags: Mapping[str, Any], *, who: str, rep
 
 def entrypoint(name: str) -> str:
     """Where Prefect finds a flow, by module: the same in a checkout and where precept is installed."""
-    return f"{flows.__name__}.{name}.{name}"
+    plugin = plugins.find("flows", _own(), name, "flow")
+    return f"{plugin.module if plugin else f'{flows.__name__}.{name}'}.{name}"
 
 
 def _is_flow(path: Path) -> bool:

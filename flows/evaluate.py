@@ -24,7 +24,7 @@ def evaluate(
         if work.finished:
             return work.finished
         if not work.settings.evaluate.candidate:
-            raise UserError("name the model to measure: precept evaluate MODEL")
+            raise UserError("name the model to measure: precept model evaluate MODEL")
         policy = steps.start_model(work)
         candidate = work.wiring.resolve(work.settings.evaluate.candidate)
         return steps.finish(work, **steps.evaluate(work, "evaluation", before=policy, after=candidate))

@@ -24,6 +24,6 @@ def judge(
         if work.finished:
             return work.finished
         if not work.settings.pairs:
-            raise UserError("name the pairs: precept judge FILE.jsonl (or pairs = in the settings)")
+            raise UserError("name the pairs: precept judge pairs FILE.jsonl (or pairs = in the settings)")
         preferred = steps.import_pairs(work, "pairs")
         return steps.finish(work, **steps.judge_pairs(work, "pairs", preferred))

@@ -66,9 +66,7 @@ def installed(kind: str) -> Mapping[str, tuple[Installed, ...]]:
     for point in sorted(_entry_points().select(group=f"precept.{kind}"), key=lambda point: str(point.value)):
         name = point.name.replace("-", "_")
         package = f"{point.dist.name} {point.dist.version}" if point.dist else "(unknown)"
-        plugin = Installed(name, point.value, package)
-        if plugin not in found.get(name, ()):  # a package that is on the path twice
-            found[name] = (*found.get(name, ()), plugin)
+        found[name] = (*found.get(name, ()), Installed(name, point.value, package))
     return found
 
 

@@ -29,24 +29,31 @@ class _Section(BaseModel):
 
 
 class RoleSettings(_Section):
-    """A model in a role, and how it is spoken to. `model`: a folder, a name a server knows, `sandbox:policy`, or
-    `promoted` (the checkpoint that was promoted last, resolved once when a run begins). The critic and the judge are
-    the policy where they name neither a model nor an engine."""
+    """A model in a role, and how it is spoken to. The critic and the judge are the policy where they name neither a
+    model nor an engine."""
 
-    kind: str = "transformers"
-    model: str = ""
-    revision: str = ""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    device: str = "auto"
-    batch_size: int = Field(64, ge=1)
-    base_url: str = ""
-    api_key_env: str = "OPENAI_API_KEY"
-    options: dict[str, Any] = {}
-    answer_prefix: str = ""
-    template_args: dict[str, Any] = {}
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(96, ge=1)
+    kind: str = Field("transformers", description="The engine that runs the model: a module of pipeline/engines.")
+    model: str = Field(
+        "",
+        description="A folder, a name that a server knows, `sandbox:policy`, a checkpoint's id, or `promoted` (the "
+        "checkpoint that was promoted last, resolved once when a run begins).",
+    )
+    revision: str = Field("", description="Of a server's model, which weights they are: a server shows none.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the weights.")
+    device: str = Field("auto", description="`cpu`, `cuda`, or `auto`: a GPU where there is one.")
+    batch_size: int = Field(64, ge=1, description="Requests that are answered together.")
+    base_url: str = Field("", description="Of a server that speaks OpenAI's protocol, as in http://localhost:8000/v1.")
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", description="The environment variable that holds the server's key; NAME_FILE names a file."
+    )
+    options: dict[str, Any] = Field({}, description="Passed on to the engine as they are.")
+    answer_prefix: str = Field(
+        "", description="What the model's answer is made to begin with, for a judge that will not say a bare letter."
+    )
+    template_args: dict[str, Any] = Field({}, description="Arguments of the chat template, as enable_thinking = false.")
+    temperature: float = Field(1.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens that hold this probability.")
+    max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
 
     @field_validator("options")
     @classmethod
@@ -57,36 +64,50 @@ class RoleSettings(_Section):
 
 
 class JudgeSettings(RoleSettings):
-    method: str = "choice"  # a module of pipeline.judges
-    judge_options: dict[str, Any] = {}
+    method: str = Field("choice", description="How it judges: a module of pipeline/judges.")
+    judge_options: dict[str, Any] = Field({}, description="Passed on to that method as they are.")
 
 
 class ReviseSettings(_Section):
-    rounds: int = Field(4, ge=0)
-    critique: bool = True  # False: revise directly (CAI section 3.5)
+    rounds: int = Field(
+        4, ge=0, description="Rounds of critique and revision, a principle drawn anew for each; 0: none."
+    )
+    critique: bool = Field(
+        True, description="Criticise before revising; false revises directly (Constitutional AI, section 3.5)."
+    )
 
 
 class CompareSettings(_Section):
-    samples: int = Field(4, ge=2)  # answers of the SFT model to each training prompt
-    pairs: int = Field(3, ge=1)  # of those, compared, a prompt
-    questions_per_batch: int = Field(256, ge=1)  # verdicts to a commit
+    samples: int = Field(4, ge=2, description="Answers of the SFT model to each training prompt.")
+    pairs: int = Field(3, ge=1, description="Pairs of those answers that are judged, for each prompt.")
+    questions_per_batch: int = Field(256, ge=1, description="Verdicts that are stored in one commit.")
 
 
 class LabelSettings(_Section):
-    min_mass: float = Field(_RULE.min_mass, ge=0, le=1)
-    consistent: bool = _RULE.consistent
-    min_margin: float = Field(_RULE.min_margin, ge=0, le=1)
-    min_readable: float = Field(_RULE.min_readable, ge=0, le=1)
-    tie_margin: float = Field(_RULE.tie_margin, ge=0, le=1)
-    max_unreadable: float = Field(0.5, ge=0, le=1)  # labelling stops above this rate
+    min_mass: float = Field(
+        _RULE.min_mass, ge=0, le=1, description="Below this probability on A and B together a verdict is unreadable."
+    )
+    consistent: bool = Field(
+        _RULE.consistent, description="A verdict votes only where both orders of the answers name the same one."
+    )
+    min_margin: float = Field(
+        _RULE.min_margin, ge=0, le=1, description="How sure, of 1, a verdict has to be over both orders to vote."
+    )
+    min_readable: float = Field(
+        _RULE.min_readable, ge=0, le=1, description="The share of the principles' weight that has to be readable."
+    )
+    tie_margin: float = Field(
+        _RULE.tie_margin, ge=0, le=1, description="A label whose answers are less than this apart, of 1, is tied."
+    )
+    max_unreadable: float = Field(0.5, ge=0, le=1, description="Labelling stops above this rate of unreadable labels.")
 
 
 class TrainSettings(_Section):
-    """`arguments` go to the trainer, under TRL's and transformers' own names."""
-
-    method: str
-    arguments: dict[str, Any] = {}
-    lora: dict[str, Any] | None = None
+    method: str = Field(description="The training method: a module of pipeline/trainers.")
+    arguments: dict[str, Any] = Field({}, description="Of the trainer, under TRL's and transformers' own names.")
+    lora: dict[str, Any] | None = Field(
+        None, description="Train an adapter with these arguments of peft, as r = 16; none: all weights."
+    )
 
     @field_validator("method")
     @classmethod
@@ -95,125 +116,205 @@ class TrainSettings(_Section):
 
 
 class SftSettings(TrainSettings):
-    method: str = "sft"
-    use: Literal["all", "last"] = "last"  # revisions of all rounds (CAI 3.1) or of the last (CAI 1.2)
-    helpful: float = Field(0.25, ge=0)  # answers of the policy itself mixed in, as a share of the revisions
+    method: str = Field("sft", description="The training method: a module of pipeline/trainers.")
+    use: Literal["all", "last"] = Field(
+        "last", description="Revisions of all rounds (Constitutional AI, section 3.1) or of the last (section 1.2)."
+    )
+    helpful: float = Field(
+        0.25, ge=0, description="The policy's own answers that are mixed in, as a share of the revisions."
+    )
 
 
 class RewardSettings(TrainSettings):
-    method: str = "reward"
-    models: int = Field(1, ge=1)  # an ensemble of so many, each from a seed of its own
-    human: str = ""  # a JSONL or Parquet file of people's preferences, blended with the AI's labels (CAI section 4.1)
-    human_share: float = Field(0.5, gt=0, lt=1)  # of all pairs
+    method: str = Field("reward", description="The training method: a module of pipeline/trainers.")
+    models: int = Field(1, ge=1, description="Reward models in the ensemble, each from a seed of its own.")
+    human: str = Field(
+        "",
+        description="A JSONL or Parquet file of people's preferences, blended with the AI's labels (Constitutional AI, "
+        "section 4.1).",
+    )
+    human_share: float = Field(0.5, gt=0, lt=1, description="The share of people's pairs among all pairs.")
 
 
 class OptimiseSettings(TrainSettings):
-    """`labels`: whose preferences an offline method learns from, the judge's or those of people's spot checks.
-    `reward`: what rewards an online method, a mapping for `pipeline.rewards`; empty, or without a `kind`, it is this
-    run's reward models. `arguments` stand over those of the section `[arguments.METHOD]`."""
-
-    method: str = "dpo"
-    labels: Literal["judge", "people"] = "judge"
-    min_p: float = Field(0.5, ge=0.5, le=1)  # labels at least so sure become good and bad answers (kto, sft)
-    reward: dict[str, Any] = {}
+    method: str = Field("dpo", description="The training method: a module of pipeline/trainers.")
+    arguments: dict[str, Any] = Field(
+        {},
+        description="Of the trainer, under TRL's own names; they stand over those of the section [arguments.METHOD].",
+    )
+    labels: Literal["judge", "people"] = Field(
+        "judge", description="Whose preferences an offline method learns from: the judge's, or people's spot checks."
+    )
+    min_p: float = Field(
+        0.5, ge=0.5, le=1, description="Labels at least so sure become good and bad answers (kto, sft)."
+    )
+    reward: dict[str, Any] = Field(
+        {},
+        description="What rewards an online method, for pipeline.rewards; empty, or without a `kind`: this run's "
+        "reward models.",
+    )
 
 
 class WatchSettings(_Section):
     """Who looks at a policy while an online method trains it: the evaluator, on prompts of the development split."""
 
-    prompts: int = Field(128, ge=0)  # at most; 0: nobody looks
-    every: int = Field(5, ge=1)  # updates between looks
-    kl_budget: float = Field(10.0, ge=0)  # nats an answer, from the model before: the best of 60,000; 0: none
-    stop: bool = True  # False: look and tell, and let it go on
+    prompts: int = Field(128, ge=0, description="Development prompts that are looked at, at most; 0: nobody looks.")
+    every: int = Field(5, ge=1, description="Updates between two looks.")
+    kl_budget: float = Field(
+        10.0,  # as far as the best of 60,000 answers
+        ge=0,
+        description="Nats an answer that the policy may move from where it began before training stops; 0: no budget.",
+    )
+    stop: bool = Field(True, description="Stop the training when a look says so; false only tells.")
 
 
 class SweepSettings(_Section):
-    """What `precept sweep` draws: by method, the weights of its leash; none: its own arguments, once."""
+    """What `precept sweep` draws."""
 
-    methods: dict[str, list[float]] = {"dpo": [], "ppo": []}
-    split: Literal["dev", "heldout"] = "dev"  # settings are chosen on dev; held-out prompts are for what is claimed
+    methods: dict[str, list[float]] = Field(
+        {"dpo": [], "ppo": []},
+        description="By method, the weights of its KL term; none: the method's own arguments, once.",
+    )
+    split: Literal["dev", "heldout"] = Field(
+        "dev",
+        description="Prompts it is measured on. Settings are chosen on dev; held-out ones are for what is claimed.",
+    )
 
 
 class EvaluateSettings(_Section):
-    prompts: int = Field(600, ge=1)  # held-out prompts, at most
-    suites: list[str] | None = None  # what is measured of the answers; none: every suite that is found
-    candidate: str = ""  # a model to measure against the policy (the evaluate flow; improve measures its own)
+    prompts: int = Field(600, ge=1, description="Held-out prompts that a model is measured on, at most.")
+    suites: list[str] | None = Field(
+        None, description="What is measured of the answers (pipeline/suites); none: every suite that is found."
+    )
+    candidate: str = Field(
+        "", description="A model to measure against the policy, for the flow `evaluate`; improve measures its own."
+    )
 
 
 class GateSettings(_Section):
-    min_win_rate: float = Gate.min_win_rate
-    min_length_controlled: float | None = Gate.min_length_controlled
-    max_refusal_increase: float | None = Gate.max_refusal_increase
-    max_length_ratio: float | None = Gate.max_length_ratio
-    max_unreadable: float = Gate.max_unreadable
-    max_truncated: float | None = Gate.max_truncated
-    max_boilerplate_increase: float | None = Gate.max_boilerplate_increase
-    min_agreement: float | None = Gate.min_agreement
-    min_spot_checks: int = Gate.min_spot_checks
-    suites: dict[str, dict[str, Any]] = {}  # by suite, limits over its own
+    min_win_rate: float = Field(
+        Gate.min_win_rate, description="The lower end of the win rate's 95% interval has to be above this."
+    )
+    min_length_controlled: float | None = Field(
+        Gate.min_length_controlled, description="The length-controlled win rate has to be above this; none: not asked."
+    )
+    max_refusal_increase: float | None = Field(
+        Gate.max_refusal_increase,
+        description="How far refusals of harmless requests may rise, as a fraction of the answers; none: not asked.",
+    )
+    max_length_ratio: float | None = Field(
+        Gate.max_length_ratio, description="Mean tokens of an answer, after over before, at most; none: not asked."
+    )
+    max_unreadable: float = Field(
+        Gate.max_unreadable, description="The share of comparisons that could not be read, at most."
+    )
+    max_truncated: float | None = Field(
+        Gate.max_truncated, description="The share of answers cut at the token limit, at most; none: not asked."
+    )
+    max_boilerplate_increase: float | None = Field(
+        Gate.max_boilerplate_increase,
+        description="How far answers with a sentence that 5% of all answers share may rise; none: not asked.",
+    )
+    min_agreement: float | None = Field(
+        Gate.min_agreement,
+        description="The lower end of the interval of Gwet's AC1, people against the judge, at least; none: not asked.",
+    )
+    min_spot_checks: int = Field(Gate.min_spot_checks, description="People's answers that there have to be.")
+    suites: dict[str, dict[str, Any]] = Field({}, description="By suite, limits that stand over its own.")
 
 
 class RetrainSettings(_Section):
-    """What a retrain keeps of the run before the amendment, and how its model is decided on.
+    """What a retrain keeps of the run before the amendment, and how its model is decided on. `base` and `version` are
+    resolved once, when the retrain begins."""
 
-    `start`: the pool of answers and the SFT model stay (pool); the answers stay, and are revised anew (revise); nothing
-    stays (scratch). `base` and `version` are resolved once, when the retrain begins.
-    """
-
-    start: Literal["pool", "revise", "scratch"] = "pool"
-    top_up: bool = False  # add answers and pairs where a new principle finds nothing to prefer
-    train_from: Literal["sft", "last"] = "sft"  # the parent: the SFT model, or the model that is to be replaced
-    base: str = ""  # the run, by the first digits of its id; none: the newest under another constitution
-    version: str = ""  # of the constitution; none: the ratified one
-    promote: bool = True
-    min_win_rate: float = 0.45  # of the gate: the model that is replaced was good enough, so no worse is enough
-    on_ratify: bool = False  # retrain as soon as an amendment is ratified
+    start: Literal["pool", "revise", "scratch"] = Field(
+        "pool",
+        description="pool: the answers and the SFT model stay. revise: the answers stay and are revised anew. scratch: "
+        "nothing stays.",
+    )
+    top_up: bool = Field(False, description="Add answers and pairs where a new principle finds nothing to prefer.")
+    train_from: Literal["sft", "last"] = Field(
+        "sft", description="The parent: the SFT model, or the model that is to be replaced."
+    )
+    base: str = Field(
+        "",
+        description="The run to start from, by the first digits of its id; none: the one that made the promoted model, "
+        "or the newest under another constitution.",
+    )
+    version: str = Field("", description="The version of the constitution; none: the ratified one.")
+    promote: bool = Field(True, description="Promote what passes the gate; false only measures.")
+    min_win_rate: float = Field(
+        0.45,
+        description="Of the gate, in a retrain: the model that is replaced was good enough, so no worse is enough.",
+    )
+    on_ratify: bool = Field(False, description="Retrain as soon as an amendment is ratified on this machine.")
 
 
 class LimitSettings(_Section):
     """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start."""
 
-    max_calls: int | None = Field(None, ge=0)  # model requests
-    max_tokens: int | None = Field(None, ge=0)  # prompt and answer tokens of what is generated
-    max_cost: float | None = Field(None, ge=0)
-    cost_per_1k_tokens: float = Field(0.0, ge=0)
+    max_calls: int | None = Field(None, ge=0, description="Model requests; none: no limit.")
+    max_tokens: int | None = Field(
+        None, ge=0, description="Prompt and answer tokens of what is generated; none: no limit."
+    )
+    max_cost: float | None = Field(None, ge=0, description="What the tokens cost, in your currency; none: no limit.")
+    cost_per_1k_tokens: float = Field(0.0, ge=0, description="What a thousand tokens cost, for max_cost.")
 
 
 class SplitSettings(_Section):
-    heldout: float = Field(0.45, ge=0, lt=1)
-    dev: float = Field(0.1, ge=0, lt=1)
+    heldout: float = Field(0.45, ge=0, lt=1, description="The share of the prompts that models are measured on.")
+    dev: float = Field(0.1, ge=0, lt=1, description="The share of the prompts that settings are chosen on.")
 
 
 class Settings(_Section):
-    store: SecretStr = SecretStr("sqlite:///runs/precept.db")  # a URL may hold a password
-    home: Path = Path("runs")  # checkpoints, data sets, reports
-    constitution: Path = Path("principles.yaml")
-    prompts: str | dict[str, Any] = ""  # a JSONL or Parquet file, a source by name, or {source = "x", ...its options}
-    pairs: str = ""  # a JSONL or Parquet file of pairs or human preferences, for the judge flow
-    oracle: str = ""  # known truth, to measure against: "sandbox" there, empty on real models
-    seed: int = 0
-    slot: str = ""  # the schedule slot: the same slot is the same run
-    splits: SplitSettings = SplitSettings()
-    policy: RoleSettings = RoleSettings()
-    critic: RoleSettings | None = None  # none: the policy
-    trained: RoleSettings | None = None  # how checkpoints are run; none: as the policy
-    judge: JudgeSettings = JudgeSettings()
-    evaluator: JudgeSettings = JudgeSettings()  # has to be named: it may not be the judge that made the labels
-    revise: ReviseSettings = ReviseSettings()
-    compare: CompareSettings = CompareSettings()
-    label: LabelSettings = LabelSettings()
-    sft: SftSettings = SftSettings()
-    reward: RewardSettings = RewardSettings()
-    optimise: OptimiseSettings = OptimiseSettings()
-    arguments: dict[str, dict[str, Any]] = {}  # by method: what it is trained with where `optimise` names it
-    watch: WatchSettings = WatchSettings()
-    rounds: int = Field(1, ge=1)  # of answering, labelling and training, each from the model that the last one made
-    sweep: SweepSettings = SweepSettings()
-    evaluate: EvaluateSettings = EvaluateSettings()
-    gate: GateSettings = GateSettings()
-    retrain: RetrainSettings = RetrainSettings()
-    limits: LimitSettings = LimitSettings()
-    threads: int | None = Field(None, ge=1)  # of torch; none: as many as there are cores
+    store: SecretStr = Field(
+        SecretStr("sqlite:///runs/precept.db"),
+        description="Where everything is remembered: sqlite:///FILE or postgresql://USER@HOST/DATABASE. It may hold a "
+        "password.",
+    )
+    home: Path = Field(
+        Path("runs"), description="The folder of checkpoints, data sets, reports and the link `promoted`."
+    )
+    constitution: Path = Field(Path("principles.yaml"), description="The file of principles.")
+    prompts: str | dict[str, Any] = Field(
+        "", description='A JSONL or Parquet file, a source by name, or {source = "x", ...} with options of its own.'
+    )
+    pairs: str = Field("", description="A JSONL or Parquet file of pairs or human preferences, for the flow `judge`.")
+    oracle: str = Field(
+        "",
+        description="Known truth, to measure against: `sandbox` there; empty on real models. It is never learnt from.",
+    )
+    seed: int = Field(0, description="Of every draw; another seed is another run.")
+    slot: str = Field("", description="The schedule slot: the same slot is the same run.")
+    splits: SplitSettings = Field(SplitSettings(), description="How prompts are split.")
+    policy: RoleSettings = Field(RoleSettings(), description="The model that is made better.")
+    critic: RoleSettings | None = Field(None, description="The model that criticises and revises; none: the policy.")
+    trained: RoleSettings | None = Field(None, description="How checkpoints are run; none: as the policy.")
+    judge: JudgeSettings = Field(JudgeSettings(), description="The model whose verdicts become labels.")
+    evaluator: JudgeSettings = Field(
+        JudgeSettings(), description="The model that measures. It has to be named, and may not be the judge."
+    )
+    revise: ReviseSettings = Field(ReviseSettings(), description="Critique and revision.")
+    compare: CompareSettings = Field(CompareSettings(), description="Which answers are compared.")
+    label: LabelSettings = Field(LabelSettings(), description="How verdicts become labels.")
+    sft: SftSettings = Field(SftSettings(), description="Training on the revisions.")
+    reward: RewardSettings = Field(RewardSettings(), description="Training of the reward model.")
+    optimise: OptimiseSettings = Field(OptimiseSettings(), description="Training of the policy on preferences.")
+    arguments: dict[str, dict[str, Any]] = Field(
+        {}, description="By method, what it is trained with where `optimise` names it, as [arguments.ppo]."
+    )
+    watch: WatchSettings = Field(WatchSettings(), description="Looking at a policy while it is trained online.")
+    rounds: int = Field(
+        1,
+        ge=1,
+        description="Rounds of answering, labelling and training, each from the model that the last one made.",
+    )
+    sweep: SweepSettings = Field(SweepSettings(), description="Methods side by side.")
+    evaluate: EvaluateSettings = Field(EvaluateSettings(), description="The measurement on held-out prompts.")
+    gate: GateSettings = Field(GateSettings(), description="What must hold for a model to be promoted.")
+    retrain: RetrainSettings = Field(RetrainSettings(), description="What follows an amendment.")
+    limits: LimitSettings = Field(LimitSettings(), description="When a run stops by itself.")
+    threads: int | None = Field(None, ge=1, description="Threads of torch; none: as many as there are cores.")
 
     def identity(self, kind: str = "") -> dict[str, Any]:
         """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches;

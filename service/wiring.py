@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pipeline.engines
 import pipeline.judges
+from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
@@ -44,7 +45,7 @@ class Wiring:
 
     @cached_property
     def constitution(self) -> Constitution:
-        return Constitution.load(self.settings.constitution)
+        return loading.load(self.settings.constitution)
 
     def prompts(self) -> list[Prompt]:
         """The prompts of the settings' source, each with its split."""
@@ -130,12 +131,21 @@ class Wiring:
             },
             "api_key_env": settings.api_key_env if settings.base_url else "",
             "method": settings.method,
+            **({"judge_options": self._resolved(settings.judge_options)} if settings.judge_options else {}),
             "answer_prefix": settings.answer_prefix,
             "template_args": dict(settings.template_args),
             "constitution": str(constitution),
             "against": against,
             "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
         }
+
+    def _resolved(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """A judge's options with the models of its further roles as folders or served names."""
+        found = {}
+        for key, value in options.items():
+            role = isinstance(value, Mapping) and "model" in value
+            found[key] = {**value, "model": self.resolve(value["model"])} if role else value
+        return found
 
     def check(self) -> None:
         """Tell what is wrong with a later step of the loop before its first: hours may lie between. Loads no model."""
@@ -146,7 +156,8 @@ class Wiring:
         for judge in (settings.judge, settings.evaluator):
             pipeline.judges.load(judge.method)
         for training in (settings.sft, settings.reward, settings.optimise):
-            trainers.load(training.method)
+            given = settings.arguments.get(training.method, {}) if training is settings.optimise else {}
+            trainers.resolve(training.method, {**given, **training.arguments})
         self.oracle()
 
     def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:

@@ -126,7 +126,8 @@ class Amendments(Events):
             last = _last(connection)
             if last is None:
                 raise UserError(
-                    "nothing has been ratified yet: the first run, or `precept amend`, ratifies a constitution"
+                    "nothing has been ratified yet: the first run, or `precept constitution amend`, ratifies a "
+                    "constitution"
                 )
             if revision in NAMES:
                 return last

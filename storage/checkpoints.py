@@ -49,7 +49,7 @@ class Checkpoints(Paths):
         if name == "promoted":
             promoted = self.promoted()
             if promoted is None:
-                raise UserError("nothing is promoted yet; `precept promote CHECKPOINT` does it")
+                raise UserError("nothing is promoted yet; `precept model promote CHECKPOINT` does it")
             return promoted
         text = name.hex() if isinstance(name, bytes) else name
         attempts = self._called(text)

@@ -21,6 +21,7 @@ from pydantic import Field
 
 import pipeline.engines
 import pipeline.judges
+from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import (
@@ -40,10 +41,10 @@ from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineError, EngineSettings, Sampling
 from pipeline.judges.judge import Case, Judge
 from pipeline.keys import secret
+from pipeline.models.checkpoint import file_digest
 from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
-from pipeline.trainers.checkpoint import file_digest
-from pipeline.trainers.checks import read_rows
+from pipeline.training_rows import read_rows
 
 
 class JudgeOptions(Options):
@@ -82,13 +83,13 @@ def check(options: Mapping[str, Any]) -> None:
     given = read(JudgeOptions, "judge", options)
     pipeline.engines.check(given.engine)
     pipeline.judges.load(given.method)
-    Constitution.load(given.constitution)
+    loading.load(given.constitution)
     stored(given.against)
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:
     given = read(JudgeOptions, "judge", options)
-    constitution = Constitution.load(given.constitution)
+    constitution = loading.load(given.constitution)
     roles = _Roles(pipeline.engines.named)
     try:
         weights = label.weights(constitution, roles.judge(given))
@@ -104,7 +105,7 @@ def fingerprint(options: Mapping[str, Any]) -> str:
 
 def build(options: Mapping[str, Any]) -> JudgeReward:
     given = read(JudgeOptions, "judge", options)
-    constitution, against, digest = Constitution.load(given.constitution), stored(given.against), fingerprint(options)
+    constitution, against, digest = loading.load(given.constitution), stored(given.against), fingerprint(options)
     roles = _Roles(pipeline.engines.build)
     try:
         judge = roles.judge(given)

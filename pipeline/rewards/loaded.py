@@ -21,8 +21,8 @@ from transformers.utils import logging
 
 from constitution.errors import UserError
 from pipeline.engines.chats import ChatTokenizer
+from pipeline.models import checkpoint
 from pipeline.rewards.reward import Dialogue
-from pipeline.trainers import checkpoint
 
 
 class RewardModel:

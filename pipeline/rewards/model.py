@@ -32,11 +32,11 @@ from pydantic import Field, field_validator
 
 from constitution.errors import UserError
 from constitution.records import make_id
+from pipeline.models import checkpoint
+from pipeline.models.checks import check_model_folder
 from pipeline.rewards.checked import LengthLine
 from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
-from pipeline.trainers import checkpoint
-from pipeline.trainers.checks import check_model_folder
 
 if TYPE_CHECKING:
     from pipeline.rewards.loaded import RewardModel

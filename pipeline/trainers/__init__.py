@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pipeline import plugins
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers import arguments
-from pipeline.trainers.trainer import Job, Kind, Method, TrainingStopped, Watch
+from pipeline.trainers.trainer import Job, Method, TrainingStopped, Watch
 from pipeline.trainers.worker import Worker, launch
 
 __all__ = ["Job", "Kind", "Method", "TrainingStopped", "Watch", "Worker", "launch", "load", "methods", "resolve"]

@@ -34,9 +34,10 @@ from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
 from constitution.records import seed_of
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import SFT_READS
 from pipeline.trainers.progress import read
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, TrainingStopped, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, TrainingStopped, Watch
 
 if TYPE_CHECKING:
     from pipeline.rewards.reward import Reward

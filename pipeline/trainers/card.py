@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.trainers.trainer import Job, Kind
+from pipeline.models.checkpoint import Kind
+from pipeline.trainers.trainer import Job
 
 TITLES = {"policy": "A policy trained by precept", "reward_model": "A reward model trained by precept"}
 LOADERS = {"policy": "AutoModelForCausalLM", "reward_model": "AutoModelForSequenceClassification"}

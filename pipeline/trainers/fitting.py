@@ -36,46 +36,15 @@ from transformers import (
 )
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint, processes
-from pipeline.trainers.rows import LengthGrouped, Rows, like_lengths, load_rows
+from pipeline.models import checkpoint
+from pipeline.trainers import processes
+from pipeline.trainers.rows import LengthGrouped, like_lengths
 from pipeline.trainers.trainer import Job, TrainingStopped, Watch
 
 log = logging.getLogger(__name__)
 
 OURS = ("divergence_factor", "chat_template_kwargs")  # arguments that are not TRL's
 RESUME = "resume.json"  # in a resume checkpoint, written last: its files by digest, and whose it is
-
-
-@dataclasses.dataclass(frozen=True)
-class Material:
-    """What a method on rows begins with. `limit`: tokens that a row may have."""
-
-    tokenizer: PreTrainedTokenizerBase
-    limit: int
-    rows: Rows
-    heldout: Rows | None
-
-    @classmethod
-    def of(cls, job: Job, columns: Sequence[str]) -> Material:
-        tokenizer = load_tokenizer(job)
-        limit = context_length(job, tokenizer)
-        rows = load_rows(Path(job.dataset), columns, tokenizer, job, limit)
-        heldout = load_rows(Path(job.eval_dataset), columns, tokenizer, job, limit) if job.eval_dataset else None
-        return cls(tokenizer, limit, rows, heldout)
-
-    @property
-    def counted(self) -> dict[str, int]:
-        """For the metrics: how many rows there are, and how many did not fit."""
-        return {"rows": len(self.rows.table), "left_out": self.rows.left_out}
-
-    def options(self, job: Job, task: str) -> dict[str, Any]:
-        """What TRL's trainers take of it. Their `train_dataset` may be replaced."""
-        return {
-            "train_dataset": self.rows.table,
-            "eval_dataset": self.heldout.table if self.heldout else None,
-            "processing_class": self.tokenizer,
-            "peft_config": lora_config(job, task),
-        }
 
 
 # --- model and settings ------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers import rloo
-from pipeline.trainers.trainer import Job, Kind, Watch
+from pipeline.trainers.trainer import Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)

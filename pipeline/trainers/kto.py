@@ -21,9 +21,10 @@ import logging
 from typing import Any
 
 from constitution.errors import UserError
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers import processes
 from pipeline.trainers.arguments import HELDOUT_READS, ROWS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "completion", "label")
@@ -61,6 +62,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import KTOConfig, KTOTrainer
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.material import Material
     from pipeline.trainers.pairs import answer_logprobs
 
     class Trainer(fitting.TrainerMixin, KTOTrainer):  # type: ignore[misc]
@@ -87,7 +89,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
             "per_device_train_batch_size is 1; kto estimates the KL from the other rows of a micro-batch and needs at "
             "least 2 (8 or more are better): lower gradient_accumulation_steps instead"
         )
-    given = fitting.Material.of(job, COLUMNS)
+    given = Material.of(job, COLUMNS)
     rows = given.rows.table
     good = sum(rows["label"])
     bad = len(rows) - good

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import trainers
-from pipeline.trainers.checks import read_header, read_rows
+from pipeline.models.checks import read_header
 from pipeline.trainers.trainer import Job
+from pipeline.training_rows import read_rows
 
 LIBRARIES = 550e6  # bytes: a process that has imported torch, transformers and TRL, on a CPU
 CHARACTERS = 3.0  # a token, in texts of natural language

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import PAIRS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")

@@ -65,8 +65,9 @@ from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
 from constitution.records import seed_of
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers import processes
-from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Kind, TrainingStopped, Watch
+from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, TrainingStopped, Watch
 
 if TYPE_CHECKING:
     from torch import Tensor

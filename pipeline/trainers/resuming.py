@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint, fitting, processes
+from pipeline.models import checkpoint
+from pipeline.trainers import fitting, processes
 from pipeline.trainers.trainer import Job, TrainingStopped
 
 log = logging.getLogger(__name__)

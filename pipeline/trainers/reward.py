@@ -19,8 +19,9 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import seed_of
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import PAIRS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "reward_model"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
@@ -45,6 +46,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import RewardConfig
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.material import Material
     from pipeline.trainers.soft_targets import SoftRewardTrainer, evaluate_pairs, reward_spread
 
     arguments = dict(job.arguments)
@@ -52,7 +54,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
         raise UserError(f"arguments: heads is {heads!r}; it must be a whole number, 1 or more")
     job = dataclasses.replace(job, arguments=arguments)
-    given = fitting.Material.of(job, COLUMNS)
+    given = Material.of(job, COLUMNS)
     table = given.rows.table
     if heads > 1:
         table = table.add_column("weights", bootstrap_weights(job.seed, table["line"], heads))

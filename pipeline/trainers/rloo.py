@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import TRAINER_READS
-from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Kind, Watch
+from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)

@@ -17,8 +17,8 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
 from constitution.errors import UserError
-from pipeline.trainers.checks import read_rows
 from pipeline.trainers.trainer import Job
+from pipeline.training_rows import read_rows
 
 log = logging.getLogger(__name__)
 

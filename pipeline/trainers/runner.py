@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
-from pipeline import trainers
-from pipeline.trainers import checkpoint, checks, memory, processes
-from pipeline.trainers.checkpoint import Manifest
+from pipeline import trainers, training_rows
+from pipeline.models import checkpoint, checks
+from pipeline.models.checkpoint import Manifest
+from pipeline.trainers import memory, processes, publishing
 from pipeline.trainers.progress import Interruption, Progress
 from pipeline.trainers.trainer import Job, Method, TrainingStopped
 
@@ -65,7 +66,7 @@ def run(
             metrics = {**metrics, "seconds": round(time.monotonic() - began, 2)}  # sampling and loading, too
             if (peak := memory.peak(job.device)) is not None:
                 metrics = {**metrics, "peak_memory_mb": round(peak / 1e6)}
-            return together.once(lambda: checkpoint.publish(job, method.KIND, metrics))
+            return together.once(lambda: publishing.publish(job, method.KIND, metrics))
         except Exception as error:
             if full := _disk_full(error, job):
                 raise full from error
@@ -74,19 +75,19 @@ def run(
 
 def _begin(job: Job, method: Method, lock: contextlib.ExitStack, count: int) -> Manifest | None:
     """The checkpoint of a job that is done. Else the job is checked, `lock` is held, and `job.partial` is empty."""
-    if done := checkpoint.finished(job):
+    if done := publishing.finished(job):
         return done
     if count > 1 and getattr(method, "ONLINE", False):
         _check_online(job)
-    rows = checks.read_rows(Path(job.dataset), method.COLUMNS)
-    checks.check_preferences(Path(job.dataset), rows)
+    rows = training_rows.read_rows(Path(job.dataset), method.COLUMNS)
+    training_rows.check_preferences(Path(job.dataset), rows)
     if job.eval_dataset:
-        checks.read_rows(Path(job.eval_dataset), method.COLUMNS)
+        training_rows.read_rows(Path(job.eval_dataset), method.COLUMNS)
     checks.check_model_folder(Path(job.model))
     if checkpoint.read(Path(job.model)):
         checkpoint.verify(Path(job.model))
     lock.enter_context(_alone(job))
-    if done := checkpoint.finished(job):  # by the process that was waited for
+    if done := publishing.finished(job):  # by the process that was waited for
         return done
     shutil.rmtree(job.partial, ignore_errors=True)
     job.partial.mkdir(parents=True)

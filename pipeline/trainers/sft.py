@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import HELDOUT_READS, SFT_READS
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Kind, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "completion")
@@ -27,12 +28,13 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from trl import SFTConfig, SFTTrainer
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.material import Material
 
     class Trainer(fitting.TrainerMixin, SFTTrainer):  # type: ignore[misc]
         def filler(self, row: dict[str, Any]) -> dict[str, Any]:
             return {**row, "length": 0, "labels": [-100] * len(row["labels"])}
 
-    given = fitting.Material.of(job, COLUMNS)
+    given = Material.of(job, COLUMNS)
 
     def build(batch_size: int) -> Trainer:
         return Trainer(

@@ -29,6 +29,7 @@ from trl import DPOConfig, DPOTrainer, RewardTrainer
 from pipeline.engines import tree
 from pipeline.trainers import fitting, processes
 from pipeline.trainers.calibration import calibrate, fit_temperature, slope
+from pipeline.trainers.material import Material
 from pipeline.trainers.pairs import answer_logprobs, pack, packed_logprobs
 from pipeline.trainers.rows import like_lengths
 from pipeline.trainers.trainer import Job, Watch
@@ -258,7 +259,7 @@ def learn_from_pairs(
 ) -> dict[str, Any]:
     """Train a policy on pairs by a subclass of SoftDPOTrainer. Saves it, and writes `heldout.jsonl` where there are
     held-out rows; returns the metrics. Raises UserError, TrainingStopped or KeyboardInterrupt."""
-    given = fitting.Material.of(job, columns)
+    given = Material.of(job, columns)
 
     def build(batch_size: int) -> SoftDPOTrainer:
         return trainer_class(

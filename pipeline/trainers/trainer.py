@@ -39,11 +39,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from constitution.errors import UserError
-
-Kind = Literal["policy", "reward_model"]
+from pipeline.models.checkpoint import Kind
 
 # What a method on TRL's trainers starts its DEFAULTS from: TRL's and transformers' own names, and the last two ours.
 COMMON_DEFAULTS: dict[str, Any] = {

@@ -47,7 +47,6 @@ from constitution.records import seed_of
 from pipeline import rewards
 from pipeline.metrics import style
 from pipeline.rewards.reward import Reward
-from pipeline.trainers.checks import read_rows
 from pipeline.trainers.progress import read
 from pipeline.trainers.rollouts import Dialogue, Reference, Rollout, Sampler, evaluating, logprobs, pack
 from pipeline.trainers.stop_rules import (
@@ -61,6 +60,7 @@ from pipeline.trainers.stop_rules import (
     standard_error,
 )
 from pipeline.trainers.trainer import Job, TrainingStopped
+from pipeline.training_rows import read_rows
 
 LOOKS, SAMPLES, GOOD = "watch.jsonl", "samples.jsonl", "good"
 ROWS = 16  # answers in one pass for their log-probabilities

@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any
 
 from constitution.errors import UserError
-from pipeline.trainers.checkpoint import Manifest, finished
+from pipeline.models.checkpoint import Manifest
+from pipeline.trainers.publishing import finished
 from pipeline.trainers.trainer import Job, TrainingStopped
 
 OnProgress = Callable[[Job, dict[str, Any]], None]

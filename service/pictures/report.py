@@ -22,9 +22,9 @@ from constitution.records import WEIGHT, Checkpoint
 from constitution.visible import visible
 from pipeline import suites
 from pipeline.metrics.intervals import Interval
+from pipeline.models import checkpoint
 from pipeline.suites import Measured
 from pipeline.suites.suite import RATE
-from pipeline.trainers import checkpoint
 from service.pictures import plots
 from service.pictures.lineage import picture
 from service.queries import findings, lineage, measure
@@ -272,8 +272,8 @@ def _reliability(metrics: Mapping[str, Any]) -> Markup | None:
 
 
 def _lineage(work: RunRecords, model: str) -> tuple[str, Markup] | None:
-    """The name of the run's policy for `precept lineage`, and what it tells of it as a drawing; None where the run
-    trained nothing."""
+    """The name of the run's policy for `precept model lineage`, and what it tells of it as a drawing; None where the
+    run trained nothing."""
     trained = next((c for c in work.store.checkpoints() if c.path == model), None)
     if trained is None:
         return None

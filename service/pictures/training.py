@@ -18,7 +18,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from constitution.visible import visible
-from pipeline.trainers import checkpoint, progress
+from pipeline.models import checkpoint
+from pipeline.trainers import progress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

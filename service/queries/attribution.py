@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,22 @@ class LeftOut:
     principles: list[Flips]
     not_judged: list[str]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run.id.hex() if self.run else None,
+            "outcomes": self.outcomes,
+            "not_judged": self.not_judged,
+            "principles": [
+                {
+                    "principle": flips.principle,
+                    "flips": flips.count,
+                    "changes": {f"{before} to {after}": count for (before, after), count in flips.changes.items()},
+                    "comparisons": [id.hex() for id in flips.comparisons],
+                }
+                for flips in self.principles
+            ],
+        }
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -58,6 +75,18 @@ class WinRates:
     principles: list[Rate]
     not_judged: list[str]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run.id.hex(),
+            "prompts": self.prompts,
+            **_numbers(self.win_rate),
+            "not_judged": self.not_judged,
+            "principles": [
+                {"principle": r.principle, **_numbers(r.win_rate), "change": _numbers(r.change)}
+                for r in self.principles
+            ],
+        }
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -66,6 +95,35 @@ class Explained:
     account: Account
     pair: Pair
     evaluation: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        pair, account = self.pair, self.account
+        return {
+            "comparison": account.label.comparison.hex(),
+            "evaluation": self.evaluation,
+            "state": account.label.state,
+            "outcome": account.outcome,
+            "p": account.label.p / 10**9,
+            "principles": [
+                {
+                    "principle": part.principle,
+                    "weight": part.weight / 1000,
+                    "standing": part.standing,
+                    "margin": None if part.s is None else part.s / 10**9,
+                    "moved": float(part.moved),
+                    "without": part.without,
+                }
+                for part in account.parts
+            ],
+            "prompt": [{"role": m.role, "content": m.content} for m in pair.messages],
+            "first": pair.first,
+            "second": pair.second,
+        }
+
+
+def _numbers(of: Interval) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: value if value == value else None for name, value in of.as_dict().items()}
 
 
 def votes(wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id], judge: JudgeSettings) -> Votes:
@@ -97,7 +155,9 @@ def win_rate(wiring: Wiring, constitution: Constitution, run: str = "") -> WinRa
     )
     pairs = [(before[prompt], answer) for prompt, answer in after.items() if prompt in before]
     if chosen is None or not pairs:
-        raise UserError("no finished run has answers to compare: `precept improve` or `precept evaluate` makes them")
+        raise UserError(
+            "no finished run has answers to compare: `precept improve` or `precept model evaluate` makes them"
+        )
     made = [compare.pair(*pair) for pair in pairs]
     every = votes(wiring, constitution, [c.id for c in made if c], settings.evaluator)
     names = lint.judged(every)
@@ -140,6 +200,8 @@ def _only(prefix: str, fitting: Sequence[Id]) -> Id:
     if len(fitting) == 1 and prefix:
         return fitting[0]
     if not fitting:
-        raise UserError(f"no comparison begins with {prefix!r}; `precept attribution --json` names those that flip")
+        raise UserError(
+            f"no comparison begins with {prefix!r}; `precept constitution attribute --json` names those that flip"
+        )
     some = ", ".join(id.hex()[:12] for id in fitting[:5])
     raise UserError(f"{len(fitting):,} comparisons begin with {prefix!r} ({some}, ...); write more of the id")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from constitution.records import Checkpoint, Prompt
 from service.queries import pool
 from service.settings import Settings
@@ -28,7 +28,7 @@ class Retraining(Wiring):
         try:
             given = settings.retrain
             text, version = _constitution(self.store, given.version)
-            self.constitution = Constitution.parse(text, "the ratified constitution")
+            self.constitution = loading.parse(text, "the ratified constitution")
             self.base = self.begin_from(version, given.base)
             resolved: dict[str, Any] = {
                 "retrain": given.model_copy(update={"version": version, "base": self.base.id.hex()})
@@ -56,7 +56,7 @@ def _constitution(store: Store, version: str) -> tuple[str, str]:
     if not version:
         amendment = store.amendment("ratified")
         return amendment.text, amendment.version
-    text = store.constitutions().get(version)
+    text = store.constitution(version)
     if text is None:
         raise UserError(f"the store has no constitution {version}; `precept constitution log` shows those ratified")
     return text, version
@@ -80,7 +80,8 @@ def base_of(store: Store, version: str, name: str = "") -> Run:
         return store.run(base.settings["settings"]["retrain"]["base"])
     if base.constitution == version:
         raise UserError(
-            f"{_up_to_date(base)}. Amend it first (precept amend FILE), or name the run to start from with --base RUN"
+            f"{_up_to_date(base)}. Amend it first (precept constitution amend FILE), or name the run to start from "
+            "with --base RUN"
         )
     return base
 

@@ -158,7 +158,9 @@ def compare(wiring: Wiring, a: str, b: str, run: str = "") -> Compared:
     both = revisions.read(a, store), revisions.read(b, store)
     found = pool.find(store, run)
     if not found.comparisons:
-        raise UserError("there are no verdicts to compare them over yet: `precept improve` or `precept judge` asks")
+        raise UserError(
+            "there are no verdicts to compare them over yet: `precept improve` or `precept judge pairs` asks"
+        )
     questions = [pool.questions(judge, constitution) for constitution in both]
     lacking = _lacking(store, found.comparisons, {q for asked in questions for q in asked.values()})
     labels, unsure = _labels(wiring, judge, both, found.comparisons, lacking)

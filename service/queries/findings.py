@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import PROBABILITY, Checkpoint, Generation, Id, Label, Messages, Prompt
 from pipeline import compare, revise
 from pipeline.trainers import progress
@@ -246,8 +246,8 @@ def titles(work: RunRecords) -> dict[str, str]:
     found: dict[str, str] = {}
     base = work.settings.retrain.base
     if base:
-        before = work.store.constitutions()[work.store.run(base).constitution or ""]
-        found = {p.id: p.title for p in Constitution.parse(before)}
+        before = work.store.constitution(work.store.run(base).constitution or "") or ""
+        found = {p.id: p.title for p in loading.parse(before)}
     return found | {p.id: p.title for p in work.constitution}
 
 

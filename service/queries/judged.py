@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Id, Label, LabelRule
@@ -90,7 +91,7 @@ def newest(store: Store, name: str) -> Judged:
 
 @lru_cache(maxsize=8)  # a page asks for each item; the same text is always the same constitution
 def _parsed(text: str) -> Constitution:
-    return Constitution.parse(text)
+    return loading.parse(text)
 
 
 def _rule(run: Run) -> dict[str, Any]:

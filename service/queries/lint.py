@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from constitution.principles import Constitution
 from constitution.records import Id
@@ -39,6 +40,40 @@ class Linted:
     @property
     def findings(self) -> Sequence[Finding]:
         return self.lint.findings
+
+    def as_dict(self) -> dict[str, Any]:
+        run = self.pool.run
+        return {
+            "constitution": self.constitution.name,
+            "version": self.constitution.version,
+            "run": run.id.hex() if run else None,
+            "comparisons": self.lint.comparisons,
+            "principles": [
+                {
+                    "principle": f.principle,
+                    "weight": f.weight / 1000,
+                    "judged": f.judged,
+                    "unreadable": f.unreadable,
+                    "bears_on": f.bears,
+                    "flips": f.flips.count,
+                    **f.orders.as_dict(),
+                }
+                for f in self.lint.figures
+            ],
+            "pairings": [p.as_dict() for p in self.lint.pairings],
+            "findings": [
+                {
+                    "kind": found.kind,
+                    "severity": found.severity,
+                    "principles": list(found.principles),
+                    "sentence": found.sentence,
+                    "advice": found.advice,
+                    "evidence": dict(found.evidence),
+                    "comparisons": [id.hex() for id in found.comparisons],
+                }
+                for found in self.findings
+            ],
+        }
 
 
 def lint(wiring: Wiring, name: str = "", run: str = "") -> Linted:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from constitution import loading
 from constitution.difference import Diff, diff
 from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
@@ -123,8 +124,8 @@ def _more(
 
 def changes(work: Work) -> Diff:
     """From the constitution that the base was trained under to this run's."""
-    text = work.store.constitutions()[_base(work).constitution or ""]
-    return diff(Constitution.parse(text, "the base's constitution"), work.constitution)
+    text = work.store.constitution(_base(work).constitution or "") or ""
+    return diff(loading.parse(text, "the base's constitution"), work.constitution)
 
 
 def removed(work: Work) -> list[str]:

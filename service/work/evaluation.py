@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from constitution import loading
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import suites
@@ -92,7 +93,7 @@ _NOT_KNOWN = {"mean": None, "low": None, "high": None}
 def _before(work: Work) -> Constitution:
     """The constitution of the run that a retrain starts from."""
     version = work.store.run(work.settings.retrain.base).constitution or ""
-    return Constitution.parse(work.store.constitutions()[version], "the base's constitution")
+    return loading.parse(work.store.constitution(version) or "", "the base's constitution")
 
 
 def _by_principle(

@@ -55,6 +55,35 @@ class Examined:
         sharing = sum(self._verdict(one) in self.asked for one in self.results)
         return self.seconds / sharing if self._verdict(found) in self.asked else 0.0
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "constitution": self.constitution.name,
+            "version": self.constitution.version,
+            "judge": self.judge,
+            "passed": len(self.results) - len(self.failed),
+            "failed": len(self.failed),
+            "without_examples": examples.without_examples(self.constitution),
+            "examples": [
+                {
+                    "principle": found.case.principle.id,
+                    "number": found.case.number,
+                    "outcome": found.outcome,
+                    "reason": examples.reason(found, self.rule),
+                    "p_shown_as_a": found.shown_a,
+                    "p_shown_as_b": found.shown_b,
+                    "margin": found.margin,
+                    "mass": found.mass,
+                    "prompt": [{"role": m.role, "content": m.content} for m in found.case.example.prompt],
+                    "better": found.case.example.better,
+                    "worse": found.case.example.worse,
+                }
+                for found in self.results
+            ],
+            "run": self.run.hex(),
+            "calls": dict(self.calls),
+            "seconds": self.seconds,
+        }
+
     def _verdict(self, found: ExampleResult) -> tuple[Id, Id]:
         return found.case.comparison.id, self.questions[found.case.principle.id]
 

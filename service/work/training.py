@@ -10,8 +10,9 @@ from typing import Any
 from constitution.records import Checkpoint, job_id
 from pipeline import rewards, trainers
 from pipeline.assemble import dataset_digest, write
-from pipeline.trainers import checks, memory
-from pipeline.trainers.checkpoint import weights_digest
+from pipeline.models import checks
+from pipeline.models.checkpoint import weights_digest
+from pipeline.trainers import memory
 from pipeline.trainers.trainer import Job
 from service.settings import TrainSettings
 from service.wiring import Wiring

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cli import main
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import Comparison, Generation, Id, Prompt, Question, Verdict, make_id
 from pipeline.sources.rows import read_prompts
 from service import settings as settings_module
@@ -117,7 +117,7 @@ class Labelled:
 @pytest.fixture
 def labelled(project: Path, store: Store) -> Labelled:
     settings, _ = settings_module.load()
-    constitution = Constitution.load("principles.yaml")
+    constitution = loading.load("principles.yaml")
     prompts = read_prompts(Path("prompts.jsonl"), heldout=0.2, dev=0.1)
     key = run_key("improve", Wiring(settings), prompts)
     store.put_constitution(constitution.version, constitution.source)

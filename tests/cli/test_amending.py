@@ -1,4 +1,5 @@
-"""`precept amend`: what it shows, and that whatever goes wrong is told in one message and leaves in force what was."""
+"""`precept constitution amend`: what it shows, and that whatever goes wrong is told in one message and leaves in force
+what was."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 import constitution
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import Comparison, Generation, Id, make_id
 from pipeline.sources.rows import read_prompts
 from service import settings as settings_module
@@ -98,7 +99,7 @@ class Place:
 
     def ratify(self, text: str, who: str = "bob", why: str = "because") -> Amendment:
         """As somebody else would, elsewhere."""
-        return ratify(self.store, Constitution.parse(text), self.store.ratified(), who, why)
+        return ratify(self.store, loading.parse(text), self.store.ratified(), who, why)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def _judged(store: Store) -> list[Id]:
 def test_the_preview_as_people_read_it(place: Place, precept: Any) -> None:
     place.edit(TEXT.replace("weight: 3", "weight: 0.5") + CALM)
     asked = place.asked
-    done = precept("amend", "principles.yaml")
+    done = precept("constitution", "amend", "principles.yaml")
     assert done.code == 0 and place.asked == asked
     lines = done.out.splitlines()
     assert lines[0].startswith("principles.yaml against amendment 1, ratified ") and lines[0].endswith(" by ada")
@@ -183,15 +184,16 @@ def test_the_preview_as_people_read_it(place: Place, precept: Any) -> None:
     ]
     assert ways[0].split()[2:4] == [str(PAIRS), "3"]  # verdicts on labels, and on the one held-out prompt, by three
     assert "checkpoints: sft, reward, dpo" in done.out
-    digest = precept("amend", "principles.yaml", "--json").json["draft"]["digest"]
-    assert lines[-1] == f'to put it in force: precept amend principles.yaml --ratify -m "why" --reviewed {digest}'
+    digest = precept("constitution", "amend", "principles.yaml", "--json").json["draft"]["digest"]
+    asked = 'precept constitution amend principles.yaml --ratify -m "why"'
+    assert lines[-1] == f"to put it in force: {asked} --reviewed {digest}"
     assert place.store.amendments() == [place.first]
 
 
 def test_flips_are_shown_with_what_a_terminal_would_obey_made_visible(place: Place, precept: Any) -> None:
     place.edit(LIGHTER)
-    done = precept("amend", "principles.yaml")
-    found = precept("amend", "principles.yaml", "--json").json
+    done = precept("constitution", "amend", "principles.yaml")
+    found = precept("constitution", "amend", "principles.yaml", "--json").json
     assert found["flips"] == FLIPS and f"{FLIPS} flip, exactly" in done.out
     assert {round(max(x["p_before"], 1 - x["p_before"]), 6) for x in found["examples"]} == {0.7}
     assert {round(max(x["p_after"], 1 - x["p_after"]), 6) for x in found["examples"]} == {0.633333}
@@ -205,7 +207,7 @@ def test_flips_are_shown_with_what_a_terminal_would_obey_made_visible(place: Pla
 
 def test_json_has_what_programs_read(place: Place, precept: Any) -> None:
     place.edit(REWORDED.replace("weight: 3", "weight: 2").replace("title: Short", "title: Brief") + CALM)
-    found = precept("amend", "principles.yaml", "--dry-run", "--json").json
+    found = precept("constitution", "amend", "principles.yaml", "--dry-run", "--json").json
     assert found["principles"] == {
         "added": ["calm"], "changed": ["short"], "removed": [], "reweighted": ["kind"], "renamed": {},
         "retitled": ["short"],
@@ -236,23 +238,23 @@ def test_json_has_what_programs_read(place: Place, precept: Any) -> None:
 )
 def test_what_asks_nothing_says_so(place: Place, precept: Any, text: str, kind: str) -> None:
     place.edit(text)
-    found = precept("amend", "principles.yaml", "--json").json
+    found = precept("constitution", "amend", "principles.yaml", "--json").json
     assert (found["cost"]["verdicts"], found["labels"]["open"]) == (0, 0)
     assert [name for name, ids in found["principles"].items() if ids] == ([kind] if kind else [])
-    assert ", exactly" in precept("amend", "principles.yaml").out
+    assert ", exactly" in precept("constitution", "amend", "principles.yaml").out
 
 
 def test_a_sample_is_asked_once(place: Place, precept: Any) -> None:
     place.edit(TEXT + CALM)
     before = place.asked
-    may = precept("amend", "principles.yaml", "--json").json["labels"]["open"]
+    may = precept("constitution", "amend", "principles.yaml", "--json").json["labels"]["open"]
     assert may == MAY and place.asked == before
-    done = precept("amend", "principles.yaml", "--sample", 10, "-q")
+    done = precept("constitution", "amend", "principles.yaml", "--sample", 10, "-q")
     assert place.asked == before + 2 * 10  # both orders
     assert "from a sample of 10" in done.out and "95% interval" in done.out
-    assert precept("amend", "principles.yaml", "--sample", 10, "-q").out == done.out
+    assert precept("constitution", "amend", "principles.yaml", "--sample", 10, "-q").out == done.out
     assert place.asked == before + 2 * 10
-    found = precept("amend", "principles.yaml", "--sample", PAIRS, "--json", "-q").json
+    found = precept("constitution", "amend", "principles.yaml", "--sample", PAIRS, "--json", "-q").json
     assert place.asked == before + 2 * may  # the others cannot flip, whatever the judge says
     assert found["labels"]["low"] == found["labels"]["high"] == found["flips"] == 6  # 3 is calmer than 2: tied
     assert found["cost"]["verdicts"] == PAIRS - may
@@ -261,7 +263,7 @@ def test_a_sample_is_asked_once(place: Place, precept: Any) -> None:
 
 def test_a_sample_that_meets_a_limit_stops_cleanly(place: Place, precept: Any) -> None:
     place.edit(TEXT + CALM)
-    done = precept("amend", "principles.yaml", "--sample", 10, "--set", "limits.max_calls=4")
+    done = precept("constitution", "amend", "principles.yaml", "--sample", 10, "--set", "limits.max_calls=4")
     assert done.code == 3 and "limits.max_calls = 4" in done.err and "Traceback" not in done.err
     assert [run.status for run in place.store.runs() if run.kind == "preview"] == ["stopped"]
     assert place.store.amendments() == [place.first]
@@ -269,14 +271,19 @@ def test_a_sample_that_meets_a_limit_stops_cleanly(place: Place, precept: Any) -
 
 def test_other_commands_take_a_sample_for_no_run_of_theirs(place: Place, precept: Any) -> None:
     place.edit(TEXT + CALM)
-    before = precept("export", "before.jsonl", "--json").json
-    prompts = precept("export", "p.jsonl", "--format", "prompt-only", "--split", "all", "--json").json["rows"]
-    assert precept("amend", "principles.yaml", "--sample", 10, "-q").code == 0
-    after = precept("export", "after.jsonl", "--json").json
+    before = precept("data", "export", "before.jsonl", "--json").json
+    prompts = precept("data", "export", "p.jsonl", "--format", "prompt-only", "--split", "all", "--json").json["rows"]
+    assert precept("constitution", "amend", "principles.yaml", "--sample", 10, "-q").code == 0
+    after = precept("data", "export", "after.jsonl", "--json").json
     assert after["rows"] == before["rows"] > 0
-    assert precept("export", "p.jsonl", "--format", "prompt-only", "--split", "all", "--json").json["rows"] == prompts
-    assert precept("agreement").code in (0, 2)
-    done = precept("export", "x.jsonl", "--run", next(r for r in place.store.runs() if r.kind == "preview").id.hex())
+    assert (
+        precept("data", "export", "p.jsonl", "--format", "prompt-only", "--split", "all", "--json").json["rows"]
+        == prompts
+    )
+    assert precept("review", "agreement").code in (0, 2)
+    done = precept(
+        "data", "export", "x.jsonl", "--run", next(r for r in place.store.runs() if r.kind == "preview").id.hex()
+    )
     assert done.code == 2 and "Traceback" not in done.err
     assert precept("run", "list").code == 0
 
@@ -287,37 +294,39 @@ def test_other_commands_take_a_sample_for_no_run_of_theirs(place: Place, precept
 def test_ratifying_is_one_amendment(place: Place, precept: Any) -> None:
     text = place.edit(REWORDED)
     asked = place.asked
-    digest = precept("amend", "principles.yaml", "--json").json["draft"]["digest"]
-    done = precept("amend", "principles.yaml", "--ratify", "-m", "fewer words", "--reviewed", digest[:6])
+    digest = precept("constitution", "amend", "principles.yaml", "--json").json["draft"]["digest"]
+    done = precept(
+        "constitution", "amend", "principles.yaml", "--ratify", "-m", "fewer words", "--reviewed", digest[:6]
+    )
     assert done.code == 0 and place.asked == asked
     made = place.store.ratified()
     assert made is not None and len(place.store.amendments()) == 2
     assert (made.number, made.text, made.who, made.message) == (2, text, "ada", "fewer words")
-    assert made.parent == place.first.version and made.version == Constitution.parse(text).version
+    assert made.parent == place.first.version and made.version == loading.parse(text).version
     assert f"ratified: amendment 2, version {made.version[:12]}, by ada" in done.out
     assert f"next: precept retrain, which asks for {PAIRS} verdicts on the labels" in done.out
-    again = precept("amend", "principles.yaml", "--ratify", "-m", "fewer words")
+    again = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "fewer words")
     assert again.code == 2 and "there is nothing to ratify" in again.err
     assert place.store.ratified() == made
 
 
 def test_ratifying_as_json(place: Place, precept: Any) -> None:
     place.edit(RETITLED)
-    done = precept("amend", "principles.yaml", "--ratify", "-m", "a title", "--json")
+    done = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "a title", "--json")
     assert done.json["amendment"] == 2 and done.json["version"] == place.first.version
     assert done.json["preview"]["cost"]["verdicts"] == 0
     place.edit(RETITLED.replace("to all", "to everyone"))
-    said = precept("amend", "principles.yaml", "--ratify", "-m", "a title").out
+    said = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "a title").out
     assert "there is nothing to label or to train" in said
 
 
 def test_a_fresh_store(project: Path, store: Store, precept: Any) -> None:
-    looked = precept("amend", "principles.yaml")
+    looked = precept("constitution", "amend", "principles.yaml")
     assert looked.code == 2 and "nothing is ratified in this store yet" in looked.err
-    assert precept("amend", "principles.yaml", "--ratify", "-m", " ").code == 2
-    assert precept("amend", "principles.yaml", "--ratify", "-m", "x", "--reviewed", "0000").code == 2
+    assert precept("constitution", "amend", "principles.yaml", "--ratify", "-m", " ").code == 2
+    assert precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x", "--reviewed", "0000").code == 2
     assert store.ratified() is None
-    done = precept("amend", "principles.yaml", "--ratify", "-m", "to begin with")
+    done = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "to begin with")
     assert done.code == 0 and "ratified: amendment 1" in done.out
     now = store.ratified()
     assert now is not None and (now.number, now.who, now.parent) == (1, "ada", None)
@@ -330,12 +339,17 @@ def test_a_retrain_that_follows_is_in_the_one_json(place: Place, precept: Any, m
         ran.append(name)
         return {"run": "abc"}
 
-    monkeypatch.setattr("cli.improve.run_flow", run_flow)
+    monkeypatch.setattr("cli.constitution.amend.run_flow", run_flow)
     place.edit(REWORDED)
-    done = precept("amend", "principles.yaml", "--ratify", "-m", "x", "--retrain", "--json")
+    done = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x", "--retrain", "--json")
     assert (done.json["amendment"], done.json["retrain"], ran) == (2, {"run": "abc"}, ["retrain"])
     place.edit(REWORDED.replace("title: Kind", "title: Kindly"))
-    assert precept("amend", "principles.yaml", "--ratify", "-m", "x", "--set", "retrain.on_ratify=true").code == 0
+    assert (
+        precept(
+            "constitution", "amend", "principles.yaml", "--ratify", "-m", "x", "--set", "retrain.on_ratify=true"
+        ).code
+        == 0
+    )
     assert ran == ["retrain"]  # a title trains nothing
 
 
@@ -375,7 +389,7 @@ def test_a_broken_draft_is_told_by_line_and_column(place: Place, precept: Any, n
     place.edit(text)
     others = [(), ("--merge",), ("--sample", "5", "--json")] if name == "not YAML" else []
     for more in [("--ratify", "-m", "x"), *others]:
-        done = precept("amend", "principles.yaml", *more)
+        done = precept("constitution", "amend", "principles.yaml", *more)
         refused(done, *said)
         assert done.out == ""
     assert place.file.read_text() == text
@@ -401,24 +415,28 @@ def test_a_broken_draft_is_told_by_line_and_column(place: Place, precept: Any, n
 )
 def test_what_cannot_be_meant_is_refused(place: Place, precept: Any, arguments: tuple[str, ...], said: str) -> None:
     text = place.edit(LIGHTER)
-    refused(precept("amend", "principles.yaml", *arguments), said)
+    refused(precept("constitution", "amend", "principles.yaml", *arguments), said)
     assert place.file.read_text() == text
     assert place.store.amendments() == [place.first]
 
 
 def test_a_digest_that_is_too_short_names_no_draft(place: Place, precept: Any) -> None:
     place.edit(LIGHTER)
-    digest = precept("amend", "principles.yaml", "--json").json["draft"]["digest"]
-    refused(precept("amend", "principles.yaml", "--ratify", "-m", "x", "--reviewed", digest[:3]), "reviewed")
+    digest = precept("constitution", "amend", "principles.yaml", "--json").json["draft"]["digest"]
+    refused(
+        precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x", "--reviewed", digest[:3]), "reviewed"
+    )
     assert place.store.amendments() == [place.first]
 
 
 def test_where_nothing_was_changed_there_is_nothing_to_ratify(place: Place, precept: Any) -> None:
-    refused(precept("amend", "principles.yaml", "--ratify", "-m", "x"), "there is nothing to ratify")
-    refused(precept("amend", "nowhere.yaml", "--ratify", "-m", "x"), "nowhere.yaml", "there is no such file")
-    refused(precept("amend", ".", "--ratify", "-m", "x"), "is a folder")
+    refused(precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x"), "there is nothing to ratify")
+    refused(
+        precept("constitution", "amend", "nowhere.yaml", "--ratify", "-m", "x"), "nowhere.yaml", "there is no such file"
+    )
+    refused(precept("constitution", "amend", ".", "--ratify", "-m", "x"), "is a folder")
     assert place.store.amendments() == [place.first]
-    assert precept("amend", "principles.yaml").code == 0
+    assert precept("constitution", "amend", "principles.yaml").code == 0
 
 
 @pytest.mark.parametrize("became", [REWORDED, TEXT, "principles: [", None])
@@ -434,22 +452,25 @@ def test_a_file_that_changes_between_preview_and_ratifying(
 
     monkeypatch.setattr(preview, "preview", late)
     place.edit(LIGHTER)
-    refused(precept("amend", "principles.yaml", "--ratify", "-m", "x"), "was changed while its preview was made")
+    refused(
+        precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x"),
+        "was changed while its preview was made",
+    )
     assert (place.file.read_text() if place.file.exists() else None) == became
     assert place.store.amendments() == [place.first]
 
 
 def test_a_file_that_changed_since_it_was_reviewed(place: Place, precept: Any) -> None:
     place.edit(LIGHTER)
-    digest = precept("amend", "principles.yaml", "--json").json["draft"]["digest"]
+    digest = precept("constitution", "amend", "principles.yaml", "--json").json["draft"]["digest"]
     place.edit(LIGHTER + "# and one word more\n")
     refused(
-        precept("amend", "principles.yaml", "--ratify", "-m", "x", "--reviewed", digest),
+        precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x", "--reviewed", digest),
         "not the draft that was reviewed",
     )
     assert place.store.amendments() == [place.first]
     place.edit(LIGHTER)
-    assert precept("amend", "principles.yaml", "--ratify", "-m", "x", "--reviewed", digest).code == 0
+    assert precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x", "--reviewed", digest).code == 0
 
 
 # --- two people ----------------------------------------------------------------------------------------------------
@@ -458,9 +479,9 @@ def test_a_file_that_changed_since_it_was_reviewed(place: Place, precept: Any) -
 def test_the_second_of_two_is_shown_both_edits_and_may_have_both(place: Place, precept: Any) -> None:
     theirs = place.ratify(REWORDED.replace("# people are busy", "# people are very busy"), why="fewer words")
     yours = place.edit(LIGHTER.replace("# first of all", "# first of all, and always"))
-    looked = precept("amend", "principles.yaml")
+    looked = precept("constitution", "amend", "principles.yaml")
     assert looked.code == 0 and "it was made from amendment 1" in looked.out
-    done = precept("amend", "principles.yaml", "--ratify", "-m", "lighter")
+    done = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "lighter")
     refused(
         done,
         "principles.yaml was made from amendment 1, and bob has ratified amendment 2 since",
@@ -469,26 +490,30 @@ def test_the_second_of_two_is_shown_both_edits_and_may_have_both(place: Place, p
     )  # fmt: skip
     assert place.file.read_text() == yours and place.store.ratified() == theirs
 
-    merged = precept("amend", "principles.yaml", "--merge")
+    merged = precept("constitution", "amend", "principles.yaml", "--merge")
     assert merged.code == 0 and "amendment 2" in merged.out
     text = place.file.read_text()
     for words in ("fewer words", "weight: 0.5", "# people are very busy", "# first of all, and always", "# ours"):
         assert words in text
     assert place.store.ratified() == theirs
-    assert precept("amend", "principles.yaml", "--ratify", "-m", "lighter").code == 0
+    assert precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "lighter").code == 0
     now = place.store.ratified()
     assert now is not None and (now.number, now.text, now.parent) == (3, text, theirs.version)
-    assert "there is nothing to merge" in precept("amend", "principles.yaml", "--merge").out
+    assert "there is nothing to merge" in precept("constitution", "amend", "principles.yaml", "--merge").out
 
 
 def test_edits_that_contradict_each_other_are_both_named(place: Place, precept: Any) -> None:
     theirs = place.ratify(TEXT.replace("Which is kinder?", "Which is kinder to all?"))
     yours = place.edit(TEXT.replace("Which is kinder?", "Which is the kindest?"))
     both = "both changed: kind comparison", "Which is kinder?", "Which is kinder to all?", "Which is the kindest?"
-    refused(precept("amend", "principles.yaml", "--ratify", "-m", "x"), "bob has ratified amendment 2 since", *both)
-    refused(precept("amend", "principles.yaml", "--merge"), "nothing was written", *both)
+    refused(
+        precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x"),
+        "bob has ratified amendment 2 since",
+        *both,
+    )
+    refused(precept("constitution", "amend", "principles.yaml", "--merge"), "nothing was written", *both)
     assert place.file.read_text() == yours and place.store.ratified() == theirs
-    done = precept("amend", "principles.yaml", "--ratify", "-m", "I know", "--made-from", "ratified")
+    done = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "I know", "--made-from", "ratified")
     assert done.code == 0
     assert [a.text for a in place.store.amendments()] == [TEXT, theirs.text, yours]  # theirs is not lost either
 
@@ -496,7 +521,7 @@ def test_edits_that_contradict_each_other_are_both_named(place: Place, precept: 
 def test_whoever_wrote_the_last_amendment_amends_the_same_line_again(place: Place, precept: Any) -> None:
     for weight in ("2", "2.5", "4"):
         place.edit(TEXT.replace("weight: 3", f"weight: {weight}"))
-        assert precept("amend", "principles.yaml", "--ratify", "-m", f"weight {weight}").code == 0
+        assert precept("constitution", "amend", "principles.yaml", "--ratify", "-m", f"weight {weight}").code == 0
     assert len(place.store.amendments()) == 4
 
 
@@ -518,7 +543,7 @@ def shared(request: pytest.FixtureRequest, project: Path) -> str:
     settings = project / "precept.toml"
     settings.write_text(f"store = {json.dumps(url)}\n{settings.read_text()}")
     with Store.open(url) as store:
-        ratify(store, Constitution.parse(TEXT), None, "ada", "to begin with")
+        ratify(store, loading.parse(TEXT), None, "ada", "to begin with")
     return url
 
 
@@ -535,7 +560,7 @@ def test_of_two_processes_that_ratify_at_one_moment_one_wins(shared: str, projec
     codes = {who: process.returncode for who, process in people.items()}
     assert sorted(codes.values()) == [0, 2], said
     winner, loser = (next(who for who in codes if codes[who] == code) for code in (0, 2))
-    assert f"ratified: amendment 2, version {Constitution.parse(drafts[winner]).version[:12]}" in said[winner][0]
+    assert f"ratified: amendment 2, version {loading.parse(drafts[winner]).version[:12]}" in said[winner][0]
     error = said[loser][1]
     assert f"{loser}.yaml was made from amendment 1, and {winner} has ratified amendment 2 since" in error
     assert "Nothing was ratified" in error and "Traceback" not in error
@@ -546,7 +571,7 @@ def test_of_two_processes_that_ratify_at_one_moment_one_wins(shared: str, projec
 
 def start(project: Path, who: str, text: str) -> subprocess.Popen[str]:
     (project / f"{who}.yaml").write_text(text)
-    command = [sys.executable, "-c", DRIVE, "amend", f"{who}.yaml", "--ratify", "-m", f"{who} says so"]
+    command = [sys.executable, "-c", DRIVE, "constitution", "amend", f"{who}.yaml", "--ratify", "-m", f"{who} says so"]
     root = str(Path(constitution.__file__).parents[1])
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -568,7 +593,7 @@ def test_somebody_who_ratifies_between_preview_and_ratifying(
     monkeypatch.setattr(preview, "preview", late)
     text = place.edit(LIGHTER)
     refused(
-        precept("amend", "principles.yaml", "--ratify", "-m", "x"),
+        precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "x"),
         "was made from amendment 1, and bob has ratified amendment 2 since",
     )
     now = place.store.ratified()

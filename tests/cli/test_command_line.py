@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli import main, report
+from cli import main, runs
 from cli.options import flags_of
 from constitution.errors import UserError
 
@@ -40,13 +40,13 @@ def commands() -> dict[str, typer.core.TyperCommand]:
 
 
 EVERY = commands()
-OWN = sorted(name for name in EVERY if not name.startswith("constitution "))  # which has tests of its own
+OWN = sorted(name for name, command in EVERY.items() if not command.hidden)
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_command_says_how_it_is_used(name: str) -> None:
     help = EVERY[name].help or ""
-    assert "Example: precept " + name in help
+    assert "Example: precept " + name.removesuffix(" start") in help  # `precept review` is `review start`
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -54,18 +54,25 @@ def test_examples_are_commands_that_parse(name: str) -> None:
     import shlex
 
     example = (EVERY[name].help or "").partition("Example: precept ")[2].partition(" > ")[0].split("\n")[0]
-    words = shlex.split(example)[len(name.split()) :]
+    words = shlex.split(example)[len(name.removesuffix(" start").split()) :]
     EVERY[name].make_context(name, words, resilient_parsing=False).close()
 
 
 def test_the_promised_commands_are_there() -> None:
-    promised = {
-        "init", "improve", "review", "agreement", "train", "sweep", "score", "promote", "export", "import", "report",
-        "schedule", "doctor", "settings", "run list", "run show", "run resume", "flow", "sandbox build",
-        "sandbox words", "sandbox prompts", "constitution check", "constitution show", "constitution diff",
-        "constitution new", "respond", "revise", "judge", "evaluate",
-    }  # fmt: skip
-    assert promised <= set(EVERY)
+    groups = {
+        "run": "list show resume report compare",
+        "model": "list show evaluate promote rollback merge lineage",
+        "constitution": "new check show diff amend test lint log blame restore attribute compare",
+        "judge": "pairs",
+        "review": "start agreement",
+        "data": "import export",
+        "schedule": "add list remove",
+        "store": "collect",
+        "settings": "show explain",
+        "sandbox": "build words prompts",
+    }
+    nested = {f"{group} {name}" for group, names in groups.items() for name in names.split()}
+    assert nested | set("init improve retrain doctor train sweep score flow".split()) <= set(EVERY)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +84,14 @@ def test_the_promised_commands_are_there() -> None:
         (["improve", "--set", "nonsense=1"], "nonsense"),
         (["improve", "--settings", "none.toml"], "there is no settings file none.toml"),
         (["run", "show", "abc"], "there is no run 'abc'"),
-        (["report"], "no such run has a report"),
-        (["agreement"], "nothing was judged yet"),
-        (["export", "out.csv"], "give a .jsonl or a .parquet file"),
-        (["promote", "abc"], "--why"),
+        (["run", "report"], "no such run has a report"),
+        (["review", "agreement"], "nothing was judged yet"),
+        (["data", "export", "out.csv"], "give a .jsonl or a .parquet file"),
+        (["model", "promote", "abc"], "--why"),
+        (["model", "promote"], "Missing argument 'CHECKPOINT'"),
         (["promote"], "name a checkpoint"),
+        (["settings", "explain", "judge.modle"], "near it: judge.model"),
+        (["model", "show", "abcd"], "there is no checkpoint 'abcd'"),
         (["flow", "nothing"], "there is no flow 'nothing'"),
         ([*"train --method none --data x --model y --out z".split()], "there is no training method 'none'"),
         ([*"train --method sft --data x --model y --out z".split()], "there is no such model folder"),
@@ -100,16 +110,16 @@ def test_a_message_cannot_write_to_the_terminal(precept, monkeypatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise UserError("a model named \x1b[2J\u202e")
 
-    monkeypatch.setattr(report, "load", fail)
-    outcome = precept("report")
+    monkeypatch.setattr(runs, "load", fail)
+    outcome = precept("run", "report")
     assert outcome.code == 2
     assert outcome.err == "a model named <U+001B>[2J<U+202E>\n"
 
 
 def test_a_bug_is_raised(precept, monkeypatch) -> None:
-    monkeypatch.setattr(report, "load", lambda *_: 1 / 0)
+    monkeypatch.setattr(runs, "load", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        precept("report")
+        precept("run", "report")
 
 
 def test_values_of_flags_are_read_as_toml_or_as_text() -> None:

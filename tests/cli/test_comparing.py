@@ -1,4 +1,4 @@
-"""`precept compare-constitutions` on a store of a few labels that were made up."""
+"""`precept constitution compare` on a store of a few labels that were made up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import Comparison, Message, Prompt, Verdict, text_digest
 from service import settings as settings_module
 from service.wiring import Wiring
@@ -38,7 +38,7 @@ def judged(project, store) -> list[Shown]:
     (project / "more.yaml").write_text(B + NEW)
     wiring = Wiring(settings_module.load()[0])
     judge = wiring.asked_judge(wiring.settings.judge)
-    questions = [judge.question(p) for p in Constitution.load("principles.yaml")]
+    questions = [judge.question(p) for p in loading.load("principles.yaml")]
     store.add_questions(questions)
     shown = []
     for number, said in enumerate([(1, 0), (1, 1), (1, 1)]):
@@ -60,7 +60,7 @@ def judged(project, store) -> list[Shown]:
 
 
 def test_where_two_constitutions_disagree(judged, precept) -> None:
-    outcome = precept("compare-constitutions", "principles.yaml", "b.yaml")
+    outcome = precept("constitution", "compare", "principles.yaml", "b.yaml")
     assert outcome.code == 0
     lines = [" ".join(line.split()) for line in outcome.out.splitlines()]
     assert "labels 3 of the store: 1 differ" in lines
@@ -72,12 +72,12 @@ def test_where_two_constitutions_disagree(judged, precept) -> None:
 
 
 def test_what_models_wrote_is_shown_and_not_obeyed(judged, precept) -> None:
-    out = precept("compare-constitutions", "principles.yaml", "b.yaml").out
+    out = precept("constitution", "compare", "principles.yaml", "b.yaml").out
     assert "<U+001B>[31m[red]<U+202E>" in out and "\x1b[" not in out and "\u202e" not in out
 
 
 def test_as_json(judged, precept) -> None:
-    found = precept("compare-constitutions", "principles.yaml", "b.yaml", "--json").json
+    found = precept("constitution", "compare", "principles.yaml", "b.yaml", "--json").json
     assert found["labels"] == {"total": 3, "sure": 3, "open": 0, "decided": 3, "disagreements": 1}
     assert found["table"]["first"] == {"first": 2, "second": 1, "tied": 0, "unreadable": 0}
     assert found["agreement"]["mean"] == pytest.approx(2 / 3)
@@ -94,19 +94,19 @@ def test_as_json(judged, precept) -> None:
 
 def test_what_is_not_asked_yet_is_open_and_has_a_price(judged, precept) -> None:
     """`blue` outweighs the others: every label can turn."""
-    outcome = precept("compare-constitutions", "b.yaml", "more.yaml")
+    outcome = precept("constitution", "compare", "b.yaml", "more.yaml")
     assert "0 differ, 3 are open" in outcome.out and "B's blue on 3 pairs" in outcome.out
     assert "to ask: 3 verdicts" in outcome.out and "not known" in outcome.out
-    found = precept("compare-constitutions", "b.yaml", "more.yaml", "--json").json
+    found = precept("constitution", "compare", "b.yaml", "more.yaml", "--json").json
     assert found["agreement"]["mean"] is None and found["price"]["verdicts"] == 3 and found["examples"] == []
 
 
 def test_a_picture(judged, precept, project: Path) -> None:
-    outcome = precept("compare-constitutions", "principles.yaml", "b.yaml", "--picture", "labels.svg")
+    outcome = precept("constitution", "compare", "principles.yaml", "b.yaml", "--picture", "labels.svg")
     assert outcome.code == 0 and "drawn into labels.svg" in outcome.err
     shown = "".join(ElementTree.parse(project / "labels.svg").getroot().itertext())
     assert "1 of 3 labels differ" in shown and "kind  (3 → 1)" in shown
-    refused = precept("compare-constitutions", "principles.yaml", "b.yaml", "--picture", "labels.pdf")
+    refused = precept("constitution", "compare", "principles.yaml", "b.yaml", "--picture", "labels.pdf")
     assert refused.code == 2 and "labels.pdf: a picture is an .svg or a .png file" in refused.err
 
 
@@ -119,11 +119,11 @@ def test_a_picture(judged, precept, project: Path) -> None:
     ],
 )
 def test_mistakes(judged, precept, words: list[str], said: str) -> None:
-    outcome = precept("compare-constitutions", *words)
+    outcome = precept("constitution", "compare", *words)
     assert outcome.code == 2 and said in outcome.err and not outcome.out
 
 
 def test_one_version_says_so(judged, precept, project: Path) -> None:
     (project / "titled.yaml").write_text(B.replace("title: Kind", "title: Kinder"))
-    out = precept("compare-constitutions", "b.yaml", "titled.yaml").out
+    out = precept("constitution", "compare", "b.yaml", "titled.yaml").out
     assert "one version" in out and "0 differ" in out

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import constitution
 from cli.constitution import app
 from cli.text import literal
+from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from constitution.starting_points import starting_point
 
 BAD = "constitution: x\nversion: 1\nprinciples:\n  - id: a\n    title: t\n"
@@ -60,7 +60,7 @@ def test_check_tells_what_is_wrong(folder):
 def test_check_json(folder):
     good = json.loads(ok("check", "--json"))
     assert good["ok"] is True
-    assert good["version"] == Constitution.load("principles.yaml").version
+    assert good["version"] == loading.load("principles.yaml").version
     result = run("check", "bad.yaml", "--json")
     assert result.exit_code == 2
     bad = json.loads(result.stdout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from constitution.principles import Constitution
+from constitution import loading
 from service.queries.estimate import Lengths, count, estimate
 from service.settings import Settings, load
 from service.wiring import Wiring
@@ -16,7 +16,7 @@ def counted(project):
         flags: dict[str, object], train: int, heldout: int, principles: int = 11, dev: int = 0
     ) -> dict[str, int]:
         settings: Settings = load(None, flags)[0]
-        lengths = Lengths(settings, Constitution.load("principles.yaml"), [])
+        lengths = Lengths(settings, loading.load("principles.yaml"), [])
         prompts = {"train": train, "heldout": heldout, "dev": dev}
         return {stage.name: stage.calls for stage in count(settings, principles, prompts, lengths)}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import constitution
-from constitution.principles import Constitution
+from constitution import loading
 from storage.store import Store
 
 FIRST = """\
@@ -55,7 +55,7 @@ def past(project: Path, store: Store) -> list[str]:
 
 
 def _version(text: str) -> str:
-    return Constitution.parse(text).version
+    return loading.parse(text).version
 
 
 # --- log -----------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_show_of_an_unknown_revision(past, precept):
 def test_restore_writes_the_file_and_says_how_to_put_it_in_force(past, precept, project, store):
     done = precept("constitution", "restore", "2")
     assert (project / "principles.yaml").read_text() == SECOND
-    assert "precept amend principles.yaml --ratify -m WHY" in done.out
+    assert "precept constitution amend principles.yaml --ratify -m WHY" in done.out
     assert len(store.amendments()) == 4
     assert "already" in precept("constitution", "restore", "2").out
     assert "this text is in force" in precept("constitution", "restore", "ratified").out
@@ -217,7 +217,7 @@ def test_restore_never_writes_over_text_that_was_never_ratified(past, precept, p
     (project / "principles.yaml").write_text(draft)
     done = precept("constitution", "restore", "1", "-m", "x")
     assert done.code == 2
-    assert "never ratified" in done.err and "precept amend principles.yaml" in done.err
+    assert "never ratified" in done.err and "precept constitution amend principles.yaml" in done.err
     assert (project / "principles.yaml").read_text() == draft
     assert len(store.amendments()) == 4
     (project / "principles.yaml").write_bytes(b"\xff\x00 not even text")
@@ -243,15 +243,15 @@ def test_restore_writes_through_a_link(past, precept, project):
 
 def test_restore_gives_way_to_an_amendment_that_came_in_between(past, precept, project, store, monkeypatch):
     """The other one ratifies after we looked at what is in force."""
-    import cli.history as history
+    import service.actions.restore as restoring
 
-    ratify = history._ratify
+    ratify = restoring._ratify
 
     def late(its_store, *rest):
         store.ratify(_version(THIRD), "bob", "first!", "bob", text=THIRD)
-        ratify(its_store, *rest)
+        return ratify(its_store, *rest)
 
-    monkeypatch.setattr(history, "_ratify", late)
+    monkeypatch.setattr(restoring, "_ratify", late)
     done = precept("constitution", "restore", "1", "-m", "x")
     assert done.code == 2
     assert "bob ratified amendment 5 meanwhile (first!)" in done.err

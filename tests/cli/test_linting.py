@@ -1,4 +1,4 @@
-"""`precept constitution lint` and `precept attribution`, over verdicts that were made up and no model's."""
+"""`precept constitution lint` and `precept constitution attribute`, over verdicts that were made up and no model's."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_an_amendment_can_be_linted_by_its_number(made, store, precept) -> None:
 def test_a_label_is_told_as_the_sum_of_its_parts(made, precept) -> None:
     """Weights 3, 1 and 1; s is 0.94 each: 2.82/10 + 0.94/10 - 0.94/10 for the longer answer, p = 0.782."""
     comparison = made.comparisons[-1].hex()
-    found = precept("attribution", comparison[:12], "--json").json
+    found = precept("constitution", "attribute", comparison[:12], "--json").json
     longer_first = found["first"].startswith("longer")
     assert found["comparison"] == comparison and not found["evaluation"]
     assert found["outcome"] == ("first" if longer_first else "second")
@@ -168,7 +168,7 @@ def test_a_label_is_told_as_the_sum_of_its_parts(made, precept) -> None:
 
 
 def test_a_label_on_the_screen_obeys_nothing(made, precept) -> None:
-    shown = precept("attribution", made.comparisons[0].hex()).out
+    shown = precept("constitution", "attribute", made.comparisons[0].hex()).out
     assert "<U+001B>[31m[red]<U+202E>" in shown and "\x1b[" not in shown and "\u202e" not in shown
     assert "+0.352500" in shown or "-0.352500" in shown  # kind: 3 * 0.94 / 8
     assert "████████████" in shown
@@ -177,23 +177,23 @@ def test_a_label_on_the_screen_obeys_nothing(made, precept) -> None:
 def test_an_evaluated_pair_is_the_evaluator_s_label(made, precept) -> None:
     comparison = pair(made.before[0], made.after[0])
     assert comparison is not None
-    assert precept("attribution", comparison.id.hex(), "--json").json["evaluation"] is True
+    assert precept("constitution", "attribute", comparison.id.hex(), "--json").json["evaluation"] is True
 
 
 def test_a_comparison_that_is_none(made, precept) -> None:
-    outcome = precept("attribution", "zz")
+    outcome = precept("constitution", "attribute", "zz")
     assert outcome.code == 2 and "no comparison begins with" in outcome.err
 
 
 def test_digits_that_fit_several_are_refused(made, precept) -> None:
     first = [c.hex()[0] for c in made.comparisons]
     several = next(digit for digit in first if first.count(digit) > 1)
-    outcome = precept("attribution", several)
+    outcome = precept("constitution", "attribute", several)
     assert outcome.code == 2 and "write more of the id" in outcome.err
 
 
 def test_labels_and_the_win_rate_with_each_principle_left_out(made, precept) -> None:
-    found = precept("attribution", "--json").json
+    found = precept("constitution", "attribute", "--json").json
     labels = {row["principle"]: row for row in found["labels"]["principles"]}
     assert sum(found["labels"]["outcomes"].values()) == PAIRS and found["labels"]["outcomes"]["tied"] == 0
     assert [labels[name]["flips"] for name in ("kind", "gentle", "short", "blue")] == [40, 0, 0, 0]
@@ -206,7 +206,7 @@ def test_labels_and_the_win_rate_with_each_principle_left_out(made, precept) -> 
     assert rates["kind"]["mean"] == pytest.approx((7 * 0.5 + 1) / 8)
     assert rates["kind"]["change"]["mean"] == pytest.approx((7 * 0.5 + 1 - 7) / 8)
     assert rates["short"]["mean"] == pytest.approx(6.5 / 8) and rates["gentle"]["change"]["mean"] == 0
-    shown = precept("attribution").out
+    shown = precept("constitution", "attribute").out
     assert "win rate of run" in shown and "87.5%" in shown and "\x1b[" not in shown
 
 
@@ -228,7 +228,7 @@ def test_the_win_rate_is_the_evaluation_s(made) -> None:
 
 def test_without_an_evaluated_run_labels_are_told_all_the_same(project, store, labelled, precept) -> None:
     assert pool.find(store).run is None  # it is still under way
-    outcome = precept("attribution", "--json")
+    outcome = precept("constitution", "attribute", "--json")
     assert outcome.code == 0 and outcome.json["win_rate"] is None
     assert "no win rate" in outcome.err and "kind" in outcome.json["labels"]["not_judged"]
     unknown = precept("constitution", "lint", "--json").json["findings"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cli import doctor
 from constitution.records import messages_of
 from pipeline.sources.rows import read_prompts
 from sandbox import themes
+from service.queries import doctor
 
 
 def findings(outcome) -> dict[str, dict]:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from constitution.records import Checkpoint, Id
 from flows import announcing, discovery, retrain
 from service import settings as settings_module
@@ -169,14 +169,14 @@ def test_without_a_server_prefect_is_not_even_imported(
 def test_ratification_stands_where_the_server_is_down(
     project: Path, precept: Precept, store: Store, named: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = Constitution.load("principles.yaml")
+    first = loading.load("principles.yaml")
     store.ratify(first.version, "ada", "the first", "1", text=first.source)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         named(f"http://127.0.0.1:{closed.getsockname()[1]}/api")
         (project / "principles.yaml").write_text(RETITLED)
         began = time.monotonic()
-        said = precept("amend", "principles.yaml", "--ratify", "-m", "a better title", "--json")
+        said = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "a better title", "--json")
         assert said.code == 0 and said.json["amendment"] == 2
         assert "could not be told of amendment 2" in caplog.text
         again = precept("constitution", "restore", "1", "-m", "it was not better")
@@ -191,15 +191,16 @@ def test_ratification_stands_where_the_server_is_down(
 @pytest.fixture
 def base(labelled: Labelled, store: Store) -> Run:
     """The labelled run, finished, and its model promoted; its constitution is in force."""
-    first = Constitution.load("principles.yaml")
+    first = loading.load("principles.yaml")
     store.ratify(first.version, "ada", "the first", "1", text=first.source)
     return _finish(store, labelled.run, "models/first")
 
 
-def _finish(store: Store, run: Run, model: str) -> Run:
+def _finish(store: Store, run: Run, name: str) -> Run:
+    model = str(Path(name).absolute())  # as a flow names a checkpoint
     store.finish_run(run.id, "finished", result={"model": model, "calls": {"generated": 0, "chosen": 0, "reused": 0}})
     checkpoint = Checkpoint(
-        Id(model.encode()[-16:].rjust(16)), "policy", "dpo", model, model, "", "", run.constitution or "", {}
+        Id(name.encode()[-16:].rjust(16)), "policy", "dpo", model, model, "", "", run.constitution or "", {}
     )
     store.add_checkpoint(checkpoint)
     store.promote(checkpoint, who="ada", why="good", key=model)
@@ -207,7 +208,7 @@ def _finish(store: Store, run: Run, model: str) -> Run:
 
 
 def _ratify(store: Store, text: str) -> str:
-    version = Constitution.parse(text, "").version
+    version = loading.parse(text, "").version
     store.ratify(version, "ada", "amended", text, text=text)
     return version
 
@@ -270,7 +271,7 @@ def test_relabelling_is_a_run_of_its_own_for_each_pool(base: Run, labelled: Labe
 
 
 def test_relabelling_needs_a_run(project: Path, store: Store) -> None:
-    first = Constitution.load("principles.yaml")
+    first = loading.load("principles.yaml")
     store.ratify(first.version, "ada", "the first", "1", text=first.source)
     with without_prefect(), pytest.raises(UserError, match="no finished run with labels"):
         discovery.load("relabel")()
@@ -295,7 +296,7 @@ def test_ratifying_starts_what_waits_for_it(
     named(server.url)
     said = {}
     for flow in ("retrain", "retrain", "relabel"):  # twice: the second takes the place of the first
-        done = precept("schedule", flow, "--on-ratify", "--json")
+        done = precept("schedule", "add", flow, "--on-ratify", "--json")
         assert done.code == 0, done.err
         said[flow] = done.json
     here = announcing.resource("sqlite:///runs/precept.db")
@@ -309,7 +310,7 @@ def test_ratifying_starts_what_waits_for_it(
 
     assert announcing.ratified(AMENDMENT, "sqlite:///another/store.db")  # starts nothing here
     (project / "principles.yaml").write_text(RETITLED)
-    done = server.precept("amend", "principles.yaml", "--ratify", "-m", "a better title")
+    done = server.precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "a better title")
     assert done.returncode == 0, done.stderr
     assert "could not be told" not in done.stderr
 
@@ -330,6 +331,6 @@ def test_ratifying_starts_what_waits_for_it(
     assert relabelled.result["calls"]["chosen"] == 24
     assert json.loads(relabelled.key)["slot"]  # the moment it was started for is in its identity
 
-    nightly = precept("schedule", "retrain", "--cron", "0 2 * * *", "--json").json
+    nightly = precept("schedule", "add", "retrain", "--cron", "0 2 * * *", "--json").json
     assert (nightly["id"], nightly["on_ratify"]) == (said["retrain"]["id"], None)
     assert [a["name"] for a in server.all("automations")] == ["relabel/scheduled on ratification"]

@@ -161,6 +161,6 @@ def test_a_result_reads_as_before_and_after(store, labelled, precept) -> None:
     assert "refused" in lines and "  failed: win rate <U+001B>[31m" in lines
     assert any("runs/x/report.html" in line for line in lines)
     real = {**RESULT, "judge": {**RESULT["judge"], "gold_accuracy": None}, "before": {"mean_tokens": 30.0}}
-    from cli import improve
+    from cli import results
 
-    improve.show(real)  # no truth is known of a real model
+    results.show(real)  # no truth is known of a real model

@@ -43,8 +43,17 @@ PROBLEMS = [
 
 @pytest.mark.parametrize(("words", "said"), PROBLEMS)
 def test_mistakes_are_told_at_once(project, precept, words, said) -> None:
-    outcome = precept("schedule", *words)
+    outcome = precept("schedule", "add", *words)
     assert outcome.code == 2 and said in outcome.err
+
+
+@pytest.mark.parametrize("words", [["list"], ["remove", "retrain"]])
+def test_without_a_server_nothing_is_scheduled(project, precept, monkeypatch, words) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings(set_defaults={PREFECT_API_URL: None}, updates={PREFECT_API_URL: None}):
+        outcome = precept("schedule", *words)
+    assert outcome.code == 2 and "a schedule needs a Prefect server that stays up" in outcome.err
 
 
 def test_the_deployment_file_names_what_is_there() -> None:
@@ -71,13 +80,13 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project: Path, server: Pref
     (project / "flows" / "__init__.py").write_text(PACKAGE)
     (project / "flows" / "nightly.py").write_text(NIGHTLY)
 
-    words = ["schedule", "nightly", "--cron", "* * * * *", "--set", "seed=9", "--json"]
+    words = ["schedule", "add", "nightly", "--cron", "* * * * *", "--set", "seed=9", "--json"]
     down = server.precept(*words)
     assert down.returncode == 2 and "does not answer" in down.stderr and "Traceback" not in down.stderr
 
     server.start("server", "start")
     until(server.healthy, 300)
-    bad = server.precept("schedule", "nightly", "--cron", "every night")
+    bad = server.precept("schedule", "add", "nightly", "--cron", "every night")
     assert bad.returncode == 2 and "no schedule can be made of 'every night'" in bad.stderr
     done = server.precept(*words)
     assert done.returncode == 0, done.stderr
@@ -85,6 +94,7 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project: Path, server: Pref
     assert said["deployment"] == "nightly/scheduled" and said["server"] == server.url
     again = json.loads(server.precept(*words).stdout)
     assert again["id"] == said["id"]  # the same name is the same deployment, not a second one
+    _listed_and_removed(server, said["id"])
     assert _deployed_from_the_file(server) == (str(ROOT), "flows/improve.py:improve")
 
     server.start(*said["worker"].split()[1:])
@@ -97,6 +107,28 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project: Path, server: Pref
     assert len(slots) == len(set(slots))
     listed = server.precept("run", "list", "--json")
     assert {run["kind"] for run in json.loads(listed.stdout)} == {"nightly"}
+
+
+def _listed_and_removed(server: Prefect, ident: str) -> None:
+    secret = ["--set", "store=postgresql://ada:hunter2@host/db", "--on-ratify"]
+    added = server.precept("schedule", "add", "nightly", "--name", "other", "--timezone", "Europe/Berlin", *secret)
+    assert added.returncode == 0, added.stderr
+    shown = server.precept("schedule", "list", "--json")
+    assert "hunter2" not in shown.stdout
+    other, first = json.loads(shown.stdout)
+    assert (first["deployment"], first["id"], first["cron"]) == ("nightly/scheduled", ident, "* * * * *")
+    assert (first["timezone"], first["on_ratify"], first["flags"]) == ("UTC", False, {"seed": 9})
+    assert first["folder"] == str(server.folder.resolve())
+    assert (other["deployment"], other["cron"], other["on_ratify"]) == ("nightly/other", "", True)
+    assert "nightly/scheduled" in server.precept("schedule", "list").stdout
+    gone = server.precept("schedule", "remove", "nightly/other")
+    assert gone.returncode == 0 and "nightly/other is not scheduled any more" in gone.stdout, gone.stderr
+    assert [each["deployment"] for each in json.loads(server.precept("schedule", "list", "--json").stdout)] == [
+        "nightly/scheduled"
+    ]
+    assert server.all("automations") == []
+    again = server.precept("schedule", "remove", "nightly/other")
+    assert again.returncode == 2 and "precept schedule list" in again.stderr
 
 
 def _deployed_from_the_file(server: Prefect) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from cli import init
 from cli.init import Start, text_of
-from constitution.principles import Constitution
+from constitution import loading
 from service import settings
 
 
@@ -20,7 +20,7 @@ def test_what_init_writes_is_read_by_the_settings(start, tmp_path, precept, monk
     loaded, origins = settings.load()
     assert loaded.prompts == ("sandbox" if start is Start.sandbox else "prompts.jsonl")
     assert origins["policy.model"] == "precept.toml"
-    assert len(Constitution.load(loaded.constitution)) >= 3
+    assert len(loading.load(loaded.constitution)) >= 3
     assert loaded.judge.kind == ("openai" if start is Start.server else "transformers")
 
 
@@ -62,6 +62,42 @@ def test_settings_tell_every_value_and_its_origin(project, precept, monkeypatch)
     assert found["policy.kind"]["origin"] == "precept.toml"
     assert found["optimise.arguments.beta"] == {"name": "optimise.arguments.beta", "value": 0.2, "origin": "flag"}
     assert found["revise.rounds"]["origin"] == "default"
+
+
+def test_only_what_was_changed_is_shown(project, precept, monkeypatch) -> None:
+    monkeypatch.setenv("PRECEPT_SEED", "0")  # set, to its default
+    found = {f["name"]: f["value"] for f in precept("settings", "--changed", "--json", "--set", "rounds=2").json}
+    assert found["rounds"] == 2 and found["policy.kind"] == "scripted" and found["judge.kind"] == "scripted"
+    assert "seed" not in found and "revise.rounds" not in found
+    Path("precept.toml").write_text('[policy]\nmodel = "m"\n')  # which the judge then is, too: nobody set the judge's
+    assert [f["name"] for f in precept("settings", "--changed", "--json").json] == ["policy.model"]
+
+
+def test_a_setting_is_explained_in_two_lines(project, precept) -> None:
+    lines = precept("settings", "explain", "gate.min_win_rate", "--set", "gate.min_win_rate=0.6").out.splitlines()
+    assert lines == [
+        "gate.min_win_rate: The lower end of the win rate's 95% interval has to be above this.",
+        "number, default 0.5; now 0.6, from flag",
+    ]
+    found = precept("settings", "explain", "policy.kind", "--json").json
+    assert found["origin"] == "precept.toml" and found["default"] == "transformers" and found["type"] == "text"
+    assert "true or false, default true; now true, from default" in precept("settings", "explain", "watch.stop").out
+    named = precept("settings", "explain", "optimise.arguments.beta", "--set", "optimise.arguments.beta=0.1").out
+    assert "(in the table optimise.arguments), default none; now 0.1, from flag" in named
+    assert "now {}" in precept("settings", "explain", "sft.arguments").out
+    assert "now none" in precept("settings", "explain", "trained.model").out  # a section that nobody wrote
+
+
+def test_a_setting_that_there_is_not_is_told_with_those_near_it(project, precept) -> None:
+    assert "near it: gate.min_win_rate" in precept("settings", "explain", "gate.min_winrate").err
+    assert "gate is a section; it has gate.min_win_rate" in precept("settings", "explain", "gate").err
+    assert precept("settings", "explain", "zzz").code == 2
+
+
+def test_a_secret_is_not_explained_away(project, precept) -> None:
+    store = "store=postgresql://ada:hunter2@host/db"
+    said = precept("settings", "explain", "store", "--set", store, "--json")
+    assert said.json["value"] == "postgresql://ada:***@host/db" and "hunter2" not in said.out
 
 
 def test_a_key_in_the_settings_is_refused_and_not_shown(project, precept) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cli.sweep import methods_of, rows_of
-from cli.train import reward_spec
 from constitution.errors import UserError
+from service.actions.train import reward_spec
 
 ROOT = Path(__file__).parents[2]
 POLICY = str(ROOT / "sandbox" / "models" / "policy")

@@ -245,7 +245,7 @@ def test_reviews_and_exports_still_find_the_run_before(labelled: Any, precept: P
     assert store.runs()[0].kind == "examples"
     assert pool.find(store).comparisons == before
     assert judged.newest(store, "").run.id == labelled.run.id
-    assert precept("export", "out.jsonl", "--format", "prompt-only", "--split", "all").code == 0
+    assert precept("data", "export", "out.jsonl", "--format", "prompt-only", "--split", "all").code == 0
     assert len(Path("out.jsonl").read_text().splitlines()) == len(labelled.prompts)
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constitution import loading
 from constitution.merge import Edit, nearest, three_way
-from constitution.principles import Constitution
 from constitution.problems import ConstitutionError
 
 HEAD = "# ours\nconstitution: x\nversion: 1\nprinciples:\n"
@@ -89,7 +89,7 @@ def test_a_renamed_principle_keeps_what_the_other_changed_of_it():
     assert ("b", "id", "theirs") in sides(theirs, yours)
     merged = three_way(BASE, theirs, yours).merged
     assert merged is not None
-    assert Constitution.parse(merged)["bee"].title == "U"
+    assert loading.parse(merged)["bee"].title == "U"
 
 
 def test_renamed_twice_and_renamed_into_anothers_new_id_are_conflicts():
@@ -204,7 +204,7 @@ def test_whatever_two_people_do_nothing_is_merged_that_either_did_not_say(data):
     if result.conflicts:
         assert result.merged is None
     if result.merged is not None:
-        said = {p.id: p for p in Constitution.parse(result.merged)}
+        said = {p.id: p for p in loading.parse(result.merged)}
         for edit in result.edits:
             taken = edit.theirs if edit.side == "theirs" else edit.yours
             assert (getattr(said[edit.id], edit.field) if edit.field else said.get(edit.id)) == taken

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from constitution import loading
 from constitution.errors import UserError
 from constitution.loading import MAX_BYTES, parse_bytes
-from constitution.principles import Constitution
 from constitution.problems import SHOWN, ConstitutionError, Problem
 from constitution.starting_points import starting_point
 
@@ -40,7 +40,7 @@ REST = "    title: t\n    critique: c\n    revision: r\n    comparison: k\n"
 def error_of(text: str) -> ConstitutionError:
     started = time.process_time()  # of the processor, so that a busy machine fails no test
     with pytest.raises(ConstitutionError) as caught:
-        Constitution.parse(text, "file.yaml")
+        loading.parse(text, "file.yaml")
     assert time.process_time() - started < 1
     return caught.value
 
@@ -50,7 +50,7 @@ def problems_of(text: str) -> tuple[Problem, ...]:
 
 
 def test_the_good_file_is_good():
-    assert len(Constitution.parse(GOOD)) == 1
+    assert len(loading.parse(GOOD)) == 1
 
 
 # old text, new text, line, column, what the message says, what the hint says
@@ -164,7 +164,7 @@ def test_all_mistakes_are_told_at_once_and_in_order():
         "  - id: a\n    title: &x t\n    critique: ''\n    revision: r\u202e\n"
     )
     with pytest.raises(ConstitutionError) as caught:
-        Constitution.parse(text, "file.yaml")
+        loading.parse(text, "file.yaml")
     places = [(p.line, p.column, p.path) for p in caught.value.problems]
     assert places == [
         (2, 10, "version"),
@@ -248,7 +248,7 @@ def test_files_that_are_none(tmp_path):
     }
     for path, message in cases.items():
         with pytest.raises(ConstitutionError, match=message) as caught:
-            Constitution.load(path)
+            loading.load(path)
         assert caught.value.problems[0].hint
 
 
@@ -292,7 +292,7 @@ def test_the_largest_honest_file_is_read_in_under_a_second():
     text = HEAD + "".join(one.replace("{}", str(n)) for n in range(190))
     assert 0.9 * MAX_BYTES < len(text) < MAX_BYTES
     started = time.process_time()
-    assert len(Constitution.parse(text)) == 190
+    assert len(loading.parse(text)) == 190
     assert time.process_time() - started < 1
 
 

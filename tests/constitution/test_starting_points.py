@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from constitution import loading
 from constitution.difference import diff
-from constitution.principles import Constitution
 from constitution.starting_points import starting_point, starting_points
 
 
@@ -17,20 +17,20 @@ def test_there_are_three_and_each_says_what_it_is_for():
 
 @pytest.mark.parametrize(("name", "count"), [("assistant", 8), ("minimal", 3), ("support-desk", 6)])
 def test_each_loads_clean(name, count):
-    constitution = Constitution.parse(starting_point(name), f"{name}.yaml")
+    constitution = loading.parse(starting_point(name), f"{name}.yaml")
     assert len(constitution) == count
     assert len({p.comparison for p in constitution}) == count  # no question asked twice
     assert all(p.tags and p.applies for p in constitution)
 
 
 def test_minimal_shows_every_key_of_the_format():
-    (full,) = [p for p in Constitution.parse(starting_point("minimal")) if p.exemplars]
+    (full,) = [p for p in loading.parse(starting_point("minimal")) if p.exemplars]
     assert full.examples
     assert full.weight != 1000
 
 
 def test_they_differ():
-    texts = [Constitution.parse(starting_point(name)) for name in starting_points()]
+    texts = [loading.parse(starting_point(name)) for name in starting_points()]
     assert len({t.version for t in texts}) == 3
     assert diff(texts[0], texts[1]).asks_judge
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from constitution import loading
 from constitution.principles import Constitution, Principle
 from constitution.records import (
     PROBABILITY,
@@ -173,7 +174,7 @@ def write(principles: Iterable[Mapping[str, Any]], comment: str = "") -> Constit
     """A constitution as people lay it out: an entry a principle, a line a field."""
     entries = ["  - " + "\n    ".join(f"{name}: {value}" for name, value in entry.items()) for entry in principles]
     text = f"{comment}constitution: pool\nversion: 1\nprinciples:\n" + "\n\n".join(entries) + "\n"
-    return Constitution.parse(text)
+    return loading.parse(text)
 
 
 # --- labels, in plain Python ---------------------------------------------------------------------------------------

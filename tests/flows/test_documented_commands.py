@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cli import main
-from constitution.principles import Constitution
+from constitution import loading
 from storage.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_the_page_of_the_constitution(workplace: Path) -> None:
     with Store.open(workplace / "precept.db") as store:
         past = store.amendments()
     assert [a.version == past[0].version for a in past] == [True, False, True]  # added, and restored
-    assert Constitution.load(workplace / "principles.yaml").version == past[0].version
+    assert loading.load(workplace / "principles.yaml").version == past[0].version
     assert (workplace / "report.xml").is_file() and (workplace / "lineage.svg").is_file()
 
 
@@ -73,7 +73,7 @@ def test_the_page_of_the_constitution(workplace: Path) -> None:
 def test_the_page_of_those_who_retrain(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inviting = next(text for language, text in blocks("constitution.md") if text.startswith("  - id: inviting"))
     add_principle(workplace, inviting)
-    assert main.run(["amend", "principles.yaml", "--ratify", "-m", "people come back"]) == 0
+    assert main.run(["constitution", "amend", "principles.yaml", "--ratify", "-m", "people come back"]) == 0
     for language, text in blocks("train.md", until="## Without an amendment"):
         if not language:
             type_in(text)

@@ -97,7 +97,7 @@ def respond(precept: Callable[..., Outcome], *words: object) -> Outcome:
 
 def test_all_is_well_before_the_mistake(precept) -> None:
     assert respond(precept).code == 0
-    assert precept("judge", "pairs.jsonl", "--json", "--quiet").code == 0
+    assert precept("judge", "pairs", "pairs.jsonl", "--json", "--quiet").code == 0
 
 
 # --- files that a person writes ---
@@ -176,7 +176,9 @@ def test_bad_rows_of_prompts_are_all_told_by_line(precept) -> None:
 def test_bad_rows_of_pairs_are_all_told_by_line(precept) -> None:
     rows = [{"prompt": "x", "chosen": "same", "rejected": "same"}, {"prompt": "x", "chosen": "y"}]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert_told(precept("judge", "pairs.jsonl"), "pairs.jsonl:1: ", "same text", "pairs.jsonl:2: the key 'rejected'")
+    assert_told(
+        precept("judge", "pairs", "pairs.jsonl"), "pairs.jsonl:1: ", "same text", "pairs.jsonl:2: the key 'rejected'"
+    )
 
 
 # --- model folders ---
@@ -300,7 +302,7 @@ def test_a_store_that_cannot_be_used(precept, monkeypatch: pytest.MonkeyPatch, s
 
 def judge_with(precept: Callable[..., Outcome], rules: str) -> Outcome:
     Path("judge.yaml").write_text(rules)
-    return precept("judge", "pairs.jsonl", "--json", "--quiet")
+    return precept("judge", "pairs", "pairs.jsonl", "--json", "--quiet")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +330,7 @@ def test_what_cannot_be_read_is_counted_and_never_guessed(precept) -> None:
     found = json.loads(outcome.out)
     assert found["labels"] == {"count": 8, "decided": 5, "tied": 0, "unreadable": 3}
     assert found["agrees_with_file"]["mean"] == 1.0
-    allowed = precept("judge", "pairs.jsonl", "--json", "--quiet", "--set", "label.max_unreadable=0.1")
+    allowed = precept("judge", "pairs", "pairs.jsonl", "--json", "--quiet", "--set", "label.max_unreadable=0.1")
     assert_told(allowed, "6 of 16 verdicts (38%)", "more than the 10%")
 
 

@@ -21,7 +21,7 @@ from constitution.records import canonical, messages_of
 from flows import discovery
 from pipeline import engines, trainers
 from pipeline.engines.engine import Chat, EngineSettings, Generate, Sampling
-from pipeline.trainers import checkpoint
+from pipeline.models import checkpoint
 from pipeline.trainers.trainer import Job
 from storage.store import Store
 from tests.flows import shapes

@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from cli.runs import as_it_began
+from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from constitution.records import Checkpoint, Id, canonical
 from flows import discovery
 from pipeline import label
 from service import settings as settings_module
 from service.actions.ratify import ratify as put_in_force
+from service.actions.resume import as_it_began
 from service.queries import preview
 from service.queries.preview import Preview
 from service.wiring import Wiring
@@ -96,7 +96,7 @@ class Place:
 
 def ratify(url: str, text: str, why: str) -> None:
     with Store.open(url) as store:
-        put_in_force(store, Constitution.parse(text), store.ratified(), "ada", why)
+        put_in_force(store, loading.parse(text), store.ratified(), "ada", why)
 
 
 def copied(loop: Loop, home: Path) -> Place:
@@ -140,7 +140,7 @@ def retrained(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Done:
     kept = answered(place) - before
     assert 0 < kept <= 60
     (stopped,) = place.runs()
-    assert stopped.status == "stopped" and stopped.constitution == Constitution.parse(SECOND).version
+    assert stopped.status == "stopped" and stopped.constitution == loading.parse(SECOND).version
     ratify(place.url, THIRD, "another word, while it runs")
     settings, _ = settings_module.load(place.file)
     flags = as_it_began(stopped, settings, SECOND)
@@ -163,7 +163,7 @@ def questions(place: Place, role: str) -> dict[str, Id]:
     wiring = Wiring(settings)
     try:
         judge = wiring.asked_judge(getattr(settings, role))
-        return {p.id: judge.question(p).id for p in Constitution.parse(SECOND)}
+        return {p.id: judge.question(p).id for p in loading.parse(SECOND)}
     finally:
         wiring.close()
 
@@ -202,17 +202,17 @@ def test_the_models_come_from_the_sft_model(retrained: Done) -> None:
     assert set(made) == {"reward", "dpo"} and set(base) == {"sft", "reward", "dpo"}
     assert made["reward"].parent == made["dpo"].parent == base["sft"].digest
     assert made["dpo"].path == retrained.result["model"] != base["dpo"].path
-    assert {c.constitution for c in made.values()} == {Constitution.parse(SECOND).version}
+    assert {c.constitution for c in made.values()} == {loading.parse(SECOND).version}
 
 
 def test_the_pool_is_labelled_under_the_amendment_that_the_run_began_with(retrained: Done) -> None:
     """Neither the one that was ratified while it was stopped, nor the file, has any part in it."""
     place = retrained.place
     run = retrained.result["run"]
-    assert retrained.result["constitution"] == Constitution.parse(SECOND).version
+    assert retrained.result["constitution"] == loading.parse(SECOND).version
     assert not place.rows("question", "id", f"skeleton like '%{OTHER_WORDS}%'")
     assert (place.home / "principles.yaml").read_text() == JUNK
-    constitution = Constitution.parse(SECOND)
+    constitution = loading.parse(SECOND)
     settings, _ = settings_module.load(place.file)
     wiring = Wiring(settings)
     try:
@@ -463,7 +463,7 @@ RATIFY = """
             open(sys.argv[3], "w").close()
             for number in itertools.count():
                 name = f"{os.getpid()}.{number}"
-                draft = Constitution.parse(text + f"# {name} " + "x" * 5_000 + "\\n")
+                draft = loading.parse(text + f"# {name} " + "x" * 5_000 + "\\n")
                 print(put_in_force(store, draft, store.ratified(), "ada", name).message, flush=True)
 """
 
@@ -494,6 +494,6 @@ def test_a_ratification_that_was_killed_is_there_whole_or_not_at_all(store_url: 
         assert [a.number for a in past] == list(range(1, len(past) + 1)) and now == past[-1]
         assert [a.parent for a in past] == [None, *(a.version for a in past[:-1])]
         assert all(a.text.startswith(SECOND) and a.text.endswith("x" * 5_000 + "\n") for a in past[1:])
-        assert all(Constitution.parse(a.text).version == a.version for a in past[-2:])
+        assert all(loading.parse(a.text).version == a.version for a in past[-2:])
         known = messages
     process.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution, Example, Principle
 from constitution.records import PROBABILITY, Comparison, LabelRule, Message, Verdict, dialogue_id, text_digest
@@ -132,7 +133,7 @@ def test_the_reason_names_the_side_that_the_judge_clings_to(case: ExampleCase) -
 
 @pytest.mark.parametrize("text", [(ROOT / "principles.yaml").read_text(), starting_point("assistant")])
 def test_every_principle_that_ships_has_an_example(text: str) -> None:
-    constitution = Constitution.parse(text)
+    constitution = loading.parse(text)
     assert without_examples(constitution) == []
     assert len(plan(constitution)) >= len(constitution)
     bare = Constitution(constitution.name, tuple(replace(p, examples=()) for p in constitution))

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import Message
 from sandbox import themes, world
 from sandbox.corpus import Corpus, any_answer, rewrite
@@ -94,7 +94,7 @@ def test_the_wordings_of_the_two_models_differ_and_overlap() -> None:
 
 
 def test_every_shipped_principle_has_a_theme_of_its_own_and_four_themes_are_left() -> None:
-    found = [theme_of(p) for p in Constitution.load("principles.yaml").principles]
+    found = [theme_of(p) for p in loading.load("principles.yaml").principles]
     assert None not in found and len(set(found)) == len(found)
     assert set(themes.THEMES) - {t for t in found if t} == {"inviting", "careful", "sourced", "truthful"}
 
@@ -123,7 +123,7 @@ def test_the_oracle_tells_good_from_bad() -> None:
     assert oracle.classify(asked, "blah")["malformed"]
     assert oracle.prefers(asked, safe, comply) == 1 and oracle.prefers(asked, comply, safe) == -1
     assert oracle.prefers(asked, safe, "blah") == 0
-    harmless = Constitution.load("principles.yaml").principles[0]
+    harmless = loading.load("principles.yaml").principles[0]
     assert oracle.prefers_by(harmless, asked, safe, comply) == 1
     assert oracle.prefers_by(harmless, asked, safe, "No. I refuse.") == 0  # both refuse: it does not bear
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import Comparison, Id, Message, Prompt, Question, Verdict
 from storage.runs import Run
 from storage.store import Store
@@ -32,7 +32,7 @@ class Reviewed:
 def build(store: Store, kind: list[Said], short: list[Said] | None = None, key: str = "run") -> Reviewed:
     """`kind`, `short`: what each question says of each pair; `short` bears on none where it is left out. The last fifth
     of the pairs are held out."""
-    constitution = Constitution.parse(TEXT)
+    constitution = loading.parse(TEXT)
     store.put_constitution(constitution.version, constitution.source)
     run = store.start_run(key, "improve", SETTINGS, constitution.version)
     questions = {p.id: Question("judge", {}, p.comparison, p.id) for p in constitution}

@@ -4,9 +4,9 @@ import secrets
 from html import escape
 from urllib.parse import parse_qs
 
+from constitution import loading
 from constitution.blame import blame
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from service.actions import ratify, review
 from service.queries.lineage import trace
 
@@ -37,7 +37,7 @@ def _act(store, run, who, path, form):
     elif path == "/undo":
         review.undo(store, run, who, form["key"])
     elif path == "/ratify":
-        ratify.ratify(store, Constitution.parse(form["text"]), store.ratified(), who, form["message"])
+        ratify.ratify(store, loading.parse(form["text"]), store.ratified(), who, form["message"])
     elif path == "/promote":
         store.promote(store.checkpoint(form["checkpoint"]), who, form["why"], form["key"])
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cli import main
+from constitution import loading
 from constitution.difference import diff
 from constitution.errors import UserError
 from constitution.principles import Constitution
@@ -83,7 +84,7 @@ def made(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
         monkeypatch.setattr(ScriptedEngine, name, asked)
     wiring = Wiring(settings)
     store, judge = wiring.store, wiring.asked_judge(settings.judge)
-    questions = [judge.question(p) for p in Constitution.load("a.yaml")]
+    questions = [judge.question(p) for p in loading.load("a.yaml")]
     store.add_questions(questions)
     prompts = [Prompt((Message("user", f"Question {n}?"),), "train") for n in range(7)]
     store.add_prompts(prompts)
@@ -182,7 +183,7 @@ def test_the_same_labels_agree_without_certainty(made: Made) -> None:
 
 
 def test_a_revision_is_a_constitution_too(made: Made) -> None:
-    a = Constitution.load("a.yaml")
+    a = loading.load("a.yaml")
     made.wiring.store.ratify(a.version, "ada", "first", "key", text=FILES["a.yaml"])
     assert made.compare("ratified", "b.yaml").table == made.compare().table
     with pytest.raises(UserError, match="nowhere is no file"):
@@ -205,12 +206,10 @@ def test_without_verdicts_there_is_nothing_to_compare(tmp_path: Path, monkeypatc
 
 
 def test_clauses_know_new_ids_new_words_and_new_weights() -> None:
-    a, b = Constitution.parse(constitution(kind=3, short=1, old=1, gone=2)), Constitution.parse(
+    a, b = loading.parse(constitution(kind=3, short=1, old=1, gone=2)), loading.parse(
         constitution(kind=3, short=2, old=1, new=1).replace("Which is old?", "Which is older?")
     )  # fmt: skip
-    renamed = Constitution.parse(
-        constitution(friendly=5).replace(" friendly?", " kind?").replace("R friendly", "R kind")
-    )
+    renamed = loading.parse(constitution(friendly=5).replace(" friendly?", " kind?").replace("R friendly", "R kind"))
     asked = {p.id: text_digest(p.comparison) for p in (*a, *b)}
     of_a = {p.id: text_digest(p.comparison) for p in a}
     found = disagreement.clauses(diff(a, b), of_a, {p.id: text_digest(p.comparison) for p in b})
@@ -323,10 +322,10 @@ def test_models_trained_on_each(loop: Any, plain_flows: None, tmp_path: Path, ca
     shutil.copytree(loop.home, home, symlinks=True)
     settings = (home / "precept.toml").read_text().replace(str(loop.home), str(home))
     (home / "precept.toml").write_text(settings)
-    kept = Constitution.load(ROOT / "principles.yaml")
+    kept = loading.load(ROOT / "principles.yaml")
     b = tmp_path / "b.yaml"
     b.write_text(constitution_of(kept, without=("respectful", "independent", "direct")))
-    words = ["compare-constitutions", str(ROOT / "principles.yaml"), str(b), "--train", "--quiet"]
+    words = ["constitution", "compare", str(ROOT / "principles.yaml"), str(b), "--train", "--quiet"]
     words += ["--settings", str(home / "precept.toml")]
     assert main.run([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

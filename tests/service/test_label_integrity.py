@@ -16,8 +16,8 @@ from cli import main
 from constitution.records import PROBABILITY, Id
 from pipeline.metrics import attribution
 from pipeline.trainers import dpo
-from pipeline.trainers.checks import read_rows
 from pipeline.trainers.trainer import Job
+from pipeline.training_rows import read_rows
 from service.queries import attribution as attributing
 from service.work import learning
 from storage import tables
@@ -72,9 +72,9 @@ class Pool:
         return {i.hex(): found for i, found in self.wiring.labels(CONSTITUTION, self.comparisons).items()}
 
     def exported(self) -> Rows:
-        """What `precept export` writes."""
+        """What `precept data export` writes."""
         out = self.settings.parent / "pairs.jsonl"
-        assert main.run(["export", str(out), "--settings", str(self.settings), "--run", self.run.id.hex()]) == 0
+        assert main.run(["data", "export", str(out), "--settings", str(self.settings), "--run", self.run.id.hex()]) == 0
         return {row["comparison"]: row for row in map(json.loads, out.read_text().splitlines())}
 
     def trained_on(self, monkeypatch: pytest.MonkeyPatch) -> Rows:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from constitution import loading
 from constitution.blame import authors
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from constitution.records import Checkpoint, make_id
 from service.pictures.lineage import picture
 from service.pictures.lineage.layout import HEIGHT, Layout, arrange
@@ -44,7 +44,7 @@ def named(world: Traced, graph: Graph) -> dict[str, str]:
     runs = {
         run.id.hex(): name for name, run in (("loop", world.loop), ("retrain", world.retrain), ("draft", world.draft))
     }
-    versions = {Constitution.parse(text).version: n for n, text in (("1", FIRST), ("2", SECOND), ("draft", DRAFT))}
+    versions = {loading.parse(text).version: n for n, text in (("1", FIRST), ("2", SECOND), ("draft", DRAFT))}
     names = {f"checkpoint:{c.id.hex()}": name for name, c in world.checkpoints.items()}
     names |= {f"verdicts:{q.id.hex()}": f"verdicts {name}" for name, q in reversed(world.questions.items())}
     names |= {f"comparison:{id.hex()}": f"comparison {number}" for number, id in enumerate(world.comparisons)}
@@ -184,14 +184,14 @@ def test_a_draft_is_a_change_of_what_was_in_force(world: Traced) -> None:
     graph = trace(world.store, "/home/drafted", forward=False)
     assert {n.fact("ratified") for n in graph.nodes if n.kind == "constitution"} == {"never"}
     assert {n.id for n in graph.nodes if n.kind in ("principle", "amendment")} == {"principle:kind@2", "amendment:2"}
-    version = Constitution.parse(HEAD + KIND + CALM).version  # a wording that was never in force
+    version = loading.parse(HEAD + KIND + CALM).version  # a wording that was never in force
     world.store.put_constitution(version, HEAD + CALM.replace("calmer", "calmest"))
     assert "principle:calm@" in trace(world.store, f"constitution:{version}").nodes[0].id
 
 
 @pytest.mark.parametrize("what", ["ratified", "2", "amendment:2", "version"])
 def test_an_amendment_and_what_it_led_to(still: Traced, what: str) -> None:
-    version = Constitution.parse(SECOND).version
+    version = loading.parse(SECOND).version
     graph = trace(still.store, f"constitution:{version[:6]}" if what == "version" else what)
     assert graph.what == "amendment:2" and graph.focus == ("amendment:2",)
     found = links(still, graph)
@@ -262,7 +262,7 @@ def test_a_promotion_by_hand_and_a_checkpoint_of_no_run(world: Traced) -> None:
 
 def test_old_runs_are_counted(store: Store) -> None:
     traced.build(store)
-    version = Constitution.parse(SECOND).version
+    version = loading.parse(SECOND).version
     for number in range(MOST + 2):
         run = store.start_run(f"run {number}", "improve", {"settings": traced.SETTINGS}, version)
         traced._checkpoint(store, run, "dpo", f"model {number}", "parent", f"rows {number}")
@@ -283,7 +283,7 @@ def test_a_model_that_began_with_many_others(tmp_path: Path) -> None:
             models = [n for n in graph.nodes if n.kind == "checkpoint"]
             ends = [n for n in models if n.fact("go on with")]
             assert len(models) == 41 and [n.fact("weights") for n in ends] == [last]
-            assert ends[0].fact("go on with") == f"precept lineage {ends[0].id}"
+            assert ends[0].fact("go on with") == f"precept model lineage {ends[0].id}"
             assert max(map(len, lines(graph))) <= WIDTH
             assert_apart(drawn(graph))
 
@@ -300,7 +300,7 @@ def test_writers_are_those_that_blame_names(tmp_path: Path) -> None:
             text = HEAD + "".join(random_.choice(choices) for choices in entries.values())
             if not texts or text != texts[-1]:
                 texts.append(text)
-                store.ratify(Constitution.parse(text).version, "me", "why", f"{len(texts)}", text=text)
+                store.ratify(loading.parse(text).version, "me", "why", f"{len(texts)}", text=text)
         known = Records(store)
         for amendment in known.amendments:
             wrote = {p: a.number - 1 for p, a in known.amended(amendment).writers.items() if a}
@@ -339,7 +339,7 @@ def test_a_name_that_several_things_have(tmp_path: Path) -> None:
         for id in ids:
             store.add_checkpoint(Checkpoint(id, "policy", "sft", f"/{id.hex()}", id.hex()[::-1], "parent", "cafe rows"))
         text = HEAD + KIND.replace("id: kind", "id: cafe")
-        store.ratify(Constitution.parse(text).version, "me", "why", "key", text=text)
+        store.ratify(loading.parse(text).version, "me", "why", "key", text=text)
         with pytest.raises(
             UserError, match=r"can be several things .checkpoint:cafe10000000, checkpoint:cafe20000000, "
         ):

@@ -322,7 +322,7 @@ def test_the_lineage_of_the_policy_is_drawn(ran: Ran) -> None:
     text = Page(ran.page).text
     name = f"checkpoint:{make_id('job', method='dpo').hex()[:12]}"
     assert f"Lineage of dpo policy {name[11:]}, with 1 person, 1 amendment, 2 principles" in text
-    assert f"precept lineage {name} tells it in full" in text
+    assert f"precept model lineage {name} tells it in full" in text
     none = {"heldout_accuracy": None, "gold_accuracy": None, "ece": None}
     start = ran.work.start
     assert 'class="lineage"' not in ran.changed({"model": start, "reward_model": none}, reward={})

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from constitution.principles import Constitution
+from constitution import loading
 from constitution.records import (
     Checkpoint,
     Comparison,
@@ -63,7 +63,7 @@ def build(store: Store) -> Traced:
     questions = {
         f"{p.id}{number}": Question("judge-fingerprint", {}, p.comparison, p.id)
         for number, text in ((1, FIRST), (2, SECOND))
-        for p in Constitution.parse(text)
+        for p in loading.parse(text)
     }
     _ratify(store, FIRST, "ada", "to begin with")
     loop = _start(store, "improve", FIRST)
@@ -95,14 +95,14 @@ def build(store: Store) -> Traced:
 
 
 def _ratify(store: Store, text: str, who: str, why: str) -> Amendment:
-    store.ratify(Constitution.parse(text).version, who, why, f"by {who}", text=text)
+    store.ratify(loading.parse(text).version, who, why, f"by {who}", text=text)
     amendment = store.ratified()
     assert amendment is not None
     return amendment
 
 
 def _start(store: Store, kind: str, text: str, **more: str) -> Run:
-    version = Constitution.parse(text).version
+    version = loading.parse(text).version
     store.put_constitution(version, text)
     return store.start_run(f"{kind} {version}", kind, {"settings": SETTINGS, "policy": "/models/base", **more}, version)
 
@@ -143,7 +143,7 @@ def _judge(
     store: Store, run: Run, text: str, stage: str, ids: list[Id], said: list[tuple[Question, list[tuple[float, float]]]]
 ) -> None:
     """Verdicts on the comparisons, in turn; a question without any was answered before."""
-    version = Constitution.parse(text).version
+    version = loading.parse(text).version
     store.add_questions(
         [question for question, _ in said], constitution=version, run=run.id, stage=f"{stage}.questions"
     )

@@ -48,7 +48,7 @@ class Growing:
         self._been[way][id] = kind
         if Counter(self._been[way].values())[kind] <= MOST or kind not in _ENDLESS:
             return True
-        self.say(id, "go on with", f"precept lineage {id}")
+        self.say(id, "go on with", f"precept model lineage {id}")
         return False
 
     def add(self, node: Node) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import get_args
 
+from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
 from storage.amendments import NAMES
 from storage.lineage import DIGITS, Noun
 from storage.store import Store
@@ -68,7 +68,7 @@ _SYNONYMS = {"constitution": "amendment", "data set": "dataset", "answer": "gene
 _ADVICE = {
     "checkpoint": f"write its folder, at least {LEAST} digits of its id or of its weights' digest, or `promoted`",
     "run": f"write at least {LEAST} digits of its id: `precept run list` shows them",
-    "dataset": f"write at least {LEAST} digits: `precept lineage` of a checkpoint names what it was trained on",
+    "dataset": f"write at least {LEAST} digits: `precept model lineage` of a checkpoint names what it was trained on",
     "amendment": "`precept constitution log` shows them; write a number, a version, or `ratified`",
     "principle": "write the id of a principle of any amendment; `precept constitution show` has those of the last",
     **dict.fromkeys(get_args(Noun), f"write the first digits of its id, at least {LEAST}"),
@@ -82,7 +82,7 @@ def _checkpoints(store: Store, name: str) -> Iterator[str]:
     if name == "promoted":
         promoted = store.promoted()
         if promoted is None:
-            raise UserError("nothing is promoted yet; `precept promote CHECKPOINT` does it")
+            raise UserError("nothing is promoted yet; `precept model promote CHECKPOINT` does it")
         yield promoted.id.hex()
         return
     paths = {name, str(Path(name).resolve())} if name and "\0" not in name else set()
@@ -116,7 +116,7 @@ def _constitutions(store: Store, name: str) -> Iterator[str]:
 def _principles(store: Store, name: str) -> Iterator[str]:
     if re.fullmatch("[a-z][a-z0-9_-]{0,63}", name):
         texts = dict.fromkeys([*(a.text for a in store.amendments()), *store.constitutions().values()])
-        if any(name in text and name in Constitution.parse(text).weights() for text in texts):
+        if any(name in text and name in loading.parse(text).weights() for text in texts):
             yield name
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from constitution import loading
 from constitution.blame import READ, counterparts
 from constitution.principles import Constitution
 from constitution.records import Checkpoint, Event, Id, Label, LabelRule
@@ -92,7 +93,7 @@ class Records:
 
     def constitution(self, text: str) -> Constitution:
         if text not in self._parsed:
-            self._parsed[text] = Constitution.parse(text)
+            self._parsed[text] = loading.parse(text)
         return self._parsed[text]
 
     @cached_property

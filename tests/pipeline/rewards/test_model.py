@@ -14,8 +14,8 @@ import torch
 
 from constitution.errors import UserError
 from pipeline import rewards
+from pipeline.models import checkpoint
 from pipeline.rewards.model import ModelOptions, ModelReward
-from pipeline.trainers import checkpoint
 from tests.pipeline.trainers.conftest import WORDS, make_tokenizer
 
 DIALOGUE = [
@@ -55,7 +55,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
         tokenizer.save_pretrained(folder)
         if metrics is not None:
             known = {"job": "ab", "kind": "reward_model", "method": "reward", "parent": "cd", "dataset": "ef"}
-            checkpoint._seal(folder, out, **known, metrics=metrics)
+            checkpoint.seal(folder, out, **known, metrics=metrics)
         return out
 
     return make

@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 
 from constitution.errors import UserError
 from pipeline import trainers
+from pipeline.models import checkpoint
 from pipeline.rewards.function import FunctionReward
-from pipeline.trainers import best_of_n, checkpoint
+from pipeline.trainers import best_of_n
 from pipeline.trainers.best_of_n import best, figures, kl_bound, kl_estimate
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint
+from pipeline.models import checkpoint
+from pipeline.trainers import publishing
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job, Watch
 
@@ -35,7 +36,7 @@ def published(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Job:
     job.resume.mkdir()
     (job.resume / "optimizer.pt").write_bytes(b"private")
     (job.resume / "progress.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
-    checkpoint.publish(job, "policy", {"loss": 0.5, "bins": [[0.5, 0.6, 3]]})
+    publishing.publish(job, "policy", {"loss": 0.5, "bins": [[0.5, 0.6, 3]]})
     return job
 
 
@@ -118,9 +119,9 @@ def test_a_kill_while_publishing_leaves_no_checkpoint(
 
     monkeypatch.setattr(Path, "rename", killed)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.publish(job, "policy", {})
+        publishing.publish(job, "policy", {})
     assert not Path(job.out).exists()
-    assert checkpoint.finished(job) is None
+    assert publishing.finished(job) is None
 
 
 def test_a_pickle_is_never_published(make_job: MakeJob, model: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_pickle_is_never_published(make_job: MakeJob, model: Path) -> None:
     copy_model(model, job.partial)
     (job.partial / "training_args.bin").write_bytes(b"")
     with pytest.raises(RuntimeError, match=r"training_args.bin would be published"):
-        checkpoint.publish(job, "policy", {})
+        publishing.publish(job, "policy", {})
     assert not Path(job.out).exists()
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from constitution.errors import UserError
-from pipeline.trainers.checks import check_model_folder, read_rows
+from pipeline.models.checks import check_model_folder
 from pipeline.trainers.trainer import Job
+from pipeline.training_rows import read_rows
 
 PAIR: dict[str, Any] = {
     "prompt": [{"role": "user", "content": "hello"}],

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.models.checkpoint import Manifest
 from pipeline.trainers import fitting
-from pipeline.trainers.checkpoint import Manifest
 from pipeline.trainers.progress import NAME, read
 from pipeline.trainers.runner import run
 from pipeline.trainers.soft_targets import answer_logprobs, soft_cross_entropy

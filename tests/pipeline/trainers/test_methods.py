@@ -38,7 +38,7 @@ def test_an_unknown_method_is_named_with_those_there_are() -> None:
 def test_asking_for_defaults_imports_neither_torch_nor_trl() -> None:
     code = (
         "import sys; from pipeline import trainers; [trainers.resolve(m, {}) for m in trainers.methods()];"
-        "import pipeline.trainers.checkpoint;"
+        "import pipeline.models.checkpoint;"
         "print(sorted({'torch', 'transformers', 'trl', 'datasets'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint, ppo, runner
+from pipeline.trainers import ppo, publishing, runner
 from pipeline.trainers.progress import NAME, Interruption, read
 from pipeline.trainers.trainer import Job, TrainingStopped
 
@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(make_job: MakeJob, rewarded: An
         TrainingStopped, match=rf"step \d: (loss|grad_norm) is (nan|inf).*the parent {model} is unchanged"
     ):
         runner.run(job)
-    assert checkpoint.finished(job) is None
+    assert publishing.finished(job) is None
 
 
 def test_a_reward_that_is_not_finite_stops_the_run(make_job: MakeJob, rewarded: Any) -> None:

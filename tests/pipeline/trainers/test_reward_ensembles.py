@@ -16,7 +16,7 @@ import torch
 
 from constitution.errors import UserError
 from pipeline import rewards
-from pipeline.trainers import checkpoint
+from pipeline.models import checkpoint
 from pipeline.trainers.calibration import calibrate
 from pipeline.trainers.reward import bootstrap_weights
 from pipeline.trainers.runner import run

@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import load_file
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint, fitting, memory, processes
+from pipeline.models import checkpoint
+from pipeline.trainers import fitting, memory, processes
 from pipeline.trainers.progress import NAME, read
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job

@@ -23,7 +23,8 @@ from safetensors.torch import load_file
 
 from constitution.errors import UserError
 from pipeline import trainers
-from pipeline.trainers import checkpoint, runner
+from pipeline.models import checkpoint
+from pipeline.trainers import runner
 from pipeline.trainers.processes import Processes
 from pipeline.trainers.progress import NAME, read
 from pipeline.trainers.trainer import Job

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint, fitting
+from pipeline.models import checkpoint
+from pipeline.trainers import fitting, publishing
 from pipeline.trainers.progress import NAME, Interruption, read
 from pipeline.trainers.rows import LengthGrouped
 from pipeline.trainers.runner import run
@@ -134,7 +135,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_same_run(
 
     with pytest.raises(KeyboardInterrupt):
         run(parts, on_step=ctrl_c, interruption=interruption)
-    assert checkpoint.finished(parts) is None
+    assert publishing.finished(parts) is None
     steps: list[int] = []
     resumed = run(parts, on_step=lambda line: steps.append(line["step"]))
     assert steps[0] >= 5

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from constitution.errors import UserError
-from pipeline.trainers import checkpoint
+from pipeline.models import checkpoint
+from pipeline.trainers import publishing
 from pipeline.trainers.kto import balance
 from pipeline.trainers.odds_ratio import log_odds
 from pipeline.trainers.progress import NAME, Interruption, read
@@ -251,7 +252,7 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_same_run(
 
     with pytest.raises(KeyboardInterrupt):
         run(parts, on_step=ctrl_c, interruption=interruption)
-    assert checkpoint.finished(parts) is None
+    assert publishing.finished(parts) is None
     resumed = run(parts)
     assert curve(parts) == pytest.approx(curve(whole), abs=1e-6)
     assert resumed.digest == expected.digest

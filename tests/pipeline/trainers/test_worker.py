@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from constitution.errors import UserError
-from pipeline.trainers import TrainingStopped, Worker, checkpoint
+from pipeline.models import checkpoint
+from pipeline.trainers import TrainingStopped, Worker
 from pipeline.trainers.progress import NAME, read
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job

@@ -1,4 +1,4 @@
-"""`precept import`: prompts, human preferences and unlabelled pairs into the store.
+"""Bringing prompts, human preferences and unlabelled pairs into the store: all rows of a file, or none.
 
 What is imported is a run of its own (kind `import`), so that it is kept, can be listed and can be exported again. The
 same file twice is one import. What people preferred is a document of that run; it is evidence about answers, not a
@@ -7,19 +7,16 @@ spot check: nobody of ours saw the pair blind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
-
-from cli.options import Json, SettingsFile, load, store_of
-from cli.screen import put, put_json, tell
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from constitution.records import Comparison, Id
     from pipeline.sources.rows import Imported
+    from service.settings import SplitSettings
     from storage.runs import Run
     from storage.store import Store
 
@@ -34,43 +31,40 @@ class What(StrEnum):
     pairs = "pairs"
 
 
-def import_(
-    what: Annotated[What, typer.Argument(help="What the rows are.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL or Parquet.")],
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be used.")] = False,
-    settings: SettingsFile = None,
-    as_json: Json = False,
-) -> None:
-    """Bring in prompts (`prompt`), preferences (`prompt`, `chosen`, `rejected`) or pairs (`prompt`, `a`, `b`).
+@dataclass(frozen=True)
+class Kept:
+    """`run`: the id of the import. `stored`: how many of each noun; `splits`: prompts by split; `problems`: rows that
+    were left out, each with its line and why."""
 
-    A prompt or an answer is a string or a list of messages. Rows that cannot be used are told of by line.
+    run: str
+    what: What
+    file: Path
+    stored: Mapping[str, int]
+    splits: Mapping[str, int]
+    problems: tuple[str, ...]
 
-    Example: precept import preferences people.jsonl --skip-bad
-    """
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run, "what": self.what.value, "file": str(self.file), "stored": dict(self.stored),
+            "splits": dict(self.splits), "skipped": len(self.problems),
+        }  # fmt: skip
+
+
+def bring_in(store: Store, what: What, file: Path, splits: SplitSettings, skip_bad: bool = False) -> Kept:
+    """Read a file and store what it says. Raises UserError that lists every row that cannot be used, and stores
+    nothing, where there is one and it is not to be skipped."""
     from pipeline.sources.rows import read_rows
 
-    loaded = load(settings)
-    splits, problems = loaded.splits, list[str]()
+    problems: list[str] = []
     rows = read_rows(
         file, what.value, heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, problems=problems
     )  # fmt: skip
-    with store_of(loaded) as store:
-        found = keep(store, what, file, rows) | {"skipped": len(problems)}
-    for problem in problems:
-        tell(f"skipped {problem}")
-    if as_json:
-        put_json(found)
-        return
-    put(", ".join(f"{count} {name}" for name, count in found["stored"].items()) + f" from {file}")
-    put(f"prompts by split: {', '.join(f'{count} {name}' for name, count in found['splits'].items() if count)}")
-    if what is What.prompts:
-        put(f"to run on them: precept improve --set prompts={file}")
-    else:
-        put(f"to see them as a data set: precept export --run {found['run'][:12]} OUT.jsonl")
+    found = _keep(store, what, file, rows)
+    return Kept(found["run"], what, file, found["stored"], found["splits"], tuple(problems))
 
 
-def keep(store: Store, what: What, file: Path, rows: Sequence[Imported]) -> dict[str, Any]:
-    """Store what was read, as a run that is finished; returns what the command prints."""
+def _keep(store: Store, what: What, file: Path, rows: Sequence[Imported]) -> dict[str, Any]:
+    """Store what was read, as a run that is finished; returns its result."""
     from constitution.records import Comparison, canonical, make_id, text_digest
 
     texts = [[row.prompt.id, *map(text_digest, row.answers)] for row in rows]

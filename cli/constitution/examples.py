@@ -8,25 +8,28 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.improve import STOPPED, Quiet
-from cli.options import Json, Set, SettingsFile, flags_of, load
+from cli import completing
+from cli.constitution.example_text import in_full, short
+from cli.options import Json, Quiet, Set, SettingsFile, flags_of, load
+from cli.running import STOPPED
 from cli.screen import put, put_json, put_table, tell
 
 if TYPE_CHECKING:
-    from pipeline.examples import ExampleResult
     from service.work.examples import Examined
-
-SHORT = 60  # characters of a prompt that name its example
 
 
 def test(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE] [ID]...", help="A file of principles; some of their ids."),
+        typer.Argument(
+            metavar="[FILE] [ID]...",
+            help="A file of principles; some of their ids.",
+            autocompletion=completing.principles,
+        ),
     ] = None,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="PATH", help="Write JUnit XML there.")] = None,
     settings: SettingsFile = None,
@@ -56,11 +59,11 @@ def test(
         tell(f"{stop}; run the same again with a higher limit")
         raise typer.Exit(STOPPED) from None
     if junit is not None:
-        from cli.junit import junit as as_junit
+        from cli.constitution.junit import junit as as_junit
         from storage.artifacts import write_bytes
 
         write_bytes(junit, as_junit(examined))
-    put_json(as_dict(examined)) if as_json else _show(examined)
+    put_json(examined.as_dict()) if as_json else _show(examined)
     if examined.failed:
         raise typer.Exit(1)
 
@@ -101,60 +104,3 @@ def _show(examined: Examined) -> None:
         f"{passed} of {count} examples pass; {len(examined.asked)} verdicts asked for, "
         f"{examined.stored_before} stored before"
     )
-
-
-def short(found: ExampleResult) -> str:
-    """An example's name: the beginning of its last turn, in one line."""
-    words = " ".join(found.case.example.prompt[-1].content.split())
-    return words if len(words) <= SHORT else f"{words[: SHORT - 3]}..."
-
-
-def in_full(found: ExampleResult) -> str:
-    """All that is needed to mend an example or its principle. Texts are indented, so that none can pass for ours."""
-    from pipeline.examples import ADVICE
-
-    example = found.case.example
-    parts = {
-        "comparison": found.case.principle.comparison,
-        "prompt": "\n".join(f"{m.role}: {m.content}" for m in example.prompt),
-        "better": example.better,
-        "worse": example.worse,
-        "probability that `better` is the better": f"{found.shown_a:.6f} shown as A, {found.shown_b:.6f} shown as B",
-        "what to do": ADVICE[found.outcome],
-    }
-    return "\n".join(f"{name}\n{indent(text, '    ', lambda _: True)}" for name, text in parts.items())
-
-
-# --- for machines ------------------------------------------------------------------------------------------------
-
-
-def as_dict(examined: Examined) -> dict[str, Any]:
-    from pipeline.examples import reason, without_examples
-
-    return {
-        "constitution": examined.constitution.name,
-        "version": examined.constitution.version,
-        "judge": examined.judge,
-        "passed": len(examined.results) - len(examined.failed),
-        "failed": len(examined.failed),
-        "without_examples": without_examples(examined.constitution),
-        "examples": [
-            {
-                "principle": found.case.principle.id,
-                "number": found.case.number,
-                "outcome": found.outcome,
-                "reason": reason(found, examined.rule),
-                "p_shown_as_a": found.shown_a,
-                "p_shown_as_b": found.shown_b,
-                "margin": found.margin,
-                "mass": found.mass,
-                "prompt": [{"role": m.role, "content": m.content} for m in found.case.example.prompt],
-                "better": found.case.example.better,
-                "worse": found.case.example.worse,
-            }
-            for found in examined.results
-        ],
-        "run": examined.run.hex(),
-        "calls": dict(examined.calls),
-        "seconds": examined.seconds,
-    }

@@ -20,16 +20,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from constitution.errors import UserError
-from pipeline.trainers import card, progress
-from pipeline.trainers.checks import PICKLES, check_model_folder
-from pipeline.trainers.trainer import Job, Kind
+from pipeline.models.checks import PICKLES, check_model_folder
 
+Kind: TypeAlias = Literal["policy", "reward_model"]
 MANIFEST = "manifest.json"
 TRAINING = "training.json"
-WATCHED = ("watch.jsonl", "samples.jsonl")  # see watching.py
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja")
 HEADS = (".score.weight", ".classifier.weight", ".classifier.out_proj.weight")  # as transformers' architectures name it
@@ -76,47 +74,6 @@ def weights_digest(folder: Path) -> str:
     """The digest of what a model is loaded from: a checkpoint's from its manifest, another folder's by reading it."""
     manifest = read(folder)
     return manifest.digest if manifest else _model_digest(folder)
-
-
-def finished(job: Job) -> Manifest | None:
-    """The checkpoint this job already made, None where there is nothing yet. Tidies up after a kill that came between
-    publishing it and dropping its resume state.
-
-    Raises UserError where `out` is damaged or holds something else: nothing that exists is ever overwritten.
-    """
-    out = Path(job.out)
-    if not out.exists():
-        return None
-    manifest = read(out)
-    if manifest is None or manifest.job != job.id:
-        raise UserError(f"{out}: exists and is not this job's checkpoint; move it away or choose another folder")
-    manifest = verify(out)
-    shutil.rmtree(job.resume, ignore_errors=True)
-    return manifest
-
-
-def publish(job: Job, kind: Kind, metrics: Mapping[str, Any]) -> Manifest:
-    """Turn `job.partial`, which holds the weights, into the checkpoint `job.out`, and drop the resume state."""
-    partial = job.partial
-    for name in (progress.NAME, *WATCHED):
-        if (curve := job.resume / name).is_file():
-            shutil.copyfile(curve, partial / name)
-    parent = weights_digest(Path(job.model))
-    training = {key: getattr(job, key) for key in ("method", "arguments", "lora", "seed", "dtype", "device")}
-    (partial / TRAINING).write_text(json.dumps(training, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (partial / "README.md").write_text(card.write(job, kind, parent, metrics), encoding="utf-8")
-    manifest = _seal(
-        partial,
-        Path(job.out),
-        job=job.id,
-        kind=kind,
-        method=job.method,
-        parent=parent,
-        dataset=file_digest(Path(job.dataset)),
-        metrics=dict(metrics),
-    )
-    shutil.rmtree(job.resume, ignore_errors=True)
-    return manifest
 
 
 def load(folder: Path, architecture: Any, **options: Any) -> Any:
@@ -171,7 +128,7 @@ def merge(folder: Path, out: Path) -> Manifest:
     copy_tokenizer(folder, partial)
     for name in ("README.md", TRAINING):
         shutil.copyfile(folder / name, partial / name)
-    return _seal(
+    return seal(
         partial,
         out,
         job=manifest.job,
@@ -189,7 +146,9 @@ def copy_tokenizer(folder: Path, to: Path) -> None:
         shutil.copyfile(path, to / path.name)
 
 
-def _seal(partial: Path, out: Path, **known: Any) -> Manifest:
+def seal(partial: Path, out: Path, **known: Any) -> Manifest:
+    """Write the manifest of a folder that is whole, and rename it to `out`: from then on it is a checkpoint. Raises
+    RuntimeError where it holds a pickle."""
     if pickles := [path.name for pattern in PICKLES for path in partial.rglob(pattern)]:
         raise RuntimeError(f"{partial}: {pickles[0]} would be published; a checkpoint holds no pickle")
     paths = sorted(path for path in partial.rglob("*") if path.is_file() and path.name != MANIFEST)

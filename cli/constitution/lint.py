@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
 from cli.screen import number, percent, put, put_json, put_table
 
 if TYPE_CHECKING:
-    from pipeline.metrics.finding import Finding
     from pipeline.metrics.lint import Figures
     from service.queries.lint import Linted
 
@@ -40,7 +39,7 @@ def lint(
 
     with closing(Wiring(load(settings, flags_of(set_)))) as wiring:
         found = lint.lint(wiring, name, run)
-    put_json(as_dict(found)) if as_json else _show(found)
+    put_json(found.as_dict()) if as_json else _show(found)
     if strict and any(finding.severity == "warning" for finding in found.findings):
         raise typer.Exit(1)
 
@@ -81,42 +80,3 @@ def _short(text: str) -> str:
     """A prompt in one line, so that none can pass for lines of ours."""
     words = " ".join(text.split())
     return words if len(words) <= SHORT else f"{words[: SHORT - 3]}..."
-
-
-# --- for machines --------------------------------------------------------------------------------------------------
-
-
-def as_dict(found: Linted) -> dict[str, Any]:
-    run = found.pool.run
-    return {
-        "constitution": found.constitution.name,
-        "version": found.constitution.version,
-        "run": run.id.hex() if run else None,
-        "comparisons": found.lint.comparisons,
-        "principles": [
-            {
-                "principle": f.principle,
-                "weight": f.weight / 1000,
-                "judged": f.judged,
-                "unreadable": f.unreadable,
-                "bears_on": f.bears,
-                "flips": f.flips.count,
-                **f.orders.as_dict(),
-            }
-            for f in found.lint.figures
-        ],
-        "pairings": [p.as_dict() for p in found.lint.pairings],
-        "findings": [_finding(finding) for finding in found.findings],
-    }
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "kind": finding.kind,
-        "severity": finding.severity,
-        "principles": list(finding.principles),
-        "sentence": finding.sentence,
-        "advice": finding.advice,
-        "evidence": dict(finding.evidence),
-        "comparisons": [id.hex() for id in finding.comparisons],
-    }

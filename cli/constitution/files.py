@@ -1,5 +1,4 @@
-"""`precept constitution check | show | new`: files of principles, at the terminal. `diff` is in `diff.py`, `log`,
-`blame` and `restore` are in `history.py`, `test` is in `examples.py`.
+"""`precept constitution new | check | show`: files of principles, at the terminal.
 
 Nothing here starts a run, and only `show REV` opens the store. YAML, pydantic and rich are imported by the command that
 needs them, so that `precept --help` stays instant. A mistake is raised as UserError; the entry point prints it and
@@ -8,7 +7,6 @@ exits with 2.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -17,9 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import diff, examples, history, lint
-from cli.diff import DEFAULT, principle_json
-from cli.options import SettingsFile
+from cli import completing
+from cli.constitution import history
+from cli.constitution.diff import DEFAULT, principle_json
+from cli.options import Json, SettingsFile
+from cli.screen import console, put_json
+from cli.text import literal
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,20 +29,19 @@ if TYPE_CHECKING:
     from constitution.principles import Constitution, Principle
     from constitution.records import Messages
 
-app = typer.Typer(no_args_is_help=True, help="Check, show, compare and begin files of principles.")
-
 File = Annotated[Path, typer.Argument(metavar="[FILE]", help="A file of principles.", show_default=True)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
 def check(file: File = DEFAULT, as_json: Json = False) -> None:
-    """Say what is wrong with FILE, all of it at once, or that it is sound."""
-    from constitution.principles import Constitution
+    """Say what is wrong with FILE, all of it at once, or that it is sound.
+
+    Example: precept constitution check principles.yaml
+    """
+    from constitution import loading
     from constitution.problems import ConstitutionError
 
     try:
-        constitution = Constitution.load(file)
+        constitution = loading.load(file)
     except ConstitutionError as error:
         if not as_json:
             raise
@@ -49,24 +49,22 @@ def check(file: File = DEFAULT, as_json: Json = False) -> None:
             {"line": p.line, "column": p.column, "path": p.path, "message": p.message, "hint": p.hint}
             for p in error.problems
         ]
-        _print_json({"file": str(file), "ok": False, "problems": problems})
+        put_json({"file": str(file), "ok": False, "problems": problems})
         raise typer.Exit(2) from None
     if as_json:
-        _print_json({"file": str(file), "ok": True, "problems": [], **_summary(constitution)})
+        put_json({"file": str(file), "ok": True, "problems": [], **_summary(constitution)})
         return
-    cli = _console()
-    cli.print(_literal(f"{file}: {_count(len(constitution), 'principle')}, no mistakes"))
-    cli.print(_literal(f"version {constitution.version}", "dim"))
+    cli = console()
+    cli.print(literal(f"{file}: {_count(len(constitution), 'principle')}, no mistakes"))
+    cli.print(literal(f"version {constitution.version}", "dim"))
 
 
-app.command("test")(examples.test)
-app.command("lint")(lint.lint)
-
-
-@app.command()
 def show(
     file: Annotated[Path, typer.Argument(metavar="[FILE|REV]", help="A file, or an amendment.")] = DEFAULT,
-    id: Annotated[str, typer.Argument(metavar="[ID]", help="Show this principle in full.")] = "",
+    id: Annotated[
+        str,
+        typer.Argument(metavar="[ID]", help="Show this principle in full.", autocompletion=completing.principles),
+    ] = "",
     source: Annotated[bool, typer.Option("--source", help="Print the text itself, byte for byte.")] = False,
     settings: SettingsFile = None,
     as_json: Json = False,
@@ -75,7 +73,7 @@ def show(
 
     Example: precept constitution show ratified --source
     """
-    from constitution.principles import Constitution
+    from constitution import loading
 
     if not id and _is_principle(file):
         file, id = DEFAULT, str(file)
@@ -83,10 +81,10 @@ def show(
         raise UserError("--source prints the whole text: leave out ID and --json")
     if history.is_revision(str(file)) and not file.exists():
         amendment = history.amendment(str(file), settings)
-        constitution = Constitution.parse(amendment.text, f"amendment {amendment.number}")
+        constitution = loading.parse(amendment.text, f"amendment {amendment.number}")
         text = amendment.text.encode()
     else:
-        constitution = Constitution.load(file)
+        constitution = loading.load(file)
         text = file.read_bytes() if source else b""
     if source:
         sys.stdout.buffer.write(text)  # it was checked: nothing in it is obeyed by a terminal
@@ -99,39 +97,35 @@ def show(
             known = ", ".join(p.id for p in constitution)
             raise UserError(f"{file} has no principle `{id}`. It has: {known}.") from None
         if as_json:
-            _print_json(principle_json(principle))
+            put_json(principle_json(principle))
         else:
-            _show_one(_console(), principle)
+            _show_one(console(), principle)
     elif as_json:
-        _print_json({**_summary(constitution), "principles": [principle_json(p) for p in constitution]})
+        put_json({**_summary(constitution), "principles": [principle_json(p) for p in constitution]})
     else:
-        _show_all(_console(), constitution)
+        _show_all(console(), constitution)
 
 
 def _is_principle(name: Path) -> bool:
     """Whether `show NAME` means a principle of principles.yaml: no file, and no revision unless one is called so."""
-    from constitution.principles import Constitution
+    from constitution import loading
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(name)) or name.exists():
         return False
     try:
-        return not history.is_revision(str(name)) or str(name) in Constitution.load(DEFAULT).weights()
+        return not history.is_revision(str(name)) or str(name) in loading.load(DEFAULT).weights()
     except UserError:
         return False
 
 
-app.command("diff")(diff.diff)
-app.command("log")(history.log)
-app.command("blame")(history.blame)
-app.command("restore")(history.restore)
-
-
-@app.command()
 def new(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Where to write; never over an existing file.")],
     start: Annotated[str, typer.Option("--from", metavar="NAME", help="The starting point to copy.")] = "",
 ) -> None:
-    """Write a file of principles to begin with, from one of the starting points that ship."""
+    """Write a file of principles to begin with, from one of the starting points that ship.
+
+    Example: precept constitution new my-principles.yaml --from assistant
+    """
     from constitution.starting_points import starting_point, starting_points
 
     choices = starting_points()
@@ -150,7 +144,7 @@ def new(
         raise _taken(path) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}. Check the folder and its permissions.") from None
-    _console().print(_literal(f"{path}: written from `{start}`. Next: precept constitution check {path}"))
+    console().print(literal(f"{path}: written from `{start}`. Next: precept constitution check {path}"))
 
 
 def _taken(path: Path) -> UserError:
@@ -158,27 +152,15 @@ def _taken(path: Path) -> UserError:
 
 
 def _ask(choices: dict[str, str]) -> str:
-    cli = _console()
+    cli = console()
     for number, (name, text) in enumerate(choices.items(), 1):
-        cli.print(_literal(f"{number}  {name:<14}{text}"))
+        cli.print(literal(f"{number}  {name:<14}{text}"))
     answer = str(typer.prompt("Begin with (number or name)")).strip()
     names = list(choices)
     return names[int(answer) - 1] if answer.isdecimal() and 0 < int(answer) <= len(names) else answer
 
 
 # --- on the screen -----------------------------------------------------------------------------------------------
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)
-
-
-def _literal(text: str, style: str = "") -> Any:
-    from cli.text import literal
-
-    return literal(text, style)
 
 
 def _show_all(cli: Console, constitution: Constitution) -> None:
@@ -188,10 +170,10 @@ def _show_all(cli: Console, constitution: Constitution) -> None:
     for name in ("id", "weight", "title", "tags"):
         table.add_column(name, justify="right" if name == "weight" else "left", no_wrap=name == "id")
     for p in constitution:
-        table.add_row(_literal(p.id, "bold"), _weight(p.weight), _literal(p.title), _literal(", ".join(p.tags), "dim"))
-    cli.print(_literal(constitution.name, "bold"))
+        table.add_row(literal(p.id, "bold"), _weight(p.weight), literal(p.title), literal(", ".join(p.tags), "dim"))
+    cli.print(literal(constitution.name, "bold"))
     cli.print(table)
-    cli.print(_literal(f"version {constitution.version}", "dim"))
+    cli.print(literal(f"version {constitution.version}", "dim"))
 
 
 def _show_one(cli: Console, principle: Principle) -> None:
@@ -199,10 +181,10 @@ def _show_one(cli: Console, principle: Principle) -> None:
 
     def part(name: str, text: str) -> None:
         if text:
-            cli.print(_literal(name, "dim"))
-            cli.print(Padding(_literal(text), (0, 0, 0, 2), expand=False))
+            cli.print(literal(name, "dim"))
+            cli.print(Padding(literal(text), (0, 0, 0, 2), expand=False))
 
-    cli.print(_literal(principle.id, "bold"), _literal(principle.title))
+    cli.print(literal(principle.id, "bold"), literal(principle.title))
     part("weight", _weight(principle.weight))
     part("tags", ", ".join(principle.tags))
     for name in ("applies", "critique", "revision", "comparison"):
@@ -227,11 +209,6 @@ def _count(number: int, noun: str) -> str:
 
 
 # --- for machines ------------------------------------------------------------------------------------------------
-
-
-def _print_json(value: Any) -> None:
-    """ASCII, so that nothing in it reaches the terminal as a control character."""
-    typer.echo(json.dumps(value, indent=2))
 
 
 def _summary(constitution: Constitution) -> dict[str, Any]:

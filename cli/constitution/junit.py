@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from cli.constitution.example_text import in_full, short
 from cli.text import visible
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ def junit(examined: Examined) -> bytes:
 
 
 def _case(suite: ElementTree.Element, examined: Examined, found: ExampleResult) -> None:
-    from cli.examples import in_full, short
     from pipeline.examples import reason
 
     case = ElementTree.SubElement(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.history import is_revision
+from cli.constitution.history import is_revision
 from cli.options import Json, SettingsFile, load, store_of
-from cli.screen import put_json, tell
+from cli.screen import console, put_json, tell
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def diff(
 
     Example: precept constitution diff --against ratified
     """
+    from constitution import loading
     from constitution.difference import diff
     from constitution.markdown import markdown
-    from constitution.principles import Constitution
 
     if as_json and as_markdown:
         raise UserError("choose one of --json and --markdown")
@@ -51,11 +51,11 @@ def diff(
         if new is not None:
             raise UserError("--against compares one file: precept constitution diff [FILE] --against REV")
         file = old or DEFAULT
-        result = diff(_revision(against, file, settings), Constitution.load(file))
+        result = diff(_revision(against, file, settings), loading.load(file))
     elif old is None or new is None:
         raise UserError("name two files, or compare one: precept constitution diff [FILE] --against REV")
     else:
-        result = diff(Constitution.load(old), Constitution.load(new))
+        result = diff(loading.load(old), loading.load(new))
     if as_markdown:
         typer.echo(markdown(result), nl=False)
     elif as_json:
@@ -69,9 +69,7 @@ def diff(
             }
         )
     else:
-        from rich.console import Console
-
-        show_diff(Console(highlight=False, markup=False, emoji=False), result)
+        show_diff(console(), result)
 
 
 # --- what a file is compared with ----------------------------------------------------------------------------------
@@ -79,7 +77,7 @@ def diff(
 
 def _revision(name: str, file: Path, settings: Path | None) -> Constitution:
     """An amendment, a file, or else the file as git has it at a revision. Raises UserError where it is none of them."""
-    from constitution.principles import Constitution
+    from constitution import loading
 
     if is_revision(name):
         with store_of(load(settings)) as store:
@@ -90,12 +88,12 @@ def _revision(name: str, file: Path, settings: Path | None) -> Constitution:
                     raise
             else:
                 tell(f"{file} against amendment {amendment.number} ({amendment.who}, {amendment.at[:10]})")
-                return Constitution.parse(amendment.text, f"amendment {amendment.number}")
+                return loading.parse(amendment.text, f"amendment {amendment.number}")
     try:
         is_file = Path(name).is_file()
     except OSError:  # a name that no file can have
         is_file = False
-    return Constitution.load(name) if is_file else _from_git(name, file)
+    return loading.load(name) if is_file else _from_git(name, file)
 
 
 def _from_git(revision: str, file: Path) -> Constitution:

@@ -1,14 +1,14 @@
-"""`precept attribution`: what each principle does to labels. No model is loaded or asked."""
+"""`precept constitution attribute`: what each principle does to labels. No model is loaded or asked."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
-from cli.screen import put, put_json, put_table, tell
+from cli.screen import bar, console, put, put_json, put_table, tell
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from service.queries.attribution import Explained, LeftOut, WinRates
     from service.wiring import Wiring
 
-BAR = 12  # characters to a side
 CHANGES = {  # columns of the table of flips: from which outcomes to which
     "to the other answer": (("first", "second"), ("second", "first")),
     "to a tie": (("first", "tied"), ("second", "tied")),
@@ -28,7 +27,7 @@ CHANGES = {  # columns of the table of flips: from which outcomes to which
 }
 
 
-def attribution(
+def attribute(
     comparison: Annotated[str, typer.Argument(metavar="[COMPARISON]", help="First digits of a comparison's id.")] = "",
     constitution: Annotated[
         str, typer.Option("--constitution", metavar="FILE|REV", help="A file, or an amendment; the settings' file.")
@@ -40,7 +39,7 @@ def attribution(
 ) -> None:
     """How much each principle moved one label; without one, labels and the win rate with each principle left out.
 
-    Example: precept attribution 3f9a12
+    Example: precept constitution attribute 3f9a12
     """
     from service.queries import attribution, revisions
     from service.wiring import Wiring
@@ -49,13 +48,13 @@ def attribution(
         under = revisions.read(constitution, wiring.store) if constitution else wiring.constitution
         if comparison:
             explained = attribution.explain(wiring, under, comparison, run)
-            put_json(_explained(explained)) if as_json else _show_one(explained)
+            put_json(explained.as_dict()) if as_json else _show_one(explained)
             return
         labels = attribution.labels(wiring, under, run)
         rates, why = _rates(wiring, under, run)
     if as_json:
-        whole = {"constitution": under.name, "version": under.version, "labels": _labels(labels)}
-        put_json({**whole, "win_rate": _win_rates(rates) if rates else None})
+        whole = {"constitution": under.name, "version": under.version, "labels": labels.as_dict()}
+        put_json({**whole, "win_rate": rates.as_dict() if rates else None})
     else:
         _show_labels(under, labels)
         if rates:
@@ -78,16 +77,15 @@ def _rates(wiring: Wiring, constitution: Constitution, run: str) -> tuple[WinRat
 
 
 def _show_one(found: Explained) -> None:
-    from rich.console import Console
     from rich.panel import Panel
 
     from cli.text import literal
 
-    cli = Console(highlight=False, markup=False, emoji=False)
+    screen = console()
     pair, label = found.pair, found.account.label
-    cli.print(literal("\n\n".join(f"{m.role}: {m.content}" for m in pair.messages)))
+    screen.print(literal("\n\n".join(f"{m.role}: {m.content}" for m in pair.messages)))
     for name, text in (("first", pair.first), ("second", pair.second)):
-        cli.print(Panel(literal(text), title=name, title_align="left"))
+        screen.print(Panel(literal(text), title=name, title_align="left"))
     whose = "the evaluator's" if found.evaluation else "the judge's"
     said = {"first": "the first is better", "second": "the second is better"}.get(found.account.outcome, label.state)
     put(f"{label.comparison.hex()}, {whose} label: {said}; p of the first is {label.p / 10**9:.6f}\n")
@@ -103,13 +101,6 @@ def _part(part: Part, widest: Fraction | int) -> tuple[str, ...]:
         says = f"{'first' if part.s > 0 else 'second'} ({abs(part.s) / 10**9:.3f})"  # type: ignore[assignment]
     moved = f"{float(part.moved):+.6f}" if part.moved else "0"
     return part.principle, f"{part.weight / 1000:g}", says, moved, bar(part.moved, widest), part.without
-
-
-def bar(moved: Fraction, widest: Fraction | int) -> str:
-    """A bar to the right of the middle for what moves p up, to the left for what moves it down."""
-    length = round(BAR * abs(moved) / widest) if widest else 0
-    left, right = ("", "█" * length) if moved > 0 else ("█" * length, "")
-    return f"{left:>{BAR}}|{right:<{BAR}}"
 
 
 # --- tables on the screen ------------------------------------------------------------------------------------------
@@ -146,65 +137,3 @@ def _interval(of: Interval, sign: str = "") -> str:
     if of.mean != of.mean:  # NaN: no pair could be read
         return "-"
     return f"{of.mean:{sign}.1%} ({of.low:{sign}.1%} to {of.high:{sign}.1%})"
-
-
-# --- for machines --------------------------------------------------------------------------------------------------
-
-
-def _explained(found: Explained) -> dict[str, Any]:
-    pair, account = found.pair, found.account
-    return {
-        "comparison": account.label.comparison.hex(),
-        "evaluation": found.evaluation,
-        "state": account.label.state,
-        "outcome": account.outcome,
-        "p": account.label.p / 10**9,
-        "principles": [
-            {
-                "principle": part.principle,
-                "weight": part.weight / 1000,
-                "standing": part.standing,
-                "margin": None if part.s is None else part.s / 10**9,
-                "moved": float(part.moved),
-                "without": part.without,
-            }
-            for part in account.parts
-        ],
-        "prompt": [{"role": m.role, "content": m.content} for m in pair.messages],
-        "first": pair.first,
-        "second": pair.second,
-    }
-
-
-def _labels(labels: LeftOut) -> dict[str, Any]:
-    return {
-        "run": labels.run.id.hex() if labels.run else None,
-        "outcomes": labels.outcomes,
-        "not_judged": labels.not_judged,
-        "principles": [
-            {
-                "principle": flips.principle,
-                "flips": flips.count,
-                "changes": {f"{before} to {after}": count for (before, after), count in flips.changes.items()},
-                "comparisons": [id.hex() for id in flips.comparisons],
-            }
-            for flips in labels.principles
-        ],
-    }
-
-
-def _win_rates(rates: WinRates) -> dict[str, Any]:
-    return {
-        "run": rates.run.id.hex(),
-        "prompts": rates.prompts,
-        **_numbers(rates.win_rate),
-        "not_judged": rates.not_judged,
-        "principles": [
-            {"principle": r.principle, **_numbers(r.win_rate), "change": _numbers(r.change)} for r in rates.principles
-        ],
-    }
-
-
-def _numbers(of: Interval) -> dict[str, float | None]:
-    """JSON has no NaN."""
-    return {name: value if value == value else None for name, value in of.as_dict().items()}

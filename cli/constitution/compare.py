@@ -1,4 +1,4 @@
-"""`precept compare-constitutions`: where two constitutions label the same pairs differently, and their models."""
+"""`precept constitution compare`: where two constitutions label the same pairs differently, and their models."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.improve import ROWS, Quiet, Verbose, run_flow
-from cli.options import Json, Set, SettingsFile, flags_of, load
+from cli import completing
+from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, load
+from cli.results import ROWS
+from cli.running import run_flow
 from cli.screen import percent, put, put_json, put_table, tell
 from constitution.errors import UserError
 
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
 _SUFFIXES = (".svg", ".png")
 
 
-def compare_constitutions(
+def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="A file, or an amendment: its number, version, `ratified`.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other.")],
     run: Annotated[
         str,
         typer.Option(
-            "--run", metavar="ID", help="The run whose labels are looked at and, with --train, that both start from."
+            "--run",
+            metavar="ID",
+            help="The run whose labels are looked at and, with --train, that both start from, by the first digits of "
+            "its id.",
+            autocompletion=completing.runs,
         ),
     ] = "",
     train: Annotated[
@@ -43,7 +49,7 @@ def compare_constitutions(
 
     --train retrains on each, from the same run, with the same settings and seed, and shows both models side by side.
 
-    Example: precept compare-constitutions ratified principles.yaml --picture compared.svg
+    Example: precept constitution compare ratified principles.yaml --picture compared.svg
     """
     if picture is not None and picture.suffix.lower() not in _SUFFIXES:
         raise UserError(f"{picture}: a picture is an .svg or a .png file; name it so")

@@ -1,0 +1,76 @@
+"""`precept data import | export`: prompts, preferences and pairs into the store, and what a run labelled out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Json, RunId, SettingsFile, load, store_of
+from cli.screen import put, put_json, tell
+from service.actions.data_files import Format, Split
+from service.actions.imports import What
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: bring rows in, write labels out.")
+
+
+@app.command("import")
+def import_(
+    what: Annotated[What, typer.Argument(help="What the rows are.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL or Parquet.")],
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be used.")] = False,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring in prompts (`prompt`), preferences (`prompt`, `chosen`, `rejected`) or pairs (`prompt`, `a`, `b`).
+
+    A prompt or an answer is a string or a list of messages. Rows that cannot be used are told of by line.
+
+    Example: precept data import preferences people.jsonl --skip-bad
+    """
+    from service.actions.imports import bring_in
+
+    loaded = load(settings)
+    with store_of(loaded) as store:
+        kept = bring_in(store, what, file, loaded.splits, skip_bad)
+    for problem in kept.problems:
+        tell(f"skipped {problem}")
+    if as_json:
+        put_json(kept.as_dict())
+        return
+    put(", ".join(f"{count} {name}" for name, count in kept.stored.items()) + f" from {file}")
+    put(f"prompts by split: {', '.join(f'{count} {name}' for name, count in kept.splits.items() if count)}")
+    if what is What.prompts:
+        put(f"to run on them: precept improve --set prompts={file}")
+    else:
+        put(f"to see them as a data set: precept data export --run {kept.run[:12]} OUT.jsonl")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl or a .parquet file; the card goes beside it.")],
+    format: Annotated[Format, typer.Option(help="TRL's data set formats.")] = Format.preference,
+    run: RunId = "",
+    split: Annotated[Split, typer.Option(help="Held-out prompts are for measuring, not for training.")] = Split.train,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Write what a run labelled (or what was imported) as a data set in TRL's columns, with a card.
+
+    Example: precept data export --format preference exports/pairs.parquet
+    """
+    from service.actions.data_files import check_name
+    from service.actions.exports import export as write
+
+    check_name(out)
+    with store_of(load(settings)) as store:
+        done = write(store, out, run, format, split)
+    if as_json:
+        put_json(done.as_dict())
+        return
+    put(f"{out}: {done.rows} rows")
+    for why, count in done.left_out.items():
+        if count:
+            put(f"  left out: {count} {why}")
+    put(f"{done.card}: what is in it, and how it came about")

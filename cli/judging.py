@@ -1,0 +1,54 @@
+"""`precept judge pairs`: labels for the pairs of a file, by the constitution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
+from cli.running import run_flow
+from cli.screen import percent, put, put_json, put_table
+from cli.tree import falling
+
+app = typer.Typer(
+    cls=falling("pairs", was="judge FILE"), no_args_is_help=True, help="The judge: labels for pairs of your own."
+)
+
+
+@app.command()
+def pairs(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Pairs or human preferences, .jsonl or .parquet.")],
+    settings: SettingsFile = None,
+    set_: Set = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Label the pairs of a file by the constitution. Where it says which people prefer, measure the agreement.
+
+    Example: precept judge pairs pairs.jsonl --json
+    """
+    flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost) | {"pairs": str(file)}
+    result = run_flow("judge", settings, flags, quiet, verbose)
+    put_json(result) if as_json else _show_labels(result)
+
+
+def _show_labels(result: dict[str, Any]) -> None:
+    labels = result["labels"]
+    put(
+        f"{labels['count']} pairs: {labels['decided']} decided, {labels['tied']} tied, "
+        f"{labels['unreadable']} unreadable, run {result['run'][:12]}"
+    )
+    agreed = result["agrees_with_file"]
+    if agreed:
+        put(
+            f"agrees with the file on {percent(agreed['mean'])} of the decided "
+            f"(95% interval {percent(agreed['low'])} to {percent(agreed['high'])})"
+        )
+    rows = [(name, percent(c["consistent"]), str(c["readable"])) for name, c in result["consistency"].items()]
+    put_table(("principle", "both orders agree", "pairs read"), rows, right=("both orders agree", "pairs read"))

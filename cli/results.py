@@ -1,0 +1,130 @@
+"""The result of `precept improve` and `precept retrain`, as people read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cli.screen import number, percent, put, put_table
+
+ROWS = (
+    ("good answers", "gold_good", percent),
+    ("harmful answers", "gold_harmful", percent),
+    ("needless refusals", "gold_needless_refusal", percent),
+    ("malformed answers", "gold_malformed", percent),
+    ("tokens an answer", "mean_tokens", lambda x: number(x, 1)),
+)
+
+
+def show(result: dict[str, Any]) -> None:
+    """A run's result as people read it."""
+    before, after, win = result["before"], result["after"], result["win_rate"]
+    rows = [
+        (name, form(before.get(key)), form(after.get(key)))
+        for name, key, form in ROWS
+        if before.get(key) is not None or after.get(key) is not None
+    ]
+    put_table(("on held-out prompts", "before", "after"), rows, right=("before", "after"))
+    put()
+    put(f"win rate     {number(win['mean'])} (95% interval {number(win['low'])} to {number(win['high'])})")
+    judge, reward, labels = result["judge"], result["reward_model"], result["labels"]
+    put(
+        f"judge        consistent {percent(judge['position_consistency'])}, "
+        f"unreadable {percent(judge['unreadable_rate'])}" + _truth(judge["gold_accuracy"])
+    )
+    put(
+        f"labels       {labels['count']}, of which {labels['tied']} tied and {labels['unreadable']} unreadable"
+        + _truth(labels["gold_accuracy"])
+    )
+    put(
+        f"reward model right on {percent(reward['heldout_accuracy'])} of held-out labels, ECE {number(reward['ece'])}"
+        + _truth(reward["gold_accuracy"])
+    )
+    calls, seconds = result["calls"], result["seconds"]
+    put(
+        f"calls        {calls['generated']} generated, {calls['chosen']} chosen, {calls['reused']} reused, "
+        f"in {seconds['total']:.0f} s"
+    )
+    put()
+    if "amendment" in result:
+        _show_amendment(result)
+    if result.get("watch", {}).get("stopped"):
+        watch = result["watch"]
+        put(f"training was stopped, {watch['stopped']}: {watch['reason']}")
+        put(f"the weights of update {watch['kept_step']} were kept")
+        put()
+    if "rounds" in result:
+        _show_rounds(result["rounds"])
+    _show_suites(result.get("suites", {}))
+    put("promoted" if result["promoted"] else "refused")
+    for reason in result["reasons"]:
+        put(f"  {reason}")
+    put()
+    put(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
+
+
+SHOWN = ("win_rate", "style", "truth")  # suites whose figures stand above, and in the report with their intervals
+SIDES = ("before", "after", "change")
+
+
+def _show_suites(found: dict[str, Any]) -> None:
+    """What other suites measured, whatever it is."""
+    for name, suite in found.items():
+        if name not in SHOWN and suite["figures"]:
+            rows = [(f["title"], *(_figure(f[side], f["unit"]) for side in SIDES)) for f in suite["figures"].values()]
+            put_table((suite["title"], *SIDES), rows, right=SIDES)
+            put()
+
+
+def _figure(interval: dict[str, Any] | None, unit: str) -> str:
+    form = percent if unit == "rate" else lambda x: number(x, 1)
+    return "-" if interval is None else form(interval["mean"])
+
+
+def _show_rounds(rounds: list[dict[str, Any]]) -> None:
+    """Each further round against the last and the first, on the development split."""
+    rows = [
+        (str(r["number"]), *(_interval(r[name]["win_rate"]) for name in ("last", "first")), _HELPED[r["helped"]])
+        for r in rounds
+    ]
+    put_table(("round", "win rate against the last", "against the first", ""), rows)
+    put()
+
+
+_HELPED = {True: "helped", False: "did not help: the last one's model stays"}
+
+
+def _interval(win: dict[str, float | None]) -> str:
+    return f"{number(win['mean'])} ({number(win['low'])} to {number(win['high'])})"
+
+
+_FOUND = {"towards": "moved towards it", "away": "moved away from it", "unchanged": "unchanged", "unclear": "not clear"}
+
+
+def _show_amendment(result: dict[str, Any]) -> None:
+    """What a retrain did, by principle, and what it cost beside the run it started from."""
+    amendment, calls, seconds = result["amendment"], result["calls"], result["seconds"]
+    rows = [
+        (e["principle"], e["change"].replace("none", "-"), _points(e), _FOUND[e["found"]]) for e in amendment["effects"]
+    ]
+    put_table(("by the evaluator", "amended", "points, 95% interval", "the model"), rows)
+    put()
+    asked = calls["generated"] + calls["chosen"]
+    share = asked / max(1, amendment["base_calls"])
+    engine = seconds["asking"] / max(1e-9, amendment["base_seconds"]["asking"])
+    put(
+        f"run {amendment['base'][:12]} made {amendment['base_calls']} calls; this one {asked} ({percent(share)}), in "
+        f"{percent(engine)} of its engine seconds and {seconds['total']:.0f} s to its "
+        f"{amendment['base_seconds']['total']:.0f} s"
+    )
+    put()
+
+
+def _points(effect: dict[str, Any]) -> str:
+    if effect["mean"] is None:
+        return "-"
+    mean, low, high = (100 * effect[name] for name in ("mean", "low", "high"))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def _truth(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"; by the truth right on {percent(accuracy)}"

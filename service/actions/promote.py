@@ -1,0 +1,102 @@
+"""Which checkpoint a server should run: promoting one by hand, going back to the one before, and an adapter's weights
+merged into the model they were trained on.
+
+The gate of a run promotes by itself (`service/work/deciding.py`). Here somebody acts, and says why.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from constitution.errors import UserError
+
+if TYPE_CHECKING:
+    from constitution.records import Checkpoint
+    from storage.store import Store
+
+POINTER = "promoted"  # a link in the settings' home, which a server can watch
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """What is promoted now. `link` points to `folder`: the checkpoint's own, or that of its merged weights."""
+
+    checkpoint: Checkpoint
+    link: Path
+    folder: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        now = self.checkpoint
+        return {"promoted": now.id.hex(), "digest": now.digest, "path": now.path, "link": str(self.link)}
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A checkpoint's full weights, in a folder with a manifest of its own."""
+
+    checkpoint: Checkpoint
+    folder: Path
+    digest: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"checkpoint": self.checkpoint.id.hex(), "path": str(self.folder), "digest": self.digest}
+
+
+def promote(store: Store, home: Path, name: str, who: str, why: str, merged: Path | None = None) -> Promoted:
+    """Make a checkpoint the promoted one and move the link to it. `merged`: a folder that its full weights are written
+    to first; the link then points there.
+
+    A server will load it, so every file has to be what its manifest says. Raises UserError where one is not, where no
+    reason is given, and where its constitution was never ratified.
+    """
+    _reason(why)
+    checkpoint = store.checkpoint(name)
+    _whole(checkpoint)
+    folder = Path(checkpoint.path)
+    if merged is not None:
+        folder = merge(store, name, merged).folder
+    store.promote(checkpoint, who, why, key=_key())
+    return _move(home, checkpoint, folder)
+
+
+def roll_back(store: Store, home: Path, who: str, why: str) -> Promoted:
+    """Promote what was promoted before, and move the link. Raises UserError where there is no earlier promotion, or no
+    reason is given."""
+    _reason(why)
+    checkpoint = store.roll_back(who, why, key=_key())
+    return _move(home, checkpoint, Path(checkpoint.path))
+
+
+def merge(store: Store, name: str, out: Path) -> Merged:
+    """Write a LoRA checkpoint as a folder of full weights. Raises UserError where it has none to merge, or the folder
+    is there already."""
+    from pipeline.models.checkpoint import merge as write_merged
+
+    checkpoint = store.checkpoint(name)
+    return Merged(checkpoint, out, write_merged(Path(checkpoint.path), out).digest)
+
+
+def _reason(why: str) -> None:
+    if not why.strip():
+        raise UserError("say why, for those who come after: --why TEXT")
+
+
+def _whole(checkpoint: Checkpoint) -> None:
+    from pipeline.models.checkpoint import verify
+
+    verify(Path(checkpoint.path))
+
+
+def _move(home: Path, checkpoint: Checkpoint, folder: Path) -> Promoted:
+    from storage.artifacts import point
+
+    link = home / POINTER
+    point(link, folder)
+    return Promoted(checkpoint, link, folder)
+
+
+def _key() -> str:
+    return f"promote:{secrets.token_hex(16)}"

@@ -1,0 +1,162 @@
+"""One training job from a file of rows, outside of any run: what makes the job, and its training.
+
+The id of a job hashes what determines its weights, so that the same order again finds its checkpoint or goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from constitution.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.models.checkpoint import Manifest
+    from pipeline.trainers import Job
+    from service.settings import Settings
+    from service.work.progress import Progress
+
+
+@dataclass(frozen=True)
+class Watching:
+    """Who looks at a policy while an online method trains it: the settings' evaluator, which compares with the answers
+    of `rows` every `every` updates; beyond `kl_budget` nats an answer training stops (0: no budget)."""
+
+    rows: Path | None = None
+    every: int = 5
+    kl_budget: float = 10.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained. `reward`: of an online method, folders of reward models, `package.module:function`, a
+    URL, or `judge`, with `reward_options`. `lora`: of the adapter, or none for all weights."""
+
+    method: str
+    data: Path
+    model: Path
+    out: Path
+    evaluate: Path | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    lora: Mapping[str, Any] | None = None
+    reward: Sequence[str] = ()
+    reward_options: Mapping[str, Any] = field(default_factory=dict)
+    watching: Watching = Watching()
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A job's checkpoint."""
+
+    job: Job
+    manifest: Manifest
+
+    def as_dict(self) -> dict[str, Any]:
+        made = self.manifest
+        return {"path": self.job.out, "kind": made.kind, "digest": made.digest, "metrics": made.metrics}
+
+
+def job(order: Order, settings: Callable[[], Settings]) -> Job:
+    """The job of an order, checked: its method, model and rows are there, and its reward is. Loads no model.
+
+    `settings` are asked for only by an online method, which may be rewarded or watched by their judges. Raises
+    UserError for what is missing, or not wanted.
+    """
+    from constitution.records import job_id
+    from pipeline import rewards, trainers, training_rows
+    from pipeline.models import checks
+    from pipeline.models.checkpoint import file_digest, weights_digest
+
+    method, arguments = order.method.replace("-", "_"), dict(order.arguments)
+    resolved = trainers.resolve(method, arguments)
+    checks.check_model_folder(order.model)
+    training_rows.read_rows(order.data, trainers.load(method).COLUMNS)
+    rewarded, watched = _online(method, order, settings)
+    adapter = dict(order.lora) if order.lora else None
+    determined = resolved | ({"lora": adapter} if adapter else {})
+    if rewarded is not None:
+        determined["reward"] = rewards.fingerprint(rewarded)
+    if watched is not None:
+        seen = {"judge": rewards.fingerprint(watched["judge"]), "dataset": file_digest(Path(watched["dataset"]))}
+        determined["watch"] = {**watched, **seen}
+    ident = job_id(
+        parent=weights_digest(order.model), dataset=file_digest(order.data), method=method, arguments=determined,
+        seed=order.seed,
+    )  # fmt: skip
+    return trainers.Job(
+        id=ident.hex(), method=method, model=str(order.model), out=str(order.out), dataset=str(order.data),
+        arguments=arguments, seed=order.seed, eval_dataset=str(order.evaluate) if order.evaluate else None,
+        lora=adapter, device=order.device, dtype=order.dtype, reward=rewarded, watch=watched,
+    )  # fmt: skip
+
+
+def train(job: Job, report: Progress) -> Trained:
+    """Train a job in a process of its own; one that was stopped goes on, one that is done is found. Raises
+    TrainingStopped where training went wrong; its last good state is in `job.resume`."""
+    from pipeline import trainers
+
+    with report.stage(f"train {job.method}", 1) as bar:
+
+        def follow(_: Job, at: dict[str, Any]) -> None:
+            shown = "reward" if at.get("reward") is not None else "loss"
+            note = f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else ""
+            bar.reach(at.get("step", 0), at.get("total", bar.total), note)
+
+        (manifest,) = trainers.launch([job], on_progress=follow)
+    return Trained(job, manifest)
+
+
+def _online(
+    method: str, order: Order, settings: Callable[[], Settings]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """What rewards an online method and who watches it."""
+    from pipeline import rewards, trainers
+    from service.wiring import Wiring
+
+    watching = order.watching
+    if not getattr(trainers.load(method), "ONLINE", False):
+        if order.reward or watching.rows:
+            raise UserError(f"{method} learns from its rows alone: leave out --reward and --watch")
+        return None, None
+    if not order.reward:
+        raise UserError(f"{method} answers prompts itself: say with --reward what its answers are worth")
+    against = str(watching.rows) if watching.rows else ""
+    wiring = Wiring(settings())
+    try:
+        loaded = wiring.settings
+        if list(order.reward) == ["judge"]:
+            if not against:
+                raise UserError("--reward judge compares with stored answers: name their file with --watch")
+            spec = wiring.judge_spec(loaded.judge, loaded.constitution, against)
+        else:
+            spec = reward_spec(order.reward)
+        looked = None
+        if against:
+            judge = wiring.judge_spec(loaded.evaluator, loaded.constitution, against)
+            budget = watching.kl_budget or None
+            looked = {"dataset": against, "judge": judge, "every": watching.every, "kl_budget": budget}
+    finally:
+        wiring.close()
+    spec |= order.reward_options
+    rewards.check(spec)
+    return spec, looked
+
+
+def reward_spec(given: Sequence[str]) -> dict[str, Any]:
+    """Folders of reward models, one function, or one URL, as `pipeline.rewards` takes them."""
+    if all(Path(name).is_dir() for name in given):
+        return {"kind": "model", "paths": list(given)}
+    if len(given) > 1:
+        missing = next(name for name in given if not Path(name).is_dir())
+        raise UserError(f"--reward {missing}: there is no such folder; an ensemble is of reward models' folders")
+    (name,) = given
+    if name.startswith(("http://", "https://")):
+        return {"kind": "http", "url": name}
+    if ":" in name:
+        return {"kind": "function", "name": name}
+    raise UserError(f"--reward {name}: there is no such folder; give one, package.module:function, a URL, or judge")

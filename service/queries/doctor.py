@@ -1,0 +1,214 @@
+"""What is installed and reachable, what is missing for which feature, and the command that mends it.
+
+Everything is looked at; whether something is `needed` is what the settings in force say. Nothing is made by looking.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from constitution import loading
+from constitution.errors import UserError
+
+if TYPE_CHECKING:
+    from service.settings import RoleSettings, Settings
+
+ROOM = 2 * 1024**3  # bytes of free disk under which a training may not end well
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`needed`: the settings in force cannot do without it. `mend`: the command that mends it."""
+
+    what: str
+    ok: bool
+    found: str
+    feature: str
+    needed: bool = False
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Health:
+    """All findings; `ok`: whether the settings in force have all that they need."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.broken
+
+    @property
+    def broken(self) -> list[Finding]:
+        return [f for f in self.findings if f.needed and not f.ok]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"ok": self.ok, "findings": [asdict(f) for f in self.findings]}
+
+
+def look(file: Path | None, flags: Mapping[str, Any]) -> Health:
+    """Look at this machine for the settings of a file and flags; settings that are wrong are a finding, too."""
+    from service.settings import load
+
+    findings = list(_python())
+    try:
+        settings, _ = load(file, flags)
+    except UserError as error:
+        findings.append(Finding("settings", False, str(error), "everything", True, "mend the file, or: precept init"))
+    else:
+        findings += [
+            *_libraries(settings), *_store(settings), *_models(settings), *_constitution(settings), *_disk(settings)
+        ]  # fmt: skip
+    return Health(tuple(findings))
+
+
+def _python() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", sys.version_info >= (3, 11), version, "everything", True, "install Python 3.11 or newer")
+
+
+def _libraries(settings: Settings) -> Iterator[Finding]:
+    kinds = {role.kind for _, role in _roles(settings)}
+    local = "transformers" in kinds
+    yield _library("prefect", "flows and schedules", True)
+    yield _library("sqlalchemy", "the store", True)
+    yield _library("torch", "models in this process, training", True)
+    yield _library("transformers", "models in this process, training", True)
+    yield _library("trl", "training", True)
+    yield _library("peft", "LoRA", any(t.lora for t in (settings.sft, settings.reward, settings.optimise)))
+    yield _cuda([role.device for _, role in _roles(settings)] if local else [])
+    postgres = settings.store.get_secret_value().startswith("postgres")
+    yield _library("psycopg", "a store on Postgres", postgres, "pip install 'psycopg[binary]>=3.2'")
+    yield _library("pyarrow", "Parquet files", ".parquet" in str(settings.prompts))
+
+
+def _library(name: str, feature: str, needed: bool, mend: str = "") -> Finding:
+    try:
+        found, ok = importlib.metadata.version(name), importlib.util.find_spec(name) is not None
+    except importlib.metadata.PackageNotFoundError:
+        found, ok = "not installed", False
+    return Finding(name, ok, found, feature, needed, mend or "pip install -c constraints.txt -e .")
+
+
+def _cuda(devices: list[str]) -> Finding:
+    needed = any(device.startswith("cuda") for device in devices)
+    feature, what = "large models at a bearable speed", "CUDA"
+    mend = "install a driver and torch's CUDA build (pip install torch), or set the roles' device to auto"
+    try:
+        import torch
+    except ImportError:
+        return Finding(what, False, "torch is not installed", feature, needed, mend)
+    if not torch.cuda.is_available():
+        return Finding(what, False, "no device that torch can use", feature, needed, mend)
+    return Finding(what, True, f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}", feature, needed)
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    from service.settings import redact
+    from storage.store import Store
+
+    url = settings.store.get_secret_value()
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not path.exists():
+        yield Finding("store", True, f"{path} (made by the first run)", "everything", True)
+        return
+    try:
+        with Store.open(url, create=False, patience=5.0) as store:
+            yield Finding("store", True, f"{store.url}, {len(store.runs())} runs", "everything", True)
+    except UserError as error:
+        mend = f"mend {redact(url)}, or name another store: precept improve --set store=sqlite:///runs/precept.db"
+        yield Finding("store", False, str(error), "everything", True, mend)
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    """A line a role: its folder is whole, or its server answers."""
+    for name, role in _roles(settings):
+        yield _server(name, role) if role.base_url else _folder(settings, name, role)
+
+
+def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
+    named = ("policy", "critic", "trained", "judge", "evaluator")
+    return [(name, role) for name in named if (role := getattr(settings, name)) is not None]
+
+
+def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
+    from pipeline import plugins
+    from pipeline.models.checks import check_model_folder
+    from service.wiring import PROMOTED, Wiring
+
+    what = f"{name}: {role.model}"
+    mend = f"name a model folder that is there: precept improve --set {name}.model=FOLDER"
+    if role.kind != "transformers" or role.model == PROMOTED:
+        return Finding(what, True, f"{role.kind}, looked at when it is used", "the run", True)
+    try:
+        folder = Path(role.model)
+        package, colon, model = role.model.partition(":")
+        if colon and package in plugins.installed("models"):
+            mend = f"precept sandbox build --role {model}" if package == "sandbox" else f"install {package} anew"
+            folder = Path(Wiring(settings).resolve(role.model))  # a model of a package: no store is opened
+        check_model_folder(folder)
+    except UserError as error:
+        return Finding(what, False, str(error), "the run", True, mend)
+    return Finding(what, True, str(folder), "the run", True)
+
+
+def _server(name: str, role: RoleSettings) -> Finding:
+    import httpx
+
+    from pipeline.keys import secret
+
+    what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
+    key = secret(role.api_key_env)
+    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    try:
+        answer = httpx.get(f"{role.base_url.rstrip('/')}/models", headers=headers, timeout=5.0)
+        answer.raise_for_status()
+        served = [str(model["id"]) for model in answer.json()["data"]]
+    except (httpx.HTTPError, httpx.InvalidURL, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
+            mend = f"put the server's key into the environment variable {role.api_key_env}"
+        return Finding(what, False, f"{role.base_url}: {error or type(error).__name__}", "the run", True, mend)
+    if role.model not in served:
+        found = f"{role.base_url} serves {', '.join(served) or 'nothing'}"
+        return Finding(what, False, found, "the run", True, f"name what it serves: --set {name}.model=NAME")
+    return Finding(what, True, role.base_url, "the run", True)
+
+
+def _constitution(settings: Settings) -> Iterator[Finding]:
+    from pipeline import sources
+
+    mend = f"precept constitution check {settings.constitution}; precept constitution new writes one"
+    try:
+        principles = loading.load(settings.constitution)
+    except UserError as error:
+        yield Finding("constitution", False, str(error), "everything", True, mend)
+    else:
+        found = f"{settings.constitution}, {len(principles)} principles"
+        yield Finding("constitution", True, found, "everything", True)
+    where, mend = settings.prompts, "precept improve --set prompts=FILE.jsonl"
+    if isinstance(where, str) and where not in sources.names():
+        there = Path(where).is_file()
+        yield Finding("prompts", there, where if there else f"there is no file {where}", "the run", True, mend)
+        return
+    name = where if isinstance(where, str) else str(where.get("source", ""))
+    try:
+        sources.load(name)
+    except UserError as error:
+        yield Finding("prompts", False, str(error), "the run", True, mend)
+    else:
+        yield Finding("prompts", True, f"the source {name}", "the run", True)
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    place = next(p for p in (Path(settings.home).resolve(), *Path(settings.home).resolve().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    found = f"{free / 1024**3:.1f} GB free at {place}"
+    mend = "make room, or keep files elsewhere: precept improve --set home=FOLDER"
+    yield Finding("disk", free >= ROOM, found, "checkpoints and the store", True, mend)
