@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.big_store import JUDGES, SHIPPED
+from constitution import loading
 from constitution.blame import blame
 from constitution.principles import Constitution, Principle
 from constitution.records import Question
@@ -124,7 +125,7 @@ def _settings(url: str) -> Settings:
 
 def _queries(wiring: Looking) -> Iterator[tuple[str, Query]]:
     store, who = wiring.store, f"reviewer {time.time_ns()}"
-    shipped = Constitution.load(SHIPPED)
+    shipped = loading.load(SHIPPED)
     names = [p.id for p in shipped]
     run = store.run_of_key(ALL)
     every = run.id.hex() if run else ""
@@ -132,10 +133,10 @@ def _queries(wiring: Looking) -> Iterator[tuple[str, Query]]:
     made = store.checkpoints()[20]
 
     def changed(old: str, new: str) -> Constitution:
-        return Constitution.parse(shipped.source.replace(old, new, 1))
+        return loading.parse(shipped.source.replace(old, new, 1))
 
     def draft(kept: Sequence[Principle]) -> Constitution:
-        return Constitution.parse(_without(shipped, kept))
+        return loading.parse(_without(shipped, kept))
 
     yield "review: next, random", lambda: review.next_item(store, every, who)
     yield "review: next, uncertain", lambda: review.next_item(store, every, who, "uncertain")
