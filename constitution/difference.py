@@ -6,7 +6,7 @@ Order, comments, layout and the file's name change nothing here, as they change 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from constitution.principles import Constitution, Principle
 from constitution.templates import comparison_skeleton, critique_skeleton, revision_skeleton
@@ -40,6 +40,12 @@ class Change:
         assert principle is not None
         return principle.id
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id, "kind": self.kind, "was": self.old.id if self.old else None, "fields": list(self.fields),
+            "asks_judge": self.asks_judge, "asks_critic": self.asks_critic, "redraws": self.redraws,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Diff:
@@ -48,6 +54,12 @@ class Diff:
     old: Constitution
     new: Constitution
     changes: tuple[Change, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "old": self.old.version, "new": self.new.version, "same_version": self.same_version,
+            "asks_judge": list(self.asks_judge), "changes": [change.as_dict() for change in self.changes],
+        }  # fmt: skip
 
     def _of(self, *kinds: Kind) -> tuple[Change, ...]:
         return tuple(change for change in self.changes if change.kind in kinds)
