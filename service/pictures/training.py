@@ -34,7 +34,7 @@ MARKS = "osD^vPX*h"
 DASHED = (0, (4, 2))
 FIRED, KEPT = "a stop rule fired", "kept"
 WIDTH = 9.4  # inches: 900 pixels
-HABITS = {
+SHARES = {
     "refusals": "o", "lists": "s", "hedges": "D", "flattery": "^", "boilerplate": "v", "truncated": "X",
 }  # fmt: skip
 _STYLE = {
@@ -86,7 +86,7 @@ def curves(run: Path | Sequence[Look], truth: Sequence[float | None] | None = No
             axes.plot(list(map(_step, looks)), _values(looks, name), color=INK, linewidth=1.3)
             _small(axes, what, stopped)
         axes = figure.add_subplot(grid[2, 3])
-        for (name, mark), colour in zip(HABITS.items(), COLOURS, strict=False):
+        for (name, mark), colour in zip(SHARES.items(), COLOURS, strict=False):
             y = _values(looks, name)
             if any(value > 0 for value in y if not math.isnan(value)):
                 axes.plot(

@@ -74,7 +74,7 @@ def measure(
         "reward": intervals.bootstrap(scores, work.settings.seed).as_dict() if scores else None,
         "win_rate": found["win_rate"],
         "length_controlled": found["length_controlled"],
-        "surfaces": found["after"],
+        "surfaces": found["after"],  # the style metrics; a stored key, as `leash`
         "truth": {key: value for key, value in found["truth"]["after"].items() if key != "themes"},
         "looks": measure_truth.watched(work, model) if carried else [],
         **{key: carried.get(key) for key in CARRIED},
