@@ -190,10 +190,11 @@ class Comparison:
         return make_id("comparison", prompt=self.prompt, answers=[self.first, self.second])
 
 
-def question_id(judge: str, readout: Mapping[str, Any], skeleton: str) -> Id:
-    """Id of a question: the judge's fingerprint, how its answer is read out, and the template filled with the
-    principle's words with the slots for the dialogue and the answers left open."""
-    return make_id("question", judge=judge, readout=dict(readout), skeleton=skeleton)
+def question_id(judge: str, readout: Mapping[str, Any], template: str) -> Id:
+    """Id of a question: the judge's fingerprint, how its answer is read out, and the question template: the request
+    with the principle's words in it, and the slots for the dialogue and the answers left open. The id hashes it under
+    `skeleton`, the word of before: another word would be another id."""
+    return make_id("question", judge=judge, readout=dict(readout), skeleton=template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +203,12 @@ class Question:
 
     judge: str  # fingerprint
     readout: Mapping[str, Any]
-    skeleton: str
+    template: str  # the question template, see `question_id`
     principle: str = ""
 
     @property
     def id(self) -> Id:
-        return question_id(self.judge, self.readout, self.skeleton)
+        return question_id(self.judge, self.readout, self.template)
 
 
 @dataclass(frozen=True, slots=True)

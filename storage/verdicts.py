@@ -31,7 +31,7 @@ class Verdicts(Runs, Claims):
                 "id": question.id,
                 "judge": question.judge,
                 "readout": question.readout,
-                "skeleton": question.skeleton,
+                "skeleton": question.template,
                 "principle": question.principle,
                 "created": created,
             }

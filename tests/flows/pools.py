@@ -29,7 +29,7 @@ from constitution.records import (
     Verdict,
     make_id,
 )
-from constitution.templates import comparison_skeleton
+from constitution.templates import question_template
 from pipeline import label
 from pipeline.judges.judge import Case
 from service.settings import CompareSettings, JudgeSettings, ReviseSettings, RoleSettings, Settings
@@ -54,7 +54,7 @@ class HashJudge:
         self.asked: list[tuple[Id, Id]] = []  # (question, comparison), both orders each
 
     def question(self, principle: Principle) -> Question:
-        return Question(self.fingerprint, {"method": "hash"}, comparison_skeleton(principle), principle.id)
+        return Question(self.fingerprint, {"method": "hash"}, question_template(principle), principle.id)
 
     def judge(self, cases: Sequence[Case]) -> list[Verdict]:
         asked = [(self.question(p).id, case.comparison.id) for case in cases for p in case.principles]

@@ -116,7 +116,7 @@ def test_it_is_the_stores_label_of_the_same_verdicts(seed: int, tmp_path: Path) 
         for number, text in enumerate(texts)
     ]
     pairs = [Comparison.of(prompt.id, answers[0].content, other.content) for other in answers[1:]]
-    questions = [Question("judge", {}, f"skeleton {number}") for number in range(4)]
+    questions = [Question("judge", {}, f"template {number}") for number in range(4)]
     weights = {question.id: draw.choice([0, 1, 250, 1000, 5000]) for question in questions}
     weights[questions[0].id] = 1000
     half = PROBABILITY // 2
