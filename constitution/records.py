@@ -246,10 +246,10 @@ class LabelRule:
     """How verdicts become a label: policy, applied by query, changed without asking a model anything.
 
     - An order whose options held less than `min_mass` of the probability is unreadable, and its verdict with it.
-    - A verdict *bears* on the pair when both orders name the same answer and |p1 + p2 - 1| is at least `min_margin`;
-      one that does not bear has no vote. `min_margin` 0 with `consistent` False is the paper's plain mean.
+    - A verdict votes (in code and JSON it *bears*) when both orders name the same answer and |p1 + p2 - 1| is at least
+      `min_margin`; a readable one that does not abstains. `min_margin` 0 with `consistent` False is the paper's mean.
     - A label needs readable verdicts that hold at least `min_readable` of the weight; else it is unreadable.
-    - p(label) = 1/2 + sum(w * s) / (2 * sum(w)) over verdicts that bear, s = p1 + p2 - 1. None bears: tied.
+    - p(label) = 1/2 + sum(w * s) / (2 * sum(w)) over verdicts that vote, s = p1 + p2 - 1. All abstain: tied.
     - |2p - 1| under `tie_margin` is tied, and stays out of hard-label data sets.
     """
 

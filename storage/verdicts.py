@@ -1,6 +1,6 @@
 """Questions, and what judges answered to them about comparisons.
 
-Evidence only: what counts as unreadable, tied or not bearing on a pair is decided in `labels.py`, by query.
+Evidence only: what counts as unreadable, tied or an abstention is decided in `labels.py`, by query.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def _spread(interval: Interval | None, show: Callable[[float], str]) -> tuple[st
 
 
 def _principles(work: RunRecords, judge: Mapping[str, Any], by_principle: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A principle a row, the one that bears on most pairs first."""
+    """A principle a row, the one that votes on most pairs first."""
     gold = judge.get("gold_by_principle") or {}
     rows = [
         {

@@ -104,7 +104,7 @@ def _by_principle(
     pairs: Sequence[tuple[Generation, Generation]],
     ids: Sequence[Id | None],
 ) -> dict[str, Any]:
-    """For each principle: on how many pairs it bears by the label rule, how often it prefers the answer after there,
+    """For each principle: on how many pairs it votes by the label rule, how often it prefers the answer after there,
     and its `effect` over all prompts (`pipeline.metrics.effects`)."""
     rule, questions = work.settings.rule(), {judge.question(p).id: p for p in principles}
     after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}

@@ -359,7 +359,7 @@ def test_figures_that_could_not_be_had_are_not_known(ran: Ran) -> None:
     text = Page(ran.changed({"win_rate": {"mean": nan, "low": nan, "high": nan}}, evaluation=evaluation)).text
     assert "No comparison of its answers on held-out prompts could be read." in text
     assert "Win rate, length-controlled \u2013 \u2013 not known" in text
-    assert "bears on no pair" in text
+    assert "abstains on every pair" in text
 
 
 def test_the_report_is_the_same_when_it_is_written_again(ran: Ran) -> None:

@@ -69,10 +69,10 @@ def reward(said: dict[tuple[str, str], tuple[float, float, float]], rule: LabelR
 
 CASES = {
     # s = 0.8 of weight 3, -0.6 of weight 1: 1/2 + (2.4 - 0.6) / 8
-    "both bear": ({"kind": (0.9, 0.9, 1.0), "short": (0.2, 0.2, 1.0)}, 0.725),
+    "both vote": ({"kind": (0.9, 0.9, 1.0), "short": (0.2, 0.2, 1.0)}, 0.725),
     "one order flips": ({"kind": (0.9, 0.2, 1.0), "short": (0.2, 0.2, 1.0)}, 0.2),
     "under the margin": ({"kind": (0.7, 0.7, 1.0), "short": (0.9, 0.9, 1.0)}, 0.9),
-    "none bears": ({"kind": (0.6, 0.6, 1.0), "short": (0.5, 0.5, 1.0)}, 0.5),
+    "all abstain": ({"kind": (0.6, 0.6, 1.0), "short": (0.5, 0.5, 1.0)}, 0.5),
     "a light one is unreadable": ({"kind": (0.9, 0.9, 1.0), "short": (0.1, 0.1, 0.4)}, 0.9),
     "the heavy one is unreadable": ({"kind": (0.9, 0.9, 0.4), "short": (0.1, 0.1, 1.0)}, 0.5),
 }
