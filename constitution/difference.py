@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from constitution.principles import Constitution, Principle
-from constitution.templates import comparison_skeleton, critique_skeleton, revision_skeleton
+from constitution.templates import critique_template, question_template, revision_template
 
 Kind: TypeAlias = Literal["added", "removed", "renamed", "changed"]
 WORDING = ("critique", "revision", "comparison", "applies", "exemplars")
@@ -107,7 +107,7 @@ def diff(old: Constitution, new: Constitution) -> Diff:
     """The changes from `old` to `new`. A principle whose words are all kept under another id is renamed."""
     before, after = {p.id: p for p in old}, {p.id: p for p in new}
     gone = [p for p in old if p.id not in after]
-    asked = {comparison_skeleton(p) for p in old}
+    asked = {question_template(p) for p in old}
     changes = []
     for principle in new:
         previous = before.get(principle.id)
@@ -126,7 +126,7 @@ def diff(old: Constitution, new: Constitution) -> Diff:
                 previous,
                 principle,
                 differing,
-                asks_judge=comparison_skeleton(principle) not in asked,
+                asks_judge=question_template(principle) not in asked,
                 asks_critic=previous is None or _critic_reads(previous) != _critic_reads(principle),
                 redraws=kind != "changed",
             )
@@ -136,12 +136,12 @@ def diff(old: Constitution, new: Constitution) -> Diff:
 
 
 def _critic_reads(principle: Principle) -> tuple[str, str]:
-    return (critique_skeleton(principle), revision_skeleton(principle))
+    return (critique_template(principle), revision_template(principle))
 
 
 def _words(principle: Principle) -> tuple[str, ...]:
     """All that any model reads of a principle, by the templates themselves: so they cannot disagree."""
-    return (comparison_skeleton(principle), *_critic_reads(principle))
+    return (question_template(principle), *_critic_reads(principle))
 
 
 def _differing(old: Principle, new: Principle) -> tuple[str, ...]:

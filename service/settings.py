@@ -173,7 +173,7 @@ class SweepSettings(_Section):
 
     methods: dict[str, list[float]] = Field(
         {"dpo": [], "ppo": []},
-        description="By method, the weights of its KL term; none: the method's own arguments, once.",
+        description="By method, its KL coefficients (of best-of-n, n); none: the method's own arguments, once.",
     )
     split: Literal["dev", "heldout"] = Field(
         "dev",
