@@ -22,8 +22,8 @@ from pipeline.metrics.intervals import Interval, difference, proportion
 from pipeline.metrics.voting import Votes
 
 # A gap that is a mark. The judge ties where every principle abstains and a reward never does, so honest answers lie
-# apart, too: on the sandbox the gaps of 100 of the starting model's own answers against 16 others spread by 0.19. With the
-# interval above 0 as well, 2 of those were marked (5 at 0.2), both bad answers, and 1 of 100 of the DPO model's.
+# apart, too: on the sandbox the gaps of 100 of the starting model's own answers against 16 others spread by 0.19. With
+# the interval above 0 as well, 2 of those were marked (5 at 0.2), both bad answers, and 1 of 100 of the DPO model's.
 FAR = 0.3
 
 # --- what the judge says ---------------------------------------------------------------------------------------------
