@@ -37,7 +37,7 @@ from constitution.records import seed_of
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import SFT_READS
 from pipeline.trainers.progress import read
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, TrainingStopped, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Progress, TrainingStopped
 
 if TYPE_CHECKING:
     from pipeline.rewards.reward import Reward
@@ -58,7 +58,7 @@ AT_ONCE = 128  # answers between two writes of what was drawn
 MEASURED = 64  # prompts on which the tuned model's KL is measured
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics: those of `sft`; `n`, `reward_mean` of all answers that were not cut, `reward_winners`, `cut` (the share
     that was), `no_winner` (prompts left out); the three KLs of the module; and the watcher's.
 
@@ -133,7 +133,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
             return trainer
 
         try:
-            _, fitted = fitting.fit(tuning, watch, build)
+            _, fitted = fitting.fit(tuning, progress, build)
             metrics |= fitted
         except TrainingStopped as stop:
             if not watchers or not watchers[0].rescue(stop, trainers[0].model):

@@ -40,7 +40,7 @@ from pipeline.rewards.reward import Reward
 from pipeline.trainers import fitting, processes
 from pipeline.trainers.rollouts import Batch, Dialogue, InProcess, Reference, Rollout, logprobs
 from pipeline.trainers.rows import load_rows
-from pipeline.trainers.trainer import Job, TrainingStopped, Watch
+from pipeline.trainers.trainer import Job, Progress, TrainingStopped
 from pipeline.trainers.watching import WatchCallback, Watcher
 
 FIGURES = {  # TRL's names and ours
@@ -192,7 +192,7 @@ class Online(fitting.TrainerMixin):
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
 
-def learn(job: Job, watch: Watch, trainer_class: type[Any], config_class: type[Any]) -> dict[str, Any]:
+def learn(job: Job, progress: Progress, trainer_class: type[Any], config_class: type[Any]) -> dict[str, Any]:
     """Train by `trainer_class`, an `Online` one. See `rloo` for the metrics. Raises UserError, TrainingStopped or
     KeyboardInterrupt."""
     a = job.arguments
@@ -227,7 +227,7 @@ def learn(job: Job, watch: Watch, trainer_class: type[Any], config_class: type[A
 
     try:
         try:
-            _, metrics = fitting.fit(job, watch, build)
+            _, metrics = fitting.fit(job, progress, build)
         except TrainingStopped as stop:
             if not (watcher and watcher.rescue(stop, trainer.model)):
                 raise

@@ -19,7 +19,7 @@ from pipeline import trainers, training_rows
 from pipeline.models import checkpoint, checks
 from pipeline.models.checkpoint import Manifest
 from pipeline.trainers import memory, processes, publishing
-from pipeline.trainers.progress import Interruption, Progress
+from pipeline.trainers.progress import Interruption, ProgressFile
 from pipeline.trainers.trainer import Job, Method, TrainingStopped
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,11 @@ def run(
             if done := together.once(lambda: _begin(job, method, lock, together.count)):
                 return done
             interruption = interruption or Interruption()
-            watch = Progress(job, on_step=on_step, interruption=interruption, silent=not together.first)
+            progress = ProgressFile(job, on_step=on_step, interruption=interruption, silent=not together.first)
             memory.reset_peak()
             began = time.monotonic()
             try:
-                metrics = method.train(job, watch)
+                metrics = method.train(job, progress)
             except TrainingStopped as stop:
                 if together.first:
                     reason = {"job": job.id, "reason": str(stop)}

@@ -6,7 +6,7 @@ To add a method, write `pipeline/trainers/x.py` with
     COLUMNS: the columns a row of the data set must have
     DEFAULTS: its arguments under TRL's and transformers' own names, with their default values
     READS: the names of all arguments that it reads, where those are not the names of DEFAULTS
-    def train(job: Job, watch: Watch) -> dict[str, Any]: trains, saves weights into `job.partial`, returns metrics
+    def train(job: Job, progress: Progress) -> dict[str, Any]: trains, saves weights into `job.partial`, returns metrics
 
 and settings then say `method: x`. `python -m pipeline.trainers JOB.json` runs a job: it checks the rows, calls
 `train`, writes the model card and, last of all, the manifest: a folder without its manifest is no checkpoint.
@@ -132,7 +132,7 @@ class Job:
         return cls(**fields)
 
 
-class Watch(Protocol):
+class Progress(Protocol):
     """What a trainer reports while it runs."""
 
     @property
@@ -156,7 +156,7 @@ class Method(Protocol):
     DEFAULTS: Mapping[str, Any]
     # and, where it is so: READS, ONLINE = True, COEFFICIENT = "beta"
 
-    def train(self, job: Job, watch: Watch) -> dict[str, Any]: ...
+    def train(self, job: Job, progress: Progress) -> dict[str, Any]: ...
 
 
 class TrainingStopped(RuntimeError):
