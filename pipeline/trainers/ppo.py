@@ -73,8 +73,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.rewards.reward import Reward
+    from pipeline.trainers.evaluation_callback import EvaluationCallback
     from pipeline.trainers.rollouts import Batch, Dialogue, Reference, Rollout, Sampler
-    from pipeline.trainers.watching import Watcher
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
@@ -495,9 +495,9 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
     from transformers import AutoModelForCausalLM
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.evaluation_callback import EvaluationCallback
     from pipeline.trainers.rollouts import InProcess, Reference
     from pipeline.trainers.rows import load_rows
-    from pipeline.trainers.watching import Watcher
 
     a = job.arguments
     tokenizer = fitting.load_tokenizer(job)
@@ -526,12 +526,12 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
         ppo.load(state[0])
         start = state[2]
     ppo.together.in_turn(lambda: progress.start(start))
-    watcher = Watcher(job, sampler, reward, ppo.reference, pad)
+    callback = EvaluationCallback(job, sampler, reward, ppo.reference, pad)
     try:
-        _run(ppo, progress, watcher, start)
-        judged = watcher.settle(model)
+        _run(ppo, progress, callback, start)
+        judged = callback.settle(model)
     finally:
-        watcher.close()
+        callback.close()
     fitting.save_model(job, model)
     last = ppo.history[-max(1, min(10, len(ppo.history) // 4)) :]
     means = {name: sum(each[name] for each in last) / len(last) for name in last[0]} if last else {}
@@ -540,16 +540,16 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
     return {**means, **spent, **sizes, **judged}
 
 
-def _run(ppo: PPO, progress: Progress, watcher: Watcher, start: int) -> None:
-    watcher.start(start, ppo.model)
+def _run(ppo: PPO, progress: Progress, callback: EvaluationCallback, start: int) -> None:
+    callback.start(start, ppo.model)
     for step in range(start + 1, ppo.total + 1):
         try:
             progress.step(step, ppo.total, ppo.update(step))
         except TrainingStopped as stop:
-            if watcher.rescue(stop, ppo.model):
+            if callback.rescue(stop, ppo.model):
                 return
             raise
-        if not watcher.look(step, ppo.total, ppo.model):
+        if not callback.evaluate(step, ppo.total, ppo.model):
             return
         interrupted = ppo.together.any(progress.interrupted) and step < ppo.total
         if interrupted or step % ppo.arguments["save_steps"] == 0:

@@ -101,7 +101,8 @@ def _check_online(job: Job) -> None:
         raise UserError("best_of_n trains in one process; start it without accelerate launch")
     if job.watch is not None:
         raise UserError(
-            f"{job.method} is watched in one process: leave watch out of the job, or start it without accelerate launch"
+            f"{job.method} has an evaluation callback in one process only: leave watch out of the job, or start it "
+            "without accelerate launch"
         )
     if processes.sharded():
         raise UserError(

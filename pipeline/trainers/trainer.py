@@ -28,7 +28,8 @@ Rows, all conversational (lists of `{"role", "content"}`):
 | prompts    | prompt |
 
 An online method (`ONLINE = True`; ppo, rloo, grpo, best_of_n) answers prompts itself, is told by `job.reward` how good
-its answers are (`pipeline.rewards`), and is looked at by `job.watch` while it learns (`pipeline.trainers.watching`).
+its answers are (`pipeline.rewards`), and is measured as `job.watch` says while it learns
+(`pipeline.trainers.evaluation_callback`).
 `COEFFICIENT` names the argument that holds a method near to its reference, where it has one (the KL coefficient:
 `beta`, `kl_coef`; best-of-n has `n` in its place): what `precept sweep` varies.
 """
@@ -95,7 +96,7 @@ class Job:
     device: str = "auto"  # auto (CUDA when there is one), cpu, cuda
     dtype: str = "float32"  # of the saved weights; bfloat16 also trains in mixed precision
     reward: Mapping[str, Any] | None = None  # online methods: what rewards them, see pipeline.rewards
-    watch: Mapping[str, Any] | None = None  # online methods: who looks at them, see pipeline.trainers.watching
+    watch: Mapping[str, Any] | None = None  # online methods: see pipeline.trainers.evaluation_callback
     card: Mapping[str, Any] = field(default_factory=dict)  # provenance for the model card
 
     @property
