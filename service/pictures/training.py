@@ -204,7 +204,7 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> str:
                 _points(axes, mine, name, place)
             axes.set_title(what)
             axes.set_xlabel(
-                "square root of the KL (nats); numbers: KL coefficient" if axes is row[0] else "square root of the KL"
+                "square root of the KL (nats)\nnumbers: KL coefficient" if axes is row[0] else "square root of the KL"
             )
             axes.tick_params(length=0)
             axes.margins(x=0.1, y=0.08)
