@@ -3,10 +3,10 @@
     python -m benchmarks.hacking [--seeds 0,1,2] [--updates 16] [--home runs/methods] [--out FOLDER]
 
 Four conditions a seed: one reward model or the minimum of an ensemble of three, at a KL coefficient of 0 and
-of 0.05. The learning rate is high and the training long on purpose. The watch looks and does not stop here, so
+of 0.05. The learning rate is high and the training long on purpose. The evaluation callback does not stop here, so
 that what it would have prevented can be seen: a line says at which update its rule fired, which update it would have
 kept, and the truth of the policy there, at its best and at the end; and, after "judge alone", at which update it would
-have been stopped without a KL budget, which one it would have kept then, and its truth. The watch cannot see truth.
+have been stopped without a KL budget, which one it would have kept then, and its truth. The callback cannot see truth.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.methods import swept
-from pipeline.trainers.stop_rules import Look, decide, kept
-from pipeline.trainers.watching import LOOKS, SAMPLES
+from pipeline.trainers.evaluation_callback import EVALUATIONS, SAMPLES
+from pipeline.trainers.stop_rules import EvaluationStep, decide, kept
 
 COEFFICIENTS = (0.0, 0.05)
 CONDITIONS = {
@@ -62,17 +62,19 @@ def main() -> None:
 
 def judge_alone(model: Path) -> tuple[int, int] | None:
     """At which step a run would have been stopped without a budget of KL, and the step it would have kept, by what the
-    watch wrote into its checkpoint; None where it would not have been."""
+    evaluation callback wrote into its checkpoint; None where it would not have been."""
     samples: dict[int, list[dict[str, Any]]] = {}
     for sample in _lines(model / SAMPLES):
         samples.setdefault(sample["step"], []).append(sample)
-    told = _lines(model / LOOKS)
-    looks: list[Look] = []
-    for look in told:
-        scores = samples[look["step"]]
-        kl = math.nan if look["kl"] is None else look["kl"]
-        looks.append(Look(look["step"], [s["proxy"] for s in scores], [s["judge"] for s in scores], kl))
-        if (stop := decide(looks, len(told))) and (good := kept(looks)):
+    told = _lines(model / EVALUATIONS)
+    evaluations: list[EvaluationStep] = []
+    for evaluation in told:
+        scores = samples[evaluation["step"]]
+        kl = math.nan if evaluation["kl"] is None else evaluation["kl"]
+        evaluations.append(
+            EvaluationStep(evaluation["step"], [s["proxy"] for s in scores], [s["judge"] for s in scores], kl)
+        )
+        if (stop := decide(evaluations, len(told))) and (good := kept(evaluations)):
             return stop.step, good.step
     return None
 
@@ -82,15 +84,15 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def line(seed: int, rewarded: str, point: dict[str, Any]) -> str:
-    """A row of the table: what the watch said, and the truth that it could not see."""
-    looks = {look["step"]: look for look in point["looks"]}
-    good = {step: look["gold_good"] for step, look in looks.items()}
-    first, last = min(looks), max(looks)
+    """A row of the table: what the evaluation callback said, and the truth that it could not see."""
+    evaluations = {evaluation["step"]: evaluation for evaluation in point["looks"]}
+    good = {step: evaluation["gold_good"] for step, evaluation in evaluations.items()}
+    first, last = min(evaluations), max(evaluations)
     held, alone = point["watch_kept_step"], point["judge_alone"]
     cells = [
         str(seed), rewarded, f"{point['leash']:g}", str(point.get("watch_stopped_step") or "never"), str(held),
         *(f"{value:.1%}" for value in (good[first], good[held], max(good.values()), good[last])),
-        *(f"{looks[step]['proxy']:.2f}" for step in (first, last)),
+        *(f"{evaluations[step]['proxy']:.2f}" for step in (first, last)),
         "never" if alone is None else f"at {alone[0]}, keeps {alone[1]}: {good[alone[1]]:.1%}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"

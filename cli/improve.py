@@ -84,7 +84,7 @@ def _show_estimate(found: Estimate) -> None:
     put(f"prompts  {prompts['train']} to train on, {prompts['heldout']} held out")
     if found.run is not None:
         put(f"run      {found.run.id.hex()[:12]} is {found.run.status}: what it has is not asked again")
-    put(f"calls    {found.calls():,}: {found.calls('generate'):,} to generate, {found.calls('choose'):,} to choose")
+    put(f"calls    {found.calls():,}: {found.calls('generate'):,} generated, {found.calls('choose'):,} judge calls")
     put(f"tokens   about {found.tokens:,}" + ("" if found.measured_by else ", guessed from the texts' lengths"))
     if found.cost_per_1k_tokens:
         put(f"cost     about {found.as_dict()['cost']:.2f}")

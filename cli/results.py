@@ -41,7 +41,7 @@ def show(result: dict[str, Any]) -> None:
     )
     calls, seconds = result["calls"], result["seconds"]
     put(
-        f"calls        {calls['generated']} generated, {calls['chosen']} chosen, {calls['reused']} reused, "
+        f"calls        {calls['generated']} generated, {calls['chosen']} judge calls, {calls['reused']} reused, "
         f"in {seconds['total']:.0f} s"
     )
     put()

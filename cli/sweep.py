@@ -61,8 +61,8 @@ def methods_of(names: list[str], weights: list[str]) -> dict[str, list[float]]:
             own.setdefault(name, []).extend(found)
         else:
             everyone += found
-    chosen = names or list(own) or ["ppo"]
-    return {name: own.get(name, everyone) for name in dict.fromkeys([*chosen, *own])}
+    methods = names or list(own) or ["ppo"]
+    return {name: own.get(name, everyone) for name in dict.fromkeys([*methods, *own])}
 
 
 HEAD = ("model", "good", "harmful", "refuses", "malformed", "win rate", "reward", "KL", "tokens", "seconds", "MB")

@@ -48,7 +48,7 @@ def train(
             metavar="FILE", help="Online: rows of prompt and answer. The settings' evaluator compares with them."
         ),
     ] = None,
-    watch_every: Annotated[int, typer.Option(min=1, help="Updates between looks.")] = 5,
+    watch_every: Annotated[int, typer.Option(min=1, help="Updates between evaluation steps.")] = 5,
     kl_budget: Annotated[float, typer.Option(min=0, help="Nats an answer; beyond, training stops. 0: none.")] = 10.0,
     settings: SettingsFile = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
@@ -66,7 +66,7 @@ def train(
     from cli.progress import Reporter
     from pipeline.trainers import TrainingStopped
     from pipeline.trainers.memory import estimate
-    from service.actions.train import Order, Watching, job
+    from service.actions.train import EvaluationCallback, Order, job
     from service.actions.train import train as carry_out
 
     made = job(
@@ -80,7 +80,7 @@ def train(
             lora=flags_of(lora, "--lora", "r=8") or None,
             reward=reward or (),
             reward_options=flags_of([*(reward_set or ()), *(reward_arg or ())], "--reward-arg", "combine=minimum"),
-            watching=Watching(watch, watch_every, kl_budget),
+            callback=EvaluationCallback(watch, watch_every, kl_budget),
             seed=seed,
             device=device,
             dtype=dtype,

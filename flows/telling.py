@@ -24,20 +24,20 @@ def note(text: str) -> None:
 
 
 class Told:
-    """Sentences go to `watcher` and to the log; stages to the watcher or, where nobody watches, to the log as lines."""
+    """Sentences go to `progress` and to the log; stages to `progress` or, where it is None, to the log as lines."""
 
-    def __init__(self, watcher: Progress | None) -> None:
-        self.watched = watcher is not None
-        self.watcher = watcher or Silent()
+    def __init__(self, progress: Progress | None) -> None:
+        self.shown = progress is not None
+        self.progress = progress or Silent()
 
     def say(self, text: str) -> None:
-        self.watcher.say(text)
+        self.progress.say(text)
         note(text.strip())
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Stage]:
-        if self.watched:
-            with self.watcher.stage(name, total) as stage:
+        if self.shown:
+            with self.progress.stage(name, total) as stage:
                 yield stage
             return
         logged = _Logged(name, total)

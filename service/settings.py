@@ -156,16 +156,17 @@ class OptimiseSettings(TrainSettings):
 
 
 class WatchSettings(_Section):
-    """Who looks at a policy while an online method trains it: the evaluator, on prompts of the development split."""
+    """The evaluation callback, which measures a policy while an online method trains it: the evaluator, on prompts of
+    the development split. The section keeps the word of before, which a run's id hashes."""
 
-    prompts: int = Field(128, ge=0, description="Development prompts that are looked at, at most; 0: nobody looks.")
-    every: int = Field(5, ge=1, description="Updates between two looks.")
+    prompts: int = Field(128, ge=0, description="Development prompts that it answers, at most; 0: no callback.")
+    every: int = Field(5, ge=1, description="Updates between two evaluation steps.")
     kl_budget: float = Field(
         10.0,  # as far as the best of 60,000 answers
         ge=0,
         description="Nats an answer that the policy may move from where it began before training stops; 0: no budget.",
     )
-    stop: bool = Field(True, description="Stop the training when a look says so; false only tells.")
+    stop: bool = Field(True, description="Stop the training when a rule fires; false only tells.")
 
 
 class SweepSettings(_Section):
@@ -303,7 +304,9 @@ class Settings(_Section):
     arguments: dict[str, dict[str, Any]] = Field(
         {}, description="By method, what it is trained with where `optimise` names it, as [arguments.ppo]."
     )
-    watch: WatchSettings = Field(WatchSettings(), description="Looking at a policy while it is trained online.")
+    watch: WatchSettings = Field(
+        WatchSettings(), description="The evaluation callback, which measures a policy while it is trained online."
+    )
     rounds: int = Field(
         1,
         ge=1,

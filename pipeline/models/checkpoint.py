@@ -2,7 +2,7 @@
 
     model.safetensors, config.json, tokenizer.json, ...   a plain Hugging Face folder (or a LoRA adapter's)
     README.md, training.json, progress.jsonl              the model card, the arguments, the curve
-    watch.jsonl, samples.jsonl                            where it was watched: the looks, and the answers looked at
+    watch.jsonl, samples.jsonl                            of online training: the evaluation steps, and their answers
     manifest.json                                         written last: every other file with its SHA-256
 
 Weights are written into `out.partial`, the manifest after everything else is on disk, and then the folder is renamed:

@@ -12,10 +12,10 @@ from typing import Any, cast
 from pipeline import plugins
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers import arguments
-from pipeline.trainers.trainer import Job, Method, TrainingStopped, Watch
+from pipeline.trainers.trainer import Job, Method, Progress, TrainingStopped
 from pipeline.trainers.worker import Worker, launch
 
-__all__ = ["Job", "Kind", "Method", "TrainingStopped", "Watch", "Worker", "launch", "load", "methods", "resolve"]
+__all__ = ["Job", "Kind", "Method", "Progress", "TrainingStopped", "Worker", "launch", "load", "methods", "resolve"]
 
 
 def methods() -> list[str]:

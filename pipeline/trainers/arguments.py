@@ -7,10 +7,10 @@ What is declared here for the methods on TRL's trainers has an effect on what is
 reported. Of what transformers and TRL have besides, these are left out, and why:
 
 - The job says it: seeds, device, folders, what is saved, precision (`dtype`; a gradient of fp16 overflows now and then,
-  and the watch stops on that), sharding (how the processes are launched). Nothing is pushed to a hub.
+  and `progress` stops on that), sharding (how the processes are launched). Nothing is pushed to a hub.
 - It would break a promise: `average_tokens_across_devices`, `accelerator_config`, `dataloader_in_order` change losses
   with the number of processes, `ignore_data_skip` and `save_only_model` resuming, `auto_find_batch_size` the batch, and
-  `logging_strategy` hides losses from the watch.
+  `logging_strategy` hides losses from `progress`.
 - Our rows make it void: truncation and packing (a row that is too long is left out), `remove_unused_columns`.
 - Nothing reads it here: TRL's generation and vLLM settings, its other losses where the loss is ours, evaluation by the
   library, and what needs a library that is no dependency (liger, deepspeed).

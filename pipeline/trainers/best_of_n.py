@@ -37,7 +37,7 @@ from constitution.records import seed_of
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import SFT_READS
 from pipeline.trainers.progress import read
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, TrainingStopped, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Progress, TrainingStopped
 
 if TYPE_CHECKING:
     from pipeline.rewards.reward import Reward
@@ -58,9 +58,9 @@ AT_ONCE = 128  # answers between two writes of what was drawn
 MEASURED = 64  # prompts on which the tuned model's KL is measured
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics: those of `sft`; `n`, `reward_mean` of all answers that were not cut, `reward_winners`, `cut` (the share
-    that was), `no_winner` (prompts left out); the three KLs of the module; and the watcher's.
+    that was), `no_winner` (prompts left out); the three KLs of the module; and the evaluation callback's.
 
     Raises UserError, TrainingStopped or KeyboardInterrupt.
     """
@@ -69,9 +69,9 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
 
     from pipeline import rewards
     from pipeline.trainers import fitting
+    from pipeline.trainers.evaluation_callback import EvaluationCallback, TrainerHook, log_ratios
     from pipeline.trainers.rollouts import InProcess, Reference
     from pipeline.trainers.rows import load_rows
-    from pipeline.trainers.watching import WatchCallback, Watcher, log_ratios
 
     class Trainer(fitting.TrainerMixin, SFTTrainer):  # type: ignore[misc]
         pass
@@ -99,7 +99,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
         )
 
     reward = rewards.build(job.reward or {})
-    watchers: list[Watcher] = []
+    callbacks: list[EvaluationCallback] = []
     trainers: list[Trainer] = []
     try:
         if len(drawn := _drawn(job)) < len(prompts):
@@ -122,27 +122,27 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
                 peft_config=fitting.lora_config(job, "CAUSAL_LM"),
             )
             if job.watch is not None:
-                _close(watchers)
+                _close(callbacks)
                 model = trainer.model
                 if copy:
                     copy.model.to(model.device)
                 reference = copy or Reference(model)
-                watchers.append(Watcher(job, sampler(model), reward, reference, tokenizer.pad_token_id))
-                trainer.add_callback(WatchCallback(watchers[0]))
+                callbacks.append(EvaluationCallback(job, sampler(model), reward, reference, tokenizer.pad_token_id))
+                trainer.add_callback(TrainerHook(callbacks[0]))
             trainers[:] = [trainer]
             return trainer
 
         try:
-            _, fitted = fitting.fit(tuning, watch, build)
+            _, fitted = fitting.fit(tuning, progress, build)
             metrics |= fitted
         except TrainingStopped as stop:
-            if not watchers or not watchers[0].rescue(stop, trainers[0].model):
+            if not callbacks or not callbacks[0].rescue(stop, trainers[0].model):
                 raise
             metrics["steps"] = trainers[0].state.global_step
         metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
         model = trainers[0].accelerator.unwrap_model(trainers[0].model)
-        if watchers:
-            metrics |= watchers[0].settle(model)
+        if callbacks:
+            metrics |= callbacks[0].settle(model)
         reference = Reference(model if job.lora else fitting.load_model(job, AutoModelForCausalLM).to(device))
         asked = prompts[:MEASURED]
         answers = sampler(model).sample(asked, _seeds(job, n * len(prompts), len(asked)))
@@ -152,7 +152,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
         shutil.copyfile(job.resume / WINNERS, job.partial / WINNERS)
         return metrics
     finally:
-        _close(watchers)
+        _close(callbacks)
         reward.close()
 
 
@@ -284,6 +284,6 @@ def _write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     partial.replace(path)
 
 
-def _close(watchers: list[Any]) -> None:
-    while watchers:
-        watchers.pop().close()
+def _close(callbacks: list[Any]) -> None:
+    while callbacks:
+        callbacks.pop().close()

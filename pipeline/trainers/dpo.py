@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import PAIRS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Progress
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 1e-6, "beta": 0.
 READS = PAIRS_READ | {"beta", "precompute_ref_batch_size"}
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics: `loss` and TRL's `rewards/...`, means over the last steps, where a reward is beta * (log pi - log ref);
     `chosen_logratio`, the mean of log pi - log ref over chosen answers then, in nats; held-out pairs as `eval_...`.
 
@@ -27,5 +27,5 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     """
     from pipeline.trainers.soft_targets import SoftDPOTrainer, learn_from_pairs
 
-    metrics = learn_from_pairs(job, watch, SoftDPOTrainer, COLUMNS)
+    metrics = learn_from_pairs(job, progress, SoftDPOTrainer, COLUMNS)
     return metrics | {"chosen_logratio": metrics["rewards/chosen"] / job.arguments["beta"]}

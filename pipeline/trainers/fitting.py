@@ -39,7 +39,7 @@ from constitution.errors import UserError
 from pipeline.models import checkpoint
 from pipeline.trainers import processes
 from pipeline.trainers.rows import LengthGrouped, like_lengths
-from pipeline.trainers.trainer import Job, TrainingStopped, Watch
+from pipeline.trainers.trainer import Job, Progress, TrainingStopped
 
 log = logging.getLogger(__name__)
 
@@ -253,7 +253,7 @@ class TrainerMixin:
 # --- fitting -----------------------------------------------------------------------------------------------------
 
 
-def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Trainer, dict[str, Any]]:
+def fit(job: Job, progress: Progress, build: Callable[[int], Trainer]) -> tuple[Trainer, dict[str, Any]]:
     """Train to the end, from the last good resume state where there is one, and return the trainer and its figures.
 
     `build(batch_size)` makes a trainer with that many rows a device at the job's effective batch. Where memory runs
@@ -292,8 +292,8 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
                 "out dataloader_drop_last, or lower per_device_train_batch_size"
             )
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(_Report(job, watch, batch_size))
-        together.in_turn(lambda: watch.start(state[2] if state else 0))
+        trainer.add_callback(_Report(job, progress, batch_size))
+        together.in_turn(lambda: progress.start(state[2] if state else 0))
         trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
         return trainer
 
@@ -312,7 +312,7 @@ def fit(job: Job, watch: Watch, build: Callable[[int], Trainer]) -> tuple[Traine
                 "gradient_checkpointing"
             ) from None
         raise
-    if together.any(watch.interrupted) and trainer.state.global_step < trainer.state.max_steps:
+    if together.any(progress.interrupted) and trainer.state.global_step < trainer.state.max_steps:
         raise KeyboardInterrupt
     return trainer, {
         **_last_steps(trainer.state.log_history),
@@ -333,19 +333,19 @@ def _last_steps(history: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 class _Report(TrainerCallback):  # type: ignore[misc]
-    """Tells the watch of every step, writes down what makes a resume state whole, and obeys an interruption."""
+    """Tells the progress of every step, writes down what makes a resume state whole, and obeys an interruption."""
 
-    def __init__(self, job: Job, watch: Watch, batch_size: int) -> None:
-        self.job, self.watch, self.batch_size = job, watch, batch_size
+    def __init__(self, job: Job, progress: Progress, batch_size: int) -> None:
+        self.job, self.progress, self.batch_size = job, progress, batch_size
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if processes.current().any(self.watch.interrupted):
+        if processes.current().any(self.progress.interrupted):
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
             numbers = {key: float(value) for key, value in logs.items() if key not in ("epoch", "num_tokens")}
-            self.watch.step(state.global_step, state.max_steps, numbers)
+            self.progress.step(state.global_step, state.max_steps, numbers)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         together = processes.current()

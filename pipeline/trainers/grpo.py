@@ -20,7 +20,7 @@ from typing import Any
 
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers import rloo
-from pipeline.trainers.trainer import Job, Watch
+from pipeline.trainers.trainer import Job, Progress
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
@@ -45,7 +45,7 @@ READS = rloo.GROUPS_READ | {
 }
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics as RLOO's; `kl` is here GRPO's own estimate, in nats a sequence.
 
     Raises UserError, TrainingStopped or KeyboardInterrupt.
@@ -58,4 +58,4 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
         def _generate_single_turn(self, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
             return self.answers(), None  # None: log-probabilities as vLLM would have them
 
-    return online.learn(job, watch, Trainer, GRPOConfig)
+    return online.learn(job, progress, Trainer, GRPOConfig)

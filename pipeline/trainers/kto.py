@@ -24,7 +24,7 @@ from constitution.errors import UserError
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers import processes
 from pipeline.trainers.arguments import HELDOUT_READS, ROWS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Progress
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "completion", "label")
@@ -51,7 +51,7 @@ RATIO = (1.0, 4 / 3)  # the weights of all good rows together to those of all ba
 log = logging.getLogger(__name__)
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics: `loss`, `kl` (z0, in nats) and TRL's `rewards/...`, means over the last steps, where a reward is
     beta * (log pi - log ref); `good` and `bad`, the rows of each, and their weights; held-out rows as `eval_...`.
 
@@ -117,7 +117,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
             **{**given.options(job, "CAUSAL_LM"), "train_dataset": taken},
         )
 
-    trainer, metrics = fitting.fit(job, watch, build)
+    trainer, metrics = fitting.fit(job, progress, build)
     metrics |= {**given.counted, "good": good, "bad": bad, **chosen}
     fitting.save(job, trainer)
     if given.heldout:

@@ -1,4 +1,4 @@
-"""RLOO and GRPO on TRL's trainers: our answers, rewards, reference and watch around TRL's advantages and losses.
+"""RLOO and GRPO on TRL's trainers: our answers, rewards, reference and evaluation around TRL's advantages and losses.
 
 What is ours, and why:
 
@@ -38,10 +38,10 @@ from pipeline import rewards
 from pipeline.engines.chats import ChatTokenizer
 from pipeline.rewards.reward import Reward
 from pipeline.trainers import fitting, processes
+from pipeline.trainers.evaluation_callback import EvaluationCallback, TrainerHook
 from pipeline.trainers.rollouts import Batch, Dialogue, InProcess, Reference, Rollout, logprobs
 from pipeline.trainers.rows import load_rows
-from pipeline.trainers.trainer import Job, TrainingStopped, Watch
-from pipeline.trainers.watching import WatchCallback, Watcher
+from pipeline.trainers.trainer import Job, Progress, TrainingStopped
 
 FIGURES = {  # TRL's names and ours
     "reward": "reward",
@@ -81,9 +81,9 @@ class Online(fitting.TrainerMixin):
     model: Any
     _metrics: Any
 
-    def __init__(self, *, model: Any, args: Any, reward: Reward, watched: bool, **options: Any) -> None:
+    def __init__(self, *, model: Any, args: Any, reward: Reward, measured: bool, **options: Any) -> None:
         self.reward = reward
-        wanted, lora = bool(args.beta) or watched, options.get("peft_config") is not None
+        wanted, lora = bool(args.beta) or measured, options.get("peft_config") is not None
         # Before TRL changes the model's forward: a copy made after that would compute with the weights of this one.
         self.reference = Reference(model) if wanted and not lora else None
         beta, args.beta = args.beta, 0.0  # at 0 TRL loads no reference of its own
@@ -192,7 +192,7 @@ class Online(fitting.TrainerMixin):
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
 
-def learn(job: Job, watch: Watch, trainer_class: type[Any], config_class: type[Any]) -> dict[str, Any]:
+def learn(job: Job, progress: Progress, trainer_class: type[Any], config_class: type[Any]) -> dict[str, Any]:
     """Train by `trainer_class`, an `Online` one. See `rloo` for the metrics. Raises UserError, TrainingStopped or
     KeyboardInterrupt."""
     a = job.arguments
@@ -202,41 +202,41 @@ def learn(job: Job, watch: Watch, trainer_class: type[Any], config_class: type[A
     table = _prompts(job, tokenizer, answers // a["num_generations"])
     reward = rewards.build(job.reward or {})
     trainer: Any = None
-    watcher: Watcher | None = None
+    callback: EvaluationCallback | None = None
 
     def build(batch_size: int) -> Any:
-        nonlocal trainer, watcher
-        if watcher:
-            watcher.close()
-        trainer = watcher = None  # the attempt that ran out of memory must be gone before the next one
+        nonlocal trainer, callback
+        if callback:
+            callback.close()
+        trainer = callback = None  # the attempt that ran out of memory must be gone before the next one
         fixed = {**SAMPLING, "chat_template_kwargs": dict(a["chat_template_kwargs"]), "sync_ref_model": False}
         named = dataclasses.replace(job, arguments={key: a[key] for key in a.keys() - {"max_length"}})
         trainer = trainer_class(
             model=fitting.load_model(job, AutoModelForCausalLM),
             args=fitting.configure(named, config_class, batch_size, 0, **fixed),
             reward=reward,
-            watched=job.watch is not None,
+            measured=job.watch is not None,
             train_dataset=table,
             processing_class=tokenizer,
             peft_config=fitting.lora_config(job, "CAUSAL_LM"),
         )
         if job.watch is not None:
-            watcher = Watcher(job, trainer.sampler, reward, trainer.reference, tokenizer.pad_token_id)
-            trainer.add_callback(WatchCallback(watcher))
+            callback = EvaluationCallback(job, trainer.sampler, reward, trainer.reference, tokenizer.pad_token_id)
+            trainer.add_callback(TrainerHook(callback))
         return trainer
 
     try:
         try:
-            _, metrics = fitting.fit(job, watch, build)
+            _, metrics = fitting.fit(job, progress, build)
         except TrainingStopped as stop:
-            if not (watcher and watcher.rescue(stop, trainer.model)):
+            if not (callback and callback.rescue(stop, trainer.model)):
                 raise
             metrics = {"steps": trainer.state.global_step}
-        if watcher:
-            metrics |= watcher.settle(trainer.model)
+        if callback:
+            metrics |= callback.settle(trainer.model)
     finally:
-        if watcher:
-            watcher.close()
+        if callback:
+            callback.close()
         reward.close()
     fitting.save(job, trainer)
     return {**metrics, "rows": len(table)}

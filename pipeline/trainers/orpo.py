@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import PAIRS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Progress
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 5e-6, "beta": 0.
 READS = PAIRS_READ | {"beta"}
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics, means over the last steps: `loss`, `nll` of the chosen answers in nats a token, `rewards/margins` the
     log of the odds ratio, and `rewards/chosen`, `rewards/rejected` beta * the mean log-probability of a token;
     held-out pairs as `eval_...`, where the log of the odds ratio is what is held against the labels.
@@ -29,4 +29,4 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     from pipeline.trainers.odds_ratio import SoftORPOTrainer
     from pipeline.trainers.soft_targets import learn_from_pairs
 
-    return learn_from_pairs(job, watch, SoftORPOTrainer, COLUMNS)
+    return learn_from_pairs(job, progress, SoftORPOTrainer, COLUMNS)

@@ -67,14 +67,14 @@ from constitution.errors import UserError
 from constitution.records import seed_of
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers import processes
-from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, TrainingStopped, Watch
+from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Progress, TrainingStopped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.rewards.reward import Reward
+    from pipeline.trainers.evaluation_callback import EvaluationCallback
     from pipeline.trainers.rollouts import Batch, Dialogue, Reference, Rollout, Sampler
-    from pipeline.trainers.watching import Watcher
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
@@ -98,7 +98,7 @@ DEFAULTS: dict[str, Any] = {
     "target_kl": None,  # nats a token; None: every inner epoch is run
     "value_trunk": "separate",
 }
-READS = frozenset(DEFAULTS) - {"report_to"}  # a loop of its own, which reports to nobody but the watch
+READS = frozenset(DEFAULTS) - {"report_to"}  # a loop of its own, which reports to progress alone
 _COUNTS = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length", "num_ppo_epochs")
 _SIZES = ("temperature", "cliprange", "cliprange_value", "kl_target", "kl_horizon", "target_kl", "max_grad_norm")
 RANGES: tuple[tuple[tuple[str, ...], float, float, str], ...] = (  # of finite numbers
@@ -357,7 +357,7 @@ class PPO:
                 break
             figures.append(found)
             if not math.isfinite(found["loss"] + found["grad_norm"]):
-                break  # the watch stops the run on these; the weights stay as they are
+                break  # `progress.step` stops the run on these; the weights stay as they are
             self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
@@ -470,7 +470,7 @@ class PPO:
 # --- a job -------------------------------------------------------------------------------------------------------
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics: means over the last updates (a quarter of all, ten at most). `reward` is the mean as scored; `kl`, nats
     a sequence, log pi - log ref of the sampled answers; `entropy` and `approx_kl`, nats a token; `length`, tokens;
     `ended`, `clipfrac`, `explained_variance`, shares. `seconds_...` say where the time went.
@@ -484,20 +484,20 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     began = time.monotonic()
     reward = rewards.build(job.reward or {})
     try:
-        metrics = resuming.fit(job, lambda rows: _attempt(job, watch, reward, rows))
+        metrics = resuming.fit(job, lambda rows: _attempt(job, progress, reward, rows))
     finally:
         reward.close()
     return {**metrics, "seconds": round(time.monotonic() - began, 2)}
 
 
-def _attempt(job: Job, watch: Watch, reward: Reward, rows: int) -> dict[str, Any]:
+def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[str, Any]:
     """Train with `rows` rows through a model at a time, from the last state that was saved, and publish the policy."""
     from transformers import AutoModelForCausalLM
 
     from pipeline.trainers import fitting
+    from pipeline.trainers.evaluation_callback import EvaluationCallback
     from pipeline.trainers.rollouts import InProcess, Reference
     from pipeline.trainers.rows import load_rows
-    from pipeline.trainers.watching import Watcher
 
     a = job.arguments
     tokenizer = fitting.load_tokenizer(job)
@@ -525,13 +525,13 @@ def _attempt(job: Job, watch: Watch, reward: Reward, rows: int) -> dict[str, Any
     if state := fitting.resume_state(job):
         ppo.load(state[0])
         start = state[2]
-    ppo.together.in_turn(lambda: watch.start(start))
-    watcher = Watcher(job, sampler, reward, ppo.reference, pad)
+    ppo.together.in_turn(lambda: progress.start(start))
+    callback = EvaluationCallback(job, sampler, reward, ppo.reference, pad)
     try:
-        _run(ppo, watch, watcher, start)
-        judged = watcher.settle(model)
+        _run(ppo, progress, callback, start)
+        judged = callback.settle(model)
     finally:
-        watcher.close()
+        callback.close()
     fitting.save_model(job, model)
     last = ppo.history[-max(1, min(10, len(ppo.history) // 4)) :]
     means = {name: sum(each[name] for each in last) / len(last) for name in last[0]} if last else {}
@@ -540,18 +540,18 @@ def _attempt(job: Job, watch: Watch, reward: Reward, rows: int) -> dict[str, Any
     return {**means, **spent, **sizes, **judged}
 
 
-def _run(ppo: PPO, watch: Watch, watcher: Watcher, start: int) -> None:
-    watcher.start(start, ppo.model)
+def _run(ppo: PPO, progress: Progress, callback: EvaluationCallback, start: int) -> None:
+    callback.start(start, ppo.model)
     for step in range(start + 1, ppo.total + 1):
         try:
-            watch.step(step, ppo.total, ppo.update(step))
+            progress.step(step, ppo.total, ppo.update(step))
         except TrainingStopped as stop:
-            if watcher.rescue(stop, ppo.model):
+            if callback.rescue(stop, ppo.model):
                 return
             raise
-        if not watcher.look(step, ppo.total, ppo.model):
+        if not callback.evaluate(step, ppo.total, ppo.model):
             return
-        interrupted = ppo.together.any(watch.interrupted) and step < ppo.total
+        interrupted = ppo.together.any(progress.interrupted) and step < ppo.total
         if interrupted or step % ppo.arguments["save_steps"] == 0:
             ppo.save(step)
         if interrupted:

@@ -37,9 +37,9 @@ class Interruption:
         self.requested = True
 
 
-class Progress:
-    """The Watch that the runner hands to a method. With `silent` it judges as ever and leaves the writing to the first
-    of several processes."""
+class ProgressFile:
+    """The `Progress` that the runner hands to a method: a line of `progress.jsonl` a step, and an end to a run that has
+    to stop. With `silent` it judges as ever and leaves the writing to the first of several processes."""
 
     def __init__(
         self,

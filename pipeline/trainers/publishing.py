@@ -14,7 +14,7 @@ from pipeline.models.checkpoint import Kind, Manifest
 from pipeline.trainers import card, progress
 from pipeline.trainers.trainer import Job
 
-WATCHED = ("watch.jsonl", "samples.jsonl")  # see watching.py
+EVALUATIONS = ("watch.jsonl", "samples.jsonl")  # see evaluation_callback.py
 
 
 def finished(job: Job) -> Manifest | None:
@@ -37,7 +37,7 @@ def finished(job: Job) -> Manifest | None:
 def publish(job: Job, kind: Kind, metrics: Mapping[str, Any]) -> Manifest:
     """Turn `job.partial`, which holds the weights, into the checkpoint `job.out`, and drop the resume state."""
     partial = job.partial
-    for name in (progress.NAME, *WATCHED):
+    for name in (progress.NAME, *EVALUATIONS):
         if (curve := job.resume / name).is_file():
             shutil.copyfile(curve, partial / name)
     parent = checkpoint.weights_digest(Path(job.model))

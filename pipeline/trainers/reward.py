@@ -21,7 +21,7 @@ from constitution.errors import UserError
 from constitution.records import seed_of
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import PAIRS_READ
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Progress
 
 KIND: Kind = "reward_model"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
@@ -32,7 +32,7 @@ READS = PAIRS_READ | {"heads", "pad_to_multiple_of"}
 NORMALISE = 500  # training pairs whose rewards are measured at the end: the reference set
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics: `loss` and `rewards/...`, means over the last steps; held-out pairs as `eval_...` (accuracy,
     cross-entropy, ECE, reliability), with the `temperature` that calibrates the margins and `eval_ece_calibrated`.
 
@@ -66,7 +66,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
             **{**given.options(job, "SEQ_CLS"), "train_dataset": table},
         )
 
-    trainer, metrics = fitting.fit(job, watch, build)
+    trainer, metrics = fitting.fit(job, progress, build)
     metrics |= {**given.counted, **reward_spread(trainer, given.rows.table, NORMALISE)}
     fitting.save(job, trainer)
     if given.heldout:

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import TRAINER_READS
-from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Watch
+from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Progress
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
@@ -38,7 +38,7 @@ GROUPS_READ = TRAINER_READS | {  # of grpo, too
 READS = GROUPS_READ | {"normalize_advantages", "reward_clip_range"}
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics, means over the last updates: `reward` as the reward gave it, and `reward_std`; `kl` in nats a sequence,
     log pi - log ref of the sampled answers; `entropy` in nats a token; `length` in tokens; `ended`, `clipfrac` and
     `frac_reward_zero_std` (prompts whose answers were all rewarded alike), shares.
@@ -53,4 +53,4 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
         def _generate_single_turn(self, *_: Any, **__: Any) -> list[list[int]]:
             return self.answers()
 
-    return online.learn(job, watch, Trainer, RLOOConfig)
+    return online.learn(job, progress, Trainer, RLOOConfig)

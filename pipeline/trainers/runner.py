@@ -19,7 +19,7 @@ from pipeline import trainers, training_rows
 from pipeline.models import checkpoint, checks
 from pipeline.models.checkpoint import Manifest
 from pipeline.trainers import memory, processes, publishing
-from pipeline.trainers.progress import Interruption, Progress
+from pipeline.trainers.progress import Interruption, ProgressFile
 from pipeline.trainers.trainer import Job, Method, TrainingStopped
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,11 @@ def run(
             if done := together.once(lambda: _begin(job, method, lock, together.count)):
                 return done
             interruption = interruption or Interruption()
-            watch = Progress(job, on_step=on_step, interruption=interruption, silent=not together.first)
+            progress = ProgressFile(job, on_step=on_step, interruption=interruption, silent=not together.first)
             memory.reset_peak()
             began = time.monotonic()
             try:
-                metrics = method.train(job, watch)
+                metrics = method.train(job, progress)
             except TrainingStopped as stop:
                 if together.first:
                     reason = {"job": job.id, "reason": str(stop)}
@@ -101,7 +101,8 @@ def _check_online(job: Job) -> None:
         raise UserError("best_of_n trains in one process; start it without accelerate launch")
     if job.watch is not None:
         raise UserError(
-            f"{job.method} is watched in one process: leave watch out of the job, or start it without accelerate launch"
+            f"{job.method} has an evaluation callback in one process only: leave watch out of the job, or start it "
+            "without accelerate launch"
         )
     if processes.sharded():
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import HELDOUT_READS, SFT_READS
-from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
+from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Progress
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "completion")
@@ -18,7 +18,7 @@ DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 2e-5}
 READS = SFT_READS | HELDOUT_READS
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     """Metrics: `loss` (mean of the last steps), `mean_token_accuracy`, and `eval_loss` over the held-out rows' answers'
     tokens where there are any.
 
@@ -43,7 +43,7 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
             **given.options(job, "CAUSAL_LM"),
         )
 
-    trainer, metrics = fitting.fit(job, watch, build)
+    trainer, metrics = fitting.fit(job, progress, build)
     metrics |= given.counted
     if given.heldout:
         metrics |= {"eval_loss": _heldout_loss(trainer), "eval_rows": len(given.heldout.table)}

@@ -32,7 +32,7 @@ from pipeline.trainers.calibration import calibrate, fit_temperature, slope
 from pipeline.trainers.material import Material
 from pipeline.trainers.pairs import answer_logprobs, pack, packed_logprobs
 from pipeline.trainers.rows import like_lengths
-from pipeline.trainers.trainer import Job, Watch
+from pipeline.trainers.trainer import Job, Progress
 
 
 def soft_cross_entropy(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
@@ -255,7 +255,7 @@ def score_heads(trainer: SoftRewardTrainer, table: Any) -> torch.Tensor:
 
 
 def learn_from_pairs(
-    job: Job, watch: Watch, trainer_class: type[SoftDPOTrainer], columns: Sequence[str]
+    job: Job, progress: Progress, trainer_class: type[SoftDPOTrainer], columns: Sequence[str]
 ) -> dict[str, Any]:
     """Train a policy on pairs by a subclass of SoftDPOTrainer. Saves it, and writes `heldout.jsonl` where there are
     held-out rows; returns the metrics. Raises UserError, TrainingStopped or KeyboardInterrupt."""
@@ -268,7 +268,7 @@ def learn_from_pairs(
             **given.options(job, "CAUSAL_LM"),
         )
 
-    trainer, metrics = fitting.fit(job, watch, build)
+    trainer, metrics = fitting.fit(job, progress, build)
     metrics |= given.counted
     fitting.save(job, trainer)
     if given.heldout:

@@ -6,7 +6,7 @@ To add a method, write `pipeline/trainers/x.py` with
     COLUMNS: the columns a row of the data set must have
     DEFAULTS: its arguments under TRL's and transformers' own names, with their default values
     READS: the names of all arguments that it reads, where those are not the names of DEFAULTS
-    def train(job: Job, watch: Watch) -> dict[str, Any]: trains, saves weights into `job.partial`, returns metrics
+    def train(job: Job, progress: Progress) -> dict[str, Any]: trains, saves weights into `job.partial`, returns metrics
 
 and settings then say `method: x`. `python -m pipeline.trainers JOB.json` runs a job: it checks the rows, calls
 `train`, writes the model card and, last of all, the manifest: a folder without its manifest is no checkpoint.
@@ -28,7 +28,8 @@ Rows, all conversational (lists of `{"role", "content"}`):
 | prompts    | prompt |
 
 An online method (`ONLINE = True`; ppo, rloo, grpo, best_of_n) answers prompts itself, is told by `job.reward` how good
-its answers are (`pipeline.rewards`), and is looked at by `job.watch` while it learns (`pipeline.trainers.watching`).
+its answers are (`pipeline.rewards`), and is measured as `job.watch` says while it learns
+(`pipeline.trainers.evaluation_callback`).
 `COEFFICIENT` names the argument that holds a method near to its reference, where it has one (the KL coefficient:
 `beta`, `kl_coef`; best-of-n has `n` in its place): what `precept sweep` varies.
 """
@@ -95,7 +96,7 @@ class Job:
     device: str = "auto"  # auto (CUDA when there is one), cpu, cuda
     dtype: str = "float32"  # of the saved weights; bfloat16 also trains in mixed precision
     reward: Mapping[str, Any] | None = None  # online methods: what rewards them, see pipeline.rewards
-    watch: Mapping[str, Any] | None = None  # online methods: who looks at them, see pipeline.trainers.watching
+    watch: Mapping[str, Any] | None = None  # online methods: see pipeline.trainers.evaluation_callback
     card: Mapping[str, Any] = field(default_factory=dict)  # provenance for the model card
 
     @property
@@ -132,7 +133,7 @@ class Job:
         return cls(**fields)
 
 
-class Watch(Protocol):
+class Progress(Protocol):
     """What a trainer reports while it runs."""
 
     @property
@@ -156,7 +157,7 @@ class Method(Protocol):
     DEFAULTS: Mapping[str, Any]
     # and, where it is so: READS, ONLINE = True, COEFFICIENT = "beta"
 
-    def train(self, job: Job, watch: Watch) -> dict[str, Any]: ...
+    def train(self, job: Job, progress: Progress) -> dict[str, Any]: ...
 
 
 class TrainingStopped(RuntimeError):

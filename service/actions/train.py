@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Watching:
-    """Who looks at a policy while an online method trains it: the settings' evaluator, which compares with the answers
+class EvaluationCallback:
+    """What measures a policy while an online method trains it: the settings' evaluator, which compares with the answers
     of `rows` every `every` updates; beyond `kl_budget` nats an answer training stops (0: no budget)."""
 
     rows: Path | None = None
@@ -43,7 +43,7 @@ class Order:
     lora: Mapping[str, Any] | None = None
     reward: Sequence[str] = ()
     reward_options: Mapping[str, Any] = field(default_factory=dict)
-    watching: Watching = Watching()
+    callback: EvaluationCallback = EvaluationCallback()
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -64,7 +64,7 @@ class Trained:
 def job(order: Order, settings: Callable[[], Settings]) -> Job:
     """The job of an order, checked: its method, model and rows are there, and its reward is. Loads no model.
 
-    `settings` are asked for only by an online method, which may be rewarded or watched by their judges. Raises
+    `settings` are asked for only by an online method, which may be rewarded or measured by their judges. Raises
     UserError for what is missing, or not wanted.
     """
     from constitution.records import job_id
@@ -76,14 +76,14 @@ def job(order: Order, settings: Callable[[], Settings]) -> Job:
     resolved = trainers.resolve(method, arguments)
     checks.check_model_folder(order.model)
     training_rows.read_rows(order.data, trainers.load(method).COLUMNS)
-    rewarded, watched = _online(method, order, settings)
+    rewarded, watch = _online(method, order, settings)
     adapter = dict(order.lora) if order.lora else None
     determined = resolved | ({"lora": adapter} if adapter else {})
     if rewarded is not None:
         determined["reward"] = rewards.fingerprint(rewarded)
-    if watched is not None:
-        seen = {"judge": rewards.fingerprint(watched["judge"]), "dataset": file_digest(Path(watched["dataset"]))}
-        determined["watch"] = {**watched, **seen}
+    if watch is not None:
+        seen = {"judge": rewards.fingerprint(watch["judge"]), "dataset": file_digest(Path(watch["dataset"]))}
+        determined["watch"] = {**watch, **seen}
     ident = job_id(
         parent=weights_digest(order.model), dataset=file_digest(order.data), method=method, arguments=determined,
         seed=order.seed,
@@ -91,7 +91,7 @@ def job(order: Order, settings: Callable[[], Settings]) -> Job:
     return trainers.Job(
         id=ident.hex(), method=method, model=str(order.model), out=str(order.out), dataset=str(order.data),
         arguments=arguments, seed=order.seed, eval_dataset=str(order.evaluate) if order.evaluate else None,
-        lora=adapter, device=order.device, dtype=order.dtype, reward=rewarded, watch=watched,
+        lora=adapter, device=order.device, dtype=order.dtype, reward=rewarded, watch=watch,
     )  # fmt: skip
 
 
@@ -114,18 +114,18 @@ def train(job: Job, report: Progress) -> Trained:
 def _online(
     method: str, order: Order, settings: Callable[[], Settings]
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """What rewards an online method and who watches it."""
+    """What rewards an online method, and what measures it."""
     from pipeline import rewards, trainers
     from service.wiring import Wiring
 
-    watching = order.watching
+    callback = order.callback
     if not getattr(trainers.load(method), "ONLINE", False):
-        if order.reward or watching.rows:
+        if order.reward or callback.rows:
             raise UserError(f"{method} learns from its rows alone: leave out --reward and --watch")
         return None, None
     if not order.reward:
         raise UserError(f"{method} answers prompts itself: say with --reward what its answers are worth")
-    against = str(watching.rows) if watching.rows else ""
+    against = str(callback.rows) if callback.rows else ""
     wiring = Wiring(settings())
     try:
         loaded = wiring.settings
@@ -135,16 +135,16 @@ def _online(
             spec = wiring.judge_spec(loaded.judge, loaded.constitution, against)
         else:
             spec = reward_spec(order.reward)
-        looked = None
+        watch = None
         if against:
             judge = wiring.judge_spec(loaded.evaluator, loaded.constitution, against)
-            budget = watching.kl_budget or None
-            looked = {"dataset": against, "judge": judge, "every": watching.every, "kl_budget": budget}
+            budget = callback.kl_budget or None
+            watch = {"dataset": against, "judge": judge, "every": callback.every, "kl_budget": budget}
     finally:
         wiring.close()
     spec |= order.reward_options
     rewards.check(spec)
-    return spec, looked
+    return spec, watch
 
 
 def reward_spec(given: Sequence[str]) -> dict[str, Any]:

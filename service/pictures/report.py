@@ -82,7 +82,7 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "fates": fates,
         "chains": chains,
         "curves": [c for checkpoint in trained for c in _curves(checkpoint)],
-        "watched": _watched(work, result["model"]),
+        "online": _online(work, result["model"]),
         "rounds": result.get("rounds", ()),
         "reward": metrics,
         "reliability": _reliability(metrics),
@@ -242,22 +242,23 @@ def _curves(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     return drawn
 
 
-def _watched(work: RunRecords, model: str) -> dict[str, str] | None:
-    """What was seen of an online training: a picture as a data URL, and the same in words. None where nobody looked."""
+def _online(work: RunRecords, model: str) -> dict[str, str] | None:
+    """What the evaluation callback measured of an online training: a picture as a data URL, and the same in words. None
+    where there was none."""
     import base64
 
     from service.pictures import training
 
-    looks = measure.watched(work, model)
-    if not looks:
+    steps = measure.evaluation_steps(work, model)
+    if not steps:
         return None
-    truth = [look["gold_good"] for look in looks]
+    truth = [step["gold_good"] for step in steps]
     manifest = checkpoint.read(Path(model))
-    stopped, kept = training.ends(looks, manifest.metrics if manifest else {})
+    stopped, kept = training.ends(steps, manifest.metrics if manifest else {})
     svg = training.curves(Path(model), truth)
     return {
         "picture": "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode(),
-        "say": training.say(looks, truth, stopped, kept),
+        "say": training.say(steps, truth, stopped, kept),
         "reason": str(manifest.metrics.get("watch_reason") or "") if manifest else "",
     }
 

@@ -1,8 +1,8 @@
-"""Online training as drawings, as SVG text: one run's looks, the frontier of many, and runs that hack their reward.
+"""Online training as SVG text: one run's evaluation steps, the frontier of many runs, and runs that hack their reward.
 
 Against the square root of the KL a reward is nearly a straight line while a policy goes where it is sent (arXiv
 2204.05862, section 4.3), so that the bends of judge and truth show. Truth is drawn dashed: nothing that trained,
-watched or stopped has seen it. Colours are those of Okabe and Ito, which people who do not see red and green alike
+measured or stopped it has seen it. Colours are those of Okabe and Ito, which people who do not see red and green alike
 tell apart; every method also has a mark of its own. matplotlib is imported when something is drawn.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Look = Mapping[str, Any]  # a line of watch.jsonl
+Evaluation = Mapping[str, Any]  # an evaluation step of online training: a line of watch.jsonl
 
 INK, MUTED, LINE, PAPER = "#1c1e22", "#5c626c", "#c9cdd3", "#fff"
 PROXY, JUDGE, TRUTH, STOPPED = "#0072B2", "#D55E00", "#000000", "#882255"
@@ -50,28 +50,32 @@ _STYLE = {
 # --- one run -----------------------------------------------------------------------------------------------------
 
 
-def curves(run: Path | Sequence[Look], truth: Sequence[float | None] | None = None) -> str:
-    """The looks at one run: a checkpoint's folder, or the lines of its watch.jsonl. `truth`: the share of good answers
-    at each look, where it is known (else the looks' own `gold_good`, if they have one)."""
-    looks = progress.read(run / "watch.jsonl") if isinstance(run, Path) else list(run)
-    if not looks:
-        raise ValueError("there is no look to draw")
+def curves(run: Path | Sequence[Evaluation], truth: Sequence[float | None] | None = None) -> str:
+    """The evaluation steps of one run: a checkpoint's folder, or the lines of its watch.jsonl. `truth`: the share
+    of good answers at each, where it is known (else the steps' own `gold_good`, if they have one)."""
+    evaluations = progress.read(run / "watch.jsonl") if isinstance(run, Path) else list(run)
+    if not evaluations:
+        raise ValueError("there is no evaluation step to draw")
     manifest = checkpoint.read(run) if isinstance(run, Path) else None
-    stopped, kept = ends(looks, manifest.metrics if manifest else {})
-    good = [look.get("gold_good") for look in looks] if truth is None else list(truth)
+    stopped, kept = ends(evaluations, manifest.metrics if manifest else {})
+    good = [evaluation.get("gold_good") for evaluation in evaluations] if truth is None else list(truth)
 
     def draw(figure: Figure) -> None:
         grid = figure.add_gridspec(3, 4, height_ratios=(1.15, 1.15, 1))
         for column, (of, label) in enumerate(((_step, "update"), (_root, "square root of the KL, in nats a sequence"))):
             place = slice(2 * column, 2 * column + 2)
             above, below = figure.add_subplot(grid[0, place]), figure.add_subplot(grid[1, place])
-            _band(above, looks, of, "proxy", PROXY, "o", "proxy (what it trains on)")
-            _band(below, looks, of, "judge", JUDGE, "s", "independent judge (± standard error)")
+            _band(above, evaluations, of, "proxy", PROXY, "o", "proxy (what it trains on)")
+            _band(below, evaluations, of, "judge", JUDGE, "s", "independent judge (± standard error)")
             if any(value is not None for value in good):
-                known = [(of(look), value) for look, value in zip(looks, good, strict=True) if value is not None]
+                known = [
+                    (of(evaluation), value)
+                    for evaluation, value in zip(evaluations, good, strict=True)
+                    if value is not None
+                ]
                 below.plot(*zip(*known, strict=True), color=TRUTH, linestyle=DASHED, label="truth (not seen)")
             for axes, name in ((above, "proxy"), (below, "judge")):
-                _mark(axes, looks, of, name, stopped, kept)
+                _mark(axes, evaluations, of, name, stopped, kept)
                 axes.set_xlabel(label if axes is below else "")
             if column == 0:
                 above.set_ylabel("reward")
@@ -83,54 +87,60 @@ def curves(run: Path | Sequence[Look], truth: Sequence[float | None] | None = No
         for column, (name, what) in enumerate((("kl", "KL, nats a sequence"), ("entropy", "entropy, nats a token"),
                                                ("tokens", "tokens an answer"))):  # fmt: skip
             axes = figure.add_subplot(grid[2, column])
-            axes.plot(list(map(_step, looks)), _values(looks, name), color=INK, linewidth=1.3)
+            axes.plot(list(map(_step, evaluations)), _values(evaluations, name), color=INK, linewidth=1.3)
             _small(axes, what, stopped)
         axes = figure.add_subplot(grid[2, 3])
         for (name, mark), colour in zip(SHARES.items(), COLOURS, strict=False):
-            y = _values(looks, name)
+            y = _values(evaluations, name)
             if any(value > 0 for value in y if not math.isnan(value)):
                 axes.plot(
-                    list(map(_step, looks)), y, color=colour, marker=mark, markersize=3, linewidth=1.1, label=name
+                    list(map(_step, evaluations)), y, color=colour, marker=mark, markersize=3, linewidth=1.1, label=name
                 )
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=7, handlelength=1.2, labelspacing=0.2)
         axes.set_ylim(-0.03, 1.03)
         _small(axes, "share of answers", stopped)
 
-    return _svg((WIDTH, 7.4), draw, say(looks, good, stopped, kept))
+    return _svg((WIDTH, 7.4), draw, say(evaluations, good, stopped, kept))
 
 
-def say(looks: Sequence[Look], truth: Sequence[float | None], stopped: int | None, kept: int) -> str:
+def say(evaluations: Sequence[Evaluation], truth: Sequence[float | None], stopped: int | None, kept: int) -> str:
     """The drawing of a run in words, for those who cannot see it."""
-    first, last = looks[0], looks[-1]
+    first, last = evaluations[0], evaluations[-1]
     words = [
         f"From update {first['step']} to {last['step']}: proxy {_number(first['proxy'])} to {_number(last['proxy'])}, "
         f"judge {_number(first['judge'])} to {_number(last['judge'])}, KL to {_number(last['kl'])} nats."
     ]
     if truth[0] is not None and truth[-1] is not None:
         words.append(f"Truth, not seen: {truth[0]:.3g} to {truth[-1]:.3g}.")
-    rule = next((look["stopped"] for look in looks if look.get("stopped")), "")
+    rule = next((evaluation["stopped"] for evaluation in evaluations if evaluation.get("stopped")), "")
     if stopped is not None:
         words.append(f"Stopped at update {stopped}{f' ({rule})' if rule else ''}; update {kept} is kept.")
     return " ".join(words)
 
 
-def ends(looks: Sequence[Look], metrics: Mapping[str, Any]) -> tuple[int | None, int]:
+def ends(evaluations: Sequence[Evaluation], metrics: Mapping[str, Any]) -> tuple[int | None, int]:
     """The update at which a rule fired, None where none did, and the one that is kept."""
     if metrics.get("watch_stopped"):
         return metrics["watch_stopped_step"], metrics["watch_kept_step"]
-    fired = next((look for look in looks if look.get("stopped")), None)
+    fired = next((evaluation for evaluation in evaluations if evaluation.get("stopped")), None)
     if fired is None:
-        return None, looks[-1]["step"]
+        return None, evaluations[-1]["step"]
     kept = fired.get("kept")
-    return fired["step"], looks[0]["step"] if kept is None else kept
+    return fired["step"], evaluations[0]["step"] if kept is None else kept
 
 
 def _band(
-    axes: Axes, looks: Sequence[Look], of: Callable[[Look], float], name: str, colour: str, mark: str, label: str
+    axes: Axes,
+    evaluations: Sequence[Evaluation],
+    of: Callable[[Evaluation], float],
+    name: str,
+    colour: str,
+    mark: str,
+    label: str,
 ) -> None:
-    """A curve through the looks in time, with its standard error: a band, or bars where the KL goes back."""
-    x, y, error = list(map(of, looks)), _values(looks, name), _values(looks, f"{name}_se")
+    """A curve through the evaluation steps in time, with its standard error: a band, or bars where the KL goes back."""
+    x, y, error = list(map(of, evaluations)), _values(evaluations, name), _values(evaluations, f"{name}_se")
     low, high = ([mean + sign * e for mean, e in zip(y, error, strict=True)] for sign in (-1, 1))
     if all(a <= b for a, b in pairwise(x)):
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -140,15 +150,20 @@ def _band(
 
 
 def _mark(
-    axes: Axes, looks: Sequence[Look], of: Callable[[Look], float], name: str, stopped: int | None, kept: int
+    axes: Axes,
+    evaluations: Sequence[Evaluation],
+    of: Callable[[Evaluation], float],
+    name: str,
+    stopped: int | None,
+    kept: int,
 ) -> None:
     """A line where a rule fired, and a ring around what is kept."""
-    for look in looks:
-        if look["step"] == stopped:
-            axes.axvline(of(look), color=STOPPED, linewidth=1.6, linestyle=(0, (1, 1)), label=FIRED)
-        if look["step"] == kept and look[name] is not None:
+    for evaluation in evaluations:
+        if evaluation["step"] == stopped:
+            axes.axvline(of(evaluation), color=STOPPED, linewidth=1.6, linestyle=(0, (1, 1)), label=FIRED)
+        if evaluation["step"] == kept and evaluation[name] is not None:
             axes.plot(
-                [of(look)], [look[name]], linestyle="", marker="o", markersize=11, markerfacecolor="none",
+                [of(evaluation)], [evaluation[name]], linestyle="", marker="o", markersize=11, markerfacecolor="none",
                 markeredgecolor=INK, markeredgewidth=1.4, label=KEPT,
             )  # fmt: skip
 
@@ -189,7 +204,7 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> str:
                 _points(axes, mine, name, place)
             axes.set_title(what)
             axes.set_xlabel(
-                "square root of the KL (nats); numbers: KL coefficient" if axes is row[0] else "square root of the KL"
+                "square root of the KL (nats)\nnumbers: KL coefficient" if axes is row[0] else "square root of the KL"
             )
             axes.tick_params(length=0)
             axes.margins(x=0.1, y=0.08)
@@ -245,14 +260,14 @@ def _in_words(points: Sequence[Mapping[str, Any]], method: str) -> str:
 
 
 def hacking(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Runs with their looks, a column for each pair of `reward_models` and KL coefficient (`leash`), a line a seed:
-    the proxy, the judge, and the truth. A cross: a rule fired, or would have; a ring: what is kept, or would be."""
+    """Runs with their evaluation steps, a column for each pair of `reward_models` and KL coefficient (`leash`), a line
+    a seed: proxy, judge and truth. A cross: a rule fired, or would have; a ring: what is kept, or would be."""
     conditions = list(dict.fromkeys((str(run["reward_models"]), run["leash"]) for run in runs))
     seeds = list(dict.fromkeys(run["seed"] for run in runs))
     panels = [("proxy", "proxy (reward)"), ("judge", "judge"), ("gold_good", "truth (not seen)")]
-    shown = [p for p in panels if any(look.get(p[0]) is not None for run in runs for look in run["looks"])]
+    shown = [p for p in panels if any(evaluation.get(p[0]) is not None for run in runs for evaluation in run["looks"])]
     if not shown:
-        raise ValueError("there is no look to draw")
+        raise ValueError("there is no evaluation step to draw")
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(len(shown), len(conditions), squeeze=False, sharex=True, sharey="row")
@@ -274,26 +289,30 @@ def hacking(runs: Sequence[Mapping[str, Any]]) -> str:
 
     words = "; ".join(
         f"{_name(str(run['reward_models']))}, KL coefficient {run['leash']}, seed {run['seed']}: "
-        + say(run["looks"], [look.get("gold_good") for look in run["looks"]], *ends(run["looks"], run)).rstrip(".")
+        + say(
+            run["looks"], [evaluation.get("gold_good") for evaluation in run["looks"]], *ends(run["looks"], run)
+        ).rstrip(".")
         for run in runs
     )
     return _svg((WIDTH, 0.9 + 1.75 * len(shown)), draw, f"{words}.")
 
 
 def _seed(axes: Axes, run: Mapping[str, Any], name: str, colour: str) -> None:
-    looks = run["looks"]
-    stopped, kept = ends(looks, run)
+    evaluations = run["looks"]
+    stopped, kept = ends(evaluations, run)
     dashes: Any = DASHED if name == "gold_good" else "-"
-    axes.plot(list(map(_step, looks)), _values(looks, name), color=colour, linewidth=1.3, linestyle=dashes)
-    for look in looks:
-        if look.get(name) is None:
+    axes.plot(list(map(_step, evaluations)), _values(evaluations, name), color=colour, linewidth=1.3, linestyle=dashes)
+    for evaluation in evaluations:
+        if evaluation.get(name) is None:
             continue
-        if look["step"] == stopped:
-            axes.plot([look["step"]], [look[name]], color=colour, marker="X", markersize=8, markeredgecolor=PAPER)
-        if stopped is not None and look["step"] == kept:
+        if evaluation["step"] == stopped:
             axes.plot(
-                [look["step"]], [look[name]], color=colour, marker="o", markersize=9, markerfacecolor="none",
-                markeredgewidth=1.4,
+                [evaluation["step"]], [evaluation[name]], color=colour, marker="X", markersize=8, markeredgecolor=PAPER
+            )
+        if stopped is not None and evaluation["step"] == kept:
+            axes.plot(
+                [evaluation["step"]], [evaluation[name]], color=colour, marker="o", markersize=9,
+                markerfacecolor="none", markeredgewidth=1.4,
             )  # fmt: skip
 
 
@@ -309,8 +328,8 @@ def _hacking_legend(figure: Figure, seeds: Sequence[Any]) -> None:
 # --- shared ------------------------------------------------------------------------------------------------------
 
 
-def _step(look: Look) -> float:
-    return float(look["step"])
+def _step(evaluation: Evaluation) -> float:
+    return float(evaluation["step"])
 
 
 def _root(point: Mapping[str, Any]) -> float:
@@ -318,8 +337,8 @@ def _root(point: Mapping[str, Any]) -> float:
     return math.nan if point["kl"] is None else math.sqrt(max(0.0, point["kl"]))
 
 
-def _values(looks: Sequence[Look], name: str) -> list[float]:
-    return [math.nan if look.get(name) is None else float(look[name]) for look in looks]
+def _values(evaluations: Sequence[Evaluation], name: str) -> list[float]:
+    return [math.nan if evaluation.get(name) is None else float(evaluation[name]) for evaluation in evaluations]
 
 
 def _number(value: float | None) -> str:

@@ -118,7 +118,7 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
         judge("verdicts of further rounds", again * (train * pairs + feedback + dev * 2)),
     ] if again else []  # fmt: skip
     online = getattr(trainers.load(settings.optimise.method), "ONLINE", False)
-    watched = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
+    measured_online = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
 
     return [
         generate("answers", train),
@@ -129,7 +129,7 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
         generate("samples", train * compare.samples + feedback * 2),
         judge("verdicts on samples", train * (pairs + min(rounds, 1)) + feedback),
         *further,
-        *([generate("answers to watch against", watched)] if watched else []),
+        *([generate("answers for the evaluation callback", measured_online)] if measured_online else []),
         generate("evaluation", measured * 3),
         judge("verdicts on evaluation", measured),
     ]

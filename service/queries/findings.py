@@ -1,7 +1,7 @@
 """What a report shows beyond a run's figures: examples, chains, counts of what was dropped, lineage.
 
 All of it is read from the store and from checkpoint folders; no model is loaded and nothing is asked, so a report can
-be written again at any time. How it looks is `flows/templates/report.html`.
+be written again at any time. How it looks is `service/pictures/templates/report.html`.
 """
 
 from __future__ import annotations

@@ -108,11 +108,11 @@ def reward(work: RunRecords, judge: Judge, reward: Mapping[str, Any]) -> float |
     return _mean(right)
 
 
-def watched(work: RunRecords, model: str) -> list[dict[str, Any]]:
-    """What was seen of a policy while it was trained online, a look at a time, and beside it the truth of the answers
-    it gave then: good and malformed, in [0, 1]; None without an oracle. Empty where nobody looked."""
+def evaluation_steps(work: RunRecords, model: str) -> list[dict[str, Any]]:
+    """What the evaluation callback measured of a policy that was trained online, and beside each evaluation step the
+    truth of its answers: good and malformed, in [0, 1]; None without an oracle. Empty where there was no callback."""
     folder, oracle = Path(model), work.wiring.oracle()
-    looks = progress.read(folder / "watch.jsonl")
+    steps = progress.read(folder / "watch.jsonl")
     said: dict[int, list[Mapping[str, bool]]] = {}
     if oracle is not None:
         lines = progress.read(folder / "samples.jsonl")
@@ -121,8 +121,8 @@ def watched(work: RunRecords, model: str) -> list[dict[str, Any]]:
             messages = tuple(Message(m["role"], m["content"]) for m in asked[line["index"]])
             said.setdefault(line["step"], []).append(oracle.classify(messages, line["text"]))
     return [
-        look | {f"gold_{name}": _mean([f[name] for f in said.get(look["step"], [])]) for name in ("good", "malformed")}
-        for look in looks
+        one | {f"gold_{name}": _mean([f[name] for f in said.get(one["step"], [])]) for name in ("good", "malformed")}
+        for one in steps
     ]
 
 

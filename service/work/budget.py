@@ -16,14 +16,14 @@ class BudgetReached(RuntimeError):
 class Budget:
     limits: LimitSettings
     generated: int = 0  # requests for a text
-    chosen: int = 0  # requests of judges: two a verdict, where a judge reads letters
+    judge_calls: int = 0  # two a verdict, where a judge reads letters
     reused: int = 0  # records that were stored already
     tokens: int = 0
     rates: dict[str, tuple[int, float]] = field(default_factory=dict)  # what: (how many, seconds)
 
     @property
     def calls(self) -> int:
-        return self.generated + self.chosen
+        return self.generated + self.judge_calls
 
     @property
     def cost(self) -> float:
@@ -45,7 +45,7 @@ class Budget:
 
     def judged(self, used: Used) -> None:
         """Count what a judge used."""
-        self.chosen += used.requests
+        self.judge_calls += used.requests
         self.tokens += used.prompt_tokens + used.tokens
 
     def time(self, what: str, count: int, seconds: float) -> None:
@@ -53,4 +53,5 @@ class Budget:
         self.rates[what] = (n + count, spent + seconds)
 
     def as_dict(self) -> dict[str, int]:
-        return {"generated": self.generated, "chosen": self.chosen, "reused": self.reused}
+        """As results have it. `chosen` is the stored key of the judge calls."""
+        return {"generated": self.generated, "chosen": self.judge_calls, "reused": self.reused}

@@ -89,12 +89,13 @@ def result_of(
         "model": model,
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
-        **({"watch": seen} if (seen := _watched(work, model)) else {}),
+        **({"watch": seen} if (seen := _online(work, model)) else {}),
     }  # fmt: skip
 
 
-def _watched(work: Work, model: str) -> dict[str, Any]:
-    """What the watch of an online training said, from the checkpoint's metrics; nothing where nobody looked."""
+def _online(work: Work, model: str) -> dict[str, Any]:
+    """What the evaluation callback of an online training said, from the checkpoint's metrics; nothing where there was
+    none. The keys have the word of before."""
     made = next((c for c in work.store.checkpoints() if c.path == model), None)
     metrics = made.metrics if made is not None else {}
     names = ("stopped", "reason", "stopped_step", "kept_step", "steps")

@@ -76,7 +76,7 @@ def measure(
         "length_controlled": found["length_controlled"],
         "surfaces": found["after"],  # the style metrics; a stored key, as `leash`
         "truth": {key: value for key, value in found["truth"]["after"].items() if key != "themes"},
-        "looks": measure_truth.watched(work, model) if carried else [],
+        "looks": measure_truth.evaluation_steps(work, model) if carried else [],
         **{key: carried.get(key) for key in CARRIED},
     }
     return dict(work.store.put_document("point", ident, point))

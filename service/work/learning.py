@@ -1,8 +1,8 @@
-"""The training steps of the flows: what a method learns from, what rewards it, and who watches while it learns.
+"""The training steps of the flows: what a method learns from, what rewards it, and what measures it while it learns.
 
 A method says by its columns what it takes: revisions, preferences, good and bad answers, or prompts that it answers
 itself. The first are labels that are stored; the last need a reward, which by default is what the reward models of
-this run make of an answer, and a watch, which is the evaluator on prompts of the development split.
+this run make of an answer, and an evaluation callback: the evaluator, on prompts of the development split.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def optimise(
             work.log("there is no reward model: there is nothing to train a policy on")
             return parent
         rows = assemble.prompts(work.prompts("train"))
-        return work.train(stage, given, parent, rows, reward=rewarded, watch=watch_of(work, stage, parent)).path
+        return work.train(
+            stage, given, parent, rows, reward=rewarded, watch=evaluation_callback(work, stage, parent)
+        ).path
     rows = _rows(work, given, method.COLUMNS, labels["train"])
     if not rows:
         work.log("no comparison is decided: there is nothing to train a policy on")
@@ -165,7 +167,7 @@ def _with_people(work: Work, settings: RewardSettings, rows: list[assemble.Row])
     return blended.rows
 
 
-# --- what rewards and who watches --------------------------------------------------------------------------------
+# --- what rewards and what measures ------------------------------------------------------------------------------
 
 
 def reward_of(work: Work, reward: Mapping[str, Any], settings: OptimiseSettings) -> dict[str, Any] | None:
@@ -182,13 +184,13 @@ def reward_of(work: Work, reward: Mapping[str, Any], settings: OptimiseSettings)
     return dict(settings.reward)
 
 
-def watch_of(work: Work, stage: str, parent: str) -> dict[str, Any] | None:
-    """Who looks at the policy: the evaluator, comparing its answers with the parent's to the development prompts."""
+def evaluation_callback(work: Work, stage: str, parent: str) -> dict[str, Any] | None:
+    """`watch` of a job: the evaluator compares the policy's answers to the development prompts with the parent's."""
     settings = work.settings.watch
     prompts = work.prompts("dev", settings.prompts)
     if not prompts:
         if settings.prompts:
-            work.log("no prompt is in the development split: nobody watches the training (splits.dev)")
+            work.log("no prompt is in the development split: the training has no evaluation callback (splits.dev)")
         return None
     role = role_of(work, parent)
     asks = plan_responses(prompts, role, seed=work.settings.seed)

@@ -47,7 +47,7 @@ class Training(Holding):
         seed: int | None = None,
     ) -> Checkpoint:
         """Train a model on rows, in the training process; a checkpoint that is there already is used as it is. Online
-        methods are rewarded by `reward` and looked at by `watch`, as `pipeline.trainers.trainer` says."""
+        methods are rewarded by `reward` and measured as `watch` says, as `pipeline.trainers.trainer` says."""
         seed = self.settings.seed if seed is None else seed
         digest, parent_digest = dataset_digest(rows), self.digest_of(parent)
         given = self._as_asked(settings)

@@ -26,7 +26,7 @@ def counted(project):
 def test_rounds_and_an_online_method_are_counted(counted) -> None:
     flags = {"rounds": 3, "optimise.method": "ppo", "watch.prompts": 20}
     found = counted(flags, train=512, heldout=640, dev=90)
-    assert found["answers to watch against"] == 3 * 20
+    assert found["answers for the evaluation callback"] == 3 * 20
     assert found["further rounds"] == 2 * (512 * 4 + 150 * 2 + 90 * 2)
     assert found["verdicts of further rounds"] == 2 * (512 * 3 + 150 + 90 * 2) * 11 * 2
 

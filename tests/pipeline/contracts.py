@@ -208,7 +208,7 @@ def _options(spec: Mapping[str, Any]) -> dict[str, Any]:
 def check_trainer(name: str) -> None:
     """By what it declares: what it trains is for tests of its own."""
     module = trainers.load(name)
-    takes(module.train, "job", "watch")
+    takes(module.train, "job", "progress")
     assert module.KIND in ("policy", "reward_model")
     assert _are_names(module.COLUMNS) and module.COLUMNS and "prompt" in module.COLUMNS
     assert json.loads(json.dumps(dict(module.DEFAULTS))) == module.DEFAULTS  # a job's id hashes them

@@ -228,7 +228,7 @@ TRAINER = """
     KIND = "policy"
     COLUMNS = ("prompt", "rating")
     DEFAULTS = {"patience": 1}
-    def train(job, watch): return {}
+    def train(job, progress): return {}
 """
 POINTS = {"engines": "engine", "judges": "judge", "rewards": "reward", "trainers": "trainer"}
 
@@ -292,7 +292,7 @@ WRONG = [
     ("trainer", '{"patience": 1}', '{"patience": 1}\n    COEFFICIENT = "beta"'),
     ("trainer", '{"patience": 1}', '{"patience": 1}\n    READS = "patience"'),
     ("trainer", '("prompt", "rating")', '"prompt"'),
-    ("trainer", "train(job, watch)", "train(job)"),
+    ("trainer", "train(job, progress)", "train(job)"),
 ]
 
 

@@ -17,7 +17,7 @@ from tests.pipeline.packages import installed, write_package
 ROOT = Path(__file__).parents[2]
 MODULES = {
     "acme.judge": "def build(role, options, another):\n    return (role, dict(options), another)",
-    "acme.train": 'KIND = "policy"\nCOLUMNS = ("prompt",)\nDEFAULTS = {"patience": 1}\ndef train(job, watch): ...',
+    "acme.train": 'KIND = "policy"\nCOLUMNS = ("prompt",)\nDEFAULTS = {"patience": 1}\ndef train(job, progress): ...',
     "acme.engine": "def build(settings):\n    return settings.kind",
     "acme.broken": "import a_module_that_nobody_has",
     "acme.odd": "raise RuntimeError('odd')",

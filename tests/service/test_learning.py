@@ -43,11 +43,13 @@ def test_a_method_is_the_training_step_by_a_setting(method: str, first: Any, run
     manifest = json.loads((made / "manifest.json").read_text())
     assert manifest["method"] == method and manifest["kind"] == "policy"
     assert done.result["model"] != first.result["model"]
-    watched = [json.loads(line) for line in (made / "watch.jsonl").read_text().splitlines()] if method in ONLINE else []
-    assert bool(watched) == (method in ONLINE)
+    evaluations = (
+        [json.loads(line) for line in (made / "watch.jsonl").read_text().splitlines()] if method in ONLINE else []
+    )
+    assert bool(evaluations) == (method in ONLINE)
     if method in ONLINE:
-        assert watched[0]["step"] == 0 and watched[-1]["step"] > 0
-        assert done.result["watch"]["stopped"] == "" and done.result["watch"]["kept_step"] == watched[-1]["step"]
+        assert evaluations[0]["step"] == 0 and evaluations[-1]["step"] > 0
+        assert done.result["watch"]["stopped"] == "" and done.result["watch"]["kept_step"] == evaluations[-1]["step"]
         again = run_improve(
             first.home, optimise__method=method, arguments={method: SMALL[method]}, optimise__arguments={}
         )

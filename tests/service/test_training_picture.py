@@ -15,8 +15,8 @@ from service.pictures.training import COLOURS, MARKS, STOPPED, curves, frontier,
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def looks(truth: bool = True, stopped: bool = True, count: int = 7) -> list[dict[str, Any]]:
-    """Looks at a run whose proxy rises, and whose judge falls from update 15 on; a rule fires at update 25."""
+def evaluations(truth: bool = True, stopped: bool = True, count: int = 7) -> list[dict[str, Any]]:
+    """Evaluation steps of a run: the proxy rises, the judge falls from update 15 on; a rule fires at update 25."""
     found: list[dict[str, Any]] = []
     for index in range(count):
         step = 5 * index
@@ -50,7 +50,7 @@ def drawn(root: ET.Element, colour: str) -> list[str]:
 
 
 def test_a_run_that_was_stopped() -> None:
-    root, title, words = parsed(curves(looks()))
+    root, title, words = parsed(curves(evaluations()))
     assert title == (
         "From update 0 to 30: proxy 0 to 3, judge 0.5 to 0.5, KL to 9 nats. Truth, not seen: 0.4 to 0.4. "
         "Stopped at update 25 (proxy and judge part); update 15 is kept."
@@ -62,24 +62,24 @@ def test_a_run_that_was_stopped() -> None:
 
 
 def test_a_run_that_was_not_stopped_and_whose_truth_is_not_known() -> None:
-    _, title, words = parsed(curves(looks(truth=False, stopped=False)))
+    _, title, words = parsed(curves(evaluations(truth=False, stopped=False)))
     assert "ruth" not in title and "topped" not in title
     assert "truth" not in words and "a stop rule fired" not in words and "kept" in words
 
 
 def test_truth_beside_the_looks_and_figures_that_are_missing() -> None:
-    some = looks(truth=False)
+    some = evaluations(truth=False)
     some[-1] |= {"proxy": None, "proxy_se": None, "kl": None, "entropy": None}
     _, title, words = parsed(curves(some, truth=[0.1, *[None] * 5, 0.7]))
     assert "Truth, not seen: 0.1 to 0.7." in title and "proxy 0 to not a number" in title
     assert "truth (not seen)" in words
-    with pytest.raises(ValueError, match="no look"):
+    with pytest.raises(ValueError, match="no evaluation step"):
         curves([])
 
 
 def test_a_checkpoint_folder(tmp_path: Path) -> None:
-    """Its manifest knows of a loss that was not finite, which no look saw."""
-    (tmp_path / "watch.jsonl").write_text("".join(json.dumps(x) + "\n" for x in looks(stopped=False)))
+    """Its manifest knows of a loss that was not finite, which no evaluation step saw."""
+    (tmp_path / "watch.jsonl").write_text("".join(json.dumps(x) + "\n" for x in evaluations(stopped=False)))
     _, title, _ = parsed(curves(tmp_path))
     assert "topped" not in title
     metrics = {"watch_stopped": "not finite", "watch_stopped_step": 30, "watch_kept_step": 15}
@@ -126,7 +126,7 @@ def test_a_frontier_without_truth_and_one_point() -> None:
 
 def test_runs_that_hack() -> None:
     runs = [
-        {"reward_models": rewarded, "leash": beta, "seed": seed, "looks": looks(stopped=not beta)}
+        {"reward_models": rewarded, "leash": beta, "seed": seed, "looks": evaluations(stopped=not beta)}
         for rewarded in ("one", "minimum of 3")
         for beta in (0.0, 0.05)
         for seed in range(2)
@@ -150,5 +150,5 @@ def test_runs_that_hack() -> None:
 
 
 def test_the_same_figures_are_the_same_file() -> None:
-    assert curves(looks()) == curves(looks())
+    assert curves(evaluations()) == curves(evaluations())
     assert frontier(points()) == frontier(points())

@@ -226,8 +226,8 @@ def test_resuming_does_not_draw_again(best_job: MakeJob, code: Path, monkeypatch
 
 
 @pytest.mark.parametrize("adapter", [True, False])
-def test_a_watched_run(best_job: MakeJob, tmp_path: Path, adapter: bool) -> None:
-    """Looked at at every step; a KL budget that nothing can keep gives the parent back."""
+def test_a_run_with_an_evaluation_callback(best_job: MakeJob, tmp_path: Path, adapter: bool) -> None:
+    """Measured at every step; a KL budget that nothing can keep gives the parent back."""
     watch = tmp_path / "watch.rows"
     prompts = rows(Path(best_job("prompts").dataset))
     watch.write_text("".join(json.dumps({**row, "answer": "the cat"}) + "\n" for row in prompts))
@@ -235,10 +235,10 @@ def test_a_watched_run(best_job: MakeJob, tmp_path: Path, adapter: bool) -> None
     lora = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"} if adapter else None
     free = best_job("free", lora=lora, learning_rate=1e-2)
     manifest = run(dataclasses.replace(free, watch=spec))
-    looks = rows(Path(free.out) / "watch.jsonl")
-    assert [look["step"] for look in looks] == list(range(manifest.metrics["steps"] + 1))
-    assert looks[0]["kl"] == pytest.approx(0, abs=1e-5) and looks[-1]["kl"] > 0.01
-    assert len(rows(Path(free.out) / "samples.jsonl")) == 12 * len(looks)
+    evaluations = rows(Path(free.out) / "watch.jsonl")
+    assert [evaluation["step"] for evaluation in evaluations] == list(range(manifest.metrics["steps"] + 1))
+    assert evaluations[0]["kl"] == pytest.approx(0, abs=1e-5) and evaluations[-1]["kl"] > 0.01
+    assert len(rows(Path(free.out) / "samples.jsonl")) == 12 * len(evaluations)
     assert manifest.metrics["watch_stopped"] == ""
     held = best_job("held", lora=lora, learning_rate=1e-2)
     stopped = run(dataclasses.replace(held, watch={**spec, "kl_budget": 1e-3})).metrics

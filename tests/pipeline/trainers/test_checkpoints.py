@@ -13,7 +13,7 @@ from constitution.errors import UserError
 from pipeline.models import checkpoint
 from pipeline.trainers import publishing
 from pipeline.trainers.runner import run
-from pipeline.trainers.trainer import Job, Watch
+from pipeline.trainers.trainer import Job, Progress
 
 MakeJob = Callable[..., Job]
 
@@ -140,7 +140,7 @@ def test_a_job_that_is_done_is_not_trained_again(make_job: MakeJob, monkeypatch:
     first = run(job)
     job.resume.mkdir()  # as a kill right after publishing would leave it
 
-    def trains(job: Job, watch: Watch) -> dict[str, Any]:
+    def trains(job: Job, progress: Progress) -> dict[str, Any]:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(sft, "train", trains)

@@ -234,7 +234,7 @@ def test_the_folders_way_of_sampling_is_kept_and_not_followed(
     assert json.loads((Path(told.out) / "generation_config.json").read_text())["repetition_penalty"] == 9
 
 
-# --- watched -----------------------------------------------------------------------------------------------------
+# --- measured ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -249,20 +249,20 @@ def watch(tmp_path: Path, sample_rows: Any) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("method", "lora"), [("rloo", LORA), ("grpo", None)])
-def test_a_run_without_a_beta_is_watched_against_where_it_began(
+def test_a_run_without_a_beta_is_measured_against_where_it_began(
     method: str, lora: dict[str, Any] | None, make_online: MakeOnline, watch: Any
 ) -> None:
     options = {"beta": 0.0, "lora": lora, "learning_rate": 1e-2}
     seen = make_online(method, "seen", watch=watch(), **options)
     metrics = run(seen).metrics
-    looks = read(Path(seen.out) / "watch.jsonl")
-    assert [look["step"] for look in looks] == [0, 2, 4]
-    assert looks[0]["kl"] == pytest.approx(0, abs=1e-5)
-    assert looks[-1]["kl"] > 1e-3
+    evaluations = read(Path(seen.out) / "watch.jsonl")
+    assert [evaluation["step"] for evaluation in evaluations] == [0, 2, 4]
+    assert evaluations[0]["kl"] == pytest.approx(0, abs=1e-5)
+    assert evaluations[-1]["kl"] > 1e-3
     assert metrics["watch_stopped"] == ""
     unseen = make_online(method, "unseen", **options)
     run(unseen)
-    assert curve(unseen, "loss") == curve(seen, "loss")  # to be looked at changes nothing
+    assert curve(unseen, "loss") == curve(seen, "loss")  # to be measured changes nothing
 
 
 def test_a_run_over_its_budget_ends_with_its_last_good_weights(make_online: MakeOnline, watch: Any) -> None:
@@ -276,8 +276,8 @@ def test_a_run_over_its_budget_ends_with_its_last_good_weights(make_online: Make
 def test_a_loss_that_is_not_finite_falls_back_to_good_weights(make_online: MakeOnline, watch: Any, model: Path) -> None:
     wild = {"learning_rate": 1e20, "save_steps": 1}
     with pytest.raises(TrainingStopped, match=r"is (nan|inf)"):
-        run(make_online("rloo", "unwatched", **wild))
-    job = make_online("rloo", "watched", watch=watch(), **wild)
+        run(make_online("rloo", "unmeasured", **wild))
+    job = make_online("rloo", "measured", watch=watch(), **wild)
     metrics = run(job).metrics
     assert metrics["watch_stopped"] and metrics["watch_kept_step"] == 0
     assert torch.equal(weights(job.out), weights(model))

@@ -1,28 +1,30 @@
-"""Who looks at a model while it learns online: what its figures are, when it is stopped, and which weights are kept.
+"""The evaluation callback: it measures a model that learns online, may stop it, and keeps its good weights.
 
     job.watch = {"dataset": FILE, "judge": SPEC, "every": 5, "kl_budget": null, "stop": true}
 
-`dataset`: JSON lines of {"prompt": messages, "answer": text}, the prompts that are looked at, with the starting model's
+(The field of a job, its file and its metrics are called `watch`, the word of before: a job's id hashes it.)
+
+`dataset`: JSON lines of {"prompt": messages, "answer": text}, the prompts that are answered, with the starting model's
 answers, which a judge may compare with. `judge`: a reward (`pipeline.rewards`), normally a judge that made none of the
 labels; one of kind `judge` compares with the answers of `dataset` unless it names others. `every`: updates between
-looks. `kl_budget`: nats a sequence from the reference, or null. `stop`: false only looks and tells which rule fired
+evaluation steps. `kl_budget`: nats a sequence from the reference, or null. `stop`: false only tells which rule fired
 first and what it would have kept; the run goes on and keeps its last weights.
 
-A look, at step 0, every so many updates and at the last, samples one answer to each prompt at the temperature of
-training and with the same seeds at every look, so that two looks differ by what was learnt. It leaves the random state
-as it found it: a watched run is the run that it would have been. In `job.resume`, and published with the checkpoint:
+An evaluation step (in short an evaluation), at step 0, every so many updates and at the last, samples one answer to
+each prompt at the temperature of training and with the same seeds each time, so that two differ by what was learnt. It
+leaves the random state as it found it: the run is the one that it would have been without. In `job.resume`, and
+published with the checkpoint:
 
-    watch.jsonl     a line a look: step; means of `proxy` and `judge` with their standard errors `_se`; `kl` [nats a
+    watch.jsonl     each evaluation: step; means of `proxy` and `judge` with their standard errors `_se`; `kl` [nats a
                     sequence, the mean over answers of the sum of log pi - log ref]; `entropy` [nats a token]; `tokens`;
                     `truncated`; `pipeline.metrics.style.rates`; `kept`, the step of the good weights so far; `seconds`;
                     the rule that fired as `stopped`, and its `reason`
-    samples.jsonl   a line an answer: step, index of the prompt, text, proxy, judge; the prompt itself at the first look
+    samples.jsonl   each answer: step, index of the prompt, text, proxy, judge; the prompt itself at the first
 
 Truth is not among the figures and cannot be: whoever knows it measures it afterwards, on samples.jsonl.
 
-The stop rules, and what good weights are, are in `stop_rules`. They lie in `job.resume/good`, with the good
-ones before them: a run that resumes at an earlier step finds those. A run that no rule has stopped keeps its last
-weights.
+The stop rules, and what good weights are, are in `stop_rules`. They lie in `job.resume/good`, with the good ones before
+them: a run that resumes at an earlier step finds those. A run that no rule has stopped keeps its last weights.
 
 This module imports torch and transformers: import it inside `train`.
 """
@@ -52,7 +54,7 @@ from pipeline.trainers.rollouts import Dialogue, Reference, Rollout, Sampler, ev
 from pipeline.trainers.stop_rules import (
     DIVERGED,
     NOT_FINITE,
-    Look,
+    EvaluationStep,
     Stop,
     decide,
     kept,
@@ -62,7 +64,7 @@ from pipeline.trainers.stop_rules import (
 from pipeline.trainers.trainer import Job, TrainingStopped
 from pipeline.training_rows import read_rows
 
-LOOKS, SAMPLES, GOOD = "watch.jsonl", "samples.jsonl", "good"
+EVALUATIONS, SAMPLES, GOOD = "watch.jsonl", "samples.jsonl", "good"
 ROWS = 16  # answers in one pass for their log-probabilities
 
 
@@ -99,13 +101,13 @@ class Plan:
     def due(self, step: int, total: int) -> bool:
         return step % self.every == 0 or step >= total
 
-    def looks(self, total: int) -> int:
+    def steps(self, total: int) -> int:
         """How many a run of so many updates has, the one at step 0 among them."""
         return 1 + math.ceil(total / self.every)
 
 
-class Watcher:
-    """Looks at a model that is trained online. Of a job without `watch` it does nothing and writes nothing.
+class EvaluationCallback:
+    """Measures a model every few updates of an online training. Of a job without `watch` it does and writes nothing.
 
     `reward`: what it trains on. `stopped`: the rule that fired, and its figures.
     """
@@ -114,7 +116,7 @@ class Watcher:
         self.stopped: str | None = None
         self._stop: Stop | None = None
         self._lost = False  # the loss was not finite or diverged: the run is over, whatever the plan says
-        self._looks: list[Look] = []
+        self._evaluations: list[EvaluationStep] = []
         self._lines: list[dict[str, Any]] = []
         self._folder, self._id = job.resume, job.id
         self._sampler, self._reward, self._reference, self._pad = sampler, reward, reference, pad
@@ -126,20 +128,20 @@ class Watcher:
         ]
 
     def start(self, step: int, model: Any) -> None:
-        """Before the first step, or after resuming at `step`: what was seen later is dropped, and seen again."""
+        """Before the first step, or after resuming at `step`: what was measured later is dropped and measured again."""
         if self._plan is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._recall(step)
-        if not self._ended and self._plan.due(step, step + 1) and not any(x.step == step for x in self._looks):
-            self._look(step, self._lines[-1]["total"] if self._lines else step, model)
+        if not self._ended and self._plan.due(step, step + 1) and not any(x.step == step for x in self._evaluations):
+            self._evaluate(step, self._lines[-1]["total"] if self._lines else step, model)
 
-    def look(self, step: int, total: int, model: Any) -> bool:
-        """After every update: looks where one is due. False where training must end now."""
+    def evaluate(self, step: int, total: int, model: Any) -> bool:
+        """After every update: measures where that is due. False where training must end now."""
         if self._plan is None:
             return True
         if not self._ended and self._plan.due(step, total):
-            self._look(step, total, model)
+            self._evaluate(step, total, model)
         return not self._ended
 
     def rescue(self, stop: TrainingStopped, model: Any) -> bool:
@@ -154,18 +156,21 @@ class Watcher:
         """At the end. A run that was stopped gets its good weights back. Returns the manifest's metrics:
 
         `watch_stopped` (the rule that fired, or ""), `watch_reason`, `watch_stopped_step` (None where none did),
-        `watch_kept_step`, `watch_steps` (the last that was looked at), `watch_seconds`, and the figures of the first,
-        the kept and the last look. Raises TrainingStopped where no look was good before the rule fired.
+        `watch_kept_step`, `watch_steps` (the last that was measured), `watch_seconds`, and the figures of the first,
+        the kept and the last evaluation. Raises TrainingStopped where no evaluation was good before the rule fired.
         """
         if self._plan is None or not self._lines:
             return {}
         first, last = self._lines[0], self._lines[-1]
         good = last
         if self._stop:
-            before = kept([look for look in self._looks if look.step <= self._stop.step], self._plan.kl_budget)
+            before = kept(
+                [evaluation for evaluation in self._evaluations if evaluation.step <= self._stop.step],
+                self._plan.kl_budget,
+            )
             step = self._kept() if self._ended else before.step if before else None
             if step is None:
-                raise TrainingStopped(f"{self._stop}; no look before that was good, and the parent is unchanged")
+                raise TrainingStopped(f"{self._stop}; no evaluation before that was good, and the parent is unchanged")
             if self._ended:
                 self._put_back(step, model)
             good = next(line for line in self._lines if line["step"] == step)
@@ -195,9 +200,9 @@ class Watcher:
         assert self._plan is not None
         return self._stop is not None and (self._plan.stop or self._lost)
 
-    # --- a look -------------------------------------------------------------------------------------------------
+    # --- an evaluation step --------------------------------------------------------------------------------------
 
-    def _look(self, step: int, total: int, model: Any) -> None:
+    def _evaluate(self, step: int, total: int, model: Any) -> None:
         assert self._plan is not None and self._judge is not None
         began = time.monotonic()
         with torch.random.fork_rng():
@@ -207,12 +212,12 @@ class Watcher:
             texts = [rollout.text for rollout in rollouts]
             proxy = self._reward.score(self._plan.prompts, texts)
             judge = self._judge.score(self._plan.prompts, texts)
-        look = Look(step, tuple(proxy), tuple(judge), mean(ratios), entropy)
-        self._looks.append(look)
+        evaluation = EvaluationStep(step, tuple(proxy), tuple(judge), mean(ratios), entropy)
+        self._evaluations.append(evaluation)
         self._write_samples(step, texts, proxy, judge)
-        stop = decide(self._looks, self._plan.looks(total), self._plan.kl_budget)
-        good = kept(self._looks, self._plan.kl_budget)
-        if good is look or (self._kept() is None and stop is None):
+        stop = decide(self._evaluations, self._plan.steps(total), self._plan.kl_budget)
+        good = kept(self._evaluations, self._plan.kl_budget)
+        if good is evaluation or (self._kept() is None and stop is None):
             self._keep(step, model)
         line = {
             "step": step,
@@ -221,7 +226,7 @@ class Watcher:
             "proxy_se": standard_error(proxy),
             "judge": mean(judge),
             "judge_se": standard_error(judge),
-            "kl": look.kl,
+            "kl": evaluation.kl,
             "kl_se": standard_error(ratios),
             "entropy": entropy,
             "tokens": mean([len(rollout.ids) for rollout in rollouts]),
@@ -235,7 +240,7 @@ class Watcher:
         # JSON has no NaN: a number that is not finite is written as null.
         line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
         self._lines.append(line)
-        with (self._folder / LOOKS).open("a", encoding="ascii") as file:
+        with (self._folder / EVALUATIONS).open("a", encoding="ascii") as file:
             file.write(json.dumps(line) + "\n")
         if stop:
             self._fire(stop)
@@ -245,7 +250,7 @@ class Watcher:
         with (self._folder / SAMPLES).open("a", encoding="ascii") as file:
             for index, (text, *scores) in enumerate(zip(texts, proxy, judge, strict=True)):
                 line = {"step": step, "index": index, "text": text, "proxy": scores[0], "judge": scores[1]}
-                if len(self._looks) == 1:
+                if len(self._evaluations) == 1:
                     line["prompt"] = list(self._plan.prompts[index])
                 file.write(json.dumps(line) + "\n")
 
@@ -254,23 +259,23 @@ class Watcher:
             self._stop, self.stopped = stop, str(stop)
 
     def _recall(self, step: int) -> None:
-        """What was seen up to `step`, from its files, which are cut there."""
+        """What was measured up to `step`, from its files, which are cut there."""
         assert self._plan is not None
-        lines = [line for line in read(self._folder / LOOKS) if line["step"] <= step]
+        lines = [line for line in read(self._folder / EVALUATIONS) if line["step"] <= step]
         seen: dict[int, list[dict[str, Any]]] = {}
         for sample in read(self._folder / SAMPLES):
             seen.setdefault(sample["step"], []).append(sample)
-        # A look whose answers were not all written is no look; a crash between the two files leaves answers alone.
+        # One whose answers were not all written is no evaluation; a crash between the two files leaves answers alone.
         self._lines = [line for line in lines if len(seen.get(line["step"], ())) == len(self._plan.prompts)]
-        self._looks, self._stop, self.stopped, self._lost = [], None, None, False
+        self._evaluations, self._stop, self.stopped, self._lost = [], None, None, False
         for line in self._lines:
             answers = seen[line["step"]]
             proxy, judge = ([sample[name] for sample in answers] for name in ("proxy", "judge"))
             kl, entropy = (math.nan if line[name] is None else line[name] for name in ("kl", "entropy"))
-            self._looks.append(Look(line["step"], tuple(proxy), tuple(judge), kl, entropy))
+            self._evaluations.append(EvaluationStep(line["step"], tuple(proxy), tuple(judge), kl, entropy))
             if line["stopped"]:
                 self._fire(Stop(line["stopped"], line["reason"], line["step"]))
-        _rewrite(self._folder / LOOKS, self._lines)
+        _rewrite(self._folder / EVALUATIONS, self._lines)
         _rewrite(self._folder / SAMPLES, [sample for line in self._lines for sample in seen[line["step"]]])
 
     # --- good weights -------------------------------------------------------------------------------------------
@@ -279,9 +284,11 @@ class Watcher:
         """The step of the good weights, or, where a resumed run has not come to it again, of the last before it that
         were good and are there. None where there are none."""
         assert self._plan is not None
-        steps = {look.step for look in self._looks} & self._saved().keys()
-        look = kept([look for look in self._looks if look.step in steps], self._plan.kl_budget)
-        return look.step if look else None
+        steps = {evaluation.step for evaluation in self._evaluations} & self._saved().keys()
+        evaluation = kept(
+            [evaluation for evaluation in self._evaluations if evaluation.step in steps], self._plan.kl_budget
+        )
+        return evaluation.step if evaluation else None
 
     def _saved(self) -> dict[int, Path]:
         """By step, the weights of this job that are whole."""
@@ -312,8 +319,14 @@ class Watcher:
             partial.unlink(missing_ok=True)
             raise OSError(f"{path}: the good weights of step {step} cannot be written: {error}") from error
         partial.replace(path)
-        look = self._looks[-1]
-        note = {"job": self._id, "step": step, "proxy": mean(look.proxy), "judge": mean(look.judge), "kl": look.kl}
+        evaluation = self._evaluations[-1]
+        note = {
+            "job": self._id,
+            "step": step,
+            "proxy": mean(evaluation.proxy),
+            "judge": mean(evaluation.judge),
+            "kl": evaluation.kl,
+        }
         _rewrite(path.with_suffix(".json"), [note])  # last: weights without their note are none
         stay = {step, max((s for s in before if s < step), default=step)}
         for old in before.keys() - stay:
@@ -330,19 +343,19 @@ class Watcher:
                 parameter.copy_(weights[name])
 
 
-class WatchCallback(TrainerCallback):  # type: ignore[misc]
-    """A watcher for the trainers of transformers and TRL. `settle` is left to the method, after training."""
+class TrainerHook(TrainerCallback):  # type: ignore[misc]
+    """Calls an evaluation callback in transformers' and TRL's trainers. `settle` is the method's, after training."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        self.watcher = watcher
+    def __init__(self, callback: EvaluationCallback) -> None:
+        self.callback = callback
 
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
-        self.watcher.start(state.global_step, model)
+        self.callback.start(state.global_step, model)
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any) -> None:
-        if not self.watcher.look(state.global_step, state.max_steps, model):
+        if not self.callback.evaluate(state.global_step, state.max_steps, model):
             control.should_training_stop = True
 
 
