@@ -173,7 +173,10 @@ class Filler:
             "after": {"mean_tokens": 18.1},
             "labels": {"count": 1444, "tied": 9},
         }
-        spent = {"calls": {"generated": 8215, "chosen": 41048, "reused": 0}, "seconds": {"total": 130.0}}
+        spent = {
+            "calls": {"generated": 8215, "chosen": 41048, "reused": 0},
+            "seconds": {"total": 130.0, "asking": 97.0},
+        }
         result = {**figures, **spent, **decision, "report": report, "win_rate": evaluation["win_rate"]}
         self._run(key, kind, stages, version, result)
         self._put(tables.checkpoint, rows)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.hacking [--seeds 0,1,2] [--updates 16] [--home runs/methods] [--out FOLDER]
 
-Four conditions a seed: one reward model or the minimum of an ensemble of three, without a leash (kl_coef 0) or with one
-(kl_coef 0.05). The learning rate is high and the training long on purpose. The watch looks and does not stop here, so
+Four conditions a seed: one reward model or the minimum of an ensemble of three, at a KL coefficient of 0 and
+of 0.05. The learning rate is high and the training long on purpose. The watch looks and does not stop here, so
 that what it would have prevented can be seen: a line says at which update its rule fired, which update it would have
 kept, and the truth of the policy there, at its best and at the end; and, after "judge alone", at which update it would
 have been stopped without a KL budget, which one it would have kept then, and its truth. The watch cannot see truth.
@@ -21,7 +21,7 @@ from benchmarks.methods import swept
 from pipeline.trainers.stop_rules import Look, decide, kept
 from pipeline.trainers.watching import LOOKS, SAMPLES
 
-LEASHES = (0.0, 0.05)
+COEFFICIENTS = (0.0, 0.05)
 CONDITIONS = {
     "one": {"reward.models": 1},
     "minimum of 3": {"reward.models": 3, "optimise.reward": {"combine": "minimum"}},
@@ -48,7 +48,7 @@ def main() -> None:
                 "watch.stop": False,
                 "watch.every": 2,
                 "sweep.split": "dev",
-                "sweep.methods": {"ppo": list(LEASHES)},
+                "sweep.methods": {"ppo": list(COEFFICIENTS)},
                 **flags,
             }
             for point in swept(given.home, seed, [], **flags):

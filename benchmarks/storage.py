@@ -23,11 +23,11 @@ from pathlib import Path
 from constitution.records import Comparison, Id, Message, Prompt, Question, Verdict
 from storage.store import Store
 
-QUESTIONS = [Question("judge", {}, f"skeleton {number}", f"principle-{number}") for number in range(16)]
+QUESTIONS = [Question("judge", {}, f"template {number}", f"principle-{number}") for number in range(16)]
 BATCH = 32
 WEIGHTS = {question.id: 1_000 for question in QUESTIONS}
 REWEIGHTED = {question.id: 100 * number for number, question in enumerate(QUESTIONS, start=5)}
-ADDED = WEIGHTS | {Question("judge", {}, "skeleton of a new one", "principle-new").id: 1_000}
+ADDED = WEIGHTS | {Question("judge", {}, "template of a new one", "principle-new").id: 1_000}
 
 # Each measure is taken in a process of its own that has read nothing yet: cold, and with a peak that is the measure's.
 # This process, which starts them, stays small, because Linux counts a parent's size into the peak of its children.

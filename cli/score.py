@@ -13,6 +13,7 @@ import typer
 from cli.options import Json, Quiet, RunId, Set, SettingsFile, flags_of, load
 from cli.running import STOPPED
 from cli.screen import bar, number, put, put_json, put_table, tell
+from cli.text import in_words
 
 if TYPE_CHECKING:
     from pipeline.metrics.baseline import Against, PrincipleRate
@@ -87,7 +88,7 @@ def _show(found: Scored) -> None:
         put(f"\n{found.gap.reading}")
     if found.against is not None:
         put()
-        columns = ("principle", "weight", "bears on", "prefers it to", "win rate", "95% interval", "")
+        columns = ("principle", "weight", "votes on", "prefers it to", "win rate", "95% interval", "")
         put_table(columns, [_rate(r, len(found.others)) for r in found.against.principles], right=columns[1:6])
     if found.revised is not None:
         _show_revised(found.revised, found)
@@ -202,7 +203,7 @@ def _reward_of_two(found: Preferred) -> str:
 
 
 def _part(part: Part, widest: float) -> tuple[str, ...]:
-    said: str = part.standing
+    said = in_words(part.standing)
     if part.standing == "bears":
         said = "first" if part.moved > 0 or (not part.moved and part.shown_a > 0.5) else "second"
     return (

@@ -1,4 +1,4 @@
-"""`precept sweep`: methods and their leashes side by side, as a table and a picture."""
+"""`precept sweep`: methods and their KL coefficients side by side, as a table and a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sweep(
     ] = None,
     kl: Annotated[
         list[str] | None,
-        typer.Option("--kl", metavar="[METHOD=]W,W,...", help="Weights of the leash (beta, kl_coef, n); repeatable."),
+        typer.Option("--kl", metavar="[METHOD=]W,W,...", help="KL coefficients (of best-of-n, n); repeatable."),
     ] = None,
     settings: SettingsFile = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Another seed is another sweep.")] = None,
@@ -32,7 +32,7 @@ def sweep(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train by several methods at several KL weights, and draw reward, judge and truth against KL.
+    """Train by several methods at several KL coefficients, and draw reward, judge and truth against KL.
 
     On the development split: settings are chosen here, and held-out prompts stay unseen by the choice.
 
@@ -48,7 +48,7 @@ def sweep(
 
 
 def methods_of(names: list[str], weights: list[str]) -> dict[str, list[float]]:
-    """Methods with the weights of their leash. A weight without a method is every method's."""
+    """Methods with their KL coefficients. One without a method is every method's."""
     everyone: list[float] = []
     own: dict[str, list[float]] = {}
     for given in weights:

@@ -1,4 +1,4 @@
-"""Text that other people or models wrote, printed on a terminal without being obeyed by it, nor by rich."""
+"""Text on a terminal: what other people or models wrote, obeyed neither by it nor by rich, and stored words in ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from constitution.visible import visible
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["literal", "visible"]
+__all__ = ["in_words", "literal", "visible"]
 
 
 def literal(text: str, style: str = "") -> Text:
@@ -17,3 +17,8 @@ def literal(text: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(visible(text), style=style)
+
+
+def in_words(standing: str) -> str:
+    """How a principle's verdict stands in a label, as people read it; JSON keeps the words of before."""
+    return {"bears": "votes", "does not bear": "abstains"}.get(standing, standing)

@@ -6,10 +6,10 @@ Order, comments, layout and the file's name change nothing here, as they change 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from constitution.principles import Constitution, Principle
-from constitution.templates import comparison_skeleton, critique_skeleton, revision_skeleton
+from constitution.templates import critique_template, question_template, revision_template
 
 Kind: TypeAlias = Literal["added", "removed", "renamed", "changed"]
 WORDING = ("critique", "revision", "comparison", "applies", "exemplars")
@@ -40,6 +40,12 @@ class Change:
         assert principle is not None
         return principle.id
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "id": self.id, "kind": self.kind, "was": self.old.id if self.old else None, "fields": list(self.fields),
+            "asks_judge": self.asks_judge, "asks_critic": self.asks_critic, "redraws": self.redraws,
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Diff:
@@ -48,6 +54,12 @@ class Diff:
     old: Constitution
     new: Constitution
     changes: tuple[Change, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "old": self.old.version, "new": self.new.version, "same_version": self.same_version,
+            "asks_judge": list(self.asks_judge), "changes": [change.as_dict() for change in self.changes],
+        }  # fmt: skip
 
     def _of(self, *kinds: Kind) -> tuple[Change, ...]:
         return tuple(change for change in self.changes if change.kind in kinds)
@@ -95,7 +107,7 @@ def diff(old: Constitution, new: Constitution) -> Diff:
     """The changes from `old` to `new`. A principle whose words are all kept under another id is renamed."""
     before, after = {p.id: p for p in old}, {p.id: p for p in new}
     gone = [p for p in old if p.id not in after]
-    asked = {comparison_skeleton(p) for p in old}
+    asked = {question_template(p) for p in old}
     changes = []
     for principle in new:
         previous = before.get(principle.id)
@@ -114,7 +126,7 @@ def diff(old: Constitution, new: Constitution) -> Diff:
                 previous,
                 principle,
                 differing,
-                asks_judge=comparison_skeleton(principle) not in asked,
+                asks_judge=question_template(principle) not in asked,
                 asks_critic=previous is None or _critic_reads(previous) != _critic_reads(principle),
                 redraws=kind != "changed",
             )
@@ -124,12 +136,12 @@ def diff(old: Constitution, new: Constitution) -> Diff:
 
 
 def _critic_reads(principle: Principle) -> tuple[str, str]:
-    return (critique_skeleton(principle), revision_skeleton(principle))
+    return (critique_template(principle), revision_template(principle))
 
 
 def _words(principle: Principle) -> tuple[str, ...]:
     """All that any model reads of a principle, by the templates themselves: so they cannot disagree."""
-    return (comparison_skeleton(principle), *_critic_reads(principle))
+    return (question_template(principle), *_critic_reads(principle))
 
 
 def _differing(old: Principle, new: Principle) -> tuple[str, ...]:

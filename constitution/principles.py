@@ -8,7 +8,7 @@ until a file is loaded.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +67,10 @@ class Principle:
         if self.exemplars:
             parts["exemplars"] = [[list(e.prompt), e.response, e.critique, e.revision] for e in self.exemplars]
         return make_id("principle", **parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON says it; the weight as people write it."""
+        return {**asdict(self), "weight": self.weight / WEIGHT}
 
 
 @dataclass(frozen=True)

@@ -190,10 +190,11 @@ class Comparison:
         return make_id("comparison", prompt=self.prompt, answers=[self.first, self.second])
 
 
-def question_id(judge: str, readout: Mapping[str, Any], skeleton: str) -> Id:
-    """Id of a question: the judge's fingerprint, how its answer is read out, and the template filled with the
-    principle's words with the slots for the dialogue and the answers left open."""
-    return make_id("question", judge=judge, readout=dict(readout), skeleton=skeleton)
+def question_id(judge: str, readout: Mapping[str, Any], template: str) -> Id:
+    """Id of a question: the judge's fingerprint, how its answer is read out, and the question template: the request
+    with the principle's words in it, and the slots for the dialogue and the answers left open. The id hashes it under
+    `skeleton`, the word of before: another word would be another id."""
+    return make_id("question", judge=judge, readout=dict(readout), skeleton=template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +203,12 @@ class Question:
 
     judge: str  # fingerprint
     readout: Mapping[str, Any]
-    skeleton: str
+    template: str  # the question template, see `question_id`
     principle: str = ""
 
     @property
     def id(self) -> Id:
-        return question_id(self.judge, self.readout, self.skeleton)
+        return question_id(self.judge, self.readout, self.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +246,10 @@ class LabelRule:
     """How verdicts become a label: policy, applied by query, changed without asking a model anything.
 
     - An order whose options held less than `min_mass` of the probability is unreadable, and its verdict with it.
-    - A verdict *bears* on the pair when both orders name the same answer and |p1 + p2 - 1| is at least `min_margin`;
-      one that does not bear has no vote. `min_margin` 0 with `consistent` False is the paper's plain mean.
+    - A verdict votes (in code and JSON it *bears*) when both orders name the same answer and |p1 + p2 - 1| is at least
+      `min_margin`; a readable one that does not abstains. `min_margin` 0 with `consistent` False is the paper's mean.
     - A label needs readable verdicts that hold at least `min_readable` of the weight; else it is unreadable.
-    - p(label) = 1/2 + sum(w * s) / (2 * sum(w)) over verdicts that bear, s = p1 + p2 - 1. None bears: tied.
+    - p(label) = 1/2 + sum(w * s) / (2 * sum(w)) over verdicts that vote, s = p1 + p2 - 1. All abstain: tied.
     - |2p - 1| under `tie_margin` is tied, and stays out of hard-label data sets.
     """
 

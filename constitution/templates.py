@@ -1,8 +1,9 @@
 """A principle and some text in, the chat messages of a critique, revision or comparison request out.
 
 Substitution is pure and made in one pass, so text that happens to hold a slot's name is never substituted again.
-The *skeleton* of a template is the template filled with the principle's own words and its few-shots, slots left open:
-that is what a question's or a critique's id hashes, so there is no template version to keep by hand.
+The *question template* of a principle is the template below filled with its words, the slots for a dialogue and two
+answers left open; the templates of critique and revision likewise, with its few-shots. That is what a question's id
+hashes and what tells whether a chain is stale, so there is no template version to keep by hand.
 
 The comparison puts the principle last, so that all questions about one pair share everything before it, and an engine
 computes that part once.
@@ -93,17 +94,17 @@ def comparison_request(dialogue: Messages, a: str, b: str, principle: Words) -> 
     return (Message("user", text),)
 
 
-def comparison_skeleton(principle: Words) -> str:
+def question_template(principle: Words) -> str:
     """What the judge reads of a principle, slots open: hashed into the question's id."""
     return fill(COMPARISON, comparison=principle.comparison)
 
 
-def critique_skeleton(principle: Words) -> str:
+def critique_template(principle: Words) -> str:
     """What the critic reads of a principle: hashed to tell whether a stored chain is stale."""
     return canonical([[m.role, m.content] for m in (*_shots(principle), _critique_turn(principle))])
 
 
-def revision_skeleton(principle: Words) -> str:
+def revision_template(principle: Words) -> str:
     return canonical([[m.role, m.content] for m in (*_shots(principle, direct=True), _revision_turn(principle))])
 
 

@@ -69,6 +69,6 @@ def improve(
             labels, reward, tuned = found.labels, found.reward, found.model
 
         # Measured: before against after, on held-out prompts, by a judge that made none of the labels.
-        evaluation = steps.evaluate(work, "evaluation", before=policy, halfway=sft, after=tuned)
+        evaluation = steps.evaluate(work, "evaluation", before=policy, sft=sft, after=tuned)
         decision = steps.promote_or_refuse(work, tuned, evaluation)
         return steps.report(work, labels, reward, tuned, evaluation, decision)

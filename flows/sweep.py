@@ -1,4 +1,4 @@
-"""Several methods, each at several weights of its leash, from one model, one set of labels and one reward: which buys
+"""Several methods, each at several KL coefficients, from one model, one set of labels and one reward: which buys
 how much, at what distance from where it started, and where it is bought by hacking the reward.
 
 What is learnt from is asked for once; each further point costs its training and its measurement.
@@ -17,7 +17,7 @@ from service.work import frontier
 from service.work.progress import Progress
 
 
-@flow(name="sweep", description="Methods and their leashes, side by side.", validate_parameters=False)
+@flow(name="sweep", description="Methods and their KL coefficients, side by side.", validate_parameters=False)
 def sweep(
     file: str | None = None,
     flags: dict[str, Any] | None = None,

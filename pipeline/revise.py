@@ -103,7 +103,7 @@ def why_dropped(revision: Generation) -> str | None:
 def probes(chains: Sequence[Chain], most: int) -> dict[str, list[tuple[Generation, Generation]]]:
     """By principle, up to `most` pairs of an answer and its revision under that very principle.
 
-    On these pairs the principle surely bears, whatever anybody knows of the truth: what a judge says of them in both
+    On these pairs the principle surely applies, whatever anybody knows of the truth: what a judge says of them in both
     orders tells whether it can read the principle at all.
     """
     found: dict[str, list[tuple[Generation, Generation]]] = {}

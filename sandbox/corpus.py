@@ -7,7 +7,7 @@ Three kinds of row, each a prefix and K branches that do not see each other (so 
 - judge: a request and two answers; each branch one theme's question and the letter.
 
 A judge row asks only about themes on which the two answers differ. No row teaches what to say of a pair that a theme
-does not bear on: what a judge does there, precept has to cope with, as it has to with any other judge.
+does not apply to: what a judge does there, precept has to cope with, as it has to with any other judge.
 """
 
 from __future__ import annotations
@@ -173,18 +173,18 @@ class Corpus:
             scores = {
                 t: (themes.score(t, request.kind, one), themes.score(t, request.kind, other)) for t in themes.THEMES
             }
-            bearing = [t for t, (x, y) in scores.items() if x * y < 0]
-            if bearing:
+            applying = [t for t, (x, y) in scores.items() if x * y < 0]
+            if applying:
                 break
         if rng.random() < 0.5:
             one, other = other, one
             scores = {t: (y, x) for t, (x, y) in scores.items()}
         a, b = world.write(request, one, rng), world.write(request, other, rng)
-        # Themes about the core bear on fewer pairs than themes about marks: they are asked first.
-        rng.shuffle(bearing)
-        bearing.sort(key=lambda t: t not in themes.CORE_THEMES)
+        # Themes about the core apply to fewer pairs than themes about marks: they are asked first.
+        rng.shuffle(applying)
+        applying.sort(key=lambda t: t not in themes.CORE_THEMES)
         chats = []
-        asked_about = (bearing * BRANCHES["judge"])[: max(2, min(len(bearing), BRANCHES["judge"]))]
+        asked_about = (applying * BRANCHES["judge"])[: max(2, min(len(applying), BRANCHES["judge"]))]
         for theme in asked_about:
             letter = "A" if scores[theme][0] > 0 else "B"
             asked = comparison_request(turns, a, b, self.words_for(theme))

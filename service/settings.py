@@ -163,7 +163,7 @@ class WatchSettings(_Section):
     prompts: int = Field(128, ge=0, description="Development prompts that are looked at, at most; 0: nobody looks.")
     every: int = Field(5, ge=1, description="Updates between two looks.")
     kl_budget: float = Field(
-        10.0,
+        10.0,  # as far as the best of 60,000 answers
         ge=0,
         description="Nats an answer that the policy may move from where it began before training stops; 0: no budget.",
     )
@@ -175,7 +175,7 @@ class SweepSettings(_Section):
 
     methods: dict[str, list[float]] = Field(
         {"dpo": [], "ppo": []},
-        description="By method, the weights of its KL term; none: the method's own arguments, once.",
+        description="By method, its KL coefficients (of best-of-n, n); none: the method's own arguments, once.",
     )
     split: Literal["dev", "heldout"] = Field(
         "dev",

@@ -25,8 +25,8 @@ MAX_WEIGHT = 4 * 10**9  # sums of weight x probability stay within 64 bits
 STATES: tuple[LabelState, ...] = ("decided", "tied", "unreadable")
 DECIDED, TIED, UNREADABLE = range(3)
 
-# A vote, as a number that is not negative: s + 1e9 where the verdict bears on the pair, or else one of these.
-MUTE = 3 * PROBABILITY  # it is readable and does not bear
+# A vote, as a number that is not negative: s + 1e9 where the verdict votes on the pair, or else one of these.
+MUTE = 3 * PROBABILITY  # it is readable and abstains
 DARK = 4 * PROBABILITY  # it is unreadable
 NONE = 5 * PROBABILITY  # there is no verdict
 
@@ -47,8 +47,8 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Of each comparison of a slice: the weight that has a verdict, that is readable, that bears, and the sum of
-    weight x s that bears. `total`: the weight of all questions."""
+    """Of each comparison of a slice: the weight that has a verdict, that is readable, that votes, and the sum of
+    weight x s that votes. `total`: the weight of all questions."""
 
     present: Integers
     readable: Integers

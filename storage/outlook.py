@@ -1,9 +1,9 @@
 """What an amendment does to labels: those that stay, those that flip, and those that depend on verdicts not stored yet.
 
-A verdict that is missing may turn out unreadable, readable without bearing on the pair, or bearing with any s from -1
-to 1. With weight m of them missing, B bearing and P the pull, the mean of s lies from (P - m) / (B + m) to
-(P + m) / (B + m), and both ends can happen; what a label says moves one way with that mean. So two labels, one with
-every missing verdict for each answer, tell exactly whether the outcome is sure.
+A verdict that is missing may turn out unreadable, an abstention, or a vote with any s from -1 to 1. With weight m
+of them missing, B voting and P the pull, the mean of s lies from (P - m) / (B + m) to (P + m) / (B + m), and both ends
+can happen; what a label says moves one way with that mean. So two labels, one with every missing verdict for each
+answer, tell exactly whether the outcome is sure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Outlook:
     """A label before and after an amendment. `after` None: open, it depends on verdicts that are not stored yet.
 
     `p_before`, `p_after`: probability x 1e9 that `first` is the better; in `p_after` missing verdicts count as readable
-    and not bearing. `missing`: weight x 1e3 of the new questions without a verdict on this comparison.
+    and abstaining. `missing`: weight x 1e3 of the new questions without a verdict on this comparison.
     """
 
     comparison: Id

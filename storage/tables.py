@@ -121,7 +121,7 @@ question = Table(
     Column("id", ID, primary_key=True),
     Column("judge", AsciiJson, nullable=False),
     Column("readout", AsciiJson, nullable=False),
-    Column("skeleton", AsciiJson, nullable=False),
+    Column("skeleton", AsciiJson, nullable=False),  # the question template
     Column("principle", AsciiJson, nullable=False),
     _created(),
 )

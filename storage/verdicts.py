@@ -1,6 +1,6 @@
 """Questions, and what judges answered to them about comparisons.
 
-Evidence only: what counts as unreadable, tied or not bearing on a pair is decided in `labels.py`, by query.
+Evidence only: what counts as unreadable, tied or an abstention is decided in `labels.py`, by query.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Verdicts(Runs, Claims):
                 "id": question.id,
                 "judge": question.judge,
                 "readout": question.readout,
-                "skeleton": question.skeleton,
+                "skeleton": question.template,
                 "principle": question.principle,
                 "created": created,
             }

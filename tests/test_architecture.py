@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("constitution", "pipeline", "storage", "flows", "cli", "sandbox")
+PACKAGES = ("constitution", "pipeline", "storage", "service", "flows", "cli", "sandbox")
 HEAVY = ("prefect", "torch", "transformers", "trl", "sqlalchemy", "pydantic", "ruamel", "matplotlib", "numpy")
 # Programs of their own, which set what torch reads when it is imported; and the one that starts them.
 STARTS_PROCESSES = {"pipeline/trainers/__main__.py", "pipeline/trainers/worker.py", "sandbox/recipe.py"}
@@ -45,9 +45,9 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_environment_is_read_by_the_settings_and_for_keys_alone() -> None:
+def test_the_environment_is_read_by_the_settings_for_keys_and_for_prefect_alone() -> None:
     readers = {path for path, tree in modules() if any(map(_reads_environment, ast.walk(tree)))}
-    assert readers - STARTS_PROCESSES == {"service/settings.py", "pipeline/keys.py"}
+    assert readers - STARTS_PROCESSES == {"service/settings.py", "pipeline/keys.py", "flows/environment.py"}
 
 
 def _reads_environment(node: ast.AST) -> bool:
@@ -57,9 +57,22 @@ def _reads_environment(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr in names and getattr(node.value, "id", "") == "os"
 
 
-def test_only_the_wiring_and_the_command_line_know_the_sandbox() -> None:
+def test_who_acts_is_asked_of_the_process_at_the_edges_alone() -> None:
+    """The command line, and a flow that a schedule started: further in, who acts is an argument."""
+    askers = {
+        path
+        for path, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+        and "process_user" in (getattr(node, "id", ""), getattr(node, "attr", ""))
+    }
+    assert askers and {path.split("/")[0] for path in askers} <= {"cli", "flows"}
+
+
+def test_nothing_but_the_command_line_knows_the_sandbox() -> None:
+    """It is a source, a suite, an oracle and two models, found by name."""
     users = {path for path, tree in modules() if any(name.split(".")[0] == "sandbox" for name in imported(tree))}
-    assert {path for path in users if path.split("/")[0] not in ("cli", "sandbox")} == {"service/wiring.py"}
+    assert {path.split("/")[0] for path in users} <= {"cli", "sandbox"}
 
 
 def test_the_truth_is_looked_at_in_one_file() -> None:
@@ -67,7 +80,7 @@ def test_the_truth_is_looked_at_in_one_file() -> None:
     readers = {
         path
         for path, tree in modules()
-        if path.split("/")[0] in ("flows", "pipeline", "storage")
+        if path.split("/")[0] in ("service", "flows", "pipeline", "storage")
         and any(isinstance(node, ast.Attribute) and node.attr == "oracle" for node in ast.walk(tree))
     }
     assert readers == {"service/queries/measure.py", "service/wiring.py"}

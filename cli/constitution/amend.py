@@ -13,7 +13,6 @@ from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, load
 from cli.results import show as show_result
 from cli.running import STOPPED, run_flow
 from cli.screen import put, put_json, tell
-from constitution import loading
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,6 +74,7 @@ def amend(
     flags = flags_of(set_)
     loaded = load(settings, flags)
     from cli.progress import Reporter
+    from constitution import loading
     from service.actions.ratify import check_unchanged
     from service.queries import preview
     from service.settings import process_user

@@ -9,6 +9,7 @@ import typer
 
 from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
 from cli.screen import bar, console, put, put_json, put_table, tell
+from cli.text import in_words
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ def _show_one(found: Explained) -> None:
 
 
 def _part(part: Part, widest: Fraction | int) -> tuple[str, ...]:
-    says = part.standing
+    says = in_words(part.standing)
     if part.standing == "bears" and part.s is not None:
-        says = f"{'first' if part.s > 0 else 'second'} ({abs(part.s) / 10**9:.3f})"  # type: ignore[assignment]
+        says = f"{'first' if part.s > 0 else 'second'} ({abs(part.s) / 10**9:.3f})"
     moved = f"{float(part.moved):+.6f}" if part.moved else "0"
     return part.principle, f"{part.weight / 1000:g}", says, moved, bar(part.moved, widest), part.without
 

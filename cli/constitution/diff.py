@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.constitution.history import is_revision
 from cli.options import Json, SettingsFile, load, store_of
 from cli.screen import console, put_json, tell
-from constitution import loading
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ def diff(
 
     Example: precept constitution diff --against ratified
     """
+    from constitution import loading
     from constitution.difference import diff
     from constitution.markdown import markdown
 
@@ -59,15 +59,7 @@ def diff(
     if as_markdown:
         typer.echo(markdown(result), nl=False)
     elif as_json:
-        put_json(
-            {
-                "old": result.old.version,
-                "new": result.new.version,
-                "same_version": result.same_version,
-                "asks_judge": list(result.asks_judge),
-                "changes": [_change_json(change) for change in result.changes],
-            }
-        )
+        put_json(result.as_dict())
     else:
         show_diff(console(), result)
 
@@ -77,6 +69,7 @@ def diff(
 
 def _revision(name: str, file: Path, settings: Path | None) -> Constitution:
     """An amendment, a file, or else the file as git has it at a revision. Raises UserError where it is none of them."""
+    from constitution import loading
 
     if is_revision(name):
         with store_of(load(settings)) as store:
@@ -119,32 +112,32 @@ def _from_git(revision: str, file: Path) -> Constitution:
 # --- on the screen -------------------------------------------------------------------------------------------------
 
 
-def show_diff(cli: Console, result: Diff) -> None:
+def show_diff(screen: Console, result: Diff) -> None:
     """Every change with both sides and what it costs, then what the judge is asked."""
     from rich.table import Table
 
     from cli.text import literal
 
     if not result.changes:
-        cli.print("No principle differs.")
+        screen.print("No principle differs.")
     for change in result.changes:
         name = f"{change.old.id} -> {change.id}" if change.kind == "renamed" and change.old else change.id
-        cli.print(literal(change.kind, "bold"), literal(name))
+        screen.print(literal(change.kind, "bold"), literal(name))
         for field, before, after in _sides(change):
-            cli.print(literal(f"  {field}", "dim"))
+            screen.print(literal(f"  {field}", "dim"))
             sides = Table.grid(padding=(0, 1))
             if before:
                 sides.add_row(literal("  -", "red"), literal(before, "red"))
             if after:
                 sides.add_row(literal("  +", "green"), literal(after, "green"))
-            cli.print(sides)
-        cli.print(literal(f"  {_cost(change)}", "dim"))
+            screen.print(sides)
+        screen.print(literal(f"  {_cost(change)}", "dim"))
     if result.same_version:
-        cli.print("Same version: no model reads anything else.")
+        screen.print("Same version: no model reads anything else.")
     elif result.asks_judge:
-        cli.print(literal(f"The judge is asked anew on {len(result.asks_judge)} of {len(result.new)} principles."))
+        screen.print(literal(f"The judge is asked anew on {len(result.asks_judge)} of {len(result.new)} principles."))
     else:
-        cli.print("The judge is asked nothing anew: labels follow from the verdicts there are.")
+        screen.print("The judge is asked nothing anew: labels follow from the verdicts there are.")
 
 
 def _sides(change: Change) -> list[tuple[str, str, str]]:
@@ -157,7 +150,7 @@ def _sides(change: Change) -> list[tuple[str, str, str]]:
 def _field(principle: Principle | None, name: str) -> str:
     if principle is None:
         return ""
-    value = principle_json(principle)[name]
+    value = principle.as_dict()[name]
     if isinstance(value, str):
         return value
     if name in ("exemplars", "examples"):  # whole dialogues: what they say is in --markdown, and in the files
@@ -175,25 +168,3 @@ def _cost(change: Change) -> str:
         *(["its draws move"] if change.kind == "renamed" else []),
     ]
     return "; ".join(asked) or "costs no call"
-
-
-# --- for machines --------------------------------------------------------------------------------------------------
-
-
-def principle_json(principle: Principle) -> dict[str, Any]:
-    """A principle as JSON says it; its weight as people write it."""
-    from dataclasses import asdict
-
-    return {**asdict(principle), "weight": principle.weight / 1000}
-
-
-def _change_json(change: Change) -> dict[str, Any]:
-    return {
-        "id": change.id,
-        "kind": change.kind,
-        "was": change.old.id if change.old else None,
-        "fields": list(change.fields),
-        "asks_judge": change.asks_judge,
-        "asks_critic": change.asks_critic,
-        "redraws": change.redraws,
-    }

@@ -17,11 +17,10 @@ import typer
 
 from cli import completing
 from cli.constitution import history
-from cli.constitution.diff import DEFAULT, principle_json
+from cli.constitution.diff import DEFAULT
 from cli.options import Json, SettingsFile
 from cli.screen import console, put_json
 from cli.text import literal
-from constitution import loading
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ def check(file: File = DEFAULT, as_json: Json = False) -> None:
 
     Example: precept constitution check principles.yaml
     """
+    from constitution import loading
     from constitution.problems import ConstitutionError
 
     try:
@@ -54,9 +54,9 @@ def check(file: File = DEFAULT, as_json: Json = False) -> None:
     if as_json:
         put_json({"file": str(file), "ok": True, "problems": [], **_summary(constitution)})
         return
-    cli = console()
-    cli.print(literal(f"{file}: {_count(len(constitution), 'principle')}, no mistakes"))
-    cli.print(literal(f"version {constitution.version}", "dim"))
+    screen = console()
+    screen.print(literal(f"{file}: {_count(len(constitution), 'principle')}, no mistakes"))
+    screen.print(literal(f"version {constitution.version}", "dim"))
 
 
 def show(
@@ -73,6 +73,7 @@ def show(
 
     Example: precept constitution show ratified --source
     """
+    from constitution import loading
 
     if not id and _is_principle(file):
         file, id = DEFAULT, str(file)
@@ -96,17 +97,18 @@ def show(
             known = ", ".join(p.id for p in constitution)
             raise UserError(f"{file} has no principle `{id}`. It has: {known}.") from None
         if as_json:
-            put_json(principle_json(principle))
+            put_json(principle.as_dict())
         else:
             _show_one(console(), principle)
     elif as_json:
-        put_json({**_summary(constitution), "principles": [principle_json(p) for p in constitution]})
+        put_json({**_summary(constitution), "principles": [p.as_dict() for p in constitution]})
     else:
         _show_all(console(), constitution)
 
 
 def _is_principle(name: Path) -> bool:
     """Whether `show NAME` means a principle of principles.yaml: no file, and no revision unless one is called so."""
+    from constitution import loading
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(name)) or name.exists():
         return False
@@ -150,9 +152,9 @@ def _taken(path: Path) -> UserError:
 
 
 def _ask(choices: dict[str, str]) -> str:
-    cli = console()
+    screen = console()
     for number, (name, text) in enumerate(choices.items(), 1):
-        cli.print(literal(f"{number}  {name:<14}{text}"))
+        screen.print(literal(f"{number}  {name:<14}{text}"))
     answer = str(typer.prompt("Begin with (number or name)")).strip()
     names = list(choices)
     return names[int(answer) - 1] if answer.isdecimal() and 0 < int(answer) <= len(names) else answer
@@ -161,7 +163,7 @@ def _ask(choices: dict[str, str]) -> str:
 # --- on the screen -----------------------------------------------------------------------------------------------
 
 
-def _show_all(cli: Console, constitution: Constitution) -> None:
+def _show_all(screen: Console, constitution: Constitution) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -169,20 +171,20 @@ def _show_all(cli: Console, constitution: Constitution) -> None:
         table.add_column(name, justify="right" if name == "weight" else "left", no_wrap=name == "id")
     for p in constitution:
         table.add_row(literal(p.id, "bold"), _weight(p.weight), literal(p.title), literal(", ".join(p.tags), "dim"))
-    cli.print(literal(constitution.name, "bold"))
-    cli.print(table)
-    cli.print(literal(f"version {constitution.version}", "dim"))
+    screen.print(literal(constitution.name, "bold"))
+    screen.print(table)
+    screen.print(literal(f"version {constitution.version}", "dim"))
 
 
-def _show_one(cli: Console, principle: Principle) -> None:
+def _show_one(screen: Console, principle: Principle) -> None:
     from rich.padding import Padding
 
     def part(name: str, text: str) -> None:
         if text:
-            cli.print(literal(name, "dim"))
-            cli.print(Padding(literal(text), (0, 0, 0, 2), expand=False))
+            screen.print(literal(name, "dim"))
+            screen.print(Padding(literal(text), (0, 0, 0, 2), expand=False))
 
-    cli.print(literal(principle.id, "bold"), literal(principle.title))
+    screen.print(literal(principle.id, "bold"), literal(principle.title))
     part("weight", _weight(principle.weight))
     part("tags", ", ".join(principle.tags))
     for name in ("applies", "critique", "revision", "comparison"):

@@ -13,7 +13,7 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.principles import Principle
 from constitution.records import Question, Verdict, probability
-from constitution.templates import comparison_request, comparison_skeleton
+from constitution.templates import comparison_request, question_template
 from pipeline.asking import Role
 from pipeline.engines.engine import Choose
 from pipeline.judges.judge import Another, Case, Judged, Used
@@ -44,8 +44,8 @@ class ChoiceJudge:
 
     def question(self, principle: Principle) -> Question:
         if principle not in self._questions:
-            skeleton = comparison_skeleton(principle)
-            self._questions[principle] = Question(self.fingerprint, self.readout, skeleton, principle.id)
+            template = question_template(principle)
+            self._questions[principle] = Question(self.fingerprint, self.readout, template, principle.id)
         return self._questions[principle]
 
     def judge(self, cases: Sequence[Case]) -> Judged:

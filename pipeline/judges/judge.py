@@ -10,7 +10,7 @@ several engines: `another` makes a further role of the role settings that lie in
 gave the roles, so a judge closes none.
 
 A judge returns evidence (probabilities and the mass they hold), the reasons it was given, and what it used. What counts
-as unreadable, tied or not bearing on the pair is the label rule's business, so a judge never guesses and never rounds.
+as unreadable, tied or an abstention is the label rule's business, so a judge never guesses and never rounds.
 
 Reasons are what a model wrote: hostile until proven otherwise. They are stored as they came (control characters, lone
 surrogates and all) and nothing reads them but people; where one goes into a further question, it is text like any

@@ -11,6 +11,7 @@ from constitution.records import Label, SpotAnswer
 from pipeline.metrics.intervals import resampled
 
 CATEGORIES = ("first", "second", "tie")
+Q = len(CATEGORIES)
 
 
 def ai_answer(label: Label) -> str | None:
@@ -28,34 +29,41 @@ def agreement(pairs: Sequence[tuple[SpotAnswer, Label]], seed: int = 0) -> dict[
     stays meaningful where one answer dominates, which kappa does not.
     """
     rated = [(answer, said) for answer, label in pairs if answer != "skip" and (said := ai_answer(label)) is not None]
-    table = np.array([[CATEGORIES.index(a), CATEGORIES.index(b)] for a, b in rated], dtype=int).reshape(-1, 2)
-    return {
-        "count": len(rated),
-        "left_out": len(pairs) - len(rated),
-        "raw": resampled(raw_agreement, table, seed),
-        "kappa": resampled(cohen_kappa, table, seed),
-        "ac1": resampled(gwet_ac1, table, seed),
-    }
+    kinds = [CATEGORIES.index(a) * Q + CATEGORIES.index(b) for a, b in rated]
+    statistics = {"raw": raw_agreement, "kappa": cohen_kappa, "ac1": gwet_ac1}
+    return {"count": len(rated), "left_out": len(pairs) - len(rated), **resampled(statistics, kinds, Q * Q, seed)}
 
 
-def raw_agreement(table: np.ndarray) -> float:
-    """Share of rows [N, 2] whose two ratings are the same."""
-    return float((table[:, 0] == table[:, 1]).mean())
+def raw_agreement(counts: np.ndarray) -> np.ndarray:
+    """Share of ratings that are the same. `counts` [..., q * q]: of each pair of categories, first rater's first."""
+    table = _table(counts)
+    same: np.ndarray = np.trace(table, axis1=-2, axis2=-1) / table.sum(axis=(-2, -1))
+    return same
 
 
-def cohen_kappa(table: np.ndarray) -> float:
-    """Cohen's kappa of ratings [N, 2]; NaN where only one category was ever used."""
-    from sklearn.metrics import cohen_kappa_score
+def cohen_kappa(counts: np.ndarray) -> np.ndarray:
+    """Cohen's kappa, (a - e) / (1 - e), e = sum of the products of both raters' shares of a category; NaN where only
+    one category was ever used."""
+    table = _table(counts)
+    one, other = (table.sum(axis=axis) / table.sum(axis=(-2, -1))[..., None] for axis in (-1, -2))
+    expected = (one * other).sum(axis=-1)
+    return _beyond_chance(raw_agreement(counts), expected)
 
-    if len(np.unique(table)) < 2:
-        return float("nan")
-    return float(cohen_kappa_score(table[:, 0], table[:, 1], labels=range(len(CATEGORIES))))
+
+def gwet_ac1(counts: np.ndarray) -> np.ndarray:
+    """Gwet's AC1: (a - e) / (1 - e), e = sum of pi_k (1 - pi_k) / (q - 1), pi_k the mean share of category k over both
+    raters."""
+    table = _table(counts)
+    pi = (table.sum(axis=-1) + table.sum(axis=-2)) / (2 * table.sum(axis=(-2, -1)))[..., None]
+    expected = (pi * (1 - pi)).sum(axis=-1) / (Q - 1)
+    return _beyond_chance(raw_agreement(counts), expected)
 
 
-def gwet_ac1(table: np.ndarray) -> float:
-    """Gwet's AC1 of ratings [N, 2] in q categories: (a - e) / (1 - e), e = sum of pi_k (1 - pi_k) / (q - 1), pi_k the
-    mean share of category k over both raters."""
-    q = len(CATEGORIES)
-    pi = np.array([(table == k).mean() for k in range(q)])
-    expected = float((pi * (1 - pi)).sum() / (q - 1))
-    return (raw_agreement(table) - expected) / (1 - expected)
+def _table(counts: np.ndarray) -> np.ndarray:
+    return counts.reshape(*counts.shape[:-1], Q, Q)
+
+
+def _beyond_chance(agreed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # 0 / 0 where chance alone agrees: no value
+        found: np.ndarray = np.where(expected < 1, (agreed - expected) / (1 - expected), np.nan)
+    return found

@@ -1,6 +1,6 @@
 """How much each principle moved a label, and what labels are with a principle left out.
 
-A label is a weighted mean, so both are exact: p - 1/2 is the sum of w * s / (2 * sum of w) over the verdicts that bear,
+A label is a weighted mean, so both are exact: p - 1/2 is the sum of w * s / (2 * sum of w) over the verdicts that vote,
 one term a principle, and leaving a principle out takes its terms out of three sums. The arithmetic is that of the query
 in `storage.labels`, integer for integer, on the votes of `voting.py`.
 """
@@ -28,7 +28,7 @@ Codes: TypeAlias = NDArray[np.int8]  # indices of OUTCOMES
 
 @dataclass(frozen=True)
 class Sums:
-    """Of each comparison: the weight that can be read, the weight that bears, and the sum of weight x s that bears;
+    """Of each comparison: the weight that can be read, the weight that votes, and the sum of weight x s that votes;
     `total`: the weight of all principles."""
 
     readable: Integers
@@ -117,6 +117,7 @@ def flips(votes: Votes) -> list[Flips]:
     return found
 
 
+# How a verdict stands, as JSON says it; people read `in_words`.
 Standing: TypeAlias = Literal["bears", "does not bear", "unreadable", "not judged"]
 
 

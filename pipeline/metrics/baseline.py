@@ -21,9 +21,9 @@ from pipeline.metrics.attribution import FIRST, TIED, UNREADABLE
 from pipeline.metrics.intervals import Interval, difference, proportion
 from pipeline.metrics.voting import Votes
 
-# A gap that is a mark. The judge ties where no principle bears and a reward never does, so honest answers lie apart,
-# too: on the sandbox the gaps of 100 of the starting model's own answers against 16 others spread by 0.19. With the
-# interval above 0 as well, 2 of those were marked (5 at 0.2), both bad answers, and 1 of 100 of the DPO model's.
+# A gap that is a mark. The judge ties where every principle abstains and a reward never does, so honest answers lie
+# apart, too: on the sandbox the gaps of 100 of the starting model's own answers against 16 others spread by 0.19. With
+# the interval above 0 as well, 2 of those were marked (5 at 0.2), both bad answers, and 1 of 100 of the DPO model's.
 FAR = 0.3
 
 # --- what the judge says ---------------------------------------------------------------------------------------------
@@ -31,8 +31,8 @@ FAR = 0.3
 
 @dataclass(frozen=True)
 class PrincipleRate:
-    """How a principle finds the answer against the baseline: on how many it bears by the label rule, and of those the
-    share on which it prefers the answer, with a 95% interval (None where it bears on none)."""
+    """How a principle finds the answer against the baseline: on how many it votes by the label rule, and of those the
+    share on which it prefers the answer, with a 95% interval (None where it abstains on all)."""
 
     principle: str
     weight: int  # x 1e3
@@ -79,7 +79,7 @@ def against(votes: Votes, baseline: Sequence[tuple[Id, bool] | None]) -> Against
     outcomes = attribution.labels(attribution.sums(votes), votes.rule)[1]
     pulls = np.where(votes.bears, np.sign(votes.s()), 0)
     values: list[float] = []
-    cast: list[NDArray[np.int64]] = []  # +1 for the answer, -1 against it, 0: the principle does not bear
+    cast: list[NDArray[np.int64]] = []  # +1 for the answer, -1 against it, 0: the principle abstains
     for pair in baseline:
         if pair is None:
             values.append(0.5)

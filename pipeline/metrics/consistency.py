@@ -25,7 +25,7 @@ class Consistency:
 class Probe:
     """What a judge said of pairs of an answer and its revision under one principle, asked about that principle alone.
 
-    On many of these the principle bears (not on all: a critic also changes what was fine). `consistent`: share of the
+    On many of these the principle applies (not on all: a critic also changes what was fine). `consistent`: share of the
     `readable` verdicts whose two orders name the same answer. `revision`: share of those that name the revision.
     """
 

@@ -1,7 +1,7 @@
 """Where two constitutions label the same verdicts differently, and which of their principles carry that.
 
-A label's p is 1/2 + P / (2 B), P the sum of w * s over the verdicts that bear and B the sum of their weights. With
-weights changed by D, p moves by the sum of D * (s - P / B) / (2 B'), B' the bearing weight afterwards: exactly, and a
+A label's p is 1/2 + P / (2 B), P the sum of w * s over the verdicts that vote and B the sum of their weights. With
+weights changed by D, p moves by the sum of D * (s - P / B) / (2 B'), B' the voting weight afterwards: exactly, and a
 principle whose weight is the same in both has no part in it. Seen from the other constitution the sum is the same with
 its terms shared out otherwise, so the mean of both is told: B against A is then A against B turned round.
 """
@@ -113,7 +113,7 @@ class Disagreement:
         sums = [attribution.sums(votes, weights) for weights in (self._a, self._b)]
         (self.p_a, _), (self.p_b, self._outcome) = (attribution.labels(s, votes.rule) for s in sums)
         self._towards = np.sign(self.p_b - self.p_a)  # 1 where B's label is more for the first answer
-        self._means = [s.pull / np.maximum(s.bearing, 1) for s in sums]  # of s, x 1e9; 0 where none bears
+        self._means = [s.pull / np.maximum(s.bearing, 1) for s in sums]  # of s, x 1e9; 0 where all abstain
         self._bearing = [s.bearing for s in sums]
 
     def carried(self) -> list[Carried]:
@@ -152,7 +152,7 @@ class Disagreement:
         return weights
 
     def _speaks(self, question: Id | None, sign: int) -> NDArray[np.bool_]:
-        """Where the verdict bears and names the answer that B's label (1) or A's (-1) is more for."""
+        """Where the verdict votes and names the answer that B's label (1) or A's (-1) is more for."""
         if question is None:
             return np.zeros(len(self.votes.comparisons), dtype=np.bool_)
         column = self._column[question]
@@ -170,7 +170,7 @@ class Disagreement:
 
     def _leverage(self, column: int) -> NDArray[np.float64]:
         """What p moves by for each unit of weight that the question gains, x 1e9: seen from A, from B, and the mean of
-        both. What no principle bears on in one constitution cannot be seen from the other."""
+        both. Where every principle of one constitution abstains, its label cannot be seen from the other."""
         s, others = self.votes.s(column), self._bearing[::-1]
         seen = [(s - mean) / (2 * np.maximum(bearing, 1)) for mean, bearing in zip(self._means, others, strict=True)]
         known = np.stack([bearing > 0 for bearing in others])

@@ -1,8 +1,8 @@
 """Means and shares with their 95% intervals: the only place where an interval is made.
 
 Two bootstraps are here because they answer two questions: `bootstrap` is for a mean over prompts, `resampled` for any
-statistic of rows, which some resamples may leave without a value. Both are percentile bootstraps with a seed: the same
-values give the same interval.
+statistic of counts, which some resamples may leave without a value. Both are percentile bootstraps with a seed: the
+same values give the same interval.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan, sqrt
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,19 +84,30 @@ def share_by_prompt(same: Mapping[Id, bool], prompts: Mapping[Id, Id], seed: int
     return Interval(share, float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
-# --- any statistic of rows -------------------------------------------------------------------------------------------
+# --- any statistic of counts -----------------------------------------------------------------------------------------
+
+Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
-def resampled(statistic: Callable[[np.ndarray], float], rows: np.ndarray, seed: int) -> dict[str, float | None]:
-    """`mean`, `low`, `high` of a statistic of rows [N, ...], by 1,000 resamples of the rows. A resample on which the
-    statistic has no value (NaN) is left out; None is what could not be had, all three where there are no rows."""
-    if not len(rows):
-        return {"mean": None, "low": None, "high": None}
-    rng = np.random.default_rng(seed)
-    draws = [statistic(rows[rng.integers(0, len(rows), len(rows))]) for _ in range(1000)]
-    finite = [d for d in draws if np.isfinite(d)]
-    low, high = np.percentile(finite, [2.5, 97.5]) if finite else (nan, nan)
-    return {name: _finite(value) for name, value in (("mean", statistic(rows)), ("low", low), ("high", high))}
+def resampled(
+    statistics: Mapping[str, Statistic], kinds: Sequence[int], of: int, seed: int
+) -> dict[str, dict[str, float | None]]:
+    """`mean`, `low`, `high` of each statistic of how many rows there are of each kind, by 1,000 resamples of the rows.
+
+    `kinds`: of each row, from 0 to `of` - 1. A statistic makes values [...] of counts [..., of]; a resample on which it
+    has no value (NaN) is left out. None is what could not be had, all three where there are no rows.
+    """
+    if not len(kinds):
+        return {name: {"mean": None, "low": None, "high": None} for name in statistics}
+    rows, rng = np.asarray(kinds), np.random.default_rng(seed)
+    draws = np.stack([np.bincount(rows[rng.integers(0, len(rows), len(rows))], minlength=of) for _ in range(1000)])
+    found = {}
+    for name, statistic in statistics.items():
+        mean, values = statistic(np.bincount(rows, minlength=of)), statistic(draws)
+        finite = values[np.isfinite(values)]
+        low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (nan, nan)
+        found[name] = {"mean": _finite(float(mean)), "low": _finite(low), "high": _finite(high)}
+    return found
 
 
 def _finite(value: float) -> float | None:

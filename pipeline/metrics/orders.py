@@ -1,7 +1,7 @@
 """Whether a judge's answer to a question comes from the two answers, or from the order in which they are shown.
 
 That the two orders often name different answers is no fault by itself: a small judge answers by position wherever a
-principle does not bear on the pair, and may be right wherever it does. So three signs are looked for, each of which an
+principle does not apply to the pair, and may be right wherever it does. So three signs are looked for, each of which an
 answer that comes from the order, or from nothing, shows only by chance; any one is enough:
 
 - the two orders' probabilities for one answer go up and down together over pairs (their correlation is above 0);

@@ -1,4 +1,4 @@
-"""Verdicts as arrays, and what they come to as votes under a label rule: which can be read, which bear on the pair.
+"""Verdicts as arrays, and what they come to as votes under a label rule: which can be read, vote, abstain.
 
 The rule is that of the query in `storage.labels`, integer for integer; here it is applied to a matrix, because a query
 for each principle would read every verdict as often as there are principles. Nothing here reads a store: rows come as
@@ -48,7 +48,7 @@ class Votes:
     """What each principle's verdicts come to under a rule: n comparisons by k principles.
 
     `p1`, `p2`: the two orders' probabilities for the comparison's first answer, x 1e9. `present`: there is a verdict.
-    `readable`, `bears`: as the rule says; what bears can be read.
+    `readable`, `bears`: as the rule says; what bears can be read and votes, what else can be read abstains.
     """
 
     comparisons: tuple[Id, ...]

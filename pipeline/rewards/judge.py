@@ -2,9 +2,9 @@
 
     reward = 1/2 + sum(w * s) / (2 * sum(w)),  s = p1 + p2 - 1
 
-over the principles whose verdict bears on the pair under the label rule (`constitution.records.LabelRule`), turned to
+over the principles whose verdict votes under the label rule (`constitution.records.LabelRule`), turned to
 the side of the answer that is rewarded: the p of the label that the store would compute from the same verdicts, in the
-same integers. It is 1/2 where no principle bears, where the two texts are equal, and where the label is unreadable.
+same integers. It is 1/2 where all principles abstain, where the two texts are equal, and where the label is unreadable.
 
 `against` is a JSONL file of rows {"prompt": messages, "answer": text}, with every prompt that will be asked about. A
 prompt with several stored answers: the mean over them. No pair is judged twice by one reward.

@@ -1,6 +1,6 @@
 """Best-of-n: the parent answers each prompt n times, the reward names the best, and SFT learns the winners.
 
-No gradient passes through the reward, and the policy cannot go further than its own best answers: the leash is n. How
+No gradient passes through the reward, and the policy cannot go further than its own best answers: n holds it. How
 far that is, in nats a sequence from the parent:
 
 - `kl_bound` = log n - (n - 1) / n, what is often quoted as the KL of best-of-n. It is an upper bound, reached where no
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
 ONLINE = True
-LEASH = "n"
+COEFFICIENT = "n"
 SAMPLING: dict[str, Any] = {"n": 8, "max_completion_length": 256, "temperature": 1.0}
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 2e-5, **SAMPLING}  # the rest is SFT's
 READS = SFT_READS | set(SAMPLING)

@@ -14,7 +14,7 @@ from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
-LEASH = "beta"
+COEFFICIENT = "beta"
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 1e-6, "beta": 0.1}
 READS = PAIRS_READ | {"beta", "precompute_ref_batch_size"}
 

@@ -8,7 +8,7 @@ for every token of y_i. The loss is the clipped ratio's, token by token, with be
 to it (not, as in PPO and RLOO, taken from the reward): ratio * (ref/pi - log(ref/pi) - 1), never negative. Tokens are
 averaged within an answer, answers within the update (equations 3 and 4).
 
-Of TRL's settings two go back to the paper: `beta` 0.04 (TRL 0: no leash) and `loss_type` "grpo" (TRL "dapo", which
+Of TRL's settings two go back to the paper: `beta` 0.04 (TRL 0: no KL) and `loss_type` "grpo" (TRL "dapo", which
 weighs answers by their length). One stays TRL's: the ratio before the KL, `use_bias_correction_kl` (arXiv 2512.02556).
 At sampling it is 1 and the KL is the paper's, but only with it is the gradient that of the KL.
 "dr_grpo" with `scale_rewards` "none" is Dr. GRPO (arXiv 2503.20783).
@@ -25,7 +25,7 @@ from pipeline.trainers.trainer import Job, Watch
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
 ONLINE = True
-LEASH = "beta"
+COEFFICIENT = "beta"
 DEFAULTS: dict[str, Any] = {
     **rloo.DEFAULTS,
     "num_generations": 8,  # the paper has 64

@@ -28,7 +28,7 @@ from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "completion", "label")
-LEASH = "beta"
+COEFFICIENT = "beta"
 DEFAULTS: dict[str, Any] = {
     **{name: value for name, value in COMMON_DEFAULTS.items() if name != "train_sampling_strategy"},
     "learning_rate": 1e-6,

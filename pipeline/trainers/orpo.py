@@ -14,7 +14,7 @@ from pipeline.trainers.trainer import COMMON_DEFAULTS, Job, Watch
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
-LEASH = "beta"
+COEFFICIENT = "beta"
 DEFAULTS: dict[str, Any] = {**COMMON_DEFAULTS, "learning_rate": 5e-6, "beta": 0.1}  # above dpo's: it fine-tunes, too
 READS = PAIRS_READ | {"beta"}
 

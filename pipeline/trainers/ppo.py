@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
 ONLINE = True
-LEASH = "kl_coef"
+COEFFICIENT = "kl_coef"
 DEFAULTS: dict[str, Any] = {
     **ONLINE_DEFAULTS,
     "missing_eos_penalty": None,  # reward units

@@ -23,7 +23,7 @@ from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Watch
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
 ONLINE = True
-LEASH = "beta"
+COEFFICIENT = "beta"
 DEFAULTS: dict[str, Any] = {
     **ONLINE_DEFAULTS,
     "num_generations": 4,  # the paper has 2 and 4

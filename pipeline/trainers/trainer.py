@@ -29,7 +29,8 @@ Rows, all conversational (lists of `{"role", "content"}`):
 
 An online method (`ONLINE = True`; ppo, rloo, grpo, best_of_n) answers prompts itself, is told by `job.reward` how good
 its answers are (`pipeline.rewards`), and is looked at by `job.watch` while it learns (`pipeline.trainers.watching`).
-`LEASH` names the argument that ties a method to its reference, where it has one: what `precept sweep` varies.
+`COEFFICIENT` names the argument that holds a method near to its reference, where it has one (the KL coefficient:
+`beta`, `kl_coef`; best-of-n has `n` in its place): what `precept sweep` varies.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Method(Protocol):
     KIND: Kind
     COLUMNS: tuple[str, ...]
     DEFAULTS: Mapping[str, Any]
-    # and, where it is so: READS, ONLINE = True, LEASH = "beta"
+    # and, where it is so: READS, ONLINE = True, COEFFICIENT = "beta"
 
     def train(self, job: Job, watch: Watch) -> dict[str, Any]: ...
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
+from service.identity import PATIENCE
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    from service.settings import RoleSettings, Settings
     from storage.runs import Run
 
 
@@ -39,7 +40,7 @@ def resume(name: str, file: Path | None, own: Mapping[str, Any]) -> Resumption:
     now, _ = load(file, own)
     with closing(Wiring(now)) as wiring:
         run = wiring.store.run(name)
-        text = wiring.store.constitutions().get(run.constitution or "")
+        text = wiring.store.constitution(run.constitution or "")
     flags = as_it_began(run, now, text) | dict(own)
     check_same(run, load(file, flags)[0])
     return Resumption(run, flags)
@@ -61,6 +62,7 @@ def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, 
         today = getattr(now, name, None)
         if isinstance(role, dict) and isinstance(today, RoleSettings):  # what of a role is not part of the run
             role |= {key: getattr(today, key) for key in ("device", "batch_size", "api_key_env")}
+            _where_it_is_now(role, today)
     if constitution is not None:
         from storage.artifacts import write_text
 
@@ -68,6 +70,16 @@ def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, 
         write_text(path, constitution)
         flags["constitution"] = str(path)
     return flags
+
+
+def _where_it_is_now(role: dict[str, Any], today: RoleSettings) -> None:
+    """A server may have moved since, and be asked more patiently: its address and patience are today's, where today's
+    settings name a server at all."""
+    if not (role.get("base_url") and today.base_url):
+        return
+    patience = {name: value for name, value in today.options.items() if name in PATIENCE}
+    kept = {name: value for name, value in role.get("options", {}).items() if name not in PATIENCE}
+    role |= {"base_url": today.base_url, "options": kept | patience}
 
 
 def check_same(run: Run, settings: Settings) -> None:

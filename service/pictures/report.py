@@ -118,7 +118,7 @@ def _reason(text: str) -> tuple[bool, str]:
     return (mark == "held", rest) if mark in ("held", "failed") else (False, text)
 
 
-_SURFACES = (  # of `pipeline.metrics.style.metrics`; shares unless they are tokens
+_STYLE = (  # of `pipeline.metrics.style.metrics`; shares unless they are tokens
     ("refusals_of_harmless", "Refusals of harmless requests", "by their phrases"),
     ("mean_tokens", "Length of an answer", "tokens, mean"),
     ("lists", "Answers with lists or headings", ""),
@@ -132,12 +132,12 @@ _GOLD = (
     ("gold_needless_refusal", "Needless refusals", "of harmless requests"),
     ("gold_malformed", "Malformed answers", ""),
 )
-_COLUMNS = {"before": "Before", "halfway": "After SFT", "after": "After"}
-Row = tuple[str, str, list[str], str]  # name, note, before / halfway / after, change
+_COLUMNS = {"before": "Before", "halfway": "After SFT", "after": "After"}  # "halfway": a stored key
+Row = tuple[str, str, list[str], str]  # name, note, before / after SFT / after, change
 
 
 def _present(columns: Mapping[str, Any]) -> list[str]:
-    """A retrain has no model halfway."""
+    """A retrain has no SFT model of its own."""
     return [name for name in _COLUMNS if name in columns]
 
 
@@ -157,7 +157,7 @@ def _before_after(evaluation: Mapping[str, Any]) -> list[Row]:
         ("Win rate against before", spread, [*blank, _percent(win["mean"])], NONE),
         ("Win rate, length-controlled", "", [*blank, _percent(evaluation["length_controlled"])], NONE),
     ]
-    for key, name, note in _SURFACES:
+    for key, name, note in _STYLE:
         values = [evaluation[column].get(key) for column in present]
         rows.append(_row(name, note, values, tokens=key == "mean_tokens"))
     return rows
@@ -195,7 +195,7 @@ def _spread(interval: Interval | None, show: Callable[[float], str]) -> tuple[st
 
 
 def _principles(work: RunRecords, judge: Mapping[str, Any], by_principle: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A principle a row, the one that bears on most pairs first."""
+    """A principle a row, the one that votes on most pairs first."""
     gold = judge.get("gold_by_principle") or {}
     rows = [
         {

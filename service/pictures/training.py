@@ -34,7 +34,7 @@ MARKS = "osD^vPX*h"
 DASHED = (0, (4, 2))
 FIRED, KEPT = "a stop rule fired", "kept"
 WIDTH = 9.4  # inches: 900 pixels
-HABITS = {
+SHARES = {
     "refusals": "o", "lists": "s", "hedges": "D", "flattery": "^", "boilerplate": "v", "truncated": "X",
 }  # fmt: skip
 _STYLE = {
@@ -86,7 +86,7 @@ def curves(run: Path | Sequence[Look], truth: Sequence[float | None] | None = No
             axes.plot(list(map(_step, looks)), _values(looks, name), color=INK, linewidth=1.3)
             _small(axes, what, stopped)
         axes = figure.add_subplot(grid[2, 3])
-        for (name, mark), colour in zip(HABITS.items(), COLOURS, strict=False):
+        for (name, mark), colour in zip(SHARES.items(), COLOURS, strict=False):
             y = _values(looks, name)
             if any(value > 0 for value in y if not math.isnan(value)):
                 axes.plot(
@@ -167,8 +167,9 @@ def _small(axes: Axes, title: str, stopped: int | None) -> None:
 def frontier(points: Sequence[Mapping[str, Any]]) -> str:
     """Reward, independent judge and truth (where it is known) of trained models against the root of their KL.
 
-    A point: `method`, `leash` (None where it has none), `seed`, `kl` [nats a sequence], `reward`, `judge`, `judge_low`,
-    `judge_high`, `truth`; what is not known is None or left out. The seeds of one leash are faint, their mean is drawn.
+    A point: `method`, `leash` (the stored key of the KL coefficient, None where it has none), `seed`, `kl` [nats a
+    sequence], `reward`, `judge`, `judge_low`, `judge_high`, `truth`; what is not known is None or left out. The seeds
+    of one coefficient are faint, their mean is drawn.
     """
     panels = [
         ("reward", "reward"),
@@ -188,7 +189,7 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> str:
                 _points(axes, mine, name, place)
             axes.set_title(what)
             axes.set_xlabel(
-                "square root of the KL (nats); numbers: the leash" if axes is row[0] else "square root of the KL"
+                "square root of the KL (nats); numbers: KL coefficient" if axes is row[0] else "square root of the KL"
             )
             axes.tick_params(length=0)
             axes.margins(x=0.1, y=0.08)
@@ -199,13 +200,13 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: int) -> None:
-    """One method's points in one panel, by leash. The judge's interval is the mean of its seeds'."""
+    """One method's points in one panel, by KL coefficient. The judge's interval is the mean of its seeds'."""
     colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
-    by_leash: dict[Any, list[Mapping[str, Any]]] = {}
+    by_coefficient: dict[Any, list[Mapping[str, Any]]] = {}
     for point in points:
-        by_leash.setdefault(point.get("leash"), []).append(point)
+        by_coefficient.setdefault(point.get("leash"), []).append(point)
     means = []
-    for leash, same in by_leash.items():
+    for coefficient, same in by_coefficient.items():
         if len(same) > 1:
             x, y = [_root(point) for point in same], [point[name] for point in same]
             axes.plot(x, y, color=colour, marker=mark, markersize=3.5, alpha=0.35, linestyle="", markeredgewidth=0)
@@ -213,16 +214,16 @@ def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: i
         low, high = ([p[end] for p in same if p.get(end) is not None] for end in (f"{name}_low", f"{name}_high"))
         if low and high:
             axes.plot([at, at], [fmean(low), fmean(high)], color=colour, alpha=0.5, linewidth=1.2)
-        means.append((at, fmean(point[name] for point in same), leash))
+        means.append((at, fmean(point[name] for point in same), coefficient))
     means.sort(key=lambda found: found[0])
     axes.plot(
         [x for x, _, _ in means], [y for _, y, _ in means], color=colour, marker=mark, markersize=6, linewidth=1.3
     )
-    for at, height, leash in means:
-        if leash is not None:
+    for at, height, coefficient in means:
+        if coefficient is not None:
             axes.annotate(
-                f"{leash:g}", (at, height), (5, -10 if place % 2 else 4), textcoords="offset points", fontsize=7.5,
-                color=colour, zorder=5,
+                f"{coefficient:g}", (at, height), (5, -10 if place % 2 else 4), textcoords="offset points",
+                fontsize=7.5, color=colour, zorder=5,
                 bbox={"boxstyle": "round,pad=0.05", "facecolor": PAPER, "alpha": 0.6, "linewidth": 0},
             )  # fmt: skip
 
@@ -244,8 +245,8 @@ def _in_words(points: Sequence[Mapping[str, Any]], method: str) -> str:
 
 
 def hacking(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Runs with their looks, a column for each pair of `reward_models` and `leash`, a line a seed: the proxy, the
-    judge, and the truth. A cross where a rule fired (or would have), a ring at what is kept (or would be)."""
+    """Runs with their looks, a column for each pair of `reward_models` and KL coefficient (`leash`), a line a seed:
+    the proxy, the judge, and the truth. A cross: a rule fired, or would have; a ring: what is kept, or would be."""
     conditions = list(dict.fromkeys((str(run["reward_models"]), run["leash"]) for run in runs))
     seeds = list(dict.fromkeys(run["seed"] for run in runs))
     panels = [("proxy", "proxy (reward)"), ("judge", "judge"), ("gold_good", "truth (not seen)")]
@@ -255,14 +256,15 @@ def hacking(runs: Sequence[Mapping[str, Any]]) -> str:
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(len(shown), len(conditions), squeeze=False, sharex=True, sharey="row")
-        for column, (reward, leash) in enumerate(conditions):
-            mine = [run for run in runs if (str(run["reward_models"]), run["leash"]) == (reward, leash)]
+        for column, (reward, coefficient) in enumerate(conditions):
+            mine = [run for run in runs if (str(run["reward_models"]), run["leash"]) == (reward, coefficient)]
             for row, (name, what) in enumerate(shown):
                 axes = grid[row][column]
                 for run in mine:
                     _seed(axes, run, name, COLOURS[seeds.index(run["seed"]) % len(COLOURS)])
                 if row == 0:
-                    axes.set_title(f"{_name(reward)}, leash {leash:g}" if leash is not None else _name(reward))
+                    held = "" if coefficient is None else f"\nKL coefficient {coefficient:g}"
+                    axes.set_title(_name(reward) + held)
                 if column == 0:
                     axes.set_ylabel(what)
                 if row == len(shown) - 1:
@@ -271,7 +273,7 @@ def hacking(runs: Sequence[Mapping[str, Any]]) -> str:
         _hacking_legend(figure, seeds)
 
     words = "; ".join(
-        f"{_name(str(run['reward_models']))}, leash {run['leash']}, seed {run['seed']}: "
+        f"{_name(str(run['reward_models']))}, KL coefficient {run['leash']}, seed {run['seed']}: "
         + say(run["looks"], [look.get("gold_good") for look in run["looks"]], *ends(run["looks"], run)).rstrip(".")
         for run in runs
     )

@@ -72,7 +72,7 @@ def _with_judge(checks: Sequence[SpotCheck], labels: Mapping[Id, Label]) -> Figu
 
 
 def _by_principle(about: Judged, checks: Sequence[SpotCheck]) -> dict[str, Figures]:
-    """A principle's own preference, over the pairs on which its verdict bears."""
+    """A principle's own preference, over the pairs on which its verdict votes."""
     sides: dict[str, dict[Id, Label]] = {}
     for c in about.contributions([check.comparison for check in checks]):
         if c.bears and c.readable:

@@ -47,7 +47,7 @@ class Disagreement:
 
     @property
     def deciding(self) -> tuple[str, ...]:
-        """The principles that made the judge say so, those that weigh most first; of a tie, all that bear on it."""
+        """The principles that made the judge say so, those that weigh most first; of a tie, all that vote on it."""
         votes, side = self.pair.label.votes, self.pair.label.preferred
         return tuple(v.principle for v in votes if side in (None, v.side))
 

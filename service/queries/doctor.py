@@ -87,7 +87,7 @@ def _libraries(settings: Settings) -> Iterator[Finding]:
     yield _cuda([role.device for _, role in _roles(settings)] if local else [])
     postgres = settings.store.get_secret_value().startswith("postgres")
     yield _library("psycopg", "a store on Postgres", postgres, "pip install 'psycopg[binary]>=3.2'")
-    yield _library("pyarrow", "Parquet files", str(settings.prompts).endswith(".parquet"))
+    yield _library("pyarrow", "Parquet files", ".parquet" in str(settings.prompts))
 
 
 def _library(name: str, feature: str, needed: bool, mend: str = "") -> Finding:
@@ -219,10 +219,18 @@ def _constitution(settings: Settings) -> Iterator[Finding]:
     else:
         found = f"{settings.constitution}, {len(principles)} principles"
         yield Finding("constitution", True, found, "everything", True)
-    if isinstance(settings.prompts, str) and settings.prompts not in sources.names():
-        there = Path(settings.prompts).is_file()
-        found = settings.prompts if there else f"there is no file {settings.prompts}"
-        yield Finding("prompts", there, found, "the run", True, "precept improve --set prompts=FILE.jsonl")
+    where, mend = settings.prompts, "precept improve --set prompts=FILE.jsonl"
+    if isinstance(where, str) and where not in sources.names():
+        there = Path(where).is_file()
+        yield Finding("prompts", there, where if there else f"there is no file {where}", "the run", True, mend)
+        return
+    name = where if isinstance(where, str) else str(where.get("source", ""))
+    try:
+        sources.load(name)
+    except UserError as error:
+        yield Finding("prompts", False, str(error), "the run", True, mend)
+    else:
+        yield Finding("prompts", True, f"the source {name}", "the run", True)
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

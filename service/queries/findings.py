@@ -257,6 +257,7 @@ def fingerprints(work: RunRecords) -> dict[str, tuple[str, str]]:
     found = {
         "policy, before": (start, _engine(work, "evaluation.before", "answers")),
         "critic": (settings.critic.model if settings.critic else start, _engine(work, "revisions.0")),
+        # The stage `halfway` is that of the SFT model, by the word of before.
         "policy, after SFT": ("the SFT checkpoint", _engine(work, "evaluation.halfway", "samples")),
         "policy, after": ("the policy checkpoint", _engine(work, "evaluation.after")),
     }

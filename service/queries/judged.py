@@ -50,7 +50,7 @@ class Judged:
         return {x.comparison: x for x in self.store.labels(comparisons, self.weights, self.rule)}
 
     def contributions(self, comparisons: Sequence[Id]) -> Iterator[Contribution]:
-        """Each verdict on some of the comparisons: whether it can be read, bears, and which way it pulls."""
+        """Each verdict on some of the comparisons: whether it can be read, votes, and which way it pulls."""
         return self.store.contributions(comparisons, self.weights, self.rule)
 
 

@@ -41,7 +41,7 @@ class Vote:
 @dataclass(frozen=True)
 class LabelRow:
     """`p`: probability that the first answer is the better, 0.5 where the label is unreadable. `votes`: of the
-    principles that bear on the pair, those that weigh most first."""
+    principles that vote on the pair, those that weigh most first."""
 
     comparison: str
     stage: str
@@ -73,7 +73,7 @@ def labels(
     after: str | None = None,
     most: int = 100,
 ) -> Page[LabelRow]:
-    """`state`: only labels in it. `principle`: only pairs on which it bears. Raises UserError for an unknown one."""
+    """`state`: only labels in it. `principle`: only pairs on which it votes. Raises UserError for an unknown one."""
     about = judged.newest(store, run)
     rows, following = page(about, state=state, principle=principle, after=after, most=most)
     return Page(tuple(rows), following)
@@ -136,7 +136,7 @@ def row(label: Label, stage: str, votes: tuple[Vote, ...], messages: Messages) -
 
 
 def votes_on(about: Judged, comparisons: Sequence[Id]) -> dict[Id, tuple[Vote, ...]]:
-    """The principles that bear on each pair, those that weigh most first."""
+    """The principles that vote on each pair, those that weigh most first."""
     votes: Mapping[Id, list[Vote]] = {id: [] for id in comparisons}
     weights, titles = about.constitution.weights(), {p.id: p.title for p in about.constitution}
     for c in about.contributions(comparisons):

@@ -64,7 +64,8 @@ def labels(work: RunRecords, judge: Judge, comparisons: Sequence[Id]) -> dict[st
 
 def judge(work: RunRecords, judge: Judge, comparisons: Sequence[Id]) -> dict[str, Any]:
     """Share of (principle, pair) on which the judge, both orders averaged, names the answer that truly follows the
-    principle better; and how often the label rule lets a principle vote where it does, and does not, truly bear."""
+    principle better; and how often the label rule lets a principle vote where it does, and does not, truly
+    apply (the key `votes_where_it_bears` has the word of before)."""
     oracle = work.wiring.oracle()
     if oracle is None:
         return {"gold_accuracy": None, "gold_by_principle": None, "votes_where_it_bears": None, "votes_where_not": None}

@@ -73,14 +73,14 @@ def models(store: Store) -> list[Model]:
     """Every checkpoint, the newest first."""
     trained, now, decisions = store.trained_in(), store.promoted(), _decisions(store)
     digest = now.digest if now is not None else None
-    return [_model(c, trained, digest, decisions) for c in reversed(store.checkpoints())]
+    return [_model(store, c, trained, digest, decisions) for c in reversed(store.checkpoints())]
 
 
 def model(store: Store, name: str) -> Shown:
     """One checkpoint, by what `Store.checkpoint` answers to. Raises UserError where none or several fit."""
     checkpoint, now, decisions = store.checkpoint(name), store.promoted(), _decisions(store)
-    of = _model(checkpoint, store.trained_in(), now.digest if now is not None else None, decisions)
-    decision = decisions.get(checkpoint.path, {})
+    of = _model(store, checkpoint, store.trained_in(), now.digest if now is not None else None, decisions)
+    decision = decisions.get(store.kept_path(checkpoint.path), {})
     return Shown(
         of,
         checkpoint.parent,
@@ -108,19 +108,26 @@ def promotions(store: Store) -> list[Promotion]:
 
 
 def _decisions(store: Store) -> dict[str, dict[str, Any]]:
-    """By a model's path, the last decision of a run on it, with the mean of its win rate."""
+    """By a model's path as it is kept, the last decision of a run on it, with the mean of its win rate."""
     evaluations = store.documents("evaluation")
     return {
-        decision["model"]: {**decision, "win_rate": evaluations.get(run, {}).get("win_rate", {}).get("mean")}
+        store.kept_path(decision["model"]): {
+            **decision,
+            "win_rate": evaluations.get(run, {}).get("win_rate", {}).get("mean"),
+        }
         for run, decision in store.documents("decision").items()
     }
 
 
 def _model(
-    checkpoint: Checkpoint, trained: Mapping[Any, Any], promoted: str | None, decisions: Mapping[str, Any]
+    store: Store,
+    checkpoint: Checkpoint,
+    trained: Mapping[Any, Any],
+    promoted: str | None,
+    decisions: Mapping[str, Any],
 ) -> Model:
     run, created = trained[checkpoint.id, checkpoint.digest]
-    decision = decisions.get(checkpoint.path)
+    decision = decisions.get(store.kept_path(checkpoint.path))
     return Model(
         checkpoint,
         run.hex() if run is not None else None,

@@ -14,7 +14,7 @@ from typing import Any
 from constitution.difference import Diff
 from constitution.principles import Constitution, draw
 from constitution.records import Prompt
-from constitution.templates import critique_skeleton, revision_skeleton
+from constitution.templates import critique_template, revision_template
 from service.queries.estimate import Lengths, count, measured
 from service.settings import Settings
 from storage.runs import Run
@@ -98,7 +98,7 @@ def stale(store: Store, base: Run | None, difference: Diff) -> Stale:
 def _first_stale(prompt: Prompt, old: Constitution, new: Constitution, seed: int, rounds: int) -> int | None:
     for round in range(rounds):
         was, now = draw(old, seed, prompt.id, round), draw(new, seed, prompt.id, round)
-        if (critique_skeleton(was), revision_skeleton(was)) != (critique_skeleton(now), revision_skeleton(now)):
+        if (critique_template(was), revision_template(was)) != (critique_template(now), revision_template(now)):
             return round
     return None
 

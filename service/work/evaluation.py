@@ -24,18 +24,19 @@ def evaluate(
     stage: str,
     before: str,
     after: str,
-    halfway: str | None = None,
+    sft: str | None = None,
     besides: Sequence[str] = (),
     split: str = "heldout",
 ) -> dict[str, Any]:
-    """Before against after on held-out prompts, by a judge that made none of the training labels. A model `halfway`
+    """Before against after on held-out prompts, by a judge that made none of the training labels. The SFT model `sft`
     between them is counted, not judged. `besides`: ids of principles that an amendment took away; the evaluator is
     asked about them too, and its answers have no part in the win rate. What chooses between models looks at the
     `split` dev instead."""
     prompts = work.prompts(split, work.settings.evaluate.prompts)
     by_id = {p.id: p for p in prompts}
     answers: dict[str, list[Generation]] = {}
-    for name, model in (("before", before), ("halfway", halfway), ("after", after)):
+    # "halfway" is the SFT model: stages and evaluations that are stored have the word of before.
+    for name, model in (("before", before), ("halfway", sft), ("after", after)):
         if model is not None:
             answers[name] = _answers(work, f"{stage}.{name}", model, prompts)
     pairs = list(zip(answers["before"], answers["after"], strict=True))
@@ -103,7 +104,7 @@ def _by_principle(
     pairs: Sequence[tuple[Generation, Generation]],
     ids: Sequence[Id | None],
 ) -> dict[str, Any]:
-    """For each principle: on how many pairs it bears by the label rule, how often it prefers the answer after there,
+    """For each principle: on how many pairs it votes by the label rule, how often it prefers the answer after there,
     and its `effect` over all prompts (`pipeline.metrics.effects`)."""
     rule, questions = work.settings.rule(), {judge.question(p).id: p for p in principles}
     after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}

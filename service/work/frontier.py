@@ -25,18 +25,19 @@ Plan = Sequence[tuple[OptimiseSettings, str]]
 
 def plan(settings: Settings) -> Plan:
     """The points to be trained, each with its name ("ppo kl_coef 0.05"). Raises UserError for a method that is none, or
-    has no leash to vary."""
+    has no KL coefficient to vary."""
     found = []
-    for name, weights in settings.sweep.methods.items():
+    for name, coefficients in settings.sweep.methods.items():
         given = settings.optimise.model_copy(update={"method": name.replace("-", "_"), "arguments": {}})
-        leash = getattr(trainers.load(given.method), "LEASH", None)
-        if weights and leash is None:
-            raise UserError(f"{name} has no leash to vary: name it without weights")
-        if not weights:
+        argument = getattr(trainers.load(given.method), "COEFFICIENT", None)
+        if coefficients and argument is None:
+            raise UserError(f"{name} has no KL coefficient to vary: name it without values")
+        if not coefficients:
             found.append((given, given.method))
-        for weight in weights:
-            value = int(weight) if leash == "n" else weight
-            found.append((given.model_copy(update={"arguments": {leash: value}}), f"{given.method} {leash} {value:g}"))
+        for coefficient in coefficients:
+            value = int(coefficient) if argument == "n" else coefficient
+            one = given.model_copy(update={"arguments": {argument: value}})
+            found.append((one, f"{given.method} {argument} {value:g}"))
     return found
 
 
@@ -63,18 +64,17 @@ def measure(
     rewarded = reward_of(work, reward, settings or work.settings.optimise) if reward else None
     scores = _rewards(rewarded, in_order, answers) if rewarded else []
     carried = work.store.checkpoint(model).metrics if settings is not None and model != reference else {}
-    leash = getattr(trainers.load(settings.method), "LEASH", None) if settings else None
     point = {
         "name": name,
         "method": settings.method if settings else name,
-        "leash": _leash(work, settings, leash),
+        "leash": _coefficient(work, settings),  # a stored key, with the word of before
         "seed": work.settings.seed,
         "model": model,
         "kl": _kl(work, model, reference, in_order, answers),
         "reward": intervals.bootstrap(scores, work.settings.seed).as_dict() if scores else None,
         "win_rate": found["win_rate"],
         "length_controlled": found["length_controlled"],
-        "surfaces": found["after"],
+        "surfaces": found["after"],  # the style metrics; a stored key, as `leash`
         "truth": {key: value for key, value in found["truth"]["after"].items() if key != "themes"},
         "looks": measure_truth.watched(work, model) if carried else [],
         **{key: carried.get(key) for key in CARRIED},
@@ -82,7 +82,9 @@ def measure(
     return dict(work.store.put_document("point", ident, point))
 
 
-def _leash(work: Work, settings: OptimiseSettings | None, name: str | None) -> float | None:
+def _coefficient(work: Work, settings: OptimiseSettings | None) -> float | None:
+    """What a method was held near to its reference by: the value of its argument; None where it has none."""
+    name = getattr(trainers.load(settings.method), "COEFFICIENT", None) if settings else None
     if settings is None or name is None:
         return None
     arguments = {**work.settings.arguments.get(settings.method, {}), **settings.arguments}

@@ -153,7 +153,7 @@ def _generation(prompt: Prompt, sample: int, text: str) -> Generation:
 def _verdicts(
     questions: list[Question], comparison: Id, kind: tuple[float, float] | None, first: bool
 ) -> Iterator[Verdict]:
-    """`short` never bears: both orders are near even."""
+    """`short` always abstains: both orders are near even."""
     for question, said in zip(questions, (kind, (0.55, 0.55)), strict=True):
         mass = 0 if kind is None else 10**9
         p1, p2 = (round(p * 10**9) for p in said or (0.5, 0.5))

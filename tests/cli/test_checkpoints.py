@@ -21,7 +21,8 @@ def make_checkpoint(store: Store, name: str, constitution: str | None = None, ru
     manifest = seal(
         partial, Path(name), job=ident.hex(), kind="policy", method="dpo", parent="0" * 64, dataset="0" * 64, metrics={}
     )
-    checkpoint = Checkpoint(ident, "policy", "dpo", name, manifest.digest, "0" * 64, "0" * 64, constitution)
+    path = str(Path(name).absolute())
+    checkpoint = Checkpoint(ident, "policy", "dpo", path, manifest.digest, "0" * 64, "0" * 64, constitution)
     store.add_checkpoint(checkpoint, run)
     return checkpoint
 
@@ -74,12 +75,12 @@ def test_the_list_says_what_each_checkpoint_is(store, labelled, precept) -> None
     tuned = make_checkpoint(store, "tuned", labelled.run.constitution, labelled.run.id)
     run = labelled.run.id.hex()
     store.put_document("evaluation", run, {"win_rate": {"mean": 0.81, "low": 0.7, "high": 0.9}})
-    store.put_document("decision", run, {"promoted": False, "reasons": ["failed: x \x1b[2J"], "model": "tuned"})
+    store.put_document("decision", run, {"promoted": False, "reasons": ["failed: x \x1b[2J"], "model": tuned.path})
     assert precept("model", "promote", "tuned", "--why", "reviewed \x1b[2J").code == 0
     newest, oldest = precept("model", "list", "--json").json
     assert (newest["id"], newest["run"], newest["promoted"]) == (tuned.id.hex(), run, True)
     assert (newest["win_rate"], newest["decided"], newest["constitution"]) == (0.81, "refused", tuned.constitution)
-    assert (newest["kind"], newest["method"], newest["path"]) == ("policy", "dpo", "tuned")
+    assert (newest["kind"], newest["method"], newest["path"]) == ("policy", "dpo", tuned.path)
     assert (oldest["id"], oldest["run"], oldest["promoted"], oldest["win_rate"]) == (
         by_hand.id.hex(),
         None,

@@ -41,7 +41,7 @@ def test_preferences_are_the_decided_labels(name, store, labelled, precept) -> N
     assert row["prompt"] == [{"role": "user", "content": "Question 0?"}]
     assert row["chosen"] == [{"role": "assistant", "content": "a longer answer 0 \x1b[31m[red]\u202e"}]
     assert row["rejected"] == [{"role": "assistant", "content": "short 0"}]
-    assert row["p"] == pytest.approx(0.95)  # `kind` alone bears: 1/2 + (0.95 + 0.95 - 1) / 2
+    assert row["p"] == pytest.approx(0.95)  # `kind` alone votes: 1/2 + (0.95 + 0.95 - 1) / 2
     card = Path("README.md").read_text()
     assert "- 1 tied" in card and "- 1 unreadable" in card and labelled.run.id.hex() in card
     assert f'data_files: "{name}"' in card

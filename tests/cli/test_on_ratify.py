@@ -196,10 +196,11 @@ def base(labelled: Labelled, store: Store) -> Run:
     return _finish(store, labelled.run, "models/first")
 
 
-def _finish(store: Store, run: Run, model: str) -> Run:
+def _finish(store: Store, run: Run, name: str) -> Run:
+    model = str(Path(name).absolute())  # as a flow names a checkpoint
     store.finish_run(run.id, "finished", result={"model": model, "calls": {"generated": 0, "chosen": 0, "reused": 0}})
     checkpoint = Checkpoint(
-        Id(model.encode()[-16:].rjust(16)), "policy", "dpo", model, model, "", "", run.constitution or "", {}
+        Id(name.encode()[-16:].rjust(16)), "policy", "dpo", model, model, "", "", run.constitution or "", {}
     )
     store.add_checkpoint(checkpoint)
     store.promote(checkpoint, who="ada", why="good", key=model)

@@ -149,7 +149,7 @@ def test_agreement_is_of_random_pairs_and_others_stand_apart(store, labelled, pr
     assert (overall["count"], overall["left_out"]) == (5, 1)
     assert overall["raw"]["mean"] == pytest.approx(4 / 5)
     assert overall["raw"]["low"] <= 4 / 5 <= overall["raw"]["high"]
-    # `kind` bears on the four pairs whose two orders agree; `short` on none.
+    # `kind` votes on the four pairs whose two orders agree; `short` on none.
     assert set(found["by_principle"]) == {"kind"}
     assert (found["by_principle"]["kind"]["count"], found["by_principle"]["kind"]["raw"]["mean"]) == (4, 0.75)
     assert found["others"]["uncertain"]["count"] == 1

@@ -84,7 +84,7 @@ def test_two_answers_on_the_screen(played: Any, precept: Precept) -> None:
     row = next(line.split() for line in done.out.splitlines() if line.startswith("kind"))
     assert row == ["kind", "3", "0.050", "0.050", "second", "-0.450", "████████████|", "tied"]
     row = next(line.split() for line in done.out.splitlines() if line.startswith("short"))
-    assert row[:3] == ["short", "1", "0.500"] and "does not bear" in " ".join(row)
+    assert row[:3] == ["short", "1", "0.500"] and "abstains" in " ".join(row)
     turned = precept("score", "Question 3?", "please", "rude answer")
     assert "the first is better; p of the first is 0.950" in turned.out
     same = precept("score", "Question 3?", "please", "please you", "--quiet")

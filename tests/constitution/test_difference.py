@@ -9,7 +9,7 @@ import pytest
 from constitution.difference import diff
 from constitution.principles import Constitution, Exemplar, Principle
 from constitution.records import Message
-from constitution.templates import comparison_skeleton, critique_skeleton
+from constitution.templates import critique_template, question_template
 
 SHOT = Exemplar((Message("user", "p"),), "r", "c", "v")
 
@@ -58,8 +58,8 @@ def test_flags_follow_the_templates():
     """What `applies` costs is what the templates do with it, whatever that is."""
     new = replace(B, applies="when it does")
     (found,) = diff(OLD, _constitution(A, new)).changes
-    assert found.asks_judge is (comparison_skeleton(new) != comparison_skeleton(B))
-    assert found.asks_critic is (critique_skeleton(new) != critique_skeleton(B))
+    assert found.asks_judge is (question_template(new) != question_template(B))
+    assert found.asks_critic is (critique_template(new) != critique_template(B))
 
 
 def test_several_fields_of_one_principle_are_one_change_in_several_lists():

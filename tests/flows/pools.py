@@ -29,7 +29,7 @@ from constitution.records import (
     Verdict,
     make_id,
 )
-from constitution.templates import comparison_skeleton
+from constitution.templates import question_template
 from pipeline import label
 from pipeline.judges.judge import Case
 from service.settings import CompareSettings, JudgeSettings, ReviseSettings, RoleSettings, Settings
@@ -45,7 +45,7 @@ RULE = LabelRule()
 
 
 class HashJudge:
-    """Says what a hash of (question, comparison) says. Of ten verdicts six bear, two are even, one depends on the
+    """Says what a hash of (question, comparison) says. Of ten verdicts six vote, two are even, one depends on the
     order, one is unreadable."""
 
     fingerprint = "hash judge"
@@ -54,7 +54,7 @@ class HashJudge:
         self.asked: list[tuple[Id, Id]] = []  # (question, comparison), both orders each
 
     def question(self, principle: Principle) -> Question:
-        return Question(self.fingerprint, {"method": "hash"}, comparison_skeleton(principle), principle.id)
+        return Question(self.fingerprint, {"method": "hash"}, question_template(principle), principle.id)
 
     def judge(self, cases: Sequence[Case]) -> list[Verdict]:
         asked = [(self.question(p).id, case.comparison.id) for case in cases for p in case.principles]
@@ -182,7 +182,7 @@ def write(principles: Iterable[Mapping[str, Any]], comment: str = "") -> Constit
 
 @cache
 def vote(question: Id, comparison: Id) -> tuple[bool, int | None]:
-    """Of a verdict: whether it is readable, and s = p1 + p2 - 1 in units of 1e-9 where it bears."""
+    """Of a verdict: whether it is readable, and s = p1 + p2 - 1 in units of 1e-9 where it votes."""
     v, half = verdict(question, comparison), PROBABILITY // 2
     readable = min(v.mass1, v.mass2) >= RULE.min_mass * PROBABILITY
     s = v.p1 + v.p2 - PROBABILITY
@@ -195,12 +195,12 @@ def outcome(constitution: Constitution, comparison: Id) -> tuple[str, int]:
     votes = [(weight, *vote(question, comparison)) for question, weight in _asked(constitution)]
     if sum(w for w, readable, _ in votes if readable) < RULE.min_readable * sum(w for w, *_ in votes):
         return "unreadable", PROBABILITY // 2
-    bearing = [(w, s) for w, _, s in votes if s is not None]
-    if not bearing:
+    voting = [(w, s) for w, _, s in votes if s is not None]
+    if not voting:
         return "tied", PROBABILITY // 2
     # p = 1/2 + sum(w * s) / (2 * sum(w)), rounded down
-    total = sum(w for w, _ in bearing)
-    p = (total * PROBABILITY + sum(w * s for w, s in bearing)) // (2 * total)
+    total = sum(w for w, _ in voting)
+    p = (total * PROBABILITY + sum(w * s for w, s in voting)) // (2 * total)
     return ("tied" if abs(2 * p - PROBABILITY) < RULE.tie_margin * PROBABILITY else "decided"), p
 
 

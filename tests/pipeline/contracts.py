@@ -215,7 +215,7 @@ def check_trainer(name: str) -> None:
     assert _are_names(getattr(module, "READS", ()))
     known = arguments.reads(module)
     assert isinstance(getattr(module, "ONLINE", False), bool)
-    assert getattr(module, "LEASH", None) is None or module.LEASH in known
+    assert getattr(module, "COEFFICIENT", None) is None or module.COEFFICIENT in known
     assert trainers.resolve(name, {}) == module.DEFAULTS
     assert trainers.resolve(name, dict.fromkeys(known, 3)) == {**module.DEFAULTS, **dict.fromkeys(known, 3)}
     with pytest.raises(UserError, match=f"{name} does not read no_such_argument"):

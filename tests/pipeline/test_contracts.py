@@ -289,7 +289,7 @@ WRONG = [
     ("reward", "def check(options)", "def check()"),
     ("trainer", '"policy"', '"critic"'),
     ("trainer", '{"patience": 1}', '{"patience": {1}}'),
-    ("trainer", '{"patience": 1}', '{"patience": 1}\n    LEASH = "beta"'),
+    ("trainer", '{"patience": 1}', '{"patience": 1}\n    COEFFICIENT = "beta"'),
     ("trainer", '{"patience": 1}', '{"patience": 1}\n    READS = "patience"'),
     ("trainer", '("prompt", "rating")', '"prompt"'),
     ("trainer", "train(job, watch)", "train(job)"),

@@ -125,7 +125,7 @@ def test_the_oracle_tells_good_from_bad() -> None:
     assert oracle.prefers(asked, safe, "blah") == 0
     harmless = loading.load("principles.yaml").principles[0]
     assert oracle.prefers_by(harmless, asked, safe, comply) == 1
-    assert oracle.prefers_by(harmless, asked, safe, "No. I refuse.") == 0  # both refuse: it does not bear
+    assert oracle.prefers_by(harmless, asked, safe, "No. I refuse.") == 0  # both refuse: it does not apply
 
 
 def test_prompts_are_split_once_and_held_out_ones_were_never_trained_on() -> None:

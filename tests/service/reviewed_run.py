@@ -30,7 +30,7 @@ class Reviewed:
 
 
 def build(store: Store, kind: list[Said], short: list[Said] | None = None, key: str = "run") -> Reviewed:
-    """`kind`, `short`: what each question says of each pair; `short` bears on none where it is left out. The last fifth
+    """`kind`, `short`: what each question says of each pair; `short` votes on none where it is left out. The last fifth
     of the pairs are held out."""
     constitution = loading.parse(TEXT)
     store.put_constitution(constitution.version, constitution.source)

@@ -10,9 +10,11 @@ import pytest
 
 from constitution.records import Message, Prompt
 from service import settings as settings_module
+from service.actions.resume import as_it_began
 from service.identity import PATIENCE, RECORDED, determining, run_key
 from service.settings import RoleSettings, Settings
 from service.wiring import Wiring
+from storage.runs import Run
 
 ROOT = Path(__file__).parents[2]
 REMOTE = {
@@ -103,3 +105,31 @@ def test_patience_is_what_the_engine_calls_so() -> None:
 
     assert set(PATIENCE) == set(Patience.model_fields) | {"concurrency", "prompts_per_request", "requests_in_flight"}
     assert set(PATIENCE) <= set(Options.model_fields)
+
+
+def test_a_run_is_gone_on_with_where_its_server_is_now() -> None:
+    """Its address and patience are those of today; what the model is asked is as it began."""
+    options = {"dialect": "chat", "timeout": 9.0}
+    then = settings_module.load(None, {**REMOTE, "policy.options": options})[0]
+    now = settings_module.load(
+        None, {**REMOTE, "policy.base_url": "http://b:2/v1", "policy.options": {"timeout": 90.0}, "seed": 5}
+    )[0]
+    begun = Run(
+        b"r" * 16,
+        json.dumps({"slot": ""}),
+        "improve",
+        {"settings": then.identity()},
+        None,
+        "stopped",
+        "",
+        None,
+        None,
+        None,
+        None,
+    )
+    flags = as_it_began(begun, now, None)
+    assert flags["policy"]["base_url"] == "http://b:2/v1" and flags["seed"] == 0
+    assert flags["policy"]["options"] == {"dialect": "chat", "timeout": 90.0}
+    assert determining(settings_module.load(None, flags)[0].identity()) == determining(then.identity())
+    elsewhere = settings_module.load(None, {"policy.model": "folder"})[0]  # today's settings name no server
+    assert as_it_began(begun, elsewhere, None)["policy"]["base_url"] == "http://a:1/v1"

@@ -165,8 +165,8 @@ def test_a_sweep_measures_each_point_once_and_draws_them(first: Any, run_improve
     assert again.result["points"] == done.result["points"] and again.result["calls"]["generated"] == 0
 
 
-def test_a_sweep_of_a_method_without_a_leash_says_so(first: Any, run_improve: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match="sft has no leash"):
+def test_a_sweep_of_a_method_without_a_kl_coefficient_says_so(first: Any, run_improve: Callable[..., Any]) -> None:
+    with pytest.raises(UserError, match="sft has no KL coefficient"):
         run_improve(first.home, "sweep", sweep__methods={"sft": [0.1]})
 
 

@@ -219,7 +219,7 @@ def test_disagreements_are_of_people_with_the_judge_or_with_each_other(store: St
     assert [d.pair.label.comparison for d in disagreements(store, who="cy").items] == []
     by_kind = disagreements(store, principle="kind").items
     assert [d.pair.label.comparison for d in by_kind] == hexes([four, one])
-    assert disagreements(store, principle="short").items == ()  # it is against, where it bears
+    assert disagreements(store, principle="short").items == ()  # it is against, where it votes
     with pytest.raises(UserError, match="no principle 'calm'"):
         disagreements(store, principle="calm")
 

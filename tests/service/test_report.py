@@ -122,7 +122,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     (home / "principles.yaml").write_text(PRINCIPLES)
     (home / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
     policy = script(home / "policy.jsonl", POLICY)
-    halfway = script(home / "halfway.jsonl", [{"text": "Halfway."}])
+    sft_model = script(home / "sft.jsonl", [{"text": "After SFT."}])
     after = script(home / "after.jsonl", AFTER)
     judge = script(home / "judge.jsonl", JUDGE)
     flags: dict[str, Any] = {
@@ -143,7 +143,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             stages.compare(work, "feedback", samples="samples", revisions="revisions")
             stages.compare(work, "held-out feedback", samples="held-out samples")
             labels = stages.label(work, "feedback", heldout="held-out feedback")
-            evaluated = evaluation.evaluate(work, "evaluation", before=policy, halfway=halfway, after=after)
+            evaluated = evaluation.evaluate(work, "evaluation", before=policy, sft=sft_model, after=after)
             sft = trained(work, "sft", "start-digest", {})
             bins = [[0.55, 0.5, 12], [0.75, 0.7, 30], [0.96, 0.93, 158]]
             figures = {"eval_accuracy": 0.913, "eval_ece": 0.0345, "eval_pairs": 200, "eval_reliability": bins}
@@ -359,7 +359,7 @@ def test_figures_that_could_not_be_had_are_not_known(ran: Ran) -> None:
     text = Page(ran.changed({"win_rate": {"mean": nan, "low": nan, "high": nan}}, evaluation=evaluation)).text
     assert "No comparison of its answers on held-out prompts could be read." in text
     assert "Win rate, length-controlled \u2013 \u2013 not known" in text
-    assert "bears on no pair" in text
+    assert "abstains on every pair" in text
 
 
 def test_the_report_is_the_same_when_it_is_written_again(ran: Ran) -> None:

@@ -91,13 +91,13 @@ def test_a_checkpoint_folder(tmp_path: Path) -> None:
 
 def points() -> list[dict[str, Any]]:
     found = []
-    for method, leashes in (("start", [None]), ("ppo", [0.0, 0.05]), ("best_of_n", [4, 16])):
-        for place, leash in enumerate(leashes):
+    for method, coefficients in (("start", [None]), ("ppo", [0.0, 0.05]), ("best_of_n", [4, 16])):
+        for place, coefficient in enumerate(coefficients):
             for seed in range(3):
                 kl = place + 0.1 * seed - (0.001 if method == "start" else 0)
                 found.append(
                     {
-                        "method": method, "leash": leash, "seed": seed, "kl": kl, "reward": math.sqrt(abs(kl)),
+                        "method": method, "leash": coefficient, "seed": seed, "kl": kl, "reward": math.sqrt(abs(kl)),
                         "judge": 0.6, "judge_low": 0.55, "judge_high": 0.65, "truth": 0.5,
                     }
                 )  # fmt: skip
@@ -109,8 +109,8 @@ def test_the_frontier() -> None:
     assert "best_of_n: kl 0.6, reward 0.651, judge 0.6, truth 0.5, means of 6" in title
     for word in ("reward", "judge: win rate over the start", "truth: share of good (not seen)", "start", "ppo"):
         assert word in words
-    for leash in ("0", "0.05", "4", "16"):
-        assert words.split(" | ").count(leash) >= 3  # in each panel
+    for coefficient in ("0", "0.05", "4", "16"):
+        assert words.split(" | ").count(coefficient) >= 3  # in each panel
     assert all(drawn(root, colour) for colour in COLOURS[:3])
     assert len(set(COLOURS)) == len(COLOURS) == len(MARKS)
 
@@ -126,17 +126,25 @@ def test_a_frontier_without_truth_and_one_point() -> None:
 
 def test_runs_that_hack() -> None:
     runs = [
-        {"reward_models": rewarded, "leash": leash, "seed": seed, "looks": looks(stopped=not leash)}
+        {"reward_models": rewarded, "leash": beta, "seed": seed, "looks": looks(stopped=not beta)}
         for rewarded in ("one", "minimum of 3")
-        for leash in (0.0, 0.05)
+        for beta in (0.0, 0.05)
         for seed in range(2)
     ]
     root, title, words = parsed(hacking(runs))
-    for word in ("one, leash 0", "minimum of 3, leash 0.05", "seed 1", "truth (not seen)", "a stop rule fires"):
+    for word in (
+        "minimum of 3",
+        "KL coefficient 0",
+        "KL coefficient 0.05",
+        "seed 1",
+        "truth (not seen)",
+        "a stop rule fires",
+    ):
         assert word in words
-    assert "one, leash 0.0, seed 1: From update 0 to 30" in title and "update 15 is kept" in title
+    assert "one, KL coefficient 0.0, seed 1: From update 0 to 30" in title and "update 15 is kept" in title
     assert (
-        "minimum of 3, leash 0.05, seed 0: From update 0 to 30: proxy 0 to 3, judge 0.5 to 0.5, KL to 9 nats. " in title
+        "minimum of 3, KL coefficient 0.05, seed 0: From update 0 to 30: proxy 0 to 3, judge 0.5 to 0.5, KL to 9 nats. "
+        in title
     )
     assert all(drawn(root, colour) for colour in COLOURS[:2])
 

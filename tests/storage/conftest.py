@@ -39,7 +39,7 @@ class World:
         return a_generation(self.prompt(number), sample, text or f"answer {sample} to {number}")
 
     def question(self, number: int) -> Question:
-        return Question("judge", {"labels": ["A", "B"]}, f"skeleton {number}", f"principle-{number}")
+        return Question("judge", {"labels": ["A", "B"]}, f"template {number}", f"principle-{number}")
 
     def comparison(self, number: int) -> Comparison:
         one, other = (self.response(number, sample).content for sample in (0, 1))

@@ -28,11 +28,11 @@ def reference(comparison, verdicts, weights, rule):
         same = not rule.consistent or (2 * v.p1 > one and 2 * v.p2 > one) or (2 * v.p1 < one and 2 * v.p2 < one)
         return same and abs(v.p1 + v.p2 - one) >= round(rule.min_margin * one)
 
-    bearing = [v for v in readable if bears(v)]
-    weight = sum(weights[v.question] for v in bearing)
+    voting = [v for v in readable if bears(v)]
+    weight = sum(weights[v.question] for v in voting)
     if not weight:
         return Label(comparison, "tied", one // 2)
-    pull = sum(weights[v.question] * (v.p1 + v.p2 - one) for v in bearing)
+    pull = sum(weights[v.question] * (v.p1 + v.p2 - one) for v in voting)
     p = (Fraction(one, 2) + Fraction(pull, 2 * weight)).__floor__()
     return Label(comparison, "tied" if abs(2 * p - one) < round(rule.tie_margin * one) else "decided", p)
 
@@ -89,7 +89,7 @@ def test_the_query_is_the_rule(judged, rows, given_weights, rule):
 
 
 def rule_alone(rule):
-    """A rule under which one verdict's label is decided exactly when that verdict bears."""
+    """A rule under which one verdict's label is decided exactly when that verdict votes."""
     return LabelRule(rule.min_mass, rule.consistent, rule.min_margin, min_readable=1.0, tie_margin=0.0)
 
 

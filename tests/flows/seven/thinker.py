@@ -6,7 +6,7 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.principles import Principle
 from constitution.records import Message, Question, Reason, Verdict, make_id, probability
-from constitution.templates import comparison_request, comparison_skeleton
+from constitution.templates import comparison_request, question_template
 from pipeline.asking import Role
 from pipeline.engines.engine import Choose, Generate
 from pipeline.judges.judge import Another, Case, Judged, Used
@@ -18,7 +18,7 @@ class Thinker:
         self.fingerprint = make_id("thinker", of=[role.engine.fingerprint, second.engine.fingerprint]).hex()
 
     def question(self, principle: Principle) -> Question:
-        return Question(self.fingerprint, {"method": "thinker"}, comparison_skeleton(principle), principle.id)
+        return Question(self.fingerprint, {"method": "thinker"}, question_template(principle), principle.id)
 
     def judge(self, cases: Sequence[Case]) -> Judged:
         found = [self._asked(case, principle) for case in cases for principle in case.principles]

@@ -8,7 +8,7 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.principles import Principle
 from constitution.records import Message, Question, Reason, Verdict, make_id, probability, seed_of
-from constitution.templates import comparison_request, comparison_skeleton
+from constitution.templates import comparison_request, question_template
 from pipeline.asking import Role
 from pipeline.engines.engine import Choose, Generate
 from pipeline.judges.judge import Another, Case, Judged, Used
@@ -22,7 +22,7 @@ class ReasonedJudge:
         ).hex()
 
     def question(self, principle: Principle) -> Question:
-        return Question(self.fingerprint, {"method": "reasoned"}, comparison_skeleton(principle), principle.id)
+        return Question(self.fingerprint, {"method": "reasoned"}, question_template(principle), principle.id)
 
     def judge(self, cases: Sequence[Case]) -> Judged:
         asked = [(case, principle, shown) for case in cases for principle in case.principles for shown in (1, 2)]

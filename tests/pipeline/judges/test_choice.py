@@ -10,7 +10,7 @@ import pytest
 from constitution.errors import UserError
 from constitution.principles import Principle
 from constitution.records import PROBABILITY, Comparison, LabelRule, Message, question_id, text_digest
-from constitution.templates import comparison_request, comparison_skeleton, fill
+from constitution.templates import comparison_request, fill, question_template
 from pipeline import judges
 from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Choice, Choose
@@ -113,8 +113,8 @@ def test_it_says_what_it_used_two_requests_a_verdict_and_gives_no_reasons() -> N
 def test_a_question_is_what_the_judge_reads_and_nothing_else() -> None:
     mine = judge()
     asked = mine.question(KIND)
-    assert asked.id == question_id("an engine", {"method": "choice"}, comparison_skeleton(KIND))
-    assert "{dialogue}" in asked.skeleton and "{a}" in asked.skeleton and KIND.comparison in asked.skeleton
+    assert asked.id == question_id("an engine", {"method": "choice"}, question_template(KIND))
+    assert "{dialogue}" in asked.template and "{a}" in asked.template and KIND.comparison in asked.template
     unread = replace(KIND, title="Kindness", weight=7000, tags=("new",), critique="Look.", revision="Mend it.")
     assert mine.question(unread).id == asked.id
     assert mine.question(replace(KIND, comparison="Which reply is kinder ?")).id != asked.id

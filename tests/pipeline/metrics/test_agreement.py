@@ -12,7 +12,7 @@ from pipeline.metrics import agreement
 def test_agreement_on_a_published_table() -> None:
     """Gwet 2008, table 1 style: two raters, 125 items, 118 agree on the common category, so kappa collapses and AC1
     does not. By hand: a = .944; pi = (.972, .028, 0); e(kappa) = .9456; e(AC1) over 3 categories = .0272."""
-    rows = np.array([[0, 0]] * 118 + [[0, 1]] * 5 + [[1, 0]] * 2)
+    rows = np.array([118, 5, 0, 2, 0, 0, 0, 0, 0])
     assert agreement.raw_agreement(rows) == pytest.approx(0.944)
     assert agreement.cohen_kappa(rows) == pytest.approx(-0.0234, abs=5e-4)
     expected = (0.972 * 0.028 + 0.028 * 0.972) / 2
@@ -24,3 +24,14 @@ def test_agreement_leaves_out_skips_and_unreadable() -> None:
     found = agreement.agreement([("first", yes), ("second", yes), ("skip", yes), ("first", no)])
     assert (found["count"], found["left_out"], found["raw"]["mean"]) == (2, 2, 0.5)
     assert agreement.agreement([])["raw"]["mean"] is None
+
+
+def test_kappa_is_that_of_scikit_learn_for_each_of_many_tables() -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(0)
+    ratings = rng.integers(0, 3, (20, 30, 2)) * rng.integers(0, 2, (20, 30, 2))
+    counts = np.array([np.bincount(some[:, 0] * 3 + some[:, 1], minlength=9) for some in ratings])
+    expected = [cohen_kappa_score(some[:, 0], some[:, 1], labels=range(3)) for some in ratings]
+    assert agreement.cohen_kappa(counts) == pytest.approx(np.array(expected))
+    assert np.isnan(agreement.cohen_kappa(np.array([7, 0, 0, 0, 0, 0, 0, 0, 0])))  # one category was ever used

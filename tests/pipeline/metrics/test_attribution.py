@@ -23,7 +23,7 @@ def fill(store, n, k):
     prompt = Prompt((Message("user", "which?"),), "train")
     texts = [f"answer {number}" for number in range(n + 1)]
     pairs = [Comparison.of(prompt.id, text_digest(one), text_digest(two)) for one, two in pairwise(texts)]
-    questions = [Question("judge", {}, f"skeleton {number}") for number in range(k)]
+    questions = [Question("judge", {}, f"template {number}") for number in range(k)]
     store.add_prompts([prompt])
     store.add_answers(texts)
     store.add_comparisons(pairs)

@@ -42,7 +42,7 @@ def votes(made: list[Verdict]) -> Votes:
 
 
 def test_against_a_baseline_is_the_label_of_each_pair() -> None:
-    """Label rule: p = 1/2 + sum(w s) / (2 sum(w)) over what bears; weights 3, 1, 1."""
+    """Label rule: p = 1/2 + sum(w s) / (2 sum(w)) over what votes; weights 3, 1, 1."""
     said = {
         "one": (YES, YES, YES),  # won
         "two": (NO, YES, SILENT),  # lost: p 1/4

@@ -84,11 +84,13 @@ def test_a_bootstrap_of_values_that_are_all_alike_is_a_point_and_of_none_is_not_
     assert isnan(intervals.bootstrap([]).mean) and isnan(intervals.share_by_prompt({}, {}).mean)
 
 
-def test_a_statistic_of_rows_leaves_out_resamples_without_a_value() -> None:
-    rows = np.array([0.0, 1.0])
+def test_a_statistic_of_counts_leaves_out_resamples_without_a_value() -> None:
+    def ratio(counts: np.ndarray) -> np.ndarray:
+        return np.where(counts.min(axis=-1) > 0, counts.sum(axis=-1) / 4, np.nan)
 
-    def spread(some: np.ndarray) -> float:
-        return float(some.std()) if some.std() else float("nan")
-
-    assert intervals.resampled(spread, rows, 0) == {"mean": 0.5, "low": 0.5, "high": 0.5}
-    assert intervals.resampled(spread, rows[:0], 0) == {"mean": None, "low": None, "high": None}
+    found = intervals.resampled({"ratio": ratio, "ones": lambda counts: counts[..., 1] / 2}, [0, 1], 2, 0)
+    assert found["ratio"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert found["ones"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
+    none = {"mean": None, "low": None, "high": None}
+    assert intervals.resampled({"ratio": ratio}, [], 2, 0) == {"ratio": none}
+    assert intervals.resampled({"ratio": ratio}, [0, 0], 2, 0) == {"ratio": none}

@@ -188,7 +188,7 @@ def chain(n=N):
 
 
 def preferring(quality):
-    """Of a chain of answers of that quality: p that the first is the better, and where it bears: they differ."""
+    """Of a chain of answers of that quality: p that the first is the better, and where it applies: they differ."""
     by_answer = {answer(number): value for number, value in enumerate(quality)}
     margins = np.array([by_answer[c.first] - by_answer[c.second] for c in chain(len(quality) - 1)])
     return np.where(margins > 0, FIRST, SECOND), margins != 0
@@ -217,30 +217,30 @@ def test_an_answer_by_position_depends_on_the_order(votes):
 
 
 def seldom_faulty():
-    """Each 20th answer has a fault: it bears on a tenth of the pairs, two by two on the same answer."""
+    """Each 20th answer has a fault: it applies to a tenth of the pairs, two by two on the same answer."""
     return preferring([-(number % 20 == 1) for number in range(N + 1)])
 
 
 def order_of_preference(pairs):
-    """Answers each with a place of their own, so that all differ; it bears on the first pairs."""
+    """Answers each with a place of their own, so that all differ; it applies to the first pairs."""
     right, _ = preferring(np.random.default_rng(0).permutation(N + 1))
     return right, np.arange(N) < pairs
 
 
-@pytest.mark.parametrize(("right", "bears"), [seldom_faulty(), order_of_preference(200)])
-def test_an_answer_by_position_where_it_does_not_bear_and_right_where_it_does_is_fine(votes, right, bears):
+@pytest.mark.parametrize(("right", "applies"), [seldom_faulty(), order_of_preference(200)])
+def test_an_answer_by_position_where_it_does_not_apply_and_right_where_it_does_is_fine(votes, right, applies):
     """The sandbox's judge: the orders agree seldom, their correlation is below 0, and where it votes it is right."""
-    p1, p2 = (np.where(bears, right, by) for by in by_position(seed=6))
+    p1, p2 = (np.where(applies, right, by) for by in by_position(seed=6))
     found = lint(*ask(votes, p1, p2))
     figures = found.figures[1].orders
-    assert figures.at_least < 0 and figures.same == Share(int(bears.sum()), N)
+    assert figures.at_least < 0 and figures.same == Share(int(applies.sum()), N)
     assert figures.stands.low > 0.5 and figures.read
     assert not kinds(found, "asked") & {"order", "not enough evidence"}
 
 
 def test_few_votes_by_an_order_of_preference_are_not_taken_for_guesses(votes):
-    right, bears = order_of_preference(25)
-    p1, p2 = (np.where(bears, right, by) for by in by_position())
+    right, applies = order_of_preference(25)
+    p1, p2 = (np.where(applies, right, by) for by in by_position())
     assert kinds(lint(*ask(votes, p1, p2)), "asked") <= {"not enough evidence"}
 
 

@@ -69,10 +69,10 @@ def reward(said: dict[tuple[str, str], tuple[float, float, float]], rule: LabelR
 
 CASES = {
     # s = 0.8 of weight 3, -0.6 of weight 1: 1/2 + (2.4 - 0.6) / 8
-    "both bear": ({"kind": (0.9, 0.9, 1.0), "short": (0.2, 0.2, 1.0)}, 0.725),
+    "both vote": ({"kind": (0.9, 0.9, 1.0), "short": (0.2, 0.2, 1.0)}, 0.725),
     "one order flips": ({"kind": (0.9, 0.2, 1.0), "short": (0.2, 0.2, 1.0)}, 0.2),
     "under the margin": ({"kind": (0.7, 0.7, 1.0), "short": (0.9, 0.9, 1.0)}, 0.9),
-    "none bears": ({"kind": (0.6, 0.6, 1.0), "short": (0.5, 0.5, 1.0)}, 0.5),
+    "all abstain": ({"kind": (0.6, 0.6, 1.0), "short": (0.5, 0.5, 1.0)}, 0.5),
     "a light one is unreadable": ({"kind": (0.9, 0.9, 1.0), "short": (0.1, 0.1, 0.4)}, 0.9),
     "the heavy one is unreadable": ({"kind": (0.9, 0.9, 0.4), "short": (0.1, 0.1, 1.0)}, 0.5),
 }
@@ -116,7 +116,7 @@ def test_it_is_the_stores_label_of_the_same_verdicts(seed: int, tmp_path: Path) 
         for number, text in enumerate(texts)
     ]
     pairs = [Comparison.of(prompt.id, answers[0].content, other.content) for other in answers[1:]]
-    questions = [Question("judge", {}, f"skeleton {number}") for number in range(4)]
+    questions = [Question("judge", {}, f"template {number}") for number in range(4)]
     weights = {question.id: draw.choice([0, 1, 250, 1000, 5000]) for question in questions}
     weights[questions[0].id] = 1000
     half = PROBABILITY // 2

@@ -169,7 +169,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def test_it_is_a_method() -> None:
     assert "best_of_n" in trainers.methods()
     method = trainers.load("best_of_n")
-    assert (best_of_n.ONLINE, best_of_n.LEASH, method.COLUMNS) == (True, "n", ("prompt",))
+    assert (best_of_n.ONLINE, best_of_n.COEFFICIENT, method.COLUMNS) == (True, "n", ("prompt",))
 
 
 def test_a_run_learns_the_winners(best_job: MakeJob, talker: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,11 +96,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Rollout]]:
 
 
 def rloo_loss(rewards: list[float], old: Any, new: Any, reference: Any, beta: float) -> float:
-    leashed = [r - beta * float((o - ref).sum()) for r, o, ref in zip(rewards, old, reference, strict=True)]
+    penalised = [r - beta * float((o - ref).sum()) for r, o, ref in zip(rewards, old, reference, strict=True)]
     losses = []
-    for index, value in enumerate(leashed):
+    for index, value in enumerate(penalised):
         group = range(index // 4 * 4, index // 4 * 4 + 4)
-        advantage = value - sum(leashed[other] for other in group if other != index) / 3
+        advantage = value - sum(penalised[other] for other in group if other != index) / 3
         ratio = math.exp(float((new[index] - old[index]).sum()))
         losses.append(-min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
     return sum(losses) / len(losses)
@@ -150,12 +150,12 @@ def test_a_recorded_update_by_hand(
         assert sampled["kl"] == pytest.approx(kl, abs=1e-4)
 
 
-# --- learning and the leash --------------------------------------------------------------------------------------
+# --- learning and the KL coefficient ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_learns_what_is_rewarded_and_a_strong_leash_holds_it(method: str, make_online: MakeOnline) -> None:
-    """The first update is made at the reference, where there is no KL to pay for: what it did the leash then keeps."""
+def test_it_learns_what_is_rewarded_and_a_strong_beta_holds_it(method: str, make_online: MakeOnline) -> None:
+    """The first update is made at the reference, where there is no KL to pay for: what it did the beta then keeps."""
     options = {"max_steps": 12, "learning_rate": 1e-2, "per_device_train_batch_size": 32, "num_generations": 8}
     loose = make_online(method, "loose", beta=1e-6, **options)
     held = make_online(method, "held", beta=1e3, **options)
@@ -249,7 +249,7 @@ def watch(tmp_path: Path, sample_rows: Any) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("method", "lora"), [("rloo", LORA), ("grpo", None)])
-def test_a_run_without_a_leash_is_watched_against_where_it_began(
+def test_a_run_without_a_beta_is_watched_against_where_it_began(
     method: str, lora: dict[str, Any] | None, make_online: MakeOnline, watch: Any
 ) -> None:
     options = {"beta": 0.0, "lora": lora, "learning_rate": 1e-2}

@@ -1,11 +1,11 @@
 """Which verdicts should vote: label rules side by side, on pairs of two sampled answers in the sandbox.
 
-    python -m benchmarks.bearing [--json]
+    python -m benchmarks.label_rules [--json]
 
-The judge answers all principles about each pair, most of which do not bear on it. For each rule: how many labels are
+The judge answers all principles about each pair, most of which do not apply to it. For each rule: how many labels are
 decided, how often they agree with the evaluator's labels under the same rule (this chose the rule), and how often they
-are right by truth (this chose nothing). `bears, by truth` lets only principles vote that truly bear: the best any rule
-could do. Training and development prompts only.
+are right by truth (this chose nothing). `applies, by truth` lets only principles vote that truly apply: the best any
+rule could do. Training and development prompts only.
 """
 
 from __future__ import annotations
@@ -42,14 +42,16 @@ def main() -> None:
     cases = _cases(policy, constitution)
     weight = np.array([p.weight for p in constitution.principles], dtype=float)
     truth = np.array([oracle.prefers(c.messages, c.first, c.second) for c in cases])
-    bears = np.array([[oracle.prefers_by(p, c.messages, c.first, c.second) for p in c.principles] for c in cases]) != 0
+    applies = (
+        np.array([[oracle.prefers_by(p, c.messages, c.first, c.second) for p in c.principles] for c in cases]) != 0
+    )
     votes: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
         "plain mean (the papers)": lambda p, s: np.ones_like(s),
         "both orders agree": lambda p, s: _same(p),
         "both orders agree, margin 0.5": lambda p, s: _same(p) * (abs(s) >= 0.5),
         "both orders agree, margin 0.9": lambda p, s: _same(p) * (abs(s) >= 0.9),
         "both orders agree, margin 0.99": lambda p, s: _same(p) * (abs(s) >= 0.99),
-        "bears, by truth": lambda p, s: bears.astype(float),
+        "applies, by truth": lambda p, s: applies.astype(float),
     }
     verdicts = [_verdicts(engine, cases) for engine in (policy, evaluator)]
     rows = []
