@@ -67,7 +67,7 @@ SIDES = ("before", "after", "change")
 
 
 def _show_suites(found: dict[str, Any]) -> None:
-    """What other suites measured, whatever it is."""
+    """What other suites measured, whatever it is, with its 95% intervals."""
     for name, suite in found.items():
         if name not in SHOWN and suite["figures"]:
             rows = [(f["title"], *(_figure(f[side], f["unit"]) for side in SIDES)) for f in suite["figures"].values()]
@@ -76,8 +76,11 @@ def _show_suites(found: dict[str, Any]) -> None:
 
 
 def _figure(interval: dict[str, Any] | None, unit: str) -> str:
+    if interval is None:
+        return "-"
     form = percent if unit == "rate" else lambda x: number(x, 1)
-    return "-" if interval is None else form(interval["mean"])
+    known = interval["low"] is not None and interval["high"] is not None
+    return form(interval["mean"]) + (f" ({form(interval['low'])} to {form(interval['high'])})" if known else "")
 
 
 def _show_rounds(rounds: list[dict[str, Any]]) -> None:

@@ -35,7 +35,8 @@ def train(
         Assignments,
         typer.Option(
             metavar="REWARD",
-            help="Online: a reward model's folder (several: an ensemble), package.module:function, a URL, or judge.",
+            help="Online: a reward model's folder (several: an ensemble), package.module:function, a URL, judge, or a "
+            "plug-in's name.",
         ),
     ] = None,
     reward_arg: Annotated[

@@ -32,7 +32,9 @@ class RoleSettings(_Section):
     """A model in a role, and how it is spoken to. The critic and the judge are the policy where they name neither a
     model nor an engine."""
 
-    kind: str = Field("transformers", description="The engine that runs the model: a module of pipeline/engines.")
+    kind: str = Field(
+        "transformers", description="The engine that runs the model: a module of pipeline/engines, or of a package."
+    )
     model: str = Field(
         "",
         description="A folder, a name that a server knows, `sandbox:policy`, a checkpoint's id, or `promoted` (the "
@@ -64,7 +66,7 @@ class RoleSettings(_Section):
 
 
 class JudgeSettings(RoleSettings):
-    method: str = Field("choice", description="How it judges: a module of pipeline/judges.")
+    method: str = Field("choice", description="How it judges: a module of pipeline/judges, or of a package.")
     judge_options: dict[str, Any] = Field({}, description="Passed on to that method as they are.")
 
 
@@ -103,7 +105,7 @@ class LabelSettings(_Section):
 
 
 class TrainSettings(_Section):
-    method: str = Field(description="The training method: a module of pipeline/trainers.")
+    method: str = Field(description="The training method: a module of pipeline/trainers, or of a package.")
     arguments: dict[str, Any] = Field({}, description="Of the trainer, under TRL's and transformers' own names.")
     lora: dict[str, Any] | None = Field(
         None, description="Train an adapter with these arguments of peft, as r = 16; none: all weights."
@@ -116,7 +118,7 @@ class TrainSettings(_Section):
 
 
 class SftSettings(TrainSettings):
-    method: str = Field("sft", description="The training method: a module of pipeline/trainers.")
+    method: str = Field("sft", description="The training method: a module of pipeline/trainers, or of a package.")
     use: Literal["all", "last"] = Field(
         "last", description="Revisions of all rounds (Constitutional AI, section 3.1) or of the last (section 1.2)."
     )
@@ -126,7 +128,7 @@ class SftSettings(TrainSettings):
 
 
 class RewardSettings(TrainSettings):
-    method: str = Field("reward", description="The training method: a module of pipeline/trainers.")
+    method: str = Field("reward", description="The training method: a module of pipeline/trainers, or of a package.")
     models: int = Field(1, ge=1, description="Reward models in the ensemble, each from a seed of its own.")
     human: str = Field(
         "",
@@ -137,7 +139,7 @@ class RewardSettings(TrainSettings):
 
 
 class OptimiseSettings(TrainSettings):
-    method: str = Field("dpo", description="The training method: a module of pipeline/trainers.")
+    method: str = Field("dpo", description="The training method: a module of pipeline/trainers, or of a package.")
     arguments: dict[str, Any] = Field(
         {},
         description="Of the trainer, under TRL's own names; they stand over those of the section [arguments.METHOD].",

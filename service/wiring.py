@@ -18,7 +18,7 @@ from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
-from pipeline import plugins, sources, trainers
+from pipeline import plugins, rewards, sources, suites, trainers
 from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineSettings, Sampling
 from pipeline.judges.judge import Judge
@@ -158,6 +158,9 @@ class Wiring:
         for training in (settings.sft, settings.reward, settings.optimise):
             given = settings.arguments.get(training.method, {}) if training is settings.optimise else {}
             trainers.resolve(training.method, {**given, **training.arguments})
+        if "kind" in settings.optimise.reward:
+            rewards.load(settings.optimise.reward["kind"])  # what it lacks, the run may fill in
+        suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
         self.oracle()
 
     def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:

@@ -8,26 +8,27 @@ from pipeline import plugins
 from pipeline.engines.engine import Engine, EngineSettings
 
 
+def load(kind: str) -> ModuleType:
+    """The module of an engine. Raises UserError for a name with no module, saying what there is."""
+    return plugins.load(__name__, "build", kind, "engine")
+
+
 def build(settings: EngineSettings) -> Engine:
     """The engine that `settings.kind` names. Raises UserError for a name with no module, saying what there is."""
-    engine: Engine = _module(settings).build(settings)
+    engine: Engine = load(settings.kind).build(settings)
     return engine
 
 
 def named(settings: EngineSettings) -> Engine:
     """The engine with the fingerprint that `build` would give it, and no model: an engine that would have to load one
     answers nothing. Raises the UserErrors of `build`."""
-    module = _module(settings)
+    module = load(settings.kind)
     engine: Engine = module.named(settings) if hasattr(module, "named") else module.build(settings)
     return engine
 
 
 def check(settings: EngineSettings) -> None:
     """Raise the UserError that `build` would, as far as it can be known without loading a model."""
-    module = _module(settings)
+    module = load(settings.kind)
     if hasattr(module, "check"):
         module.check(settings)
-
-
-def _module(settings: EngineSettings) -> ModuleType:
-    return plugins.load(__name__, "build", settings.kind, "engine")

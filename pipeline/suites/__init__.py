@@ -1,6 +1,6 @@
 """How a model's behaviour is measured, by name: each suite reads the answers before and after, and gives figures.
 
-    found = suites.measure(suites.names(), evidence)        list[Measured]
+    found = suites.measure(suites.chosen(None), evidence)   list[Measured]
     suites.as_dict(found)                                   what `--json` has under `suites`
     suites.conditions(found, limits)                        what the gate asks besides its own
 
@@ -22,13 +22,18 @@ from pipeline.suites.suite import Condition, Evidence, Figure, Measured, Suite
 
 __all__ = [
     "Condition", "Evidence", "Figure", "Measured", "Suite",
-    "as_dict", "conditions", "load", "measure", "names", "of_dict", "prompts",
+    "as_dict", "check", "chosen", "conditions", "load", "measure", "names", "of_dict", "prompts",
 ]  # fmt: skip
 
 
 def names() -> list[str]:
     """The suites that there are."""
     return plugins.names(__name__, "measure")
+
+
+def chosen(named: Sequence[str] | None) -> Sequence[str]:
+    """The suites that the settings name, or every one that is found where they name none (None)."""
+    return names() if named is None else named
 
 
 def load(name: str) -> ModuleType:
@@ -80,25 +85,32 @@ def of_dict(found: Mapping[str, Any]) -> list[Measured]:
     return [Measured.of(name, of) for name, of in found.items()]
 
 
+def check(names: Iterable[str], limits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise the UserErrors of `load` and of `conditions`, with nothing measured yet: these suites are there, and they
+    have the limits that are given."""
+    defaults = {name: getattr(load(name), "LIMITS", {}) for name in names}
+    for suite, given in limits.items():
+        if suite not in defaults:
+            raise UserError(f"there are limits for the suite {suite!r}, which is not measured: name it, too")
+        for name in given:
+            if name not in defaults[suite]:
+                there = f"it has {', '.join(defaults[suite])}" if defaults[suite] else "it has none"
+                raise UserError(f"the suite {suite!r} has no limit {name!r}; {there}")
+
+
 def conditions(found: Iterable[Measured], limits: Mapping[str, Mapping[str, Any]] | None = None) -> list[Condition]:
     """What the suites ask of a model, by their own limits or by those given (by suite, a suite's limits by name).
 
     Raises UserError for a limit of a suite that was not measured, or that the suite does not have.
     """
-    wanted = dict(limits or {})
+    all_found, limits = list(found), limits or {}
+    check([measured.suite for measured in all_found], limits)
     asked: list[Condition] = []
-    for measured in found:
+    for measured in all_found:
         module = load(measured.suite)
-        defaults: Mapping[str, Any] = getattr(module, "LIMITS", {})
-        given = wanted.pop(measured.suite, {})
-        for name in given:
-            if name not in defaults:
-                there = f"it has {', '.join(defaults)}" if defaults else "it has none"
-                raise UserError(f"the suite {measured.suite!r} has no limit {name!r}; {there}")
+        wanted = {**getattr(module, "LIMITS", {}), **limits.get(measured.suite, {})}
         if hasattr(module, "conditions"):
-            asked += module.conditions({f.name: f for f in measured.figures}, {**defaults, **given})
-    if wanted:
-        raise UserError(f"there are limits for the suite {next(iter(wanted))!r}, which is not measured: name it, too")
+            asked += module.conditions({figure.name: figure for figure in measured.figures}, wanted)
     return asked
 
 

@@ -32,7 +32,7 @@ class EvaluationCallback:
 @dataclass(frozen=True)
 class Order:
     """What is to be trained. `reward`: of an online method, folders of reward models, `package.module:function`, a
-    URL, or `judge`, with `reward_options`. `lora`: of the adapter, or none for all weights."""
+    URL, `judge`, or the kind of a plug-in, with `reward_options`. `lora`: of the adapter, or none for all weights."""
 
     method: str
     data: Path
@@ -148,7 +148,9 @@ def _online(
 
 
 def reward_spec(given: Sequence[str]) -> dict[str, Any]:
-    """Folders of reward models, one function, or one URL, as `pipeline.rewards` takes them."""
+    """Folders of reward models, one function, one URL, or a kind of reward, as `pipeline.rewards` takes them."""
+    from pipeline import rewards
+
     if all(Path(name).is_dir() for name in given):
         return {"kind": "model", "paths": list(given)}
     if len(given) > 1:
@@ -159,4 +161,9 @@ def reward_spec(given: Sequence[str]) -> dict[str, Any]:
         return {"kind": "http", "url": name}
     if ":" in name:
         return {"kind": "function", "name": name}
-    raise UserError(f"--reward {name}: there is no such folder; give one, package.module:function, a URL, or judge")
+    if name in rewards.kinds():
+        return {"kind": name}
+    raise UserError(
+        f"--reward {name}: there is no such folder; give one, package.module:function, a URL, or a kind of reward "
+        f"({', '.join(rewards.kinds())})"
+    )

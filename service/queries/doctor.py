@@ -9,7 +9,7 @@ import importlib.metadata
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,8 @@ def look(file: Path | None, flags: Mapping[str, Any]) -> Health:
         findings.append(Finding("settings", False, str(error), "everything", True, "mend the file, or: precept init"))
     else:
         findings += [
-            *_libraries(settings), *_store(settings), *_models(settings), *_constitution(settings), *_disk(settings)
+            *_libraries(settings), *_store(settings), *_plugins(settings), *_models(settings), *_constitution(settings),
+            *_disk(settings),
         ]  # fmt: skip
     return Health(tuple(findings))
 
@@ -125,6 +126,32 @@ def _store(settings: Settings) -> Iterator[Finding]:
     except UserError as error:
         mend = f"mend {redact(url)}, or name another store: precept improve --set store=sqlite:///runs/precept.db"
         yield Finding("store", False, str(error), "everything", True, mend)
+
+
+def _plugins(settings: Settings) -> Iterator[Finding]:
+    """A line for each plug-in that the settings name, or find, and that is not there, is broken or is claimed twice."""
+    from pipeline import engines, judges, rewards, sources, suites, trainers
+
+    named: list[tuple[str, Callable[[str], object], str]] = [
+        *((f"{of}.kind", engines.load, role.kind) for of, role in _roles(settings)),
+        *((f"{of}.method", judges.load, getattr(settings, of).method) for of in ("judge", "evaluator")),
+        *((f"{of}.method", trainers.load, getattr(settings, of).method) for of in ("sft", "reward", "optimise")),
+        *(("suite", suites.load, name) for name in suites.chosen(settings.evaluate.suites)),
+    ]
+    if "kind" in settings.optimise.reward:
+        named.append(("optimise.reward", rewards.load, settings.optimise.reward["kind"]))
+    if isinstance(settings.prompts, dict):
+        named.append(("prompts", sources.load, settings.prompts.get("source", "")))
+    broken = False
+    for what, load, name in named:
+        try:
+            load(name)
+        except UserError as error:
+            broken = True
+            mend = "name another, or mend or uninstall its package"
+            yield Finding(f"{what}: {name}", False, str(error), "the run", True, mend)
+    if not broken:
+        yield Finding("plug-ins", True, ", ".join(sorted({name for _, _, name in named})), "the run", True)
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

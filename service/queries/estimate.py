@@ -16,7 +16,7 @@ from typing import Any, Literal
 from constitution.principles import Constitution
 from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
-from pipeline import trainers
+from pipeline import suites, trainers
 from service.identity import run_key
 from service.settings import Settings
 from service.wiring import Wiring
@@ -119,6 +119,7 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
     ] if again else []  # fmt: skip
     online = getattr(trainers.load(settings.optimise.method), "ONLINE", False)
     measured_online = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
+    own = sum(map(len, suites.prompts(suites.chosen(settings.evaluate.suites)).values()))
 
     return [
         generate("answers", train),
@@ -132,6 +133,7 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
         *([generate("answers for the evaluation callback", measured_online)] if measured_online else []),
         generate("evaluation", measured * 3),
         judge("verdicts on evaluation", measured),
+        *([generate("answers to suites", own * 2)] if own else []),
     ]
 
 

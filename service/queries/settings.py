@@ -103,7 +103,8 @@ def explain(name: str, settings: Settings, origins: Mapping[str, str]) -> Settin
         value: Any = settings.model_dump(mode="json")
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        return Setting(name, shown(name, value), _origin(name, origins), declared[name])
+        parts = dict.fromkeys(of for part, of in origins.items() if part.startswith(f"{name}."))
+        return Setting(name, shown(name, value), ", ".join(parts) or _origin(name, origins), declared[name])
     near = difflib.get_close_matches(name, [*declared, *found], n=3, cutoff=0.5)
     inside = [known for known in declared if known.startswith(f"{name}.")]
     if inside:

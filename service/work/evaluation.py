@@ -54,7 +54,7 @@ def evaluate(
     measured: dict[str, Any] = {}
     if split == "heldout":  # what chooses between models on the development split looks at the win rate alone
         seen = Evidence(by_id, answers["before"], answers["after"], ids, labels, work.settings.seed)
-        names = suites.names() if work.settings.evaluate.suites is None else work.settings.evaluate.suites
+        names = suites.chosen(work.settings.evaluate.suites)
         own = {
             name: _of_its_own(work, f"{stage}.{name}", found, before, after)
             for name, found in suites.prompts(names).items()

@@ -31,7 +31,7 @@ from constitution.records import (
 )
 from constitution.templates import question_template
 from pipeline import label
-from pipeline.judges.judge import Case
+from pipeline.judges.judge import Case, Judged, Used
 from service.settings import CompareSettings, JudgeSettings, ReviseSettings, RoleSettings, Settings
 from service.wiring import Wiring
 from service.work.progress import Silent
@@ -56,10 +56,10 @@ class HashJudge:
     def question(self, principle: Principle) -> Question:
         return Question(self.fingerprint, {"method": "hash"}, question_template(principle), principle.id)
 
-    def judge(self, cases: Sequence[Case]) -> list[Verdict]:
+    def judge(self, cases: Sequence[Case]) -> Judged:
         asked = [(self.question(p).id, case.comparison.id) for case in cases for p in case.principles]
         self.asked += asked
-        return [verdict(*pair) for pair in asked]
+        return Judged([verdict(*pair) for pair in asked], used=Used(requests=2 * len(asked)))
 
 
 def verdict(question: Id, comparison: Id) -> Verdict:
