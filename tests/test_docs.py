@@ -56,14 +56,6 @@ def test_every_link_and_module_that_a_page_names_exists(page: Path) -> None:
         assert importlib.util.find_spec(module), f"{page.name}: {module}"
 
 
-def test_the_page_of_settings_says_what_the_settings_say() -> None:
-    from cli.reference import page
-
-    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page(), (
-        "write it anew: python -m cli.reference > docs/settings.md"
-    )
-
-
 def test_every_setting_says_what_it_does_in_a_sentence() -> None:
     from service.queries.settings import sections
 

@@ -98,7 +98,7 @@ def prepare(home: Path, dev: int = 0) -> None:
 def without_prefect() -> Iterator[None]:
     """The flows as plain functions: what they say is run as it stands, without a server to report to."""
     plain = SimpleNamespace(**{name: getattr(found, "fn", found) for name, found in vars(steps).items()})
-    flows = [importlib.import_module(f"flows.{name}") for name in discovery.names()]
+    flows = [importlib.import_module(f"flows.{name}") for name in discovery._own()]
     with pytest.MonkeyPatch.context() as patch:
         for flow in (*flows, rounds):
             if getattr(flow, "steps", None) is steps:

@@ -142,7 +142,7 @@ def _answer(prompt: Prompt, sample: int, text: str) -> Generation:
 RESULT = {  # of the run that rates come from: 0.02 s a text, 0.001 s a request to choose
     "calls": {"generated": 500, "chosen": 20_000, "reused": 0},
     "seconds": {"startup": 1.0, "models": 1.0, "training": 3.0, "asking": 30.0, "generating": 10.0, "judging": 20.0},
-    "model": "somewhere",
+    "model": "/models/somewhere",
 }
 
 

@@ -262,8 +262,8 @@ def test_a_store_that_another_process_holds(precept, monkeypatch: pytest.MonkeyP
     before = answers()
     really = Store.open
 
-    def soon(url: str) -> Store:
-        return really(url, patience=0.3)
+    def soon(url: str, **options: Any) -> Store:
+        return really(url, patience=0.3, **options)
 
     monkeypatch.setattr(Store, "open", soon)
     words = ("--set", "seed=1")  # another run, which has something to write
@@ -290,7 +290,7 @@ def answers() -> list[tuple[Any, ...]]:
 )
 def test_a_store_that_cannot_be_used(precept, monkeypatch: pytest.MonkeyPatch, setting: str, said: str) -> None:
     really = Store.open
-    monkeypatch.setattr(Store, "open", lambda url: really(url, patience=0.3))
+    monkeypatch.setattr(Store, "open", lambda url, **options: really(url, patience=0.3, **options))
     outcome = respond(precept, "--set", setting)
     assert_told(outcome, said)
     assert "secret" not in outcome.err
@@ -362,7 +362,7 @@ def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pyt
 
 def test_a_mistake_is_one_message_under_prefect_too(model: Path, tmp_path: Path) -> None:
     (model / "tokenizer.json").unlink()
-    words = ["respond", "--quiet", "--set", "policy.kind=transformers", "--set", "policy.model=model"]
+    words = ["flow", "respond", "--quiet", "--set", "policy.kind=transformers", "--set", "policy.model=model"]
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", *words],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / ".prefect")},

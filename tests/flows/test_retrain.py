@@ -472,7 +472,7 @@ def test_a_ratification_that_was_killed_is_there_whole_or_not_at_all(store_url: 
     ratify(store_url, FIRST, "the first")
     (tmp_path / "second.yaml").write_text(SECOND)
     imports = (
-        "import itertools\nfrom constitution.principles import Constitution\n"
+        "import itertools\nfrom constitution import loading\n"
         "from service.actions.ratify import ratify as put_in_force\n"
         "from storage.store import Store\ntext = open(sys.argv[2]).read()"
     )

@@ -259,7 +259,9 @@ def test_the_pool_is_that_of_the_run_a_retrain_starts_from(tmp_path: Path) -> No
         prompts, ids = pools.fill(store, 4)
         base = pools.base_run(wiring, now, prompts, ids)
         store.ratify(now.version, "ada", "first", "k", text=now.source)
-        made = Checkpoint(make_id("job", n=1), "policy", "dpo", "somewhere", "d" * 64, "p" * 64, "r" * 64, now.version)
+        made = Checkpoint(
+            make_id("job", n=1), "policy", "dpo", "/models/somewhere", "d" * 64, "p" * 64, "r" * 64, now.version
+        )
         store.add_checkpoint(made, run=base.id)
         store.promote(made, who="ada", why="good", key="p", evidence={})
         other = store.start_run("refused", "retrain", base.settings, now.version)

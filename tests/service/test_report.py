@@ -191,7 +191,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-SECTIONS = ["decision", "change", "principles", "answers", "chains", "training", "labels", "costs", "lineage"]
+SECTIONS = ["decision", "change", "suites", "principles", "answers", "chains", "training", "labels", "costs", "lineage"]
 
 
 def assert_inert(page: str) -> Page:
