@@ -147,7 +147,7 @@ def simulated(draw: np.random.Generator, evaluations: int, prompts: int, persist
 
 
 @pytest.mark.parametrize("persistence", [0.0, 0.5, 0.9])
-def test_false_alarms_over_a_run_of_21_looks(persistence: float) -> None:
+def test_false_alarms_over_a_run_of_21_evaluation_steps(persistence: float) -> None:
     """The worst case: the proxy rises at every evaluation. At most 5% of runs are stopped for nothing (12 of 200 is
     what a rate of 5% itself exceeds in a quarter of such simulations)."""
     draw = np.random.default_rng(7)
