@@ -128,7 +128,7 @@ def _rows(found: object) -> int:
 
 
 def _settings(url: str) -> Settings:
-    return load(None, {"store": url, "constitution": str(SHIPPED)})[0]
+    return load(None, {"store": url, "constitution": str(SHIPPED), "label.min_margin": 0.5})[0]
 
 
 # --- the queries ---------------------------------------------------------------------------------------------------
