@@ -26,11 +26,22 @@ from typing import Any
 
 from benchmarks.big_store import JUDGES, SHIPPED
 from constitution import loading
-from constitution.blame import blame
 from constitution.principles import Constitution, Principle
 from constitution.records import Question
-from service.actions import review
-from service.queries import agreement, attribution, constitution_compare, disagreements, judged, labels, lint, pairs
+from service.actions import data_files, exports, review
+from service.queries import (
+    agreement,
+    attribution,
+    constitution_compare,
+    disagreements,
+    history,
+    judged,
+    labels,
+    lint,
+    models,
+    pairs,
+    runs,
+)
 from service.queries import preview as previews
 from service.queries.lineage import trace
 from service.settings import JudgeSettings, Settings, load
@@ -117,7 +128,7 @@ def _rows(found: object) -> int:
 
 
 def _settings(url: str) -> Settings:
-    return load(None, {"store": url, "constitution": str(SHIPPED)})[0]
+    return load(None, {"store": url, "constitution": str(SHIPPED), "label.min_margin": 0.5})[0]
 
 
 # --- the queries ---------------------------------------------------------------------------------------------------
@@ -157,14 +168,15 @@ def _queries(wiring: Looking) -> Iterator[tuple[str, Query]]:
     yield "labels, counted: computes all", lambda: labels.counts(store, every)
     yield "pairs, 20", lambda: pairs.pairs(store, every)
     yield "pair", lambda: pairs.pair(store, pair, every)
-    yield "runs, 20", lambda: store.runs(most=20)
-    yield "runs, all", store.runs
-    yield "run by its digits", lambda: store.run(every[:12])
-    yield "models", store.checkpoints
-    yield "model by its digits", lambda: store.checkpoint(made.id.hex()[:12])
+    yield "runs, 20 of the store", lambda: store.runs(most=20)
+    yield "runs, all", lambda: runs.runs(store)
+    yield "run by its digits", lambda: runs.show(store, every[:12])
+    yield "models, all", lambda: models.models(store)
+    yield "model by its digits", lambda: models.model(store, made.id.hex()[:12])
+    yield "promotions", lambda: models.promotions(store)
     yield "is ratified", lambda: store.is_ratified(shipped.version)
-    yield "history of amendments", store.amendments
-    yield "blame", lambda: blame([a.text for a in store.amendments()])
+    yield "history of amendments", lambda: history.log(store)
+    yield "blame", lambda: history.blame(store)
     yield "lineage of the promoted model", lambda: trace(store, "promoted")
     yield "lineage of a pair", lambda: trace(store, f"comparison:{pair}")
     reweighted, fewer = changed("weight: ", "weight: 1"), draft(shipped.principles[1:])
@@ -210,11 +222,9 @@ def _compared(wiring: Wiring, run: str) -> object:
 
 
 def _export(store: Store) -> object:
-    from cli import exports
-
     run = store.run_of_key(TEN)
     assert run is not None
-    return exports.collect(store, run.id.hex(), exports.Format.preference, exports.Split.all)
+    return exports.collect(store, run.id.hex(), data_files.Format.preference, data_files.Split.all)
 
 
 # --- the two runs --------------------------------------------------------------------------------------------------
@@ -223,15 +233,15 @@ def _export(store: Store) -> object:
 def _prepare(store: Store, settings: Settings) -> None:
     if store.run_of_key(ALL) is not None:
         return
-    runs = [run for run in store.runs() if run.kind == "improve"]
-    newest = runs[0]
+    loops = store.runs(kinds=["improve"])
+    newest = loops[0]
     for key, most in ((TEN, 10_000), (ALL, 10**9)):
         run = store.start_run(key, "judge", {"settings": settings.identity(), "policy": "start"}, newest.constitution)
         left = most
         for stage in ("feedback", "held-out feedback"):
             asked = store.stage_members(newest.id, f"{stage}.questions")
             store.add_members(run.id, f"{stage}.questions", asked)
-            ids = [id for one in runs for id in store.stage_members(one.id, stage)][:left]
+            ids = [id for one in loops for id in store.stage_members(one.id, stage)][:left]
             store.add_members(run.id, stage, ids)
             left -= len(ids)
         store.finish_run(run.id, "finished", {})
@@ -241,22 +251,30 @@ def _prepare(store: Store, settings: Settings) -> None:
 
 
 def _review(url: str, count: int) -> None:
-    """Twenty people, five in each of four processes, each with an order of their own."""
+    """Twenty people, five in each of four processes, at a queue of ten thousand pairs; each second answer is sent twice
+    at once. A process ends where somebody is shown what another holds."""
     people = [f"reviewer {time.time_ns()} {n}".replace(" ", "-") for n in range(20)]
+    with Store.open(url) as store:
+        queue = store.run_of_key(TEN)
+        assert queue is not None
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as held:
         shares = [" ".join(people[n::4]) for n in range(4)]
         command = [sys.executable, "-m", "tests.service.at_once", url]
         running = [
-            subprocess.Popen([*command, share, held, str(count // 20)], stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [*command, share, held, str(count // 20), "random", queue.id.hex()], stdout=subprocess.PIPE, text=True
+            )
             for share in shares
         ]
         told = [answer for process in running for answer in json.loads(process.communicate()[0])]
     seconds = time.perf_counter() - began
     with Store.open(url) as store:
+        sent = sum(event.who in people for event in store.events("spot_check"))
         kept = {(c.reviewer, c.comparison.hex(), c.event) for name in people for c in store.spot_checks(reviewer=name)}
     lost = {(who, pair, event) for who, pair, _, event in told} ^ kept
-    print(f"{len(told)} answers of 20 people in {seconds:.0f} s, {len(told) / seconds:.1f} a second, {len(lost)} lost")
+    rate = f"{len(told)} answers of 20 people in {seconds:.0f} s, {len(told) / seconds:.1f} a second"
+    print(f"{rate}; {len(lost)} lost, {sent - len(told)} kept twice")
 
 
 if __name__ == "__main__":

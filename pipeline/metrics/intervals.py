@@ -100,7 +100,9 @@ def resampled(
     if not len(kinds):
         return {name: {"mean": None, "low": None, "high": None} for name in statistics}
     rows, rng = np.asarray(kinds), np.random.default_rng(seed)
-    draws = np.stack([np.bincount(rows[rng.integers(0, len(rows), len(rows))], minlength=of) for _ in range(1000)])
+    some = max(1, 1_000_000 // len(rows))  # resamples that are drawn at once
+    sizes = [min(some, 1000 - start) for start in range(0, 1000, some)]
+    draws = np.concatenate([_counts(rows[rng.integers(0, len(rows), (size, len(rows)))], of) for size in sizes])
     found = {}
     for name, statistic in statistics.items():
         mean, values = statistic(np.bincount(rows, minlength=of)), statistic(draws)
@@ -108,6 +110,12 @@ def resampled(
         low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (nan, nan)
         found[name] = {"mean": _finite(float(mean)), "low": _finite(low), "high": _finite(high)}
     return found
+
+
+def _counts(drawn: np.ndarray, of: int) -> np.ndarray:
+    """How many of each kind [R, of] there are in each row of `drawn` [R, N]."""
+    apart = drawn + of * np.arange(len(drawn))[:, None]
+    return np.bincount(apart.ravel(), minlength=of * len(drawn)).reshape(len(drawn), of)
 
 
 def _finite(value: float) -> float | None:

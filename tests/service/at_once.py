@@ -17,18 +17,23 @@ from storage.store import Store
 Told = tuple[str, str, str, str]  # who, pair, choice, event
 
 
-def together(url: str, people: list[str], folder: str, each: int) -> list[Told]:
-    """Each reviewer answers so many pairs, those nearest to even first, and sends every second answer twice at once."""
+def together(
+    url: str, people: list[str], folder: str, each: int, sample: str = "uncertain", run: str = ""
+) -> list[Told]:
+    """Each reviewer answers so many pairs, and sends every second answer twice at once. `uncertain`: all want the same
+    pairs first."""
     with Store.open(url) as store, ThreadPoolExecutor(len(people)) as pool, ThreadPoolExecutor(2) as twice:
-        about = judged.newest(store, "")
-        done = pool.map(lambda who: _one(store, about, who, Path(folder), each, twice), people)
+        about = judged.newest(store, run)
+        done = pool.map(lambda who: _one(store, about, who, sample, Path(folder), each, twice), people)
         return [told for some in done for told in some]
 
 
-def _one(store: Store, about: Judged, who: str, folder: Path, each: int, twice: ThreadPoolExecutor) -> list[Told]:
+def _one(
+    store: Store, about: Judged, who: str, sample: str, folder: Path, each: int, twice: ThreadPoolExecutor
+) -> list[Told]:
     told = []
     while len(told) < each:
-        item = review.next_item(store, about, who, "uncertain")
+        item = review.next_item(store, about, who, sample)
         if item is None:
             raise RuntimeError(f"{who} found nothing to do")
         held = folder / item.comparison
@@ -45,4 +50,4 @@ def _one(store: Store, about: Judged, who: str, folder: Path, each: int, twice: 
 
 
 if __name__ == "__main__":
-    print(json.dumps(together(sys.argv[1], sys.argv[2].split(), sys.argv[3], int(sys.argv[4]))))
+    print(json.dumps(together(sys.argv[1], sys.argv[2].split(), sys.argv[3], int(sys.argv[4]), *sys.argv[5:])))

@@ -5,9 +5,9 @@ from html import escape
 from urllib.parse import parse_qs
 
 from constitution import loading
-from constitution.blame import blame
 from constitution.errors import UserError
 from service.actions import ratify, review
+from service.queries import history
 from service.queries.lineage import trace
 
 
@@ -52,9 +52,9 @@ def _pair(store, run, who):
 
 
 def _history(store, run, who):
-    past, lineage = store.amendments(), trace(store, "promoted")
     rows = [f"{a.reviewer} answered {a.choice} {a.reason}" for a in review.answers(store, run, who)]
-    rows += [f"{a.who} ratified {a.number}: {a.message}" for a in past]
-    rows += [f"{past[line.index].who} wrote {line.line}" for line in blame([a.text for a in past])]
-    rows += [f"{node.fact('by')} {node.kind} {node.fact('why')}" for node in lineage.nodes if node.fact("by")]
+    rows += [f"{e.amendment.who} ratified {e.amendment.number}: {e.amendment.message}" for e in history.log(store)]
+    rows += [f"{line.amendment.who} wrote {line.text}" for line in history.blame(store)]
+    made = trace(store, "promoted").nodes
+    rows += [f"{node.fact('by')} {node.kind} {node.fact('why')}" for node in made if node.fact("by")]
     return "".join(f"<li>{escape(row)}" for row in rows)
