@@ -34,7 +34,7 @@ def main() -> None:
 
 def swept(home: Path, seed: int, methods: list[str], **flags: Any) -> list[dict[str, Any]]:
     """The points of one seed's sweep."""
-    from cli.running import run_flow
+    from cli.start import run_flow
 
     given = {
         "seed": seed,

@@ -63,7 +63,7 @@ class Known:
 
     def question(self, principle: Principle) -> Question:
         said = f"\n{principle.comparison}\n"
-        asked = (q for q in self.questions if q.principle == principle.id and said in q.skeleton)
+        asked = (q for q in self.questions if q.principle == principle.id and said in q.template)
         return next(asked, Question(JUDGES["judge"], {}, principle.comparison, principle.id))
 
 

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
-from cli.running import run_flow
 from cli.screen import put, put_json
+from cli.start import run_flow
 
 
 def flow(

@@ -21,8 +21,8 @@ from cli.options import (
     load,
 )
 from cli.results import show
-from cli.running import run_flow
 from cli.screen import put, put_json, put_table
+from cli.start import run_flow
 
 if TYPE_CHECKING:
     from service.queries.estimate import Estimate

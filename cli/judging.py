@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
-from cli.running import run_flow
 from cli.screen import percent, put, put_json, put_table
+from cli.start import run_flow
 from cli.tree import falling
 
 app = typer.Typer(

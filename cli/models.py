@@ -22,8 +22,8 @@ from cli.options import (
     load,
     store_of,
 )
-from cli.running import run_flow
 from cli.screen import number, percent, put, put_json, put_table
+from cli.start import run_flow
 
 if TYPE_CHECKING:
     from service.actions.promote import Promoted

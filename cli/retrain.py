@@ -9,8 +9,8 @@ import typer
 
 from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
 from cli.results import show
-from cli.running import run_flow
 from cli.screen import put_json
+from cli.start import run_flow
 
 
 class Start(StrEnum):

@@ -20,7 +20,7 @@ from constitution.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from service.actions.reviewed import Item
+    from service.actions.review_records import Item
     from service.queries.judged import Judged
 
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Json, Quiet, RunId, Set, SettingsFile, flags_of, load
-from cli.running import STOPPED
 from cli.screen import bar, number, put, put_json, put_table, tell
+from cli.start import STOPPED
 from cli.text import in_words
 
 if TYPE_CHECKING:
     from pipeline.metrics.baseline import Against, PrincipleRate
     from pipeline.metrics.intervals import Interval
     from pipeline.metrics.opinion import Part
-    from service.actions.scored import Near, Preferred, Revised, Scored
+    from service.actions.score_records import Near, Preferred, Revised, Scored
 
 BAR = 12  # characters
 SHORT = 100  # characters of a prompt that only names something
@@ -50,7 +50,7 @@ def score(
 
     from cli.progress import Reporter
     from service.actions import score
-    from service.actions.scored import Scored
+    from service.actions.score_records import Scored
     from service.wiring import Wiring
     from service.work.budget import BudgetReached
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
-from cli.running import run_flow
 from cli.screen import number, percent, put, put_json, put_table
+from cli.start import run_flow
 from constitution.errors import UserError
 
 EXAMPLE = "--kl 0,0.05,0.2 for all methods, or --kl ppo=0,0.05 for one"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Json, Quiet, SettingsFile, flags_of, load
-from cli.running import STOPPED
 from cli.screen import put, put_json, tell
+from cli.start import STOPPED
 
 if TYPE_CHECKING:
     from service.actions.train import Trained

@@ -11,8 +11,8 @@ from cli import completing
 from cli.constitution.preview import markdown, show, told
 from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, load
 from cli.results import show as show_result
-from cli.running import STOPPED, run_flow
 from cli.screen import put, put_json, tell
+from cli.start import STOPPED, run_flow
 from constitution.errors import UserError
 
 if TYPE_CHECKING:

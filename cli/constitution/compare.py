@@ -11,8 +11,8 @@ import typer
 from cli import completing
 from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, load
 from cli.results import ROWS
-from cli.running import run_flow
 from cli.screen import percent, put, put_json, put_table, tell
+from cli.start import run_flow
 from constitution.errors import UserError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import typer
 from cli import completing
 from cli.constitution.example_text import in_full, short
 from cli.options import Json, Quiet, Set, SettingsFile, flags_of, load
-from cli.running import STOPPED
 from cli.screen import put, put_json, put_table, tell
+from cli.start import STOPPED
 
 if TYPE_CHECKING:
     from service.work.examples import Examined

@@ -16,7 +16,7 @@ from typing import TypeVar, get_args
 from constitution.errors import UserError
 from constitution.records import Id, SpotCheck
 from pipeline.review import shows_first_left
-from service.actions.reviewed import Answered, Choice, Held, Item, answered_of, item_of, side
+from service.actions.review_records import Answered, Choice, Held, Item, answered_of, item_of, side
 from service.queries import judged, queue
 from service.queries.judged import Judged
 from storage.claims import REVIEW, Lease, StaleLease

@@ -22,8 +22,8 @@ from pipeline.metrics.baseline import Against
 from pipeline.metrics.intervals import Interval
 from pipeline.respond import respond
 from pipeline.rewards.reward import Reward
-from service.actions.scored import Near, Other, Preferred, Revised, Rewarded, Scored
-from service.actions.typed import TYPED, Playground
+from service.actions.score_records import Near, Other, Preferred, Revised, Rewarded, Scored
+from service.actions.typed_answers import TYPED, Playground
 from service.wiring import Wiring
 from service.work.progress import Progress
 from storage.runs import Run

@@ -10,7 +10,7 @@ import pytest
 
 from constitution.errors import UserError
 from service.actions import review
-from service.actions.reviewed import Item
+from service.actions.review_records import Item
 from service.queries import judged
 from storage.claims import REVIEW
 from storage.store import Store

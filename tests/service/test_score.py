@@ -20,8 +20,8 @@ from pipeline.engines.engine import EngineError
 from pipeline.respond import respond
 from service import settings as settings_module
 from service.actions import score
-from service.actions.scored import Preferred, Scored
-from service.actions.typed import reward_of
+from service.actions.score_records import Preferred, Scored
+from service.actions.typed_answers import reward_of
 from service.wiring import Wiring
 from service.work.budget import BudgetReached
 from service.work.progress import Silent

@@ -23,7 +23,7 @@ from pipeline.metrics.baseline import Against
 from pipeline.metrics.opinion import Opinion
 from pipeline.metrics.voting import Votes
 from pipeline.rewards.reward import Reward
-from service.actions.scored import Reading
+from service.actions.score_records import Reading
 from service.queries import pool
 from service.settings import RoleSettings, prepare_process
 from service.wiring import Wiring
