@@ -9,6 +9,7 @@ import typer
 
 from cli.options import load, store_of
 from cli.screen import tell
+from constitution.errors import UserError
 
 STOPPED = 3  # the exit code of a run that reached a limit, or whose training went wrong
 
@@ -18,6 +19,11 @@ def run_flow(name: str, file: Path | None, flags: dict[str, Any], quiet: bool, v
     from service import settings as settings_module
 
     settings = load(file, flags)  # a mistake in it is told before the long imports
+    if not settings.policy.model and not settings.prompts:  # before a store is made in a folder that is no project
+        raise UserError(
+            "there are no settings here, and nothing was written: `precept init` writes those of the sandbox, "
+            "`precept init --from local mine` those for a model of yours"
+        )
     settings_module.prepare_process(settings)
     from flows.environment import quiet_prefect
 

@@ -116,3 +116,10 @@ def test_settings_never_show_a_password_or_a_key(project, precept) -> None:
         assert "hunter" not in text
         assert "postgresql://ada:***@host/db" in text
         assert "OPENAI_API_KEY" in text  # the name of the variable is no secret
+
+
+def test_outside_a_project_nothing_is_written(tmp_path: Path, precept, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = precept("improve")
+    assert outcome.code == 2 and "there are no settings here" in outcome.err and "precept init" in outcome.err
+    assert list(tmp_path.iterdir()) == []
