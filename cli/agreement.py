@@ -1,4 +1,4 @@
-"""`precept agreement`: how far people's spot checks agree with the judge, and with each other, as tables."""
+"""`precept review agreement`: how far people's spot checks agree with the judge, and with each other, as tables."""
 
 from __future__ import annotations
 
