@@ -11,7 +11,7 @@ from typing import Any
 
 from constitution.records import Generation
 
-TITLE = "Truth"
+TITLE = "Truth of the sandbox: measured, never used"
 TRUTH = True  # the oracle is handed to it
 NAMES = (
     ("good", "Good answers", "higher"),
