@@ -191,7 +191,8 @@ def _spread(interval: Interval | None, show: Callable[[float], str]) -> tuple[st
     if interval is None or not _known(interval.mean):
         return NONE, ""
     known = _known(interval.low) and _known(interval.high)
-    return show(interval.mean), f"{show(interval.low)} to {show(interval.high)}" if known else ""
+    low, high = (show(value).partition(" ")[0] for value in (interval.low, interval.high))  # the unit stands once
+    return show(interval.mean), f"{low} to {high}" if known else ""
 
 
 def _principles(work: RunRecords, judge: Mapping[str, Any], by_principle: Mapping[str, Any]) -> list[dict[str, Any]]:
