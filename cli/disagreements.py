@@ -51,7 +51,7 @@ def _show(item: Disagreement) -> None:
     put(f"  1: {item.pair.first}")
     put(f"  2: {item.pair.second}")
     decided = f", by {', '.join(item.deciding)}" if item.deciding else ""
-    put(f"  the judge: {WORDS[item.judge]} (p {label.p:.2f}{decided})")
+    put(f"  the judge: {WORDS[item.judge]} (p {max(label.p, 1 - label.p):.2f}{decided})")
     for said in item.answers:
         reason = f": {said.reason}" if said.reason else ""
         put(f"  {said.reviewer}: {WORDS[said.answer]}{reason}")

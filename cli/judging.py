@@ -12,6 +12,7 @@ from cli.screen import percent, put, put_json, put_table
 from cli.start import run_flow
 from cli.tree import falling
 
+ROWS = "Rows of prompt, a, b, or of prompt, chosen, rejected as people said: .jsonl or .parquet."
 app = typer.Typer(
     cls=falling("pairs", was="judge FILE"), no_args_is_help=True, help="The judge: labels for pairs of your own."
 )
@@ -19,7 +20,12 @@ app = typer.Typer(
 
 @app.command()
 def pairs(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Pairs or human preferences, .jsonl or .parquet.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Rows of prompt, a, b, or of people's prompt, chosen, rejected: .jsonl or .parquet."
+        ),
+    ],
     settings: SettingsFile = None,
     set_: Set = None,
     max_calls: MaxCalls = None,

@@ -81,10 +81,22 @@ def load(file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
     return loaded
 
 
+DEFAULT_STORE = "sqlite:///runs/precept.db"
+NO_PROJECT = (
+    "there are no settings here, and nothing was written: `precept init` writes those of the sandbox, "
+    "`precept init --from local mine` those for a model of yours"
+)
+
+
 @contextmanager
 def store_of(settings: Settings) -> Iterator[Store]:
-    """The settings' store, closed at the end."""
+    """The settings' store, closed at the end. Raises UserError in a folder that is no project, where it would be made
+    for nothing."""
     from service.wiring import Wiring
+
+    url = settings.store.get_secret_value()
+    if url == DEFAULT_STORE and not (settings.policy.model or settings.prompts or Path("runs/precept.db").exists()):
+        raise UserError(NO_PROJECT)
 
     wiring = Wiring(settings)
     try:

@@ -69,6 +69,7 @@ class Session:
     sample: str
     count: int
     reveal: bool
+    skipped: int = 0
     held: dict[str, str] = field(default_factory=dict)  # by pair, the token of each that is shown and not answered
 
     def work(self, read: Reader) -> None:
@@ -79,13 +80,15 @@ class Session:
             self._say(f"there is no pair left that {self.reviewer} has not answered ({self.sample})")
             return
         self.count = min(self.count, left)
-        self._say(f"reviewing as {self.reviewer}: {self.count} pairs ({self.sample}); ? is help, Q quits")
+        run = self.about.run.id.hex()[:12]
+        self._say(f"reviewing as {self.reviewer}: {self.count} pairs of run {run} ({self.sample}); ? is help, Q quits")
         try:
             done = self._go_through(read)
         finally:
             for token in self.held.values():
                 review.release(self.about.store, self.reviewer, token)
-        self._say(f"{done} answered; all are kept")
+        skipped = f", {self.skipped} of them skipped" if self.skipped else ""
+        self._say(f"{done} answered{skipped}; all are kept")
 
     def _go_through(self, read: Reader) -> int:
         """Returns how many were answered in this sitting."""
@@ -101,6 +104,7 @@ class Session:
                     done, item = max(0, done - 1), before
                 continue
             done += self._keep(item, key, reason)
+            self.skipped += key == "s"
             if done == self.count:
                 return done
             item = self._next()

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from cli.options import load, store_of
+from cli.options import NO_PROJECT, load, store_of
 from cli.screen import tell
 from constitution.errors import UserError
 
@@ -20,10 +20,7 @@ def run_flow(name: str, file: Path | None, flags: dict[str, Any], quiet: bool, v
 
     settings = load(file, flags)  # a mistake in it is told before the long imports
     if not settings.policy.model and not settings.prompts:  # before a store is made in a folder that is no project
-        raise UserError(
-            "there are no settings here, and nothing was written: `precept init` writes those of the sandbox, "
-            "`precept init --from local mine` those for a model of yours"
-        )
+        raise UserError(NO_PROJECT)
     settings_module.prepare_process(settings)
     from flows.environment import quiet_prefect
 

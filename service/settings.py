@@ -6,6 +6,7 @@ The only module that reads the environment, but for keys (`pipeline.keys`). Ever
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import tomllib
@@ -394,7 +395,10 @@ def prepare_process(settings: Settings) -> None:
 def process_user() -> str:
     """Who runs this process. Only the edges ask (the command line, a flow that a schedule started): further in, who
     acts is an argument."""
-    return os.environ.get("PRECEPT_USER") or os.environ.get("USER") or os.environ.get("LOGNAME") or "unknown"
+    try:
+        return os.environ.get("PRECEPT_USER") or getpass.getuser()  # USER and its kin, then the password database
+    except (OSError, KeyError, ImportError):  # a container with a user id and no name
+        return "unknown"
 
 
 def redact(url: str) -> str:

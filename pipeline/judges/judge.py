@@ -4,7 +4,9 @@ To add one, write `pipeline/judges/x.py` with a function
 
     def build(role: Role, options: Mapping[str, Any], another: Another) -> Judge
 
-or name such a module in the entry points of a package (`pipeline.plugins`); settings then say `judge: {method: x}`.
+or name such a module in the entry points of a package (`pipeline.plugins`); settings then say `method = "x"` in
+`[judge]`. What a `Verdict` holds (p1, p2: the probability, x 1e9, of the comparison's first answer, shown as A and as
+B) and a `Question` (what is read, and how: all of it is hashed) is in `constitution/records.py`; see `choice.py`.
 `options` are the judge's own (`judge_options` in settings); one that it does not know is a UserError. A judge may ask
 several engines: `another` makes a further role of the role settings that lie in `options`. Engines belong to whoever
 gave the roles, so a judge closes none.

@@ -83,9 +83,9 @@ def newest(store: Store, name: str) -> Judged:
     """What was judged in the run of that id, or in the newest run that judged anything."""
     if name:
         return of(store, store.run(name))
-    run = store.newest_judged(NO_LABELS)
+    run = store.newest_judged((*NO_LABELS, "evaluate"))  # an evaluator's verdicts are no labels
     if run is None:
-        raise UserError("nothing was judged yet; `precept improve` or `precept judge` does it")
+        raise UserError("nothing was judged yet; `precept improve` or `precept judge pairs` does it")
     return of(store, run)
 
 

@@ -105,7 +105,7 @@ def explain(name: str, settings: Settings, origins: Mapping[str, str]) -> Settin
             value = value.get(part) if isinstance(value, dict) else None
         parts = dict.fromkeys(of for part, of in origins.items() if part.startswith(f"{name}."))
         return Setting(name, shown(name, value), ", ".join(parts) or _origin(name, origins), declared[name])
-    near = difflib.get_close_matches(name, [*declared, *found], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, dict.fromkeys([*declared, *found]), n=3, cutoff=0.5)
     inside = [known for known in declared if known.startswith(f"{name}.")]
     if inside:
         raise UserError(f"{name} is a section; it has {', '.join(inside)}")

@@ -117,7 +117,9 @@ def test_truth_is_the_one_that_a_run_reports_and_nothing_without_an_oracle(ours:
     assert found["needless_refusal"].n == 30 and found["theme_kindness"].n < 60
     moved = truth.moved(evidence.oracle, evidence.prompts, evidence.pairs, SEED)
     assert found["good"].change == Interval(*(moved["good"][key] for key in ("mean", "low", "high")))
-    assert suites.measure(["truth"], replace(evidence, oracle=None)) == [Measured("truth", "Truth of the sandbox: measured, never used", ())]
+    assert suites.measure(["truth"], replace(evidence, oracle=None)) == [
+        Measured("truth", "Truth of the sandbox: measured, never used", ())
+    ]
 
 
 def test_a_figure_leaves_out_what_says_nothing() -> None:
