@@ -81,7 +81,7 @@ class Session:
             return
         self.count = min(self.count, left)
         run = self.about.run.id.hex()[:12]
-        self._say(f"reviewing as {self.reviewer}: {self.count} pairs of run {run} ({self.sample}); ? is help, Q quits")
+        self._say(f"reviewing as {self.reviewer}: {self.count} pairs ({self.sample}) of run {run}; ? is help, Q quits")
         try:
             done = self._go_through(read)
         finally:

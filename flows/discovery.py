@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import flows
+from constitution.errors import UserError
 from pipeline import plugins
 from service.work.progress import Progress
 
@@ -31,7 +32,10 @@ def load(name: str) -> Callable[..., Any]:
     """The flow of that name, imported now. Raises UserError where there is none."""
     plugin = plugins.find("flows", _own(), name, "flow")
     own = f"{flows.__name__}.{name}"
-    module = plugins.imported(plugin, name, "flow") if plugin else importlib.import_module(own)
+    try:
+        module = plugins.imported(plugin, name, "flow") if plugin else importlib.import_module(own)
+    except (SyntaxError, ValueError, ImportError) as error:
+        raise UserError(f"the flow {name!r} (flows/{name}.py) cannot be imported: {error}") from error
     found: Callable[..., Any] = getattr(module, name)
     return found
 
@@ -52,7 +56,10 @@ def entrypoint(name: str) -> str:
 
 
 def _is_flow(path: Path) -> bool:
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (SyntaxError, ValueError):  # it is told of when it is loaded, with its file
+        return True
     functions = (node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     return any(node.name == path.stem and any(map(_decorates, node.decorator_list)) for node in functions)
 

@@ -49,7 +49,16 @@ def load(package: str, function: str, name: str, noun: str) -> ModuleType:
     """Import one of them. Raises UserError for a name that is none, saying which there are; for one that several
     claim; and for an installed one that is broken."""
     plugin = find(_kind(package), _own(package, function), name, noun)
-    return importlib.import_module(f"{package}.{name}") if plugin is None else imported(plugin, function, noun)
+    if plugin is not None:
+        return imported(plugin, function, noun)
+    name = name.replace("-", "_")
+    try:
+        return importlib.import_module(f"{package}.{name}")
+    except UserError:
+        raise
+    except Exception as error:  # a file that somebody dropped in may raise anything
+        path = f"{package.replace('.', '/')}/{name}.py"
+        raise UserError(f"the {noun} {name!r} ({path}) cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def outside(kind: str, function: str, name: str, noun: str) -> ModuleType:
@@ -75,6 +84,7 @@ def find(kind: str, own: Collection[str], name: str, noun: str) -> Installed | N
 
     Raises UserError for a name that is neither, and for one that several claim.
     """
+    name = name.replace("-", "_")
     others = installed(kind)
     claims = others.get(name, ())
     if name in own and not claims:
@@ -126,5 +136,8 @@ def _own(package: str, function: str) -> list[str]:
 @cache
 def _defines(path: Path, changed: int, function: str) -> bool:
     """`changed` is when, so that a file is read again after that, and not before."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (SyntaxError, ValueError):  # it is told of when it is loaded, with its file
+        return True
     return any(isinstance(node, ast.FunctionDef) and node.name == function for node in body)

@@ -80,12 +80,26 @@ def determining(settings: Mapping[str, Any]) -> dict[str, Any]:
     for role in ROLES:
         if isinstance(found.get(role), Mapping):
             found[role] = _of_a_role(found[role])
+    found["arguments"] = _used(found)
     return _without(found, RECORDED)
+
+
+def _used(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments by method, those of the methods that the run trains by."""
+    methods = {str(settings.get("optimise", {}).get("method", "dpo"))}
+    methods |= {str(name).replace("-", "_") for name in settings.get("sweep", {}).get("methods", {})}
+    return {name: given for name, given in settings.get("arguments", {}).items() if name in methods and given}
 
 
 def _of_a_role(role: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in role.items() if name not in NOT_OF_A_ROLE}
     kept["options"] = {name: value for name, value in role.get("options", {}).items() if name not in PATIENCE}
+    further = role.get("judge_options", {})
+    if further:  # a judge that asks several engines has their roles there
+        kept["judge_options"] = {
+            name: _of_a_role(value) if isinstance(value, Mapping) and "model" in value else value
+            for name, value in further.items()
+        }
     return kept
 
 

@@ -403,7 +403,8 @@ def process_user() -> str:
 
 def redact(url: str) -> str:
     """A database URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    shown = re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", url)  # a password may hold a colon or an at
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", shown)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -158,6 +158,16 @@ class Wiring:
         for training in (settings.sft, settings.reward, settings.optimise):
             given = settings.arguments.get(training.method, {}) if training is settings.optimise else {}
             trainers.resolve(training.method, {**given, **training.arguments})
+        for method, arguments in settings.arguments.items():
+            trainers.resolve(method, arguments)
+        for name, training, kind in (
+            ("reward", settings.reward, "reward_model"),
+            ("optimise", settings.optimise, "policy"),
+        ):
+            if kind != trainers.load(training.method).KIND:
+                raise UserError(
+                    f"{name}.method is {training.method!r}, which does not train a {kind.replace('_', ' ')}"
+                )
         if "kind" in settings.optimise.reward:
             rewards.load(settings.optimise.reward["kind"])  # what it lacks, the run may fill in
         suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Row, select, tuple_, update
+from sqlalchemy import Row, exists, func, select, tuple_, update
 
 from constitution.errors import UserError
 from constitution.records import Id, make_id
@@ -144,7 +144,10 @@ class Runs(Stages, Paths):
             page = connection.execute(newest.limit(_LOOK)).all()
             while page:
                 asked = stages_of(select(run.id).where(run.id.in_([row.id for row in page])))
-                judged = select(asked.c.run).where(asked.c.stage.endswith(QUESTIONS, autoescape=True))
+                member = tables.member.c
+                pairs = func.substr(asked.c.stage, 1, func.length(asked.c.stage) - len(QUESTIONS))
+                beside = exists().where(member.run == asked.c.run, member.stage == pairs)  # X, beside X.questions
+                judged = select(asked.c.run).where(asked.c.stage.endswith(QUESTIONS, autoescape=True), beside)
                 found = select(tables.run).where(run.id.in_(judged)).order_by(*_NEWEST).limit(1)
                 if row := connection.execute(found).first():
                     return self._run_of(row)

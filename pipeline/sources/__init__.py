@@ -38,9 +38,17 @@ def read(where: str | Mapping[str, Any], splits: Splits) -> list[Prompt]:
     """
     name, options = _named(where)
     found: dict[Id, Prompt] = {}
-    for prompt in load(name).prompts(options, splits):
+    try:
+        given = list(load(name).prompts(options, splits))
+    except UserError:
+        raise
+    except Exception as error:  # another's code may raise anything
+        raise UserError(f"the prompt source {name!r} failed: {type(error).__name__}: {error}; mend it") from error
+    for prompt in given:
+        if not isinstance(prompt, Prompt) or not prompt.messages:
+            raise UserError(f"the prompt source {name!r} gave something that is no prompt; mend it")
         if prompt.split not in get_args(Split):  # what is not held out may be trained on
-            raise ValueError(f"the prompt source {name!r} gave a prompt of split {prompt.split!r}")
+            raise UserError(f"the prompt source {name!r} gave a prompt of split {prompt.split!r}")
         found.setdefault(prompt.id, prompt)
     if not found:
         raise UserError(f"the prompt source {name!r} gave no prompts: look at its options, prompts = in precept.toml")

@@ -10,6 +10,7 @@ decided can have seen it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -37,42 +38,59 @@ def chosen(named: Sequence[str] | None) -> Sequence[str]:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a suite (`Suite`). Raises UserError for a name that is none, ValueError for one that would let the
-    gate see the truth."""
+    """The module of a suite (`Suite`). Raises UserError for a name that is none, and for one that would let the gate
+    see the truth."""
     module = plugins.load(__name__, "measure", name, "suite")
     if _reads_truth(module) and hasattr(module, "conditions"):
-        raise ValueError(f"the suite {name!r} reads the truth, so it may have no conditions: the gate never reads it")
+        raise UserError(f"the suite {name!r} reads the truth, so it may have no conditions: the gate never reads it")
     return module
 
 
 def prompts(names: Iterable[str]) -> dict[str, list[Prompt]]:
-    """Of the suites that have prompts of their own, these prompts. Raises ValueError where one is not held out."""
+    """Of the suites that have prompts of their own, these prompts. Raises UserError where one is not held out."""
     found = {}
     for name in names:
         module = load(name)
         if hasattr(module, "prompts"):
             found[name] = list(module.prompts())
             if any(prompt.split != "heldout" for prompt in found[name]):
-                raise ValueError(f"the suite {name!r} has a prompt that is not held out")
+                raise UserError(f"the suite {name!r} has a prompt that is not held out")
     return found
 
 
 def measure(names: Sequence[str], evidence: Evidence, own: Mapping[str, Evidence] | None = None) -> list[Measured]:
     """What the suites find, in that order. `evidence` is of the run's held-out prompts, `own`, by suite, of the prompts
-    that a suite has itself. Raises ValueError where such a suite has no evidence, or names two figures alike."""
+    that a suite has itself. Raises UserError where such a suite has no evidence, or names two figures alike."""
     found = []
     for name in names:
         module = load(name)
         seen = evidence
         if hasattr(module, "prompts"):
             if own is None or name not in own:
-                raise ValueError(f"the suite {name!r} has prompts of its own, and there are no answers to them")
+                raise UserError(f"the suite {name!r} has prompts of its own, and there are no answers to them")
             seen = own[name]
-        figures: list[Figure] = module.measure(seen if _reads_truth(module) else replace(seen, oracle=None))
+        figures = _measured(name, module, seen if _reads_truth(module) else replace(seen, oracle=None))
         if len({figure.name for figure in figures}) < len(figures):
-            raise ValueError(f"the suite {name!r} has two figures of one name")
-        found.append(Measured(name, module.TITLE, tuple(figures)))
+            raise UserError(f"the suite {name!r} has two figures of one name")
+        found.append(Measured(name, getattr(module, "TITLE", name), tuple(figures)))
     return found
+
+
+def _measured(name: str, module: ModuleType, evidence: Evidence) -> list[Figure]:
+    try:
+        figures: list[Figure] = list(module.measure(evidence))
+    except UserError:
+        raise
+    except Exception as error:  # another's code may raise anything
+        raise UserError(
+            f"the suite {name!r} failed: {type(error).__name__}: {error}; mend it, or leave it out"
+        ) from error
+    for figure in figures:
+        if not isinstance(figure, Figure) or not (isinstance(figure.name, str) and figure.name):
+            raise UserError(f"the suite {name!r} gave something that is no named Figure; mend it, or leave it out")
+        if any(interval is not None and math.isinf(interval.mean) for interval in (figure.before, figure.after)):
+            raise UserError(f"the suite {name!r}: the figure {figure.name!r} is not finite; mend it, or leave it out")
+    return figures
 
 
 def as_dict(found: Iterable[Measured]) -> dict[str, Any]:

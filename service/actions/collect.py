@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from constitution.errors import UserError
+
 if TYPE_CHECKING:
     from storage.runs import Run
     from storage.store import Store
 
 DAY = 24 * 60 * 60  # seconds
+LONGEST = 36_500  # days
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Collected:
 def collect(store: Store, days: float, *, archive: bool = False, dry_run: bool = False) -> Collected:
     """Delete what nothing needs and is older than some days. `archive`: first archive the runs that ended before then,
     but for those whose checkpoints are or were promoted."""
+    if not 0 <= days <= LONGEST:
+        raise UserError(f"days are from 0 to {LONGEST:,}, not {days:g}")
     before = (datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds")
     runs = tuple(store.archivable(before)) if archive else ()
     if not dry_run:

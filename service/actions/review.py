@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar, get_args
+from urllib.parse import quote
 
 from constitution.errors import UserError
 from constitution.records import Id, SpotCheck
@@ -70,7 +71,7 @@ def answer(store: Store, who: str, token: str, key: str, choice: str, reason: st
     def keep_under(lease: Lease) -> SpotCheck:
         return store.add_spot_check(
             who, held.comparison, side(who, held.comparison, choice), reason=reason, sampled_by=held.sample,
-            key=f"review:{who}:{key}", lease=lease,
+            key=f"review:{quote(who, safe='')}:{key}", lease=lease,
         )  # fmt: skip
 
     return answered_of(_under(store, held, keep_under))

@@ -16,6 +16,7 @@ from constitution.records import Comparison, Generation, Id, Message, Prompt, Ve
 from pipeline import asking
 from pipeline.asking import Ask, Role
 from pipeline.engines.engine import EngineError
+from pipeline.judges.checked import checked
 from pipeline.judges.judge import Case
 from pipeline.metrics import baseline, voting
 from pipeline.metrics import opinion as opinions
@@ -156,7 +157,7 @@ class Playground:
             for start in range(0, len(cases), size):
                 some = cases[start : start + size]
                 self._afford(2 * len(some) * len(principles))
-                said = judge.judge(some)
+                said = checked(judge, some, judge.judge(some))
                 verdicts += said.verdicts
                 self.budget.judged(said.used)
                 progress.advance(len(some) * len(principles))

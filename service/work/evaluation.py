@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitution import loading
+from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import suites
@@ -76,6 +77,8 @@ def evaluate(
 def _of_its_own(work: Work, stage: str, prompts: Sequence[Prompt], before: str, after: str) -> Evidence:
     """Both models' answers to the prompts that a suite has itself."""
     work.store.add_prompts(prompts)
+    if any(p.split != "heldout" for p in work.store.prompts(ids=[p.id for p in prompts])):
+        raise UserError(f"a prompt of the suite of {stage} was stored before as one to train on: it measures nothing")
     old, new = (
         _answers(work, f"{stage}.{name}", model, prompts) for name, model in (("before", before), ("after", after))
     )

@@ -12,6 +12,7 @@ from typing import Any
 from constitution.principles import Constitution
 from constitution.records import Id, make_id
 from pipeline import compare
+from pipeline.judges.checked import checked
 from pipeline.judges.judge import Case, Judge, Judged
 from service.work.holding import WAIT, Holding
 
@@ -74,7 +75,7 @@ class Judging(Holding):
         """What the judge says. Two requests a verdict are what it has to afford; what it used is what is counted."""
         self.budget.afford(2 * sum(len(case.principles) for case in cases))
         began = time.monotonic()
-        said = judge.judge(cases)
+        said = checked(judge, cases, judge.judge(cases))
         self.budget.time("judge", len(said.verdicts), time.monotonic() - began)
         self.budget.judged(said.used)
         return said

@@ -67,5 +67,9 @@ def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iter
             refuse_drift(work)
         store.add_prompts(prompts)
         ids = [p.id for p in prompts]
+        kept = {p.id: p.split for p in store.prompts(ids=ids)}
+        moved = sum(kept[p.id] != p.split for p in prompts)
+        if moved:
+            work.log(f"{moved} prompts keep the split that they were stored with before: a split is given once")
         store.add_members(work.run.id, "prompts", ids, list(range(len(ids))))
         yield work

@@ -133,3 +133,23 @@ def test_a_run_is_gone_on_with_where_its_server_is_now() -> None:
     assert determining(settings_module.load(None, flags)[0].identity()) == determining(then.identity())
     elsewhere = settings_module.load(None, {"policy.model": "folder"})[0]  # today's settings name no server
     assert as_it_began(begun, elsewhere, None)["policy"]["base_url"] == "http://a:1/v1"
+
+
+def test_a_server_inside_a_judges_options_may_move_too() -> None:
+    def options(url: str, seconds: float) -> dict[str, Any]:
+        role = {"kind": "openai", "model": "large", "base_url": url, "options": {"timeout": seconds}}
+        return {"judge.judge_options": {"second": role, "sure": 0.9}}
+
+    assert keyed(**options("http://a:1/v1", 3.0)) == keyed(**options("http://b:2/v1", 9.0))
+    assert keyed(**options("http://a:1/v1", 3.0)) != keyed(**{"judge.judge_options": {"sure": 0.9}})
+
+
+def test_the_arguments_of_methods_that_a_run_does_not_use_are_no_part_of_it() -> None:
+    assert keyed(**{"arguments.ppo": {"kl_coef": 0.5}}) == keyed()
+    assert keyed(**{"arguments.dpo": {"beta": 0.5}}) != keyed()
+
+
+def test_a_password_is_never_shown_whatever_is_in_it() -> None:
+    shown = settings_module.redact("postgresql://u:s:ec@ret@host/db?sslmode=require&password=foo")
+    assert shown == "postgresql://u:***@host/db?sslmode=require&password=***"
+    assert settings_module.redact("sqlite:///runs/a@b.db") == "sqlite:///runs/a@b.db"

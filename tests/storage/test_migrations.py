@@ -192,6 +192,26 @@ def test_a_key_of_before_becomes_the_key_of_the_same_run_now(v0001, tmp_path):
         assert store.run(b"2" * 16).settings["policy"] == "sandbox:policy"
 
 
+def test_of_runs_that_become_one_key_a_finished_one_is_gone_on_with(v0001, tmp_path):
+    engine = engine_of(v0001)
+    rows = (
+        (b"5" * 16, OLD_ROLE, "finished", "2026-01"),
+        (b"6" * 16, OLD_ROLE | {"base_url": "x"}, "failed", "2026-02"),
+    )
+    with engine.begin() as connection:
+        for id, role, status, created in rows:
+            statement = text(
+                "INSERT INTO run (id, key, kind, settings, status, created) VALUES (:id, :key, 'improve', :settings, "
+                ":status, :created)"
+            )
+            row = {"id": id, "key": said(old_key(policy=role)), "settings": said({}), "status": status}
+            connection.execute(statement, row | {"created": created})
+    engine.dispose()
+    with Store.open(v0001, home=tmp_path) as store:
+        assert json.loads(store.run(b"5" * 16).key)["recipe"] == 2
+        assert "recipe" not in json.loads(store.run(b"6" * 16).key)
+
+
 def test_the_lists_of_the_migration_are_those_of_the_service():
     """As they were when it was written: a setting that comes later is none of its business."""
     from service import identity

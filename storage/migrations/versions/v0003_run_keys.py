@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from alembic import op
-from sqlalchemy import Column, LargeBinary, MetaData, Table, Text, select, update
+from sqlalchemy import Column, LargeBinary, MetaData, Table, Text, case, select, update
 
 revision = "0003"
 down_revision = "0002"
@@ -24,6 +24,7 @@ RUN = Table(
     Column("id", LargeBinary(16), primary_key=True),
     Column("key", Text),
     Column("settings", Text),
+    Column("status", Text),
     Column("created", Text),
 )
 ROLES = ("policy", "critic", "trained", "judge", "evaluator")
@@ -69,9 +70,10 @@ RECORDED: dict[str, Any] = {
 def upgrade() -> None:
     connection = op.get_bind()
     taken: set[str] = set()
-    # The newest first: of two runs whose keys were apart by an address alone, the last one is gone on with.
-    newest_first = select(RUN.c.id, RUN.c.key, RUN.c.settings).order_by(RUN.c.created.desc(), RUN.c.id)
-    for id, key, settings in connection.execute(newest_first).all():
+    # Of runs whose keys were apart by an address alone, one is gone on with: a finished one, the newest of them.
+    finished_first = case((RUN.c.status == "finished", 0), else_=1)
+    in_order = select(RUN.c.id, RUN.c.key, RUN.c.settings).order_by(finished_first, RUN.c.created.desc(), RUN.c.id)
+    for id, key, settings in connection.execute(in_order).all():
         found = _key(json.loads(key))
         if found is None or found in taken:
             continue
@@ -99,6 +101,9 @@ def _determining(settings: dict[str, Any]) -> dict[str, Any]:
             found[role] = {name: value for name, value in found[role].items() if name not in NOT_OF_A_ROLE}
             options = found[role].get("options", {})
             found[role]["options"] = {name: value for name, value in options.items() if name not in PATIENCE}
+    methods = {str(found.get("optimise", {}).get("method", "dpo"))}
+    methods |= {str(name).replace("-", "_") for name in found.get("sweep", {}).get("methods", {})}
+    found["arguments"] = {name: of for name, of in found.get("arguments", {}).items() if name in methods and of}
     return _without(found, RECORDED)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import rewards
-from pipeline.trainers.trainer import Job, Watch
+from pipeline.trainers.trainer import Job, Progress
 
 KIND = "policy"
 COLUMNS = ("prompt",)
@@ -14,7 +14,7 @@ DEFAULTS = {"answer": "Maybe."}
 ONLINE = True
 
 
-def train(job: Job, watch: Watch) -> dict[str, Any]:
+def train(job: Job, progress: Progress) -> dict[str, Any]:
     prompts = [json.loads(line)["prompt"] for line in Path(job.dataset).read_text(encoding="utf-8").splitlines()]
     assert job.reward is not None
     reward = rewards.build(job.reward)
@@ -23,8 +23,8 @@ def train(job: Job, watch: Watch) -> dict[str, Any]:
     finally:
         reward.close()
     mean = sum(worth) / len(worth)
-    watch.start(0)
-    watch.step(1, 1, {"loss": 0.0, "reward": mean})
+    progress.start(0)
+    progress.step(1, 1, {"loss": 0.0, "reward": mean})
     for file in Path(job.model).iterdir():
         if file.suffix in (".json", ".jinja", ".safetensors") and file.name != "manifest.json":
             shutil.copyfile(file, job.partial / file.name)

@@ -66,7 +66,7 @@ def test_a_source_of_an_installed_package_is_found_by_name(install: Callable[...
     assert "red_team" in sources.names()
     found = sources.read({"source": "red_team", "topic": "letter"}, SPLITS)
     assert [p.messages[0].content for p in found] == ["letter 1", "letter 2"]
-    with pytest.raises(ValueError, match="split 'test'"):
+    with pytest.raises(UserError, match="split 'test'"):
         sources.read({"source": "red_team", "topic": "letter", "split": "test"}, SPLITS)
 
 

@@ -192,7 +192,7 @@ def test_only_a_suite_that_says_so_is_handed_the_oracle(install: Callable[..., N
     install("peeking", points, modules)
     blind, seeing = suites.measure(["peeks", "measures"], evidence)
     assert [named(found)["sees"].after.mean for found in (blind, seeing)] == [0, 1]  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="the gate never reads it"):
+    with pytest.raises(UserError, match="the gate never reads it"):
         suites.load("asks")
 
 
@@ -244,14 +244,14 @@ def test_a_suite_with_prompts_of_its_own_is_measured_on_them(brief: None, eviden
     few = own(evidence, 20)
     (found,) = suites.measure(["brief"], evidence, {"brief": few})
     assert named(found)["tokens"].after == Interval(20, 20, 20) and named(found)["tokens"].n == 1
-    with pytest.raises(ValueError, match="no answers to them"):
+    with pytest.raises(UserError, match="no answers to them"):
         suites.measure(["brief"], evidence)
 
 
 def test_prompts_of_a_suite_are_held_out(brief: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [p.split for p in suites.prompts(["brief"])["brief"]] == ["heldout"]
     monkeypatch.setattr(suites.load("brief"), "SPLIT", "train")
-    with pytest.raises(ValueError, match="not held out"):
+    with pytest.raises(UserError, match="not held out"):
         suites.prompts(["brief"])
 
 
