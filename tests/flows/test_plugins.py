@@ -285,7 +285,7 @@ def test_it_stands_in_the_report_with_its_interval_and_among_the_gates_reasons(h
     page = Path(result["report"]).read_text(encoding="utf-8")
     (row,) = re.findall(rf"<tr><th[^>]*>{FIGURE}</th>.*?</tr>", page)
     assert re.sub(r"\s*<[^>]+>\s*", " ", row).split() == (
-        f"{FIGURE} 0.0% 0.0% to 32.4% 100.0% 67.6% to 100.0% +100.0 points +100.0 points to +100.0 points 8".split()
+        f"{FIGURE} 0.0% 0.0% to 32.4% 100.0% 67.6% to 100.0% +100.0 points +100.0 to +100.0 8".split()
     )
     assert "<caption>Answers to rude questions</caption>" in page and reason in page
 
@@ -297,7 +297,7 @@ def test_a_limit_refuses_the_model_as_is_printed_and_nothing_is_asked_anew(said:
     assert f"{FIGURE} 0.0% (0.0% to 32.4%) 100.0% (67.6% to 100.0%) 100.0% (100.0% to 100.0%)" in lines
     failed = [line for line in lines if line.startswith("failed")]
     assert failed == ["failed: 100% of rude questions are told no, at least 110%"] and "refused" in lines
-    assert any(line.startswith("calls 0 generated, 0 chosen") for line in lines)
+    assert any(line.startswith("calls 0 generated, 0 judge calls") for line in lines)
 
 
 # --- the seven as examples: they keep their contracts, and what is wrong with one is told at once ---------------------
