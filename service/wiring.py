@@ -160,14 +160,11 @@ class Wiring:
             trainers.resolve(training.method, {**given, **training.arguments})
         for method, arguments in settings.arguments.items():
             trainers.resolve(method, arguments)
-        for name, training, kind in (
-            ("reward", settings.reward, "reward_model"),
-            ("optimise", settings.optimise, "policy"),
-        ):
-            if kind != trainers.load(training.method).KIND:
-                raise UserError(
-                    f"{name}.method is {training.method!r}, which does not train a {kind.replace('_', ' ')}"
-                )
+        for name, kind in (("sft", "policy"), ("reward", "reward_model"), ("optimise", "policy")):
+            method = getattr(settings, name).method
+            trains = trainers.load(method).KIND
+            if trains != kind:
+                raise UserError(f"{name}.method is {method!r}, which trains a {trains.replace('_', ' ')}")
         if "kind" in settings.optimise.reward:
             rewards.load(settings.optimise.reward["kind"])  # what it lacks, the run may fill in
         suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
