@@ -82,6 +82,9 @@ def test_the_newest_run_that_asked_a_judge(store, world):
     assert store.newest_judged().id == runs[1].id
     assert store.newest_judged(["preview", "examples"]).id == runs[0].id
     assert store.newest_judged(["preview", "improve"]) is None
+    empty = store.start_run("stopped before its pairs", "improve", {})
+    store.add_members(empty.id, "feedback.questions", [b"q" * 16])  # and no pair that they were asked about
+    assert store.newest_judged().id == runs[1].id
     for number in range(120):  # more than are looked at together
         store.start_run(f"later {number}", "respond", {})
     assert store.newest_judged().id == runs[1].id
