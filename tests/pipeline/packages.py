@@ -39,6 +39,7 @@ def installed(*sites: Path) -> Iterator[None]:
         sys.path[:] = before
         plugins._entry_points.cache_clear()
         for name in set(sys.modules) - known:
-            file = getattr(sys.modules[name], "__file__", None) or ""
-            if any(file.startswith(str(site)) for site in sites):
+            module = vars(sys.modules[name])
+            places = [module.get("__file__") or "", *(module.get("__path__") or ())]  # a namespace has no file
+            if any(str(place).startswith(str(site)) for place in places for site in sites):
                 del sys.modules[name]
