@@ -12,21 +12,42 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from constitution.errors import UserError
 from constitution.records import LabelRule
 from pipeline.promote import Gate
+from service import mistakes
 
 FILE = "precept.toml"
+USER = "PRECEPT_USER"  # who acts: no setting
+FROM_POLICY = ("critic", "trained", "judge")
 _RULE = LabelRule()
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, given: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(given, bool) and {int, float} & {kind, *get_args(kind)}:
+            raise ValueError(f"{str(given).lower()} is no number")
+        return given
 
 
 class RoleSettings(_Section):
@@ -269,6 +290,15 @@ class SplitSettings(_Section):
     heldout: float = Field(0.45, ge=0, lt=1, description="The share of the prompts that models are measured on.")
     dev: float = Field(0.1, ge=0, lt=1, description="The share of the prompts that settings are chosen on.")
 
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.heldout + self.dev >= 1:
+            raise ValueError(
+                f"heldout ({self.heldout:g}) and dev ({self.dev:g}) are {self.heldout + self.dev:g} of the prompts "
+                "together, and none is left to train on; make it less than 1"
+            )
+        return self
+
 
 class Settings(_Section):
     store: SecretStr = Field(
@@ -345,16 +375,34 @@ def role_settings(given: Mapping[str, Any]) -> RoleSettings:
     try:
         return RoleSettings.model_validate(given)
     except ValidationError as error:
-        raise UserError(_explain(error, {})) from None
+        raise UserError(mistakes.explain(error, RoleSettings)) from None
 
 
 def _environment() -> dict[str, Any]:
-    """`PRECEPT_JUDGE__MODEL` and the like, as nested dictionaries."""
+    """`PRECEPT_JUDGE__MODEL` and the like, as nested dictionaries. Raises UserError for a variable that cannot be read,
+    and for one that is meant for a setting and names none."""
 
     class Named(BaseSettings, Settings):  # the fields of Settings, so that the source knows their shapes
         model_config = SettingsConfigDict(env_prefix="PRECEPT_", env_nested_delimiter="__", extra="ignore")
 
-    return EnvSettingsSource(Named)()
+    for variable in os.environ:
+        prefix, _, name = variable.upper().partition("PRECEPT_")
+        first, nested, _ = name.lower().partition("__")
+        near = mistakes.nearest(first, Settings.model_fields)
+        if not prefix and name and first not in Settings.model_fields and (nested or near) and variable != USER:
+            raise UserError(
+                f"the environment variable {variable} sets nothing: there is no setting {first}"
+                + (f"; did you mean PRECEPT_{near.upper()}?" if near else "; `precept settings` lists all")
+            )
+    try:
+        return EnvSettingsSource(Named)()
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        variable = f"PRECEPT_{field[1].upper()}" if field else "a variable PRECEPT_..."
+        raise UserError(
+            f"the environment variable {variable} is no JSON; write for example "
+            f'{variable}=\'{{"name": "value"}}\', or one variable a setting: {variable}__NAME=value'
+        ) from None
 
 
 def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> tuple[Settings, dict[str, str]]:
@@ -374,10 +422,13 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> tu
     ):
         _merge(merged, values)
         origins.update(dict.fromkeys(_flatten(values), origin))
+    wrong = [f"{mistakes.where(name, origins, path)}: {name} {what}" for name, what in mistakes.unwritable(merged)]
+    if wrong:
+        raise UserError("\n".join(wrong))
     try:
         return Settings.model_validate(_inherit(merged)), origins
     except ValidationError as error:
-        raise UserError(_explain(error, origins)) from None
+        raise UserError(mistakes.explain(error, Settings, origins, path, inherited=FROM_POLICY)) from None
 
 
 def prepare_process(settings: Settings) -> None:
@@ -396,7 +447,7 @@ def process_user() -> str:
     """Who runs this process. Only the edges ask (the command line, a flow that a schedule started): further in, who
     acts is an argument."""
     try:
-        return os.environ.get("PRECEPT_USER") or getpass.getuser()  # USER and its kin, then the password database
+        return os.environ.get(USER) or getpass.getuser()  # USER and its kin, then the password database
     except (OSError, KeyError, ImportError):  # a container with a user id and no name
         return "unknown"
 
@@ -409,9 +460,17 @@ def redact(url: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: the settings cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except RecursionError:
+        raise UserError(f"{path}: its lists or tables are nested too deep to be read") from None
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}") from None
+    except ValueError:
+        raise UserError(f"{path}: a whole number in it has thousands of digits; no setting takes one") from None
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -421,6 +480,8 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
         level = nested
         for parent in parents:
             level = level.setdefault(parent, {})
+            if not isinstance(level, dict):
+                raise UserError(f"flag: {dotted} is set, and {parent}, which it is a part of, is set to a single value")
         level[last] = value
     return nested
 
@@ -444,7 +505,7 @@ def _inherit(values: dict[str, Any]) -> dict[str, Any]:
     """A role that names no model or engine of its own is the policy, but for what its section changes. (The evaluator
     is not: it has to be another model, so it has to be named.)"""
     policy = values.get("policy", {})
-    for role in ("critic", "trained", "judge"):
+    for role in FROM_POLICY:
         own = values.get(role)
         if own is None and role != "judge":
             continue
@@ -452,13 +513,3 @@ def _inherit(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(own, dict) and isinstance(policy, dict) and not {"model", "kind"} & own.keys():
             values[role] = {**policy, **own}
     return values
-
-
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    lines = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"])
-        origin = origins.get(name, "settings")
-        hint = " (is it spelled right? `precept settings` lists all)" if problem["type"] == "extra_forbidden" else ""
-        lines.append(f"{origin}: {name}: {problem['msg'].removeprefix('Value error, ').lower()}{hint}")
-    return "\n".join(lines)
