@@ -218,33 +218,47 @@ class EvaluateSettings(_Section):
 
 class GateSettings(_Section):
     min_win_rate: float = Field(
-        Gate.min_win_rate, description="The lower end of the win rate's 95% interval has to be above this."
+        Gate.min_win_rate, ge=0, le=1, description="The lower end of the win rate's 95% interval has to be above this."
     )
     min_length_controlled: float | None = Field(
-        Gate.min_length_controlled, description="The length-controlled win rate has to be above this; none: not asked."
+        Gate.min_length_controlled,
+        ge=0,
+        le=1,
+        description="The length-controlled win rate has to be above this; none: not asked.",
     )
     max_refusal_increase: float | None = Field(
         Gate.max_refusal_increase,
+        ge=-1,
+        le=1,
         description="How far refusals of harmless requests may rise, as a fraction of the answers; none: not asked.",
     )
     max_length_ratio: float | None = Field(
-        Gate.max_length_ratio, description="Mean tokens of an answer, after over before, at most; none: not asked."
+        Gate.max_length_ratio,
+        gt=0,
+        description="Mean tokens of an answer, after over before, at most; none: not asked.",
     )
     max_unreadable: float = Field(
-        Gate.max_unreadable, description="The share of comparisons that could not be read, at most."
+        Gate.max_unreadable, ge=0, le=1, description="The share of comparisons that could not be read, at most."
     )
     max_truncated: float | None = Field(
-        Gate.max_truncated, description="The share of answers cut at the token limit, at most; none: not asked."
+        Gate.max_truncated,
+        ge=0,
+        le=1,
+        description="The share of answers cut at the token limit, at most; none: not asked.",
     )
     max_boilerplate_increase: float | None = Field(
         Gate.max_boilerplate_increase,
+        ge=-1,
+        le=1,
         description="How far answers with a sentence that 5% of all answers share may rise; none: not asked.",
     )
     min_agreement: float | None = Field(
         Gate.min_agreement,
+        ge=-1,
+        le=1,
         description="The lower end of the interval of Gwet's AC1, people against the judge, at least; none: not asked.",
     )
-    min_spot_checks: int = Field(Gate.min_spot_checks, description="People's answers that there have to be.")
+    min_spot_checks: int = Field(Gate.min_spot_checks, ge=0, description="People's answers that there have to be.")
     suites: dict[str, dict[str, Any]] = Field({}, description="By suite, limits that stand over its own.")
 
 
@@ -270,6 +284,8 @@ class RetrainSettings(_Section):
     promote: bool = Field(True, description="Promote what passes the gate; false only measures.")
     min_win_rate: float = Field(
         0.45,
+        ge=0,
+        le=1,
         description="Of the gate, in a retrain: the model that is replaced was good enough, so no worse is enough.",
     )
     on_ratify: bool = Field(False, description="Retrain as soon as an amendment is ratified on this machine.")
@@ -318,7 +334,7 @@ class Settings(_Section):
         "",
         description="Known truth, to measure against: `sandbox` there; empty on real models. It is never learnt from.",
     )
-    seed: int = Field(0, description="Of every draw; another seed is another run.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Of every draw; another seed is another run.")
     slot: str = Field("", description="The schedule slot: the same slot is the same run.")
     splits: SplitSettings = Field(SplitSettings(), description="How prompts are split.")
     policy: RoleSettings = Field(RoleSettings(), description="The model that is made better.")
