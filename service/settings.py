@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from constitution.errors import UserError
 from constitution.records import LabelRule
 from pipeline.promote import Gate
+from service.no_secrets import refuse_secrets
 
 FILE = "precept.toml"
 _RULE = LabelRule()
@@ -27,6 +28,12 @@ _RULE = LabelRule()
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _no_secret(cls, given: Any) -> Any:
+        refuse_secrets(given)
+        return given
 
 
 class RoleSettings(_Section):
@@ -57,13 +64,6 @@ class RoleSettings(_Section):
     temperature: float = Field(1.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens that hold this probability.")
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
-
-    @field_validator("options")
-    @classmethod
-    def _no_key(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if "api_key" in given:
-            raise ValueError("a key does not belong in settings: put it where api_key_env says, in the environment")
-        return given
 
 
 class JudgeSettings(RoleSettings):
