@@ -19,7 +19,6 @@ from typing import Any
 from constitution.errors import UserError
 from pipeline.models.checkpoint import (
     ADAPTER,
-    HEADS,
     TRAINING,
     Manifest,
     copy_tokenizer,
