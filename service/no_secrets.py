@@ -27,9 +27,7 @@ def refuse_secrets(value: Any) -> None:
     elif isinstance(value, Mapping):
         for name, inner in value.items():
             if isinstance(name, str) and inner and isinstance(inner, str) and NAMED.search(name.lower()):
-                raise ValueError(
-                    "a key does not belong in settings: put it where api_key_env says, in the environment"
-                )
+                raise ValueError("a key does not belong in settings: put it where api_key_env says, in the environment")
             refuse_secrets(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
