@@ -31,6 +31,7 @@ from constitution.errors import UserError
 from constitution.records import LabelRule
 from pipeline.promote import Gate
 from service import mistakes
+from service.no_secrets import refuse_secrets
 
 FILE = "precept.toml"
 USER = "PRECEPT_USER"  # who acts: no setting
@@ -47,6 +48,12 @@ class _Section(BaseModel):
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(given, bool) and {int, float} & {kind, *get_args(kind)}:
             raise ValueError(f"{str(given).lower()} is no number")
+        return given
+
+    @field_validator("*")
+    @classmethod
+    def _no_secret(cls, given: Any) -> Any:
+        refuse_secrets(given)
         return given
 
 
@@ -78,13 +85,6 @@ class RoleSettings(_Section):
     temperature: float = Field(1.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens that hold this probability.")
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
-
-    @field_validator("options")
-    @classmethod
-    def _no_key(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if "api_key" in given:
-            raise ValueError("a key does not belong in settings: put it where api_key_env says, in the environment")
-        return given
 
 
 class JudgeSettings(RoleSettings):
