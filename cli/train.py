@@ -22,7 +22,10 @@ Assignments = list[str] | None
 def train(
     method: Annotated[str, typer.Option("--method", metavar="METHOD", help=METHODS)],
     data: Annotated[Path, typer.Option(metavar="FILE", help="JSONL in the method's columns; online: prompts.")],
-    model: Annotated[Path, typer.Option(metavar="FOLDER", help="The model to begin with.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="MODEL", help="To begin with: a folder, sandbox:policy, a checkpoint's id, or promoted."),
+    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The checkpoint; it must not be there yet.")],
     evaluate: Annotated[Path | None, typer.Option("--eval", metavar="FILE", help="Held-out rows.")] = None,
     arg: Annotated[

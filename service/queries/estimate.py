@@ -91,7 +91,9 @@ def estimate(wiring: Wiring) -> Estimate:
 
 def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> Run | None:
     """The run that a flow would begin or go on with under these settings, where the store has it."""
-    return wiring.store.run_of_key(run_key(kind, wiring, wiring.prompts() if prompts is None else prompts))
+    if prompts is None:
+        prompts = wiring.prompts() if wiring.settings.prompts or kind != "judge" else []
+    return wiring.store.run_of_key(run_key(kind, wiring, prompts))
 
 
 def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths) -> list[Stage]:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from constitution.errors import UserError
 from constitution.records import Generation, Id
 from pipeline import compare as comparing
 from pipeline import label as labelling
@@ -34,10 +33,7 @@ def start_model(work: Work) -> str:
 
 
 def look_ahead(work: Work) -> None:
-    """What the whole loop will need: a mistake in what comes last is told now, and the training process starts."""
-    work.wiring.check()
-    if work.settings.rounds > 1 and not work.prompts("dev"):
-        raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
+    """What the whole loop will need: the training process starts. (Mistakes were told before: `service.preflight`.)"""
     work.warm_up()
 
 
