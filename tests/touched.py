@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     chosen = fitting(found, took, given.seconds)
     if not chosen:
         return 0
-    command = [sys.executable, "-m", "pytest", "-m", "not slow", *given.pytest, *chosen]
+    command = [sys.executable, "-m", "pytest", "-m", "not slow and not vllm", *given.pytest, *chosen]
     code = subprocess.run(command, cwd=ROOT).returncode
     left = Counter(path.rpartition("/")[0] for path in found if path not in chosen)
     counts = ", ".join(f"{count} in {folder}" for folder, count in sorted(left.items()))

@@ -142,7 +142,7 @@ def test_how_the_answer_is_read_is_part_of_the_question() -> None:
     assert all(chat.template_args == {"enable_thinking": False} for group in engine.groups for chat in group.chats)
 
 
-@pytest.mark.parametrize("hostile", ["{comparison}", "{b}", "{a} {dialogue}", "{0} {{b}} %s \\1", "[Question]"])
+@pytest.mark.parametrize("hostile", ["{comparison}", "{b}", "{a} {dialogue}", "{0} {{b}} %s \\1"])
 def test_what_is_judged_is_never_substituted(hostile: str) -> None:
     dialogue = (Message("user", f"Say {hostile}"),)
     (message,) = comparison_request(dialogue, hostile, "other", KIND)
