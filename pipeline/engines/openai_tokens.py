@@ -17,7 +17,7 @@ from constitution.errors import UserError
 from constitution.records import Message, Messages, canonical
 from pipeline.engines.chats import ChatTokenizer
 from pipeline.engines.engine import Chat
-from pipeline.engines.openai_transport import Transport
+from pipeline.engines.openai_transport import RefusedByServer, Transport
 
 TAIL = 16  # tokens looked back on, at most, when a text is put after others: further back nothing merges
 
@@ -94,6 +94,15 @@ class ServerIds:
         if chat.answer_prefix:
             ids = ids + await self._continued(await self._tail(ids, chat.template_args), chat.answer_prefix)
         return ids
+
+    async def rendered(self, chat: Chat) -> tuple[int, ...]:
+        """As `render`, by the server's own template; nothing of a server that does not tokenize."""
+        try:
+            return tuple(await self._chat(chat.messages, {}))
+        except RefusedByServer as refusal:
+            if refusal.status in (404, 405):
+                return ()
+            raise
 
     async def labels(self, chat: Chat, prompt: list[int], labels: tuple[str, ...]) -> list[int]:
         tail = await self._tail(prompt, chat.template_args, chat.answer_prefix)

@@ -29,6 +29,7 @@ class Holding(RunRecords):
     def __init__(self, wiring: Wiring, run: Run, *, who: str, report: Progress) -> None:
         super().__init__(wiring, run)
         self.who, self.report = who, report
+        wiring.tell(self.log)
         self.budget = Budget(self.settings.limits)
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         self._bury_the_dead()
