@@ -311,7 +311,11 @@ class Handler(BaseHTTPRequestHandler):
             shown = {f"token_id:{token}": logs[token] for token in [likeliest, *asked]}
             answer["logprobs"] = {"top_logprobs": [shown]}
         if body.get("prompt_logprobs") is not None:
-            steps = [{str(token): {"logprob": distribution(ids[:at], self.server.weights)[token]}} for at, token in enumerate(ids) if at]
+            steps = [
+                {str(token): {"logprob": distribution(ids[:at], self.server.weights)[token]}}
+                for at, token in enumerate(ids)
+                if at
+            ]
             answer["prompt_logprobs"] = [None, *steps]
         return answer
 

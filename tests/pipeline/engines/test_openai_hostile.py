@@ -17,7 +17,17 @@ from pydantic import SecretStr
 
 from constitution.errors import UserError
 from constitution.records import Message
-from pipeline.engines.engine import Chat, Choose, EngineError, EngineSettings, Generate, Refused, Sampling, Score, all_answered
+from pipeline.engines.engine import (
+    Chat,
+    Choose,
+    EngineError,
+    EngineSettings,
+    Generate,
+    Refused,
+    Sampling,
+    Score,
+    all_answered,
+)
 from pipeline.engines.openai import OpenAIEngine, build
 from pipeline.engines.openai_json import MAX_DEPTH, Hiding, read, read_object
 from pipeline.engines.openai_transport import check_address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -152,7 +153,7 @@ def test_a_dead_server_is_told_at_once_and_told_again_and_when_it_is_over(
     assert "29 s more at most" in texts[0] or "30 s more at most" in texts[0]
     assert "answers again, after" in texts[-1]
     assert 4 <= len(words) <= 6  # at 0, 0.4, 1.2 s or so, and when it is over: not one for each of the attempts
-    gaps = [later - sooner for sooner, later in zip(times, times[1:-1], strict=False)]
+    gaps = [later - sooner for sooner, later in itertools.pairwise(times[:-1])]
     assert gaps == sorted(gaps)
 
 
