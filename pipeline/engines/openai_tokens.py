@@ -70,7 +70,7 @@ class FolderIds:
         return self._chats.is_thinking(chat, self._read(chat)[0])
 
     def _read(self, chat: Chat) -> tuple[str, list[int]]:
-        """The chat as text and ids; the last one is kept, because its ids and labels are asked for one after another."""
+        """The chat as text and ids; the last one is kept: its ids and labels are asked for one after another."""
         if self._last is None or self._last[0] is not chat:
             self._last = chat, self._chats.prompt(chat)
         return self._last[1]
