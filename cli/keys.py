@@ -22,7 +22,7 @@ class Reader:
 
 @contextmanager
 def keys() -> Iterator[Reader]:
-    """Keys of the terminal, without Enter; or lines of standard input where it is none, or a system has no such keys."""
+    """Keys of the terminal, without Enter; or lines of standard input where it is none, or the system has no keys."""
     if sys.stdin.isatty() and _has_keys():
         with _terminal() as reader:
             yield reader

@@ -109,7 +109,8 @@ class Database:
 
         `create` False refuses a SQLite file that is not there; `late` has it made by the first write, so that what only
         reads makes nothing. `patience`: seconds to wait for a database that is locked or restarting. `home`: the folder
-        of checkpoints and reports; what lies in it is remembered by where in it (`storage/paths.py`). Raises UserError where the store cannot be opened, or is newer than this code.
+        of checkpoints and reports; what lies in it is remembered by where in it (`storage/paths.py`). Raises UserError
+        where the store cannot be opened, or is newer than this code.
         """
         store = cls(_engine(_parse(url), create, patience), patience, None if home is None else Path(home))
         try:
