@@ -7,8 +7,8 @@ a slow batch is not thrown away.) Clocks of several machines may differ: a fast 
 work and never correctness.
 
 People hold items too: pairs that they review, in the stage `REVIEW`. There the worker is a reviewer. And whoever works
-on a run says so by a claim that keeps nobody off (`come`), so that a run whose process is gone is not taken for one that
-runs.
+on a run says so by a claim that keeps nobody off (`come`), so that a run whose process is gone is not taken for one
+that runs.
 """
 
 from __future__ import annotations
