@@ -42,7 +42,7 @@ class Wiring:
 
     @cached_property
     def store(self) -> Store:
-        return Store.open(self.settings.store.get_secret_value(), home=self.settings.home)
+        return Store.open(self.settings.store.get_secret_value(), late=True, home=self.settings.home)
 
     @cached_property
     def constitution(self) -> Constitution:
