@@ -17,7 +17,8 @@ from typing import Any
 import pipeline.engines
 from constitution.errors import UserError
 from pipeline import rewards, suites, trainers
-from pipeline.sources.rows import pair_kind, read_rows
+from pipeline.sources.file import located
+from pipeline.sources.rows import pair_kind, read
 from pipeline.trainers import arguments
 from service.queries.estimate import find
 from service.settings import JudgeSettings, OptimiseSettings, RoleSettings, Settings
@@ -52,7 +53,9 @@ def check(kind: str, wiring: Wiring, *, pool: bool = True) -> None:
         if pool and _finished(kind, wiring):
             return
         raise
-    _writable(wiring.settings.home)
+    _writable(wiring.settings.home, "home")
+    if file := _store_file(wiring.settings):
+        _writable(file.parent, "store")
     assert wiring.store is not None  # it is opened now: a database that cannot be reached is told of, too
 
 
@@ -140,13 +143,10 @@ def _sweep(settings: Settings) -> None:
 
 def _files(kind: str, wiring: Wiring, pool: bool) -> None:
     settings, _ = wiring.settings, wiring.constitution
-    heldout, dev = settings.splits.heldout, settings.splits.dev
     if kind == "judge":
-        path = Path(settings.pairs)
-        read_rows(path, pair_kind(path), heldout=heldout, dev=dev)
+        _rows(settings, settings.pairs, "pairs")
     if kind in TRAINS and settings.reward.human:
-        with _of("reward.human"):
-            read_rows(Path(settings.reward.human), "preferences", heldout=heldout, dev=dev)
+        _rows(settings, settings.reward.human, "reward.human")
     if kind == "judge" and not settings.prompts:
         return
     if kind in ("retrain", "relabel") and not pool:
@@ -164,21 +164,32 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
         raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
 
 
-def _writable(home: Path) -> None:
-    """The folder of what a run makes can be made, and written to. It is made here, if it is not there."""
-    home = home.expanduser().absolute()
-    mend = 'set home to a folder that can be written, as home = "runs"'
-    there = next(folder for folder in (home, *home.parents) if folder.exists())
+def _rows(settings: Settings, given: str | dict[str, Any], setting: str) -> None:
+    """The rows of a file that a setting names can be used."""
+    path, names, skip_bad = located(given, setting)
+    kind = pair_kind(path, names) if setting == "pairs" else "preferences"
+    splits = settings.splits
+    read(path, kind, heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names)
+
+
+def _writable(folder: Path, setting: str) -> None:
+    """A folder of what a run makes can be made, and written to. It is made here, if it is not there."""
+    folder = folder.expanduser().absolute()
+    mend = (
+        f"set {setting} to a place that can be written, as {'runs' if setting == 'home' else 'sqlite:///runs/x.db'!r}"
+    )
+    there = next(each for each in (folder, *folder.parents) if each.exists())
     if not there.is_dir():
-        raise UserError(f"home: {there} is a file, and no folder can be made there; {mend}")
-    if home.parts[1:2] in (("mnt",), ("media",), ("Volumes",)) and len(there.parts) < 3:
-        raise UserError(f"home: {'/'.join(home.parts[:3])[1:]} is not there: is the disk mounted? Mount it, or {mend}")
+        raise UserError(f"{setting}: {there} is a file, and no folder can be made there; {mend}")
+    if folder.parts[1:2] in (("mnt",), ("media",), ("Volumes",)) and len(there.parts) < 3:
+        disk = "/".join(folder.parts[:3])[1:]
+        raise UserError(f"{setting}: {disk} is not there: is the disk mounted? Mount it, or {mend}")
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"home: {home} cannot be written: {error.strerror}; {mend}") from None
+        raise UserError(f"{setting}: {folder} cannot be written: {error.strerror}; {mend}") from None
 
 
 # --- models and servers ------------------------------------------------------------------------------------------
@@ -205,11 +216,17 @@ def _candidate(wiring: Wiring) -> None:
 
 def _finished(kind: str, wiring: Wiring) -> bool:
     """Whether the run of these settings is finished. A store that is not there is not made for the question."""
-    url = wiring.settings.store.get_secret_value()
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+    file = _store_file(wiring.settings)
+    if file is not None and not file.is_file():
         return False
     try:
         found = find(kind, wiring)
     except UserError:
         return False
     return found is not None and found.status == "finished"
+
+
+def _store_file(settings: Settings) -> Path | None:
+    """The file of a store in SQLite; None of one on a server."""
+    url = settings.store.get_secret_value()
+    return Path(url.partition(":///")[2].partition("?")[0]) if url.startswith("sqlite:///") else None

@@ -152,10 +152,10 @@ class SftSettings(TrainSettings):
 class RewardSettings(TrainSettings):
     method: str = Field("reward", description="The training method: a module of pipeline/trainers, or of a package.")
     models: int = Field(1, ge=1, description="Reward models in the ensemble, each from a seed of its own.")
-    human: str = Field(
+    human: str | dict[str, Any] = Field(
         "",
-        description="A JSONL or Parquet file of people's preferences, blended with the AI's labels (Constitutional AI, "
-        "section 4.1).",
+        description="A file of people's preferences (docs/data.md), blended with the AI's labels (Constitutional AI, "
+        'section 4.1), or {path = "x.csv", map = {prompt = "question"}}.',
     )
     human_share: float = Field(0.5, gt=0, lt=1, description="The share of people's pairs among all pairs.")
 
@@ -327,9 +327,13 @@ class Settings(_Section):
     )
     constitution: Path = Field(Path("principles.yaml"), description="The file of principles.")
     prompts: str | dict[str, Any] = Field(
-        "", description='A JSONL or Parquet file, a source by name, or {source = "x", ...} with options of its own.'
+        "",
+        description='A file (docs/data.md), a source by name, or {source = "x", ...} with options of its own; of a '
+        'file {path = "x.csv", map = {prompt = "question"}, skip_bad = true}.',
     )
-    pairs: str = Field("", description="A JSONL or Parquet file of pairs or human preferences, for the flow `judge`.")
+    pairs: str | dict[str, Any] = Field(
+        "", description="A file of pairs or human preferences, as `prompts` names one, for the flow `judge`."
+    )
     oracle: str = Field(
         "",
         description="Known truth, to measure against: `sandbox` there; empty on real models. It is never learnt from.",
@@ -465,7 +469,7 @@ def process_user() -> str:
     try:
         return os.environ.get(USER) or getpass.getuser()  # USER and its kin, then the password database
     except (OSError, KeyError, ImportError):  # a container with a user id and no name
-        return "unknown"
+        return f"unknown uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 def redact(url: str) -> str:

@@ -18,6 +18,7 @@ from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
 from pipeline import suites, trainers
 from service.identity import run_key
+from service.queries.runs import as_it_is
 from service.settings import Settings
 from service.wiring import Wiring
 from storage.runs import Run
@@ -93,7 +94,8 @@ def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> 
     """The run that a flow would begin or go on with under these settings, where the store has it."""
     if prompts is None:
         prompts = wiring.prompts() if wiring.settings.prompts or kind != "judge" else []
-    return wiring.store.run_of_key(run_key(kind, wiring, prompts))
+    run = wiring.store.run_of_key(run_key(kind, wiring, prompts))
+    return None if run is None else as_it_is(wiring.store, run)
 
 
 def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths) -> list[Stage]:
