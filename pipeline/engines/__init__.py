@@ -5,7 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 
 from pipeline import plugins
+from pipeline.engines.checked import Checked
 from pipeline.engines.engine import Engine, EngineError, EngineSettings
+
+OURS = tuple(f"{__name__}.{kind}" for kind in ("openai", "scripted", "transformers"))  # their tests hold them to it
 
 
 def load(kind: str) -> ModuleType:
@@ -18,7 +21,7 @@ def build(settings: EngineSettings) -> Engine:
     module = load(settings.kind)
     with plugins.mended(module, "engine", EngineError):
         engine: Engine = module.build(settings)
-    return engine
+    return engine if module.__name__ in OURS else Checked(engine, f"the engine in {module.__name__}")
 
 
 def named(settings: EngineSettings) -> Engine:
