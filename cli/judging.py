@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
+from cli.results import show_left_out
 from cli.screen import percent, put, put_json, put_table
 from cli.start import run_flow
 from cli.tree import falling
@@ -50,6 +51,7 @@ def _show_labels(result: dict[str, Any]) -> None:
         f"{labels['count']} pairs: {labels['decided']} decided, {labels['tied']} tied, "
         f"{labels['unreadable']} unreadable, run {result['run'][:12]}"
     )
+    show_left_out(result)
     agreed = result["agrees_with_file"]
     if agreed:
         put(
