@@ -1,7 +1,8 @@
 """What the openai engine asks of a plain chat server: messages in, text and the likeliest few first tokens out.
 
 It cannot score, and its mass is a lower bound: only the TOP_LOGPROBS likeliest tokens are shown, and those that are a
-label once spaces are stripped are summed. A label that is not among them has probability 0.
+label once spaces are stripped are summed. A label that is not among them has probability 0. It shows no tokens, so of
+control tokens that a text spells only those of well-known families are broken (`known_tokens`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 from constitution.errors import UserError
 from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completion, Generate, Refused, Score, Scored
+from pipeline.engines.known_tokens import broken
 from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares
 from pipeline.engines.openai_refusals import or_refused
 from pipeline.engines.openai_tokens import Ids
 from pipeline.engines.openai_transport import Transport, gather
+from pipeline.engines.thinking import OPTION, TAGS, opened, split, tags_named
 
 TOP_LOGPROBS = 20  # the most that such servers show
 OF_THE_CHAT = ("messages", "continue_final_message", "add_generation_prompt")
@@ -69,6 +72,7 @@ class ChatDialect:
         if isinstance(answered, Refused):
             return answered
         choice, usage = answered
+        prefix, tags = request.chat.answer_prefix, (*tags_named(request.chat.template_args), *TAGS)
         with in_protocol(self._transport.host):
             message = choice["message"]
             return completion(
@@ -78,6 +82,7 @@ class ChatDialect:
                 count(usage, "prompt_tokens"),
                 count(usage, "completion_tokens"),
                 reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
+                reply=lambda text: split(text, opened("", prefix, tags), tags),
             )
 
     async def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:
@@ -119,7 +124,7 @@ class ChatDialect:
         )
 
     def _chat(self, chat: Chat) -> dict[str, Any]:
-        messages = [{"role": message.role, "content": message.content} for message in chat.messages]
+        messages = [{"role": message.role, "content": broken(message.content)} for message in chat.messages]
         body: dict[str, Any] = {"messages": messages}
         if chat.answer_prefix:
             if not self._continues:
@@ -129,8 +134,9 @@ class ChatDialect:
                 )
             messages.append({"role": "assistant", "content": chat.answer_prefix})
             body |= {"continue_final_message": True, "add_generation_prompt": False}
-        if chat.template_args:
-            body["chat_template_kwargs"] = dict(chat.template_args)
+        arguments = {name: value for name, value in chat.template_args.items() if name != OPTION}
+        if arguments:
+            body["chat_template_kwargs"] = arguments
         return body
 
     async def _or_refused(self, body: dict[str, Any]) -> tuple[dict[str, Any], Any] | Refused:

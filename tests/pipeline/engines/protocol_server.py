@@ -90,6 +90,8 @@ class ProtocolServer(ThreadingHTTPServer):
         self.faults: dict[str, deque[Fault]] = {}  # by path
         self.forever: dict[str, Fault] = {}
         self.honours_logprob_token_ids = True
+        self.without: set[str] = set()  # paths that are not there
+        self.drops_zero_width = False  # as normalisers do
         self.shows_logprobs = True
         self.shows_logits = False
         self.reply: str | None = None  # what every generation says, whatever max_tokens
@@ -211,12 +213,17 @@ class Handler(BaseHTTPRequestHandler):
                 "/v1/models": self._models,
                 "/v1/chat/completions": self._chat,
                 **(
-                    {"/tokenize": self._tokenize, "/detokenize": self._detokenize, "/v1/completions": self._complete}
+                    {
+                        "/tokenizer_info": self._tokenizer_info,
+                        "/tokenize": self._tokenize,
+                        "/detokenize": self._detokenize,
+                        "/v1/completions": self._complete,
+                    }
                     if server.dialect == "vllm"
                     else {}
                 ),
             }
-            if self.path not in answers:
+            if self.path not in answers or self.path in server.without:
                 return self._send(404, {"error": {"message": "no such path"}})
             try:
                 self._send(200, answers[self.path](body))
@@ -283,8 +290,14 @@ class Handler(BaseHTTPRequestHandler):
             text = self.server.template + chat_text(body["messages"], body["add_generation_prompt"], **arguments)
         else:
             text = body["prompt"]
+        if self.server.drops_zero_width:
+            text = text.replace("\u200b", "")
         tokens = encode(text)
         return {"count": len(tokens), "max_model_len": 4096, "tokens": tokens}
+
+    def _tokenizer_info(self, body: dict[str, Any]) -> dict[str, Any]:
+        added = {str(token): text for text, token in SPECIAL.items() if text.startswith("<")}
+        return {"tokenizer_class": "Toy", "eos_token": "<|end|>", "added_tokens_decoder": added, "chat_template": "{}"}
 
     def _detokenize(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"prompt": decode(body["tokens"])}
