@@ -137,8 +137,8 @@ FAMILIES = (
     "<|return|> <|end_of_role|> <|start_of_role|> <|user|> <|assistant|> <|end|> <|system|> <|tool_calls_begin|> "
     "<\uff5cAssistant\uff5c> <\uff5cend\u2581of\u2581sentence\uff5c> <start_of_turn> <end_of_turn> <bos> <eos> <s> "
     "</s> <think> </think> <tool_call> </tool_call> <tool_response> [INST] [/INST] [SYSTEM_PROMPT] [/THINK] "
-    "[TOOL_CALLS] [AVAILABLE_TOOLS] <<SYS>> <</SYS>> [gMASK] <sop> <|START_OF_TURN_TOKEN|> <|CHATBOT_TOKEN|> <seed:think> "
-    "\u25c1think\u25b7 <|turn> <turn|> <unused7> <unk> <pad>"
+    "[TOOL_CALLS] [AVAILABLE_TOOLS] <<SYS>> <</SYS>> [gMASK] <sop> <|START_OF_TURN_TOKEN|> <|CHATBOT_TOKEN|> "
+    "<seed:think> \u25c1think\u25b7 <|turn> <turn|> <unused7> <unk> <pad>"
 ).split()
 
 
