@@ -107,6 +107,7 @@ def remove(
 def _row(of: Deployed) -> tuple[str, ...]:
     flags = [f"{name}={json.dumps(value)}" for name, value in of.flags.items()]
     return (
-        of.deployment, of.cron or "-", of.timezone or "-", of.next[0] if of.next else "-", "yes" if of.on_ratify else "no", of.folder,
+        of.deployment, of.cron or "-", of.timezone or "-", of.next[0] if of.next else "-",
+        "yes" if of.on_ratify else "no", of.folder,
         " ".join([*([of.file] if of.file else []), *flags]) or "-",
     )  # fmt: skip

@@ -223,8 +223,8 @@ def _cron(cron: str, timezone: str) -> Any:
 
 
 def upcoming(cron: str, timezone: str = "UTC", most: int = 3) -> list[str]:
-    """The next moments of a cron line, as the server counts them: where both a day of the month and a weekday are given,
-    either will do. Raises UserError for a line that is none, and for a day that never comes."""
+    """The next moments of a cron line, as the server counts them: where both a day of the month and a weekday are
+    given, either will do. Raises UserError for a line that is none, and for a day that never comes."""
     import asyncio
 
     from prefect.server.schemas.schedules import CronSchedule

@@ -57,8 +57,8 @@ class Gather(Holding):
     def compare(
         self, stage: str, pairs: Sequence[tuple[Generation, Generation]], *, more: bool = False
     ) -> list[Id | None]:
-        """Store the comparisons of some pairs; the id of each, None where both texts are the same. They are the stage's,
-        or with `more` they come after those that it has."""
+        """Store the comparisons of some pairs; the id of each, None where both texts are the same. They are the
+        stage's, or with `more` they come after those that it has."""
         made = [compare.pair(one, other) for one, other in pairs]
         kept: dict[Id, tuple[Comparison, list[Id]]] = {}
         for comparison, (one, other) in zip(made, pairs, strict=True):

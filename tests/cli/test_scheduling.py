@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -71,6 +72,24 @@ def test_the_next_times_of_a_schedule_are_told(cron: str, timezone: str, days: l
     assert all(moment > datetime.now(UTC) for moment in moments)
     if cron == "0 2 1 * 1":  # the first of a month, or a Monday
         assert all(moment.day == 1 or moment.weekday() == 0 for moment in moments)
+
+
+@pytest.mark.parametrize(
+    ("cron", "after", "slots"),
+    [
+        ("30 2 * * *", "2027-03-27T12:00", ["03-28T01:30+01:00", "03-29T02:30+02:00"]),  # there is no 02:30 that night
+        ("30 2 * * *", "2027-10-30T12:00", ["10-31T02:30+02:00", "11-01T02:30+01:00"]),  # there are two
+        ("0 * * * *", "2027-10-31T00:30", ["10-31T01:00+02:00", "10-31T02:00+02:00", "10-31T03:00+01:00"]),
+    ],
+)
+def test_a_slot_is_planned_once_where_the_clock_is_moved(cron: str, after: str, slots: list[str]) -> None:
+    import asyncio
+
+    from prefect.server.schemas.schedules import CronSchedule  # as the server plans them; docs/operate.md says so
+
+    start = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo("Europe/Berlin"))
+    found = asyncio.run(CronSchedule(cron=cron, timezone="Europe/Berlin").get_dates(len(slots), start=start))
+    assert [moment.isoformat(timespec="minutes")[5:] for moment in found] == slots
 
 
 @pytest.mark.parametrize("words", [["list"], ["remove", "retrain"]])
