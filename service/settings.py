@@ -82,8 +82,18 @@ class RoleSettings(_Section):
         "", description="What the model's answer is made to begin with, for a judge that will not say a bare letter."
     )
     template_args: dict[str, Any] = Field({}, description="Arguments of the chat template, as enable_thinking = false.")
-    temperature: float = Field(1.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens that hold this probability.")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        description="Of sampling; 0 takes the likeliest token. Not set: as the model's generation_config.json says, "
+        "else 1.",
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Sample from the likeliest tokens that hold this probability. Not set: as the model says, else 1.",
+    )
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
 
 
