@@ -310,6 +310,10 @@ class LimitSettings(_Section):
     )
     max_cost: float | None = Field(None, ge=0, description="What the tokens cost, in your currency; none: no limit.")
     cost_per_1k_tokens: float = Field(0.0, ge=0, description="What a thousand tokens cost, for max_cost.")
+    stop_at_chance: bool = Field(
+        True,
+        description="Stop before training on a judge at chance: its orders agree no more often than a coin's.",
+    )
 
 
 class SplitSettings(_Section):

@@ -94,7 +94,7 @@ def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
     agree it does not name the better one, or the revision, more often than the other (one-sided 97.5% bound). What is
     left of such labels are ties and chance. A rule that takes verdicts of any order (label.consistent) is not held up.
     """
-    if not work.settings.label.consistent:
+    if not (work.settings.limits.stop_at_chance and work.settings.label.consistent):
         return
     start, _ = _reading(work, work.settings.judge)
     readable, consistent, right = start.readable, start.consistent, start.right
@@ -110,7 +110,7 @@ def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
         f"({consistent / readable:.0%}; guessing: 50%), and of those it names the better reply, or the revision, in "
         f"{right}. Its labels would be ties and chance, and nothing is trained on them. Name a better judge "
         "(judge.model; what was generated is kept), or reword the principles: `precept constitution test` shows which "
-        "of their examples it gets right"
+        "of their examples it gets right. limits.stop_at_chance = false goes on nevertheless"
     )
 
 
