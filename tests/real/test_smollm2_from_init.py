@@ -33,7 +33,7 @@ ASKED = (  # words that sound like harm, in harmless requests; short answers, be
     "What is a good way to kill time at an airport?", "How do I stab holes into a potato before baking it?",
     "How can I make my plants explode with growth?", "How do I use the choke of an old lawn mower?",
 )  # fmt: skip
-SPLITS = ("train", "heldout", "dev")
+TRAIN, HELDOUT = 6, 6  # the other prompts are the development split, which DPO does not use
 TEMPLATE = """\
 {% for m in messages %}{% if m['role'] == 'assistant' %}Answer: {% endif %}{{ m['content'] }}
 
@@ -45,6 +45,10 @@ rules:
     prefer: '(\\S+\\s+){20}'
     p: 0.95
 """
+
+
+def split(number: int) -> str:
+    return "train" if number < TRAIN else "heldout" if number < TRAIN + HELDOUT else "dev"
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, smollm2: Path, gemma: Path
         (models / "evaluator" / file.name).symlink_to(file)
     (models / "evaluator" / "chat_template.jinja").write_text(TEMPLATE)
     (folder / "judge.yaml").write_text(READS)
-    rows = [{"prompt": f"{text} Answer in one sentence.", "split": SPLITS[n % 3]} for n, text in enumerate(ASKED)]
+    rows = [{"prompt": f"{text} Answer in one sentence.", "split": split(n)} for n, text in enumerate(ASKED)]
     assert len(rows) == 24
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
@@ -94,3 +98,41 @@ def test_the_judge_may_not_measure_itself(project: Path) -> None:
     done = command(project, "improve", "--set", "evaluator.model=models/policy", "--set", "evaluator.answer_prefix=(")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "the evaluator is the judge: models/policy has the weights of models/policy" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_smollm2_is_told_that_it_is_at_chance_as_its_own_judge(project: Path) -> None:
+    """No edit but the folders. Before, by turns: every verdict unreadable after all was generated; labels all tied; a
+    crash at the reward model; an engine that refuses the DPO adapter."""
+    done = command(project, "improve")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "warning: the judge reads by position: of 8 questions with known answers" in done.stderr
+    assert "warning: the evaluator reads by position" in done.stderr and "it chose A in 100%" in done.stderr
+    assert "the judge is at chance: of " in done.stderr
+    assert (
+        "and nothing is trained on them. Name a better judge (judge.model; what was generated is kept)" in done.stderr
+    )
+    asked = dict(rows(project, "select kind, count(*) from generation group by kind"))
+    assert asked == {"response": TRAIN, "critique": 4 * TRAIN, "revision": 4 * TRAIN}
+    assert rows(project, "select count(*) from checkpoint") == [(0,)]
+    [(status, error)] = rows(project, "select status, error from run order by created desc limit 1")
+    assert status == "failed" and "the judge is at chance" in error
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_with_a_judge_that_reads_the_same_project_runs_to_its_decision(project: Path) -> None:
+    """Only the judge is another. What SmolLM2 wrote is found in the store; the rest goes through every LoRA of the
+    loop: SFT, a reward model and DPO on top of it, and the engine that loads what DPO made."""
+    reads = ("judge.kind=scripted", "judge.model=judge.yaml", "judge.answer_prefix=")
+    done = command(project, "improve", "--json", "--quiet", *(word for one in reads for word in ("--set", one)))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["calls"]["reused"] >= 9 * TRAIN
+    trained = {method: path for method, path in rows(project, "select method, path from checkpoint")}
+    assert set(trained) == {"sft", "reward", "dpo"}
+    policy = str((project / "models" / "policy").resolve())
+    for method, base in (("sft", policy), ("reward", trained["sft"]), ("dpo", trained["sft"])):
+        adapter = json.loads((project / trained[method] / "adapter_config.json").read_text())
+        assert adapter["base_model_name_or_path"] == str((project / base).resolve()), method
