@@ -130,7 +130,7 @@ def test_with_a_judge_that_reads_the_same_project_runs_to_its_decision(project: 
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["calls"]["reused"] >= 9 * TRAIN
-    trained = {method: path for method, path in rows(project, "select method, path from checkpoint")}
+    trained = dict(rows(project, "select method, path from checkpoint"))
     assert set(trained) == {"sft", "reward", "dpo"}
     policy = str((project / "models" / "policy").resolve())
     for method, base in (("sft", policy), ("reward", trained["sft"]), ("dpo", trained["sft"])):
