@@ -82,8 +82,18 @@ class RoleSettings(_Section):
         "", description="What the model's answer is made to begin with, for a judge that will not say a bare letter."
     )
     template_args: dict[str, Any] = Field({}, description="Arguments of the chat template, as enable_thinking = false.")
-    temperature: float = Field(1.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens that hold this probability.")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        description="Of sampling; 0 takes the likeliest token. Not set: as the model's generation_config.json says, "
+        "else 1.",
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Sample from the likeliest tokens that hold this probability. Not set: as the model says, else 1.",
+    )
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
 
 
@@ -303,6 +313,10 @@ class LimitSettings(_Section):
     )
     max_cost: float | None = Field(None, ge=0, description="What the tokens cost, in your currency; none: no limit.")
     cost_per_1k_tokens: float = Field(0.0, ge=0, description="What a thousand tokens cost, for max_cost.")
+    stop_at_chance: bool = Field(
+        True,
+        description="Stop before training on a judge at chance: its orders agree no more often than a coin's.",
+    )
 
 
 class SplitSettings(_Section):
