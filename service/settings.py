@@ -302,8 +302,8 @@ class RetrainSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start, with
-    the requests and tokens of judge and evaluator."""
+    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start,
+    with the requests and tokens of judge and evaluator."""
 
     max_calls: int | None = Field(
         None, ge=0, description="Model requests, those to judges too (two a verdict by letters); none: no limit."
