@@ -115,7 +115,10 @@ def test_all_is_well_before_the_mistake(precept) -> None:
         ("prompts = 'prompts.jsonl'\n", ["policy.model", "precept init"]),
         (SETTINGS.replace("prompts.jsonl", ""), ["there are no prompts"]),
         (SETTINGS.replace("prompts.jsonl", "gone.jsonl"), ["there is no file gone.jsonl"]),
-        (SETTINGS.replace("prompts.jsonl", "script.yaml"), ["script.yaml", ".jsonl or a .parquet"]),
+        (
+            SETTINGS.replace("prompts.jsonl", "script.yaml"),
+            ["script.yaml: give a .jsonl, .json, .csv, .tsv or .parquet file"],
+        ),
         ("constitution = 'gone.yaml'\n" + SETTINGS, ["gone.yaml"]),
         (SETTINGS.replace('kind = "scripted"', 'kind = "psychic"', 1), ["there is no engine 'psychic'", "scripted"]),
         (SETTINGS.replace('"script.yaml"', '"gone.yaml"'), ["gone.yaml"]),
