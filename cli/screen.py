@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cli.process import unwritten
 from cli.text import visible
 
 if TYPE_CHECKING:
@@ -27,13 +28,23 @@ def put(text: str = "") -> None:
 
 def tell(text: str) -> None:
     """A line that is not the result: progress, what to do next."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     print(visible(text), file=sys.stderr, flush=True)
 
 
 def put_json(value: Any) -> None:
     """ASCII, so that nothing in it reaches the terminal as a control character."""
     typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def put_bytes(data: bytes) -> None:
+    """A file as it is."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError) as error:
+        raise unwritten(error) from None
 
 
 def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
@@ -71,3 +82,10 @@ def percent(value: float | None) -> str:
 
 def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def took(seconds: float) -> str:
+    """A duration as people read it: 12.3 s, 4m 05s, 2h 10m."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s" if minutes else f"{seconds:.1f} s"

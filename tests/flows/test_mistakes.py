@@ -115,7 +115,10 @@ def test_all_is_well_before_the_mistake(precept) -> None:
         ("prompts = 'prompts.jsonl'\n", ["policy.model", "precept init"]),
         (SETTINGS.replace("prompts.jsonl", ""), ["there are no prompts"]),
         (SETTINGS.replace("prompts.jsonl", "gone.jsonl"), ["there is no file gone.jsonl"]),
-        (SETTINGS.replace("prompts.jsonl", "script.yaml"), ["script.yaml", ".jsonl or a .parquet"]),
+        (
+            SETTINGS.replace("prompts.jsonl", "script.yaml"),
+            ["script.yaml: give a .jsonl, .json, .csv, .tsv or .parquet file"],
+        ),
         ("constitution = 'gone.yaml'\n" + SETTINGS, ["gone.yaml"]),
         (SETTINGS.replace('kind = "scripted"', 'kind = "psychic"', 1), ["there is no engine 'psychic'", "scripted"]),
         (SETTINGS.replace('"script.yaml"', '"gone.yaml"'), ["gone.yaml"]),
@@ -312,8 +315,21 @@ def judge_with(precept: Callable[..., Outcome], rules: str) -> Outcome:
         "rules: [{choose: {A: 0.0, B: 0.0, mass: 0.0}}]\n",  # says nothing
     ],
 )
-def test_a_judge_that_answers_garbage_stops_the_labelling_with_the_rate(precept, rules: str) -> None:
-    assert_told(judge_with(precept, rules), "16 of 16 verdicts (100%)", "label.max_unreadable", "Nothing was labelled")
+def test_a_judge_that_answers_garbage_is_told_before_any_pair_is_judged(precept, rules: str) -> None:
+    """By questions with known answers, and with what other beginnings of its answer would give."""
+    told = ("the judge's answers cannot be read: of 4 questions", "Other beginnings of its answer do not help")
+    assert_told(judge_with(precept, rules), *told, "label.min_mass = 0.5", "judge.template_args")
+    with Store.open("runs/precept.db") as store:
+        (run,) = store.runs()
+        assert run.status == "failed" and run.result is None
+        assert not store.stage_members(run.id, "pairs.questions")  # nothing was asked of the pairs
+
+
+@pytest.mark.parametrize("rules", ["{choose: {A: 0.5, B: 0.5, mass: 0.01}}", "{choose: {A: 0.0, B: 0.0, mass: 0.0}}"])
+def test_a_judge_that_answers_garbage_to_these_pairs_stops_the_labelling_with_the_rate(precept, rules: str) -> None:
+    known = "rules: [{match: 'France|egg|letter|week', choose: {A: 0.5, B: 0.5}}, "
+    told = ("16 of 16 verdicts (100%)", "label.max_unreadable", "Nothing was labelled")
+    assert_told(judge_with(precept, f"{known}{rules}]\n"), *told)
     with Store.open("runs/precept.db") as store:
         (run,) = store.runs()
         assert run.status == "failed" and run.result is None
@@ -336,7 +352,7 @@ def test_what_cannot_be_read_is_counted_and_never_guessed(precept) -> None:
 
 def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     Path("judge.yaml").write_text("rules: [{choose: {A: 0.99, B: 0.01}}]\n")
-    with at_work("improve", "precept.toml", {"revise.rounds": 1}) as work:
+    with at_work("improve", "precept.toml", {"revise.rounds": 1, "limits.stop_at_chance": False}) as work:
         policy = work.start
         stages.respond(work, "answers", policy, split="train")
         stages.revise(work, "revisions", of="answers")
@@ -355,6 +371,16 @@ def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pyt
         assert learning.train_reward_models(work, "reward model", parent=policy, labels=labels) == {}
         assert learning.optimise(work, "policy", parent=policy, labels=labels, reward={}) == policy
         assert not list(work.home.glob("datasets/*"))
+
+
+def test_a_judge_that_always_says_a_is_trained_on_by_nobody(precept) -> None:
+    """Before: a run went on to train on what is left of such labels, where something is."""
+    script = Path("script.yaml").read_text()
+    Path("evaluator.yaml").write_text(script + "  - {choose: {A: 0.5, B: 0.5}}\n")
+    Path("judge.yaml").write_text("rules: [{choose: {A: 0.99, B: 0.01}}]\n")
+    done = precept("improve", "--quiet", "--set", "revise.rounds=1", "--set", "evaluator.model=evaluator.yaml")
+    assert_told(done, "the judge is at chance: of 20 questions its two orders agree on 0 (0%; guessing: 50%)")
+    assert not list(Path("runs").glob("checkpoints/*"))
 
 
 # --- with everything: a process of its own, and Prefect's embedded server ---

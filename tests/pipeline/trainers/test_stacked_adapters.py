@@ -90,6 +90,11 @@ def test_an_adapter_of_an_adapter_is_the_merged_model_in_the_engine(llama: Path,
         assert not torch.allclose(found, logits(by_hand(llama, *below)), atol=1e-2)
 
 
+def test_its_card_says_that_transformers_loads_one_adapter_only(sft: Job, dpo: Job) -> None:
+    assert "precept model merge" in (Path(dpo.out) / "README.md").read_text()
+    assert "precept model merge" not in (Path(sft.out) / "README.md").read_text()
+
+
 def test_a_third_adapter_goes_on_from_what_the_engine_has(
     make_job: MakeJob, llama: Path, sft: Job, dpo: Job, tmp_path: Path
 ) -> None:
