@@ -252,18 +252,21 @@ def _prompts(job: Job, tokenizer: PreTrainedTokenizerBase, needed: int) -> Rows:
     """The prompts, at least as many as one update takes, each with room for an answer: others are left out."""
     found = load_rows(Path(job.dataset), ("prompt",), tokenizer, job, fitting.context_length(job, tokenizer))
     everything = dataclasses.replace(job, arguments={**job.arguments, "max_length": None})
-    room = fitting.context_length(everything, tokenizer) - job.arguments["max_completion_length"]
-    fit = [place for place, length in enumerate(found.table["length"]) if length <= room]
+    context, longest = fitting.context_length(everything, tokenizer), job.arguments["max_completion_length"]
+    lengths = found.table["length"]
+    fit = [place for place, length in enumerate(lengths) if length + longest <= context]
     if len(fit) < len(found.table):
-        why = (
-            f"after the prompt the model has no room for max_completion_length {job.arguments['max_completion_length']}"
-        )
-        lines = [line for line, length in zip(found.table["line"], found.table["length"], strict=True) if length > room]
-        named = (*found.named, *(f"line {line}: {why}" for line in lines))[:NAMED]
+        crowded = [
+            f"line {line}: after a prompt of {length} tokens the model has room for {context - length} of an answer, not "
+            f"for max_completion_length {longest}; lower that"
+            for line, length in zip(found.table["line"], lengths, strict=True)
+            if length + longest > context
+        ]
         if not fit:
-            raise UserError(f"{job.dataset}: no row is left to train on; {named[0]}; lower that")
-        found = Rows(found.table.select(fit), found.left_out + len(lines), named)
-        log.warning("%s: %d prompts are left out: %s", job.dataset, len(lines), named[-1])
+            raise UserError(f"{job.dataset}: no row is left to train on; {crowded[0]}")
+        log.warning("%s: %d prompts are left out, the first: %s", job.dataset, len(crowded), crowded[0])
+        named = (*found.named, *crowded)[:NAMED]
+        found = Rows(found.table.select(fit), found.left_out + len(crowded), named)
     if len(found.table) < needed:
         raise UserError(
             f"{job.dataset}: {len(found.table)} prompts, and an update takes {needed} different ones (answers of an "
