@@ -17,8 +17,9 @@ from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completi
 from pipeline.engines.known_tokens import broken
 from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares
 from pipeline.engines.openai_refusals import or_refused
+from pipeline.engines.openai_settings import SAID, refused_setting, settle
 from pipeline.engines.openai_tokens import Ids
-from pipeline.engines.openai_transport import Transport, gather
+from pipeline.engines.openai_transport import RefusedByServer, Transport, gather
 from pipeline.engines.thinking import OPTION, TAGS, opened, split, tags_named
 
 TOP_LOGPROBS = 20  # the most that such servers show
@@ -43,6 +44,7 @@ class ChatDialect:
         self._ids = ids
         self._at_once = asyncio.Semaphore(concurrency)
         self._continues = continues
+        self._unknown: dict[str, None] = {}  # settings that the server does not take
 
     async def probe(self, deadline: float) -> None:
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
@@ -150,7 +152,26 @@ class ChatDialect:
         return answered
 
     async def _answer(self, body: dict[str, Any], deadline: float | None = None) -> tuple[dict[str, Any], Any]:
-        answer = await self._transport.request("POST", self._url, {"model": self._model, **body}, deadline)
+        """The first choice, and what was used. What the server does not take is left out (`openai_settings`)."""
+        tried = dict(self._unknown)
+        while True:
+            sent = settle(body, tried)
+            try:
+                answer = await self._transport.request("POST", self._url, {"model": self._model, **sent}, deadline)
+                break
+            except RefusedByServer as refusal:
+                name = refused_setting(refusal, sent)
+                if name == "logprobs":
+                    raise NoLogprobs(
+                        f"the server at {self._transport.host} shows no log-probabilities ({refusal.said}), so it "
+                        "cannot choose between options; take a judge that reasons in words, or a server that shows them"
+                    ) from None
+                if name is None or name in tried:
+                    raise
+                tried[name] = None
+        for name in tried.keys() - self._unknown.keys():  # it is what the server did not take
+            self._unknown[name] = None
+            self._transport.say(f"the server at {self._transport.host} does not take {SAID[name]}")
         with in_protocol(self._transport.host):
             choice: dict[str, Any] = answer["choices"][0]
             choice["message"].get("content")  # every chat answer has a message

@@ -90,6 +90,7 @@ class ProtocolServer(ThreadingHTTPServer):
         self.faults: dict[str, deque[Fault]] = {}  # by path
         self.forever: dict[str, Fault] = {}
         self.honours_logprob_token_ids = True
+        self.refuses: dict[str, str] = {}  # settings that it does not take, and what it says then
         self.without: set[str] = set()  # paths that are not there
         self.drops_zero_width = False  # as normalisers do
         self.shows_logprobs = True
@@ -225,6 +226,9 @@ class Handler(BaseHTTPRequestHandler):
             }
             if self.path not in answers or self.path in server.without:
                 return self._send(404, {"error": {"message": "no such path"}})
+            for name, words in server.refuses.items():
+                if name in body and not (name == "top_logprobs" and body[name] <= 5):
+                    return self._send(400, {"error": {"message": words}})
             try:
                 self._send(200, answers[self.path](body))
             except TooLong as error:
@@ -337,7 +341,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.reply, "stop"
         seed = body.get("seed") if body.get("temperature") else None
         text = f"said {hashlib.sha256(repr((ids, seed)).encode()).hexdigest()}"
-        return text[: body["max_tokens"]], "length" if len(text) > body["max_tokens"] else "stop"
+        most = body.get("max_tokens") or body["max_completion_tokens"]
+        return text[:most], "length" if len(text) > most else "stop"
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
         messages = body["messages"]
