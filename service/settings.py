@@ -302,11 +302,14 @@ class RetrainSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start."""
+    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start,
+    with the requests and tokens of judge and evaluator."""
 
-    max_calls: int | None = Field(None, ge=0, description="Model requests; none: no limit.")
+    max_calls: int | None = Field(
+        None, ge=0, description="Model requests, those to judges too (two a verdict by letters); none: no limit."
+    )
     max_tokens: int | None = Field(
-        None, ge=0, description="Prompt and answer tokens of what is generated; none: no limit."
+        None, ge=0, description="Prompt and answer tokens of what is generated and judged; none: no limit."
     )
     max_cost: float | None = Field(None, ge=0, description="What the tokens cost, in your currency; none: no limit.")
     cost_per_1k_tokens: float = Field(0.0, ge=0, description="What a thousand tokens cost, for max_cost.")
