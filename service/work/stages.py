@@ -145,7 +145,7 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     probes = chaining.probed(work, judge, chaining.ended(work, "revisions", "answers"))
     probing.refuse_chance(work, probes.values())
     for name, seen in probes.items():
-        if seen.at_chance:
+        if seen.at_chance and seen.readable >= probing.FEW:  # of two or three nothing can be said
             work.log(
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
                 f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",
