@@ -257,8 +257,8 @@ def _prompts(job: Job, tokenizer: PreTrainedTokenizerBase, needed: int) -> Rows:
     fit = [place for place, length in enumerate(lengths) if length + longest <= context]
     if len(fit) < len(found.table):
         crowded = [
-            f"line {line}: after a prompt of {length} tokens the model has room for {context - length} of an answer, not "
-            f"for max_completion_length {longest}; lower that"
+            f"line {line}: after a prompt of {length} tokens the model has room for {context - length} of an answer, "
+            f"not for max_completion_length {longest}; lower that"
             for line, length in zip(found.table["line"], lengths, strict=True)
             if length + longest > context
         ]
