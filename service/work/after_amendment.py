@@ -82,7 +82,7 @@ def top_up(work: Work, stage: str, model: str, into: str = "feedback") -> int:
         silent = [prompts[i] for i in first if i not in spoken]
         pairs += _shown_under(work, f"{stage}.{principle.id}", alone, [first[p.id] for p in silent])
         pairs += _more(work, f"{stage}.{principle.id}.more", model, silent, first)
-    made = [i for i in work.compare(into, pairs) if i is not None]
+    made = [i for i in work.compare(into, pairs, more=True) if i is not None]
     work.log(f"topped up: {len(made)} pairs where an added principle found nothing to prefer")
     return len(made)
 

@@ -67,8 +67,11 @@ class Gather(Holding):
         self.say_left_out(stage)
         return [have.get(a.id) for a in asks]
 
-    def compare(self, stage: str, pairs: Sequence[tuple[Generation, Generation]]) -> list[Id | None]:
-        """Store the comparisons of some pairs; the id of each, None where both texts are the same."""
+    def compare(
+        self, stage: str, pairs: Sequence[tuple[Generation, Generation]], *, more: bool = False
+    ) -> list[Id | None]:
+        """Store the comparisons of some pairs; the id of each, None where both texts are the same. They are the
+        stage's, or with `more` they come after those that it has."""
         made = [compare.pair(one, other) for one, other in pairs]
         kept: dict[Id, tuple[Comparison, list[Id]]] = {}
         for comparison, (one, other) in zip(made, pairs, strict=True):
@@ -76,6 +79,6 @@ class Gather(Holding):
                 kept.setdefault(comparison.id, (comparison, []))[1].extend([one.id, other.id])
         self.store.add_comparisons(
             [c for c, _ in kept.values()], origins=[sorted(set(o)) for _, o in kept.values()],
-            run=self.run.id, stage=stage, ordinals=list(range(len(kept))),
+            run=self.run.id, stage=stage, ordinals=None if more else list(range(len(kept))),
         )  # fmt: skip
         return [c.id if c else None for c in made]
