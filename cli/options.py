@@ -48,8 +48,12 @@ RunId = Annotated[
         autocompletion=completing.runs,
     ),
 ]
-MaxCalls = Annotated[int | None, typer.Option("--max-calls", min=0, help="Stop after so many model requests.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=0, help="Stop after so many tokens.")]
+MaxCalls = Annotated[
+    int | None, typer.Option("--max-calls", min=0, help="Stop after so many model requests, to judges, too.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", min=0, help="Stop after so many tokens, of judging, too.")
+]
 MaxCost = Annotated[float | None, typer.Option("--max-cost", min=0, help="Stop when so much is spent.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Prefect's own log, too.")]

@@ -49,6 +49,8 @@ def check(kind: str, wiring: Wiring, *, pool: bool = True) -> None:
             _role(name, wiring)
         if kind == "evaluate":
             _candidate(wiring)
+        if kind in TRAINS:
+            wiring.refuse_one_model_twice()
     except UserError:
         if pool and _finished(kind, wiring):
             return

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import pipeline.engines
 import pipeline.judges
@@ -24,6 +25,7 @@ from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampli
 from pipeline.engines.unloaded import Unloaded
 from pipeline.judges.judge import Judge
 from pipeline.keys import secret
+from service import sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
@@ -36,15 +38,20 @@ CHECKPOINT = re.compile(r"[0-9a-f]{6,64}")  # the first digits of its id or dige
 
 class Wiring:
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self._given = settings
         self._engines: dict[str, Engine] = {}
         self._named: list[Engine] = []
         self._prompts: list[Prompt] | None = None
         self._say: Callable[[str], None] | None = None
 
     @cached_property
+    def settings(self) -> Settings:
+        """As they were given, and where they leave a role's sampling open, as its model says."""
+        return sampling.followed(self._given, self.resolve)
+
+    @cached_property
     def store(self) -> Store:
-        return Store.open(self.settings.store.get_secret_value(), late=True, home=self.settings.home)
+        return Store.open(self._given.store.get_secret_value(), late=True, home=self._given.home)
 
     @cached_property
     def constitution(self) -> Constitution:
@@ -176,6 +183,28 @@ class Wiring:
             Unloaded("", Capabilities()), answer_prefix=settings.answer_prefix, template_args=settings.template_args
         )
 
+    def refuse_one_model_twice(self) -> None:
+        """Raise UserError where the evaluator has the weights of the judge, or of a model that either asks besides,
+        whatever surrounds them (answer prefix, chat template, tokenizer, number format, a copy of the folder): who made
+        the labels would measure what they are worth. On a server it is the same where address and name are."""
+        for judge in _asked(self.settings.judge):
+            for evaluator in _asked(self.settings.evaluator):
+                if self._same_model(judge, evaluator):
+                    raise UserError(
+                        f"the evaluator is the judge: {evaluator.model} has the weights of {judge.model}, and who made "
+                        "the labels cannot measure what they are worth; name another model as evaluator.model"
+                    )
+
+    def _same_model(self, one: RoleSettings, other: RoleSettings) -> bool:
+        if one.base_url or other.base_url:
+            return bool(one.base_url and other.base_url) and _address(one) == _address(other)
+        if {one.kind, other.kind} != {"transformers"}:
+            return False  # an engine whose weights nobody can see
+        from pipeline.engines.folder import find_model
+        from pipeline.models.sameness import same_weights
+
+        return same_weights(*(find_model(self.resolve(role.model), role.revision).folders for role in (one, other)))
+
     def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
         options = dict(role.options)
         if role.base_url:
@@ -220,3 +249,17 @@ class Wiring:
         self._named.clear()
         if "store" in self.__dict__:
             self.store.close()
+
+
+def _asked(judge: JudgeSettings) -> list[RoleSettings]:
+    """The roles of a judge: its own, and those in its options."""
+    further = [v for v in judge.judge_options.values() if isinstance(v, Mapping) and "model" in v]
+    return [judge, *map(role_settings, further)]
+
+
+def _address(role: RoleSettings) -> tuple[str, int | None, str]:
+    """Host, port and model of a server's role: localhost by any of its names is one host."""
+    url = urlsplit(role.base_url)
+    host = (url.hostname or "").lower()
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host, port, role.model

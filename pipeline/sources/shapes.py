@@ -229,10 +229,10 @@ def _missing(row: Row, name: str) -> str:
 def _answer(row: Row, name: str) -> tuple[Messages | None, str]:
     if name not in row:
         raise ValueError(_missing(row, name) if name == "chosen" else f"the key {name!r} is missing")
-    return _answer_of(row[name], name)
+    return answer(row[name], name)
 
 
-def _answer_of(value: Any, name: str) -> tuple[Messages | None, str]:
+def answer(value: Any, name: str) -> tuple[Messages | None, str]:
     """An answer: the turns that come before it where they are there, and its text."""
     if isinstance(value, str):
         if not value.strip():
@@ -430,26 +430,26 @@ def _answers(row: Row, name: str, rating: Mapping[str, bool]) -> list[tuple[str,
     if column and "[]" not in column and (not isinstance(beside, list) or len(beside) != len(given)):
         raise ValueError(f"{column!r} has to be a list of {len(given)} numbers, one for each of {name!r}")
     found = []
-    for place, answer in enumerate(given):
+    for place, one in enumerate(given):
         where = f"{name}[{place}]"
-        text = _text_of(answer, where)
+        text = _text_of(one, where)
         if beside is not None:
             found.append((text, number(beside[place], f"{column}[{place}]")))
         elif column:
             key = column.rsplit(".", 1)[-1]
-            held = answer.get(key) if isinstance(answer, Mapping) else None
+            held = one.get(key) if isinstance(one, Mapping) else None
             found.append((text, number(held, f"{where}.{key}")))
         else:
             found.append((text, 0.0))
     return found
 
 
-def _text_of(answer: Any, where: str) -> str:
-    if isinstance(answer, Mapping) and "role" not in answer and "from" not in answer:
-        answer = next((answer[key] for key in _TEXTS if isinstance(answer.get(key), str)), None)
-        if answer is None:
+def _text_of(held: Any, where: str) -> str:
+    if isinstance(held, Mapping) and "role" not in held and "from" not in held:
+        held = next((held[key] for key in _TEXTS if isinstance(held.get(key), str)), None)
+        if held is None:
             raise ValueError(f"{where} needs a text: one of {', '.join(_TEXTS)}")
-    before, text = _answer_of(answer, where)
+    before, text = answer(held, where)
     if before is not None:
         raise ValueError(f"{where} is a whole dialogue; give the answer alone")
     return text
@@ -474,7 +474,7 @@ def completion(row: Row) -> tuple[Messages, str]:
     column = _dialogue_column(row) if "prompt" not in row else None
     if column is None:
         raise ValueError(_missing(row, "completion"))
-    before, text = _answer_of(row[column], column)
+    before, text = answer(row[column], column)
     if before is None:
         raise ValueError(f"{column!r} has no user's turn")
     return _before({key: row[key] for key in ("system", "system_prompt") if key in row}, before), text
