@@ -50,7 +50,8 @@ PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may n
 class Options(Patience, frozen=True, extra="forbid"):
     """The engine's own settings, beside those of Patience.
 
-    `dialect` "" asks the server. `tokenizer` is a folder; without one, vLLM is asked for ids, one small request a chat.
+    `dialect` "" asks the server. `tokenizer` is a folder; without one, vLLM is asked for its control tokens, and for
+    ids, one small request a chat. What each option does is in docs/servers.md, which a test compares with this.
     `continue_final_message` says that a chat server continues an assistant's unfinished message (vLLM and SGLang do).
     """
 

@@ -11,7 +11,7 @@ from pipeline import label as labelling
 from pipeline.metrics import intervals
 from pipeline.sources.file import located
 from pipeline.sources.rows import pair_kind, read
-from service.work.stages import stop_if_unreadable
+from service.work.stages import stop_if_all_omitted, stop_if_unreadable
 from service.work.work import Work
 
 
@@ -46,6 +46,7 @@ def judge_pairs(work: Work, stage: str, preferred: Mapping[str, str]) -> dict[st
     judge = work.wiring.judge(work.settings.judge)
     ids = work.members(stage)
     work.ask_judge(stage, judge, ids)
+    stop_if_all_omitted(work, judge, ids)
     found = stop_if_unreadable(work, judge, ids)
     labels = work.labels(judge, ids)
     names = {True: "first", False: "second"}
