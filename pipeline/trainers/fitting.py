@@ -37,7 +37,7 @@ from transformers import (
 
 from constitution.errors import UserError
 from pipeline.models import checkpoint, merging
-from pipeline.trainers import processes
+from pipeline.trainers import processes, trackers
 from pipeline.trainers.rows import LengthGrouped, like_lengths
 from pipeline.trainers.trainer import Job, Progress, TrainingStopped
 
@@ -290,6 +290,7 @@ def fit(job: Job, progress: Progress, build: Callable[[int], Trainer]) -> tuple[
                 "out dataloader_drop_last, or lower per_device_train_batch_size"
             )
         trainer.remove_callback(PrinterCallback)
+        trackers.forgive(trainer)
         trainer.add_callback(_Report(job, progress, batch_size))
         together.in_turn(lambda: progress.start(state[2] if state else 0))
         trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
