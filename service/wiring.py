@@ -24,6 +24,8 @@ from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineSettings, Sampling
 from pipeline.judges.judge import Judge
 from pipeline.keys import secret
+from pipeline.sources.file import located
+from pipeline.sources.rows import read_rows
 from service import sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
@@ -177,6 +179,12 @@ class Wiring:
         if "kind" in settings.optimise.reward:
             rewards.load(settings.optimise.reward["kind"])  # what it lacks, the run may fill in
         suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
+        if settings.reward.human:
+            path, names, skip_bad = located(settings.reward.human, "reward.human")
+            splits = settings.splits
+            read_rows(
+                path, "preferences", heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names
+            )  # fmt: skip
         self.oracle()
 
     def refuse_one_model_twice(self) -> None:

@@ -7,12 +7,14 @@ simply run again.
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -151,9 +153,13 @@ class Database:
             if self._absent is None or self._maker is not None:
                 return
             try:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                make_private(self._file.parent)
+                if self.home is not None:
+                    make_private(self.home)
             except OSError as error:
                 raise UserError(f"cannot make the folder of the store {self._file}: {error.strerror}") from error
+            with suppress(OSError):  # it is there already; what else is wrong, SQLite says
+                os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             self._maker = threading.get_ident()
             try:
                 _retry(self.patience, Busy, self._upgrade)
@@ -223,6 +229,15 @@ class Database:
         ordered = sorted(rows, key=lambda row: tuple(row[key] for key in keys))
         insert = self._insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
         return connection.execute(insert, ordered).rowcount
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, for its owner alone: answers of people and models lie in
+    it. One that is there already stays as it is."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
 # --- opening -------------------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class ChatTokenizer:
 
         roles = [message.role for message in chat.messages]
         rows = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-        arguments = self._arguments(chat.template_args) if chat.template_args else {}
+        arguments = self.arguments(chat.template_args) if chat.template_args else {}
         try:
             text: str = self._tokenizer.apply_chat_template(rows, tokenize=False, **options, **arguments)
         except TemplateError as error:
@@ -122,7 +122,7 @@ class ChatTokenizer:
             ) from None
         return text
 
-    def _arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Template arguments, their texts as text alone."""
 
         def plain(value: Any) -> Any:
@@ -341,6 +341,13 @@ class ChatTokenizer:
         return frozenset(token for token in (self.end_of_turn, self.end_of_text) if token is not None)
 
     # --- ids to answers ---
+
+    def without_thinking(self, text: str) -> str:
+        """An answer as it was written down, without a block of thinking that it begins with."""
+        begun = text.lstrip()
+        if any(begun.startswith(tags.open) for tags in self._tags) or thinking.CHANNEL.match(begun):
+            return thinking.split(text, tags=self._tags).answer
+        return text
 
     def is_thinking(self, chat: Chat, prompt: str) -> bool:
         """Whether `prompt`, which is `chat`'s, ends inside a block of thinking."""

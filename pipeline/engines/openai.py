@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -49,7 +50,8 @@ PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may n
 class Options(Patience, frozen=True, extra="forbid"):
     """The engine's own settings, beside those of Patience.
 
-    `dialect` "" asks the server. `tokenizer` is a folder; without one, vLLM is asked for ids, one small request a chat.
+    `dialect` "" asks the server. `tokenizer` is a folder; without one, vLLM is asked for its control tokens, and for
+    ids, one small request a chat. What each option does is in docs/servers.md, which a test compares with this.
     `continue_final_message` says that a chat server continues an assistant's unfinished message (vLLM and SGLang do).
     """
 
@@ -208,23 +210,28 @@ class OpenAIEngine:
         self._listed_first = None
         dialect.context = _context(listed, self._settings.model)
         try:
-            rendered = await dialect.rendered()
+            now = Identity((), await dialect.rendered(), dialect.context)
+            if self._known is not None:
+                self._refuse_another(now, replace(self._known, canaries=()))
             [choices] = await dialect.choose([QUESTIONS])
+            now = replace(now, canaries=canaries(all_answered(choices)))
         except NoLogprobs:
-            choices = []
+            pass
         except RefusedByServer as refusal:
             raise self._explained(refusal) from None
-        now = Identity(canaries(all_answered(choices)), rendered, dialect.context)
         if self._known is None:
             self._known = now
-        elif differences := now.differs(self._known):
+        self._refuse_another(now, self._known)
+        self._settled = doubts
+        return now
+
+    def _refuse_another(self, now: Identity, before: Identity) -> None:
+        if differences := now.differs(before):
             raise UserError(
                 f"the server at {self._transport.host} came back as another: {' and '.join(differences)}. What it said "
                 "since then was not kept. Serve again what this run began with, or declare another revision in the "
                 "engine's settings"
             )
-        self._settled = doubts
-        return now
 
     def _found(self) -> Dialect:
         return self._loop.run(self._find())

@@ -142,7 +142,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
     if "kind" in settings.optimise.reward:
         named.append(("optimise.reward", rewards.load, settings.optimise.reward["kind"]))
     if isinstance(settings.prompts, dict):
-        named.append(("prompts", sources.load, settings.prompts.get("source", "")))
+        named.append(("prompts", sources.load, settings.prompts.get("source", "file")))
     broken = False
     for what, load, name in named:
         try:
@@ -239,6 +239,8 @@ def _constitution(settings: Settings) -> Iterator[Finding]:
         found = f"{settings.constitution}, {len(principles)} principles"
         yield Finding("constitution", True, found, "everything", True)
     where, mend = settings.prompts, "precept improve --set prompts=FILE.jsonl"
+    if isinstance(where, dict) and "path" in where and where.get("source", "file") == "file":
+        where = str(where["path"])
     if isinstance(where, str) and where not in sources.names():
         there = Path(where).is_file()
         yield Finding("prompts", there, where if there else f"there is no file {where}", "the run", True, mend)

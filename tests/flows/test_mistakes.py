@@ -115,7 +115,10 @@ def test_all_is_well_before_the_mistake(precept) -> None:
         ("prompts = 'prompts.jsonl'\n", ["policy.model", "precept init"]),
         (SETTINGS.replace("prompts.jsonl", ""), ["there are no prompts"]),
         (SETTINGS.replace("prompts.jsonl", "gone.jsonl"), ["there is no file gone.jsonl"]),
-        (SETTINGS.replace("prompts.jsonl", "script.yaml"), ["script.yaml", ".jsonl or a .parquet"]),
+        (
+            SETTINGS.replace("prompts.jsonl", "script.yaml"),
+            ["script.yaml: give a .jsonl, .json, .csv, .tsv or .parquet file"],
+        ),
         ("constitution = 'gone.yaml'\n" + SETTINGS, ["gone.yaml"]),
         (SETTINGS.replace('kind = "scripted"', 'kind = "psychic"', 1), ["there is no engine 'psychic'", "scripted"]),
         (SETTINGS.replace('"script.yaml"', '"gone.yaml"'), ["gone.yaml"]),
@@ -140,6 +143,9 @@ def test_a_mistake_in_the_settings(precept, text: str, said: list[str]) -> None:
         ("judge.method=oracular", "there is no judge 'oracular'; there are choice"),
         ("optimise.method=luck", "there is no training method 'luck'; there are best_of_n, dpo"),
         ("oracle=delphi", "there is no oracle 'delphi'"),
+        ("reward.human=gone.csv", "there is no file gone.csv"),
+        ("reward.human={path='prompts.jsonl'}", "prompts.jsonl:1: the key 'chosen' is missing"),
+        ("reward.human={path='prompts.jsonl', columns={}}", "a file has its path"),
     ],
 )
 def test_a_mistake_in_what_comes_last_is_told_first(precept, setting: str, said: str) -> None:
@@ -171,6 +177,22 @@ def test_bad_rows_of_prompts_are_all_told_by_line(precept) -> None:
     told = respond(precept)
     assert_told(told, "prompts.jsonl:2: not JSON", "prompts.jsonl:3: the key 'prompt' is missing", "prompts.jsonl:4:")
     assert "prompts.jsonl:5: 'split' is one of" in told.err and "prompts.jsonl:1:" not in told.err
+
+
+def test_pairs_of_another_file_and_other_columns_are_judged(precept) -> None:
+    """A ranking in CSV, with its columns' names, a tie, and a pair that two people see the opposite way."""
+    rows = ["asked;good;bad", *(f"Q{n}?;A long one {n};Brief {n}" for n in range(3)), "Q0?;Brief 0;A long one 0"]
+    Path("pairs.csv").write_text("\n".join(rows))
+    words = [word for name in ("prompt=asked", "chosen=good", "rejected=bad") for word in ("--map", name)]
+    done = precept("judge", "pairs", "pairs.csv", *words, "--json", "--quiet")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["labels"]["count"] == 3 and told["agrees_with_file"]["mean"] == 1
+    Path("ranked.json").write_text(
+        json.dumps([{"prompt": "Q?", "responses": ["A long one", "B", "C"], "ranks": [1, 2, 2]}])
+    )
+    done = precept("judge", "pairs", "ranked.json", "--json", "--quiet")
+    assert done.code == 0 and json.loads(done.out)["labels"]["count"] == 2, done.err
 
 
 def test_bad_rows_of_pairs_are_all_told_by_line(precept) -> None:

@@ -168,7 +168,7 @@ def test_dialogues_that_open_alike_have_one_split_the_most_held_out_that_a_row_s
         {"prompt": "Tell me a joke", "split": "train"},
         {"prompt": "tell me  a JOKE!", "split": "heldout"},
         {"prompt": [{"role": "user", "content": "Tell me a joke."}, TOLD, {"role": "user", "content": "More."}]},
-        {"prompt": "Sing", "split": "validation"},
+        {"prompt": "Sing", "split": "dev"},
     ]
     found = read(write(tmp_path, *rows), "prompts", heldout=0, dev=0)
     assert [one.prompt.split for one in found.rows] == ["heldout", "heldout", "heldout", "dev"]

@@ -251,3 +251,16 @@ def test_the_engine_scores_with_a_stack(sft: Job, dpo: Job) -> None:
     request = [Score(Chat((Message("user", "the cat"),)), " sings")]
     one, other = (build(EngineSettings(model=job.out, device="cpu")).score(request)[0].logprob for job in (sft, dpo))
     assert abs(one - other) > 1e-3
+
+
+def test_a_classifier_takes_the_trunk_of_an_adapter_that_also_trained_the_head_of_words(
+    make_job: MakeJob, llama: Path
+) -> None:
+    lora = {**LORA, "target_modules": ["q_proj", "v_proj"], "modules_to_save": ["norm", "lm_head"]}
+    job = make_job("sft", "sft", model=str(llama), lora=lora, **FAST)
+    run(job)
+    found = merging.load(Path(job.out), AutoModelForSequenceClassification, num_labels=1)
+    expected = by_hand(llama, job.out).model.state_dict()
+    assert torch.equal(found.model.state_dict()["norm.weight"], expected["norm.weight"])
+    assert not torch.equal(expected["norm.weight"], torch.ones(32))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.model.state_dict().items())
