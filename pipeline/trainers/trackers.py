@@ -24,7 +24,7 @@ def _is_tracker(callback: TrainerCallback) -> bool:
     return type(callback).__module__.startswith("transformers.integrations")
 
 
-class _Forgiven(TrainerCallback):
+class _Forgiven(TrainerCallback):  # type: ignore[misc]
     def __init__(self, tracker: TrainerCallback) -> None:
         self._tracker: TrainerCallback | None = tracker
         for name in dir(TrainerCallback):
