@@ -82,7 +82,7 @@ DIGITS = '{"prompt": "x", "n": ' + "9" * 5_000 + "}"
 DAMAGED: list[tuple[str, str | bytes, str]] = [
     ("x.jsonl", LINE + DEEP, ":2: nested too deep"),
     ("x.json", f"[{LINE},{DEEP}]", "row 2 .*nested too deep"),
-    ("x.jsonl", LINE + '{"prompt": "x", "e": ' + '[{"a":' * 450 + "1" + "}]" * 450 + "}", ":2: nested too deep"),
+    ("x.jsonl", LINE + '{"prompt": "x", "e": ' + '[{"a":' * 450 + "null" + "}]" * 450 + "}", ":2: nested too deep"),
     ("x.jsonl", LINE + DIGITS, ":2: .*thousands of digits"),
     ("x.json", f"[{DIGITS}, {LINE}]", "row 1: .*thousands of digits"),
     ("x.jsonl", LINE + '{"prompt": NaN}', ":2: 'prompt' is a string or a list of messages"),
@@ -200,6 +200,17 @@ def test_a_large_file_is_read_as_a_stream(tmp_path: Path, name: str) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12_000_000
+
+
+def test_a_column_that_python_cannot_hold_is_in_nobodys_way(tmp_path: Path) -> None:
+    far = pa.array([2**60, 1], pa.timestamp("ms"))
+    pq.write_table(pa.table({"prompt": ["one", "two"], "at": far}), tmp_path / "x.parquet")
+    found = read_prompts(tmp_path / "x.parquet", heldout=0.2, dev=0.1)
+    assert [prompt.messages[0].content for prompt in found] == ["one", "two"]
+    wrong = pa.StringArray.from_buffers(2, pa.py_buffer(b"\x00\0\0\0\x03\0\0\0\x06\0\0\0"), pa.py_buffer(b"onetw\xff"))
+    pq.write_table(pa.table({"prompt": wrong}), tmp_path / "y.parquet")
+    with pytest.raises(UserError, match="row 2: 'prompt' is not UTF-8"):
+        read(tmp_path / "y.parquet", "prompts", heldout=0.2, dev=0.1)
 
 
 def test_lone_surrogates_and_nul_are_texts(tmp_path: Path) -> None:
