@@ -216,8 +216,8 @@ def test_a_column_that_python_cannot_hold_is_in_nobodys_way(tmp_path: Path) -> N
 
 
 WHOLE = {
-    "prompt": [{"role": "user", "content": "caf\xe9"}], "chosen": "a", "rejected": "b", "a": "x", "b": "y", "winner": "a",
-    "p": 0.8, "responses": ["a", "b"], "ranks": [1, 2], "split": "train", "tags": ["t"],
+    "prompt": [{"role": "user", "content": "caf\xe9"}], "chosen": "a", "rejected": "b", "a": "x", "b": "y",
+    "winner": "a", "p": 0.8, "responses": ["a", "b"], "ranks": [1, 2], "split": "train", "tags": ["t"],
 }  # fmt: skip
 PIECES = [
     b"{",
