@@ -84,6 +84,8 @@ def read(
     Raises UserError that lists bad rows by line, unless they are to be left out, and where there are no others.
     """
     shapes.check_names(names or {})
+    if names:
+        shapes.check_found(names, (row.value for row in files.rows(path) if not row.problem), path)
     found = Found([])
     said: dict[str, Split] = {}  # by opening, the split that some row gives it
     for count, row in enumerate(files.rows(path)):

@@ -8,7 +8,7 @@ answer. Nothing is guessed: an answer that is no text is refused and never turne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any, get_args
@@ -74,6 +74,19 @@ def renamed(row: Any, names: Mapping[str, str]) -> Any:
         return row
     found = {ours: held for ours, theirs in names.items() if (held := _at(row, theirs)) is not None}
     return {**row, **found}
+
+
+def check_found(names: Mapping[str, str], rows: Iterable[Any], path: object) -> None:
+    """Raises UserError for a `--map` of a column that no row has. `rows`: as the file has them."""
+    wanted, first = dict(names), None
+    for row in rows:
+        first = first or row
+        wanted = {ours: theirs for ours, theirs in wanted.items() if _at(row, theirs) is None}
+        if not wanted:
+            return
+    for ours, theirs in wanted.items():
+        has = ", ".join(repr(str(key)[:40]) for key in list(first)[:12]) if isinstance(first, Mapping) else "nothing"
+        raise UserError(f"--map {ours}={theirs}: no row of {path} has {theirs!r}; the first has {has}")
 
 
 def _at(row: Any, path: str) -> Any:
@@ -312,7 +325,11 @@ def preferences(row: Row) -> Pairs:
     `label` says, or the better ranked of several to the worse."""
     if "chosen" in row or "rejected" in row:
         return _chosen(row)
-    if "a" in row and "b" in row and (verdict := winner(row)) is not None:
+    if "a" in row and "b" in row:
+        verdict = winner(row)
+        if verdict is None:
+            said = _shown(row.get("winner", row.get("label")))
+            raise ValueError(f"'winner' (or 'label') has to say which is the better, a, b or tie, not {said}")
         found = _two(row, "a", "b")
         if verdict == "tie":
             return Pairs((), (found,))
