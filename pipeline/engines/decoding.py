@@ -18,8 +18,8 @@ from constitution.errors import UserError
 from pipeline.engines.engine import Sampling
 
 NOT_A_NUMBER = (
-    "the model's answer is NaN where it has to say how likely each token is, so nothing it says can be used: its weights "
-    "are damaged, or its numbers too large for the dtype. Use another checkpoint, or another dtype"
+    "the model's answer is NaN where it has to say how likely each token is, so nothing it says can be used: its "
+    "weights are damaged, or its numbers too large for the dtype. Use another checkpoint, or another dtype"
 )
 
 

@@ -27,7 +27,7 @@ def test_nothing_is_sampled_scored_or_chosen(tiny_model: Callable[..., Path], tm
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     engine = build(EngineSettings("transformers", str(folder), device="cpu"))
     for sampling in (Sampling(max_tokens=4), Sampling(0.0, max_tokens=4)):
-        with pytest.raises(UserError, match="NaN .*another checkpoint"):
+        with pytest.raises(UserError, match=r"NaN .*another checkpoint"):
             engine.generate([Generate(CHAT, sampling, 1)])
     with pytest.raises(UserError, match="NaN"):
         engine.score([Score(CHAT, "yes")])
