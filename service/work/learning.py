@@ -86,7 +86,9 @@ def optimise(
         if rewarded is None:
             work.log("there is no reward model: there is nothing to train a policy on")
             return parent
-        rows = assemble.prompts(work.prompts("train"))
+        # What the model cannot be asked would sink the training: a prompt that was left out before is left out here.
+        unanswered = {o.prompt for o in work.left_out.everything if o.what == "answer"}
+        rows = assemble.prompts([p for p in work.prompts("train") if p.id not in unanswered])
         return work.train(
             stage, given, parent, rows, reward=rewarded, watch=evaluation_callback(work, stage, parent)
         ).path
@@ -200,7 +202,11 @@ def evaluation_callback(work: Work, stage: str, parent: str) -> dict[str, Any] |
     role = role_of(work, parent)
     asks = plan_responses(prompts, role, seed=work.settings.seed)
     answers = work.gather(f"{stage}.watch", asks, role, work.settings.policy.batch_size)
-    against = _answers_file(work, "watch", [(g.prompt, g.text) for g in answers])
+    found = [(g.prompt, g.text) for g in answers if g is not None]
+    if not found:
+        work.log("no prompt of the development split could be answered: the training has no evaluation callback")
+        return None
+    against = _answers_file(work, "watch", found)
     judge = judge_spec(work, work.settings.evaluator, against)
     how = {"every": settings.every, "kl_budget": settings.kl_budget or None, "stop": settings.stop}
     return {"dataset": against, "judge": judge, **how}
