@@ -34,12 +34,14 @@ class Imported:
 
 @dataclass(frozen=True)
 class Found:
-    """What a file gave. `problems`: rows that cannot be used, `ties`: those, or pairs of a ranking, that prefer
-    neither answer; each with its place and why. `moved`: rows whose split is that of another row that opens alike."""
+    """What a file gave. `problems`: rows that cannot be used. `ties`: those, or pairs of a ranking, that prefer neither
+    answer; each with its place and why. `tied`: their pairs. `moved`: rows whose split is that of another row that
+    opens alike."""
 
     rows: list[Imported]
     problems: list[str] = field(default_factory=list)
     ties: list[str] = field(default_factory=list)
+    tied: list[Imported] = field(default_factory=list)
     moved: int = 0
 
 
@@ -82,6 +84,8 @@ def read(
     Raises UserError that lists bad rows by line, unless they are to be left out, and where there are no others.
     """
     shapes.check_names(names or {})
+    if names:
+        shapes.check_found(names, (row.value for row in files.rows(path) if not row.problem), path)
     found = Found([])
     said: dict[str, Split] = {}  # by opening, the split that some row gives it
     for count, row in enumerate(files.rows(path)):
@@ -104,12 +108,10 @@ def read(
 
 
 def pair_kind(path: Path, names: Mapping[str, str] | None = None) -> Kind:
-    """Whether a file holds preferences (its first row says which answer is the better) or unlabelled pairs."""
+    """Whether a file holds preferences (some row says which answer is the better) or unlabelled pairs."""
     shapes.check_names(names or {})
-    for row in files.rows(path):
-        if not row.problem:
-            return "preferences" if shapes.is_preference(shapes.renamed(row.value, names or {})) else "pairs"
-    raise UserError(f"{path} has no usable rows")
+    some = any(shapes.is_preference(shapes.renamed(row.value, names or {})) for row in files.rows(path))
+    return "preferences" if some else "pairs"
 
 
 def agreed(rows: Sequence[Imported]) -> list[Imported]:
@@ -161,12 +163,13 @@ def _say(said: dict[str, Split], messages: Messages, split: Split) -> None:
 
 
 def _of_their_openings(found: Found, said: Mapping[str, Split]) -> Found:
-    rows, moved = [], 0
-    for row in found.rows:
+    def of(row: Imported) -> Imported:
         split = said.get(split_group(row.prompt.messages), row.prompt.split)
-        moved += split != row.prompt.split
-        rows.append(row if split == row.prompt.split else replace(row, prompt=replace(row.prompt, split=split)))
-    return replace(found, rows=rows, moved=moved)
+        return row if split == row.prompt.split else replace(row, prompt=replace(row.prompt, split=split))
+
+    rows = [of(row) for row in found.rows]
+    moved = sum(one is not other for one, other in zip(rows, found.rows, strict=True))
+    return replace(found, rows=rows, tied=[of(row) for row in found.tied], moved=moved)
 
 
 def _read(
@@ -195,11 +198,11 @@ def _read(
         pairs = shapes.Pairs((shapes.Pair(shapes.prompt(row), "", ""),))
     else:
         pairs = shapes.preferences(row) if kind == "preferences" else shapes.pairs(row)
-    if pairs.ties:
-        found.ties.append(f"{where}: {pairs.ties} of its pairs are ties" if pairs.pairs else f"{where}: a tie")
-    for pair in pairs.pairs:
+    if pairs.tied:
+        found.ties.append(f"{where}: {len(pairs.tied)} of its pairs are ties" if pairs.pairs else f"{where}: a tie")
+    for pair, rows in (*((pair, found.rows) for pair in pairs.pairs), *((pair, found.tied) for pair in pairs.tied)):
         if split is not None:
             _say(said, pair.prompt, split)
         prompt = Prompt(pair.prompt, split or split_of(pair.prompt, heldout, dev), source, tuple(tags))
         answers = () if kind == "prompts" else (pair.first, pair.second)
-        found.rows.append(Imported(prompt, answers, pair.p, count))
+        rows.append(Imported(prompt, answers, pair.p, count))

@@ -8,7 +8,7 @@ answer. Nothing is guessed: an answer that is no text is refused and never turne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any, get_args
@@ -49,10 +49,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The pairs of a row, and of how many more it says that neither answer is the better."""
+    """The pairs of a row, and those of which it says that neither answer is the better."""
 
     pairs: tuple[Pair, ...]
-    ties: int = 0
+    tied: tuple[Pair, ...] = ()
 
 
 # --- columns under other names -----------------------------------------------------------------------------------
@@ -74,6 +74,19 @@ def renamed(row: Any, names: Mapping[str, str]) -> Any:
         return row
     found = {ours: held for ours, theirs in names.items() if (held := _at(row, theirs)) is not None}
     return {**row, **found}
+
+
+def check_found(names: Mapping[str, str], rows: Iterable[Any], path: object) -> None:
+    """Raises UserError for a `--map` of a column that no row has. `rows`: as the file has them."""
+    wanted, first = dict(names), None
+    for row in rows:
+        first = first or row
+        wanted = {ours: theirs for ours, theirs in wanted.items() if _at(row, theirs) is None}
+        if not wanted:
+            return
+    for ours, theirs in wanted.items():
+        has = ", ".join(repr(str(key)[:40]) for key in list(first)[:12]) if isinstance(first, Mapping) else "nothing"
+        raise UserError(f"--map {ours}={theirs}: no row of {path} has {theirs!r}; the first has {has}")
 
 
 def _at(row: Any, path: str) -> Any:
@@ -312,10 +325,14 @@ def preferences(row: Row) -> Pairs:
     `label` says, or the better ranked of several to the worse."""
     if "chosen" in row or "rejected" in row:
         return _chosen(row)
-    if "a" in row and "b" in row and (verdict := winner(row)) is not None:
+    if "a" in row and "b" in row:
+        verdict = winner(row)
+        if verdict is None:
+            said = _shown(row.get("winner", row.get("label")))
+            raise ValueError(f"'winner' (or 'label') has to say which is the better, a, b or tie, not {said}")
         found = _two(row, "a", "b")
         if verdict == "tie":
-            return Pairs((), 1)
+            return Pairs((), (found,))
         return Pairs((found if verdict == "a" else Pair(found.prompt, found.second, found.first),))
     if (name := _several(row)) is not None:
         return _ranked(row, name)
@@ -372,12 +389,14 @@ def _chosen(row: Row) -> Pairs:
         if len(good) + len(bad) > MOST_ANSWERS:
             raise ValueError(f"{len(good) + len(bad)} answers are more than the {MOST_ANSWERS} that a row may have")
         found = [_chosen({**row, "chosen": one, "rejected": other}) for one, other in product(good, bad)]
-        return Pairs(tuple(pair for each in found for pair in each.pairs), sum(each.ties for each in found))
+        return Pairs(
+            tuple(pair for each in found for pair in each.pairs), tuple(pair for each in found for pair in each.tied)
+        )
     pair = _two(row, "chosen", "rejected")
     p = probability(row["p"]) if "p" in row else 1.0
     scores = [row[name] for name in ("score_chosen", "score_rejected") if name in row]
     if p == 0.5 or (len(scores) == 2 and scores[0] == scores[1]):
-        return Pairs((), 1)
+        return Pairs((), (pair,))
     return Pairs((Pair(pair.prompt, pair.first, pair.second, p),))
 
 
@@ -410,14 +429,17 @@ def _ranked(row: Row, name: str) -> Pairs:
     column, higher = next(iter(ratings.items()))
     before = _ends_in_user(_required(row))
     rated = _answers(row, name, {column: higher})
-    found, ties = [], 0
+    found: list[Pair] = []
+    tied: list[Pair] = []
     for (one, at_one), (other, at_other) in combinations(rated, 2):
-        if one == other or at_one == at_other:
-            ties += 1
+        if one == other:  # the same answer twice is no pair
+            continue
+        if at_one == at_other:
+            tied.append(Pair(before, one, other))
             continue
         better = (at_one > at_other) == higher
         found.append(Pair(before, one, other) if better else Pair(before, other, one))
-    return Pairs(tuple(dict.fromkeys(found)), ties)
+    return Pairs(tuple(dict.fromkeys(found)), tuple(tied))
 
 
 def _answers(row: Row, name: str, rating: Mapping[str, bool]) -> list[tuple[str, float]]:

@@ -40,7 +40,7 @@ from pipeline import trainers
 from pipeline.engines.chats import ChatTokenizer
 from pipeline.models import checkpoint, merging
 from pipeline.models.stops import write_stop_ids
-from pipeline.trainers import processes
+from pipeline.trainers import processes, trackers
 from pipeline.trainers.rows import LengthGrouped, as_trained, check_prompts, like_lengths
 from pipeline.trainers.trainer import Job, Progress, TrainingStopped
 
@@ -299,6 +299,7 @@ def fit(job: Job, progress: Progress, build: Callable[[int], Trainer]) -> tuple[
         if "prompt_ids" in trainer.train_dataset.column_names:
             check_prompts(job, trainer.train_dataset, as_trained=trainer.as_trained)
         trainer.remove_callback(PrinterCallback)
+        trackers.forgive(trainer)
         trainer.add_callback(_Report(job, progress, batch_size))
         together.in_turn(lambda: progress.start(state[2] if state else 0))
         trainer.train(resume_from_checkpoint=str(state[0]) if state else None)

@@ -155,6 +155,21 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project: Path, server: Pref
     listed = server.precept("run", "list", "--json")
     assert {run["kind"] for run in json.loads(listed.stdout)} == {"nightly"}
 
+    # The same slot fires again: a flow run of its own, which ends as well, and no second run.
+    asked = {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": slot}}}
+    again = httpx.post(f"{server.url}/deployments/{said['id']}/create_flow_run", json=asked, timeout=30)
+    assert again.status_code == 201 and again.json()["id"] != flow_run["id"]
+
+    def both() -> bool:
+        ended = {run["id"] for run in server.all("flow_runs") if run["state_type"] == "COMPLETED"}
+        _finished(server)  # none has failed
+        return {flow_run["id"], again.json()["id"]} <= ended
+
+    until(both, 300)
+    with Store.open("sqlite:///runs/precept.db", create=False) as store:
+        slots = [run.result["slot"] for run in store.runs() if run.result]
+        assert [s[:19] for s in slots].count(slot[:19]) == 1
+
 
 def _listed_and_removed(server: Prefect, ident: str) -> None:
     secret = ["--set", "store=postgresql://ada:hunter2@host/db", "--on-ratify"]
