@@ -123,6 +123,11 @@ class TransformersEngine:
     def render(self, chat: Chat) -> list[int]:
         return self._tokenizer.prompt(chat)[1]
 
+    def refusal(self, chat: Chat) -> str:
+        """Why no answer to `chat` can be sampled; empty where one can."""
+        refused = self._prompts([chat], room=1)[1]
+        return refused[0].said if refused else ""
+
     def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]:
         """Sample an answer to each chat. One that reaches the end of the model's context is cut there ("length")."""
         from pipeline.engines.decoding import decode

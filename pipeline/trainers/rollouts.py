@@ -73,6 +73,10 @@ class InProcess:
         """The ids that an answer to `chat` is sampled after."""
         return self._engine.render(chat)
 
+    def refusal(self, prompt: Dialogue) -> str:
+        """Why `prompt` cannot be answered; empty where it can."""
+        return self._engine.refusal(Chat(as_messages(prompt), "", self._template))
+
     def sample(self, prompts: Sequence[Dialogue], seeds: Sequence[int]) -> list[Rollout]:
         chats = [Chat(as_messages(prompt), "", self._template) for prompt in prompts]
         with evaluating(self._model):

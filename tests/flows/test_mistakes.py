@@ -192,7 +192,7 @@ def test_pairs_of_another_file_and_other_columns_are_judged(precept) -> None:
         json.dumps([{"prompt": "Q?", "responses": ["A long one", "B", "C"], "ranks": [1, 2, 2]}])
     )
     done = precept("judge", "pairs", "ranked.json", "--json", "--quiet")
-    assert done.code == 0 and json.loads(done.out)["labels"]["count"] == 2, done.err
+    assert done.code == 0 and json.loads(done.out)["labels"]["count"] == 3, done.err
 
 
 def test_bad_rows_of_pairs_are_all_told_by_line(precept) -> None:

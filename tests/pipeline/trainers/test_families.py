@@ -27,6 +27,10 @@ PROMPT = [{"role": "user", "content": "is a whale a fish?"}]
 ANSWERS = [[{"role": "assistant", "content": text}] for text in ("no, says the fox", "a dog sleeps", "pear", "apple")]
 
 
+def turn(role: str, text: str) -> dict[str, str]:
+    return {"role": role, "content": text}
+
+
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("families")
@@ -129,6 +133,24 @@ def test_the_stop_ids_are_saved_also_of_an_adapter(folders: dict[str, Path], mak
     assert settings["eos_token_id"] == AutoTokenizer.from_pretrained(folders["characters"]).eos_token_id
 
 
+def test_prompts_that_cannot_be_answered_are_left_out_of_online_training_and_its_evaluations(
+    folders: dict[str, Path], make_job: MakeJob, rewarded: Rewarded, tmp_path: Path
+) -> None:
+    long = [turn("user", "is a whale a fish? " * 100)]
+    refused = [turn("system", "be kind"), *PROMPT]
+    given = [{"prompt": PROMPT}, {"prompt": long}, {"prompt": refused}, {"prompt": PROMPT}]
+    (tmp_path / "watch.jsonl").write_text("".join(json.dumps({**row, "answer": "no"}) + "\n" for row in given))
+    job = make_job(
+        "ppo", rows=given, model=str(folders["brackets"]), max_steps=1, max_completion_length=4,
+        per_device_train_batch_size=2,
+    )  # fmt: skip
+    job = rewarded(job, "len(answer)")
+    watch = {"dataset": str(tmp_path / "watch.jsonl"), "judge": job.reward, "every": 1}
+    metrics = run(dataclasses.replace(job, watch=watch)).metrics
+    assert (metrics["rows"], metrics["left_out"], metrics["watch_left_out"]) == (2, 2, 2)
+    assert [line[:7] for line in metrics["left_out_rows"]] == ["line 2:", "line 3:"]
+
+
 # --- each path is broken once, and seen to fail ------------------------------------------------------------------
 
 
@@ -209,10 +231,6 @@ def table(make_job: MakeJob, folders: dict[str, Path]) -> Callable[..., rows.Row
         return tokenised(method, folders[name], make_job(method, rows=list(given), model=str(folders[name])))
 
     return make
-
-
-def turn(role: str, text: str) -> dict[str, str]:
-    return {"role": role, "content": text}
 
 
 def test_a_user_turn_between_two_answers_is_not_learnt(
