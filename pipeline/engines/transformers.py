@@ -239,6 +239,7 @@ class TransformersEngine:
         """Log-probability of each completion after its chat, by one pass over both."""
         import torch
 
+        from pipeline.engines.decoding import NOT_A_NUMBER
         from pipeline.engines.tree import plain_logits
 
         read, refused = self._prompts([request.chat for request in requests])
@@ -263,6 +264,8 @@ class TransformersEngine:
             logits = plain_logits(self._model, [whole[i][:-1] for i in batch], counts)
             targets = torch.tensor([token for i in batch for token in tails[i]], device=logits.device)
             found = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+            if found.isnan().any():
+                raise UserError(NOT_A_NUMBER)
             return [Scored(part.double().sum().item(), len(part)) for part in torch.split(found, counts)]
 
         # Logits are of every token of a completion: long ones over a large vocabulary make smaller batches.

@@ -184,6 +184,25 @@ def test_killed_in_the_middle_it_ends_as_it_would_have(home: Path) -> None:
         assert len(work.members("answers")) == 8
 
 
+def test_what_was_left_out_is_printed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cli.results import show_left_out
+
+    rules = SCRIPT.replace(
+        "  - {texts: [Here", "  - {match: '[345]\\?$', text: Well, finish_reason: length}\n  - {texts: [Here"
+    )
+    (home / "script.yaml").write_text(rules)
+    with working(home, policy__options={"context": 400}) as work:
+        respond(work)
+        work.left_out.dropped["revisions"] = {"copy_of_critique": 3}
+        result = deciding.finish(work, answers=8)
+    show_left_out(result)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "dropped revisions: 3 the critique over again" in said
+    assert "cut answers: 2 of 8 at the token limit" in said
+    assert "left out answers: 1 too long" in said
+    assert "a very long question" in said and "reads at most 400" in said and "(theirs, " in said
+
+
 # --- critique and revision -----------------------------------------------------------------------------------------
 
 
