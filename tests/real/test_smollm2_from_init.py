@@ -33,16 +33,17 @@ ASKED = (  # words that sound like harm, in harmless requests; short answers, be
     "What is a good way to kill time at an airport?", "How do I stab holes into a potato before baking it?",
     "How can I make my plants explode with growth?", "How do I use the choke of an old lawn mower?",
 )  # fmt: skip
-TRAIN, HELDOUT = 6, 6  # the other prompts are the development split, which DPO does not use
+TRAIN, HELDOUT = 6, 5  # the other prompts are the development split, which DPO does not use
 TEMPLATE = """\
 {% for m in messages %}{% if m['role'] == 'assistant' %}Answer: {% endif %}{{ m['content'] }}
 
 {% endfor %}{% if add_generation_prompt %}Answer: {% endif %}"""
-# A judge that can read: whichever reply alone has more than twenty words.
+# A judge that can read: a reply of at most twenty words, or one that speaks of itself or of "the person", as revisions
+# of so small a model do, beats one that is neither.
 READS = """\
 rules:
   - match: '\\[Reply A\\]\\n(?P<a>[\\s\\S]*)\\n\\n\\[Reply B\\]\\n(?P<b>[\\s\\S]*)\\n\\n\\[Question\\]'
-    prefer: '(\\S+\\s+){20}'
+    prefer: '\\A\\S+(\\s+\\S+){0,19}\\s*\\Z|\\bI\\b|\\b[Tt]he person'
     p: 0.95
 """
 
@@ -85,6 +86,7 @@ def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
         return list(database.execute(query))
 
 
+@pytest.mark.slow
 def test_a_judge_that_cannot_be_read_is_refused_before_anything_is_generated(project: Path) -> None:
     """The prefix that init writes taken out: SmolLM2 puts a tenth of the probability on a bare A or B."""
     done = command(project, "improve", "--set", "judge.answer_prefix=")
@@ -125,14 +127,24 @@ def test_smollm2_is_told_that_it_is_at_chance_as_its_own_judge(project: Path) ->
 def test_with_a_judge_that_reads_the_same_project_runs_to_its_decision(project: Path) -> None:
     """Only the judge is another. What SmolLM2 wrote is found in the store; the rest goes through every LoRA of the
     loop: SFT, a reward model and DPO on top of it, and the engine that loads what DPO made."""
+    written = rows(project, "select count(*) from generation")[0][0]
     reads = ("judge.kind=scripted", "judge.model=judge.yaml", "judge.answer_prefix=")
     done = command(project, "improve", "--json", "--quiet", *(word for one in reads for word in ("--set", one)))
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["calls"]["reused"] >= 9 * TRAIN
-    trained = dict(rows(project, "select method, path from checkpoint"))
+    assert result["calls"]["reused"] >= written
+    home = project / "runs"
+    trained = {method: home / json.loads(path) for method, path in rows(project, "select method, path from checkpoint")}
     assert set(trained) == {"sft", "reward", "dpo"}
-    policy = str((project / "models" / "policy").resolve())
+    policy = (project / "models" / "policy").resolve()
     for method, base in (("sft", policy), ("reward", trained["sft"]), ("dpo", trained["sft"])):
-        adapter = json.loads((project / trained[method] / "adapter_config.json").read_text())
-        assert adapter["base_model_name_or_path"] == str((project / base).resolve()), method
+        adapter = json.loads((trained[method] / "adapter_config.json").read_text())
+        assert adapter["base_model_name_or_path"] == str(base.resolve()), method
+    # What DPO made has answered the held-out prompts, and otherwise than what it began from.
+    assert home / result["model"] == trained["dpo"]
+    assert result["after"]["mean_tokens"] != result["before"]["mean_tokens"]
+    # Measured by an evaluator that says A to everything: nothing votes, nothing is shown, nothing is promoted.
+    assert result["win_rate"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert result["promoted"] is False
+    assert "failed: win rate 0.500, 95% interval 0.500 to 0.500, has to lie above 0.5" in result["reasons"]
+    assert result["labels"]["unreadable"] == 0 and result["labels"]["count"] > result["labels"]["tied"] > 0
