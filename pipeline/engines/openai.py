@@ -10,6 +10,7 @@ The key comes as a secret object in `options["api_key"]`: whoever reads the envi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -44,6 +45,7 @@ from pipeline.engines.openai_transport import LoopThread, Patience, RefusedBySer
 from pipeline.engines.openai_vllm import VllmDialect
 
 T = TypeVar("T")
+HURRY = 3.0  # seconds that a server has to say which models it has, before a run
 PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
 
 
@@ -110,6 +112,18 @@ def check(settings: EngineSettings) -> None:
     build(settings).close()
 
 
+def check_server(settings: EngineSettings) -> None:
+    """Raise the UserError of a server that answers within seconds, and refuses the key or does not have the model."""
+    hurried = {**settings.options, "attempts": 1, "timeout": HURRY, "deadline": HURRY}
+    engine = build(dataclasses.replace(settings, options=hurried))
+    try:
+        engine.find()
+    except EngineError:
+        pass
+    finally:
+        engine.close()
+
+
 class OpenAIEngine:
     """See the module. May be called from several threads and from inside a running event loop."""
 
@@ -155,6 +169,10 @@ class OpenAIEngine:
         """Ask for one token. Raises UserError or EngineError saying why there is none: a port may answer while the
         engine behind it is dead."""
         self._loop.run(self._ready())
+
+    def find(self) -> None:
+        """Ask which models there are. Raises UserError or EngineError."""
+        self._found()
 
     def canary(self) -> list[float]:
         """Natural log-probabilities of A and B after each of a few fixed questions: to be stored, and compared
