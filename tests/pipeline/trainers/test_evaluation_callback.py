@@ -461,7 +461,7 @@ def test_a_full_disk_leaves_the_good_weights_as_they_were(measured: Make) -> Non
         ({"every": 0}, "every is 0"),
         ({"kl_budget": -1}, "kl_budget is -1"),
         ({"evry": 3}, "evry: missing or unknown"),
-        ({"dataset": "nowhere"}, "nowhere: the data set cannot be read"),
+        ({"dataset": "nowhere"}, "there is no file nowhere"),
         ({"judge": {"kind": "nobody"}}, "nobody"),
     ],
 )
