@@ -244,7 +244,7 @@ def measured(model: Path, tmp_path: Path, sample_rows: Callable[..., Any]) -> Ma
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     rows = [{"prompt": row["prompt"], "answer": "thanks"} for row in sample_rows("prompts", count=10)]
-    dataset = tmp_path / "watch.rows"
+    dataset = tmp_path / "watched.jsonl"
     dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def make(name: str = "out", lora: bool = False, watch: Any = "given", **options: Any) -> Drift:
