@@ -83,8 +83,8 @@ class RoleSettings(_Section):
     )
     template_args: dict[str, Any] = Field(
         {},
-        description="Arguments of the chat template, as enable_thinking = false. thinking_tags, two marks, names a pair "
-        "that holds thinking.",
+        description="Arguments of the chat template, as enable_thinking = false. thinking_tags, two marks, names a "
+        "pair that holds thinking.",
     )
     temperature: float = Field(
         1.0,
