@@ -87,9 +87,5 @@ def revise(
         return
     made = result["revisions"]
     put(f"{made['chains']} chains, {made['kept']} revisions kept, run {result['run'][:12]}")
-    from pipeline.revise import REASONS
-
-    for reason in sorted(made.keys() - {"chains", "kept"}):
-        put(f"  dropped, {REASONS.get(reason, reason)}: {made[reason]}")
     put(f"the judge finds {result['better']} of {result['judged']} revisions better than the answer they began from")
     show_left_out(result)

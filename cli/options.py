@@ -35,7 +35,7 @@ Map = Annotated[
         "--map",
         metavar="OURS=THEIRS",
         help="A column of the file by the name it has here: --map prompt=question, or inside of one, a=answers.0.text; "
-        "repeatable.",
+        "split= leaves a column out; repeatable.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -85,7 +85,7 @@ def names_of(assignments: Sequence[str] | None) -> dict[str, str]:
     names: dict[str, str] = {}
     for assignment in assignments or ():
         ours, equals, theirs = (part.strip() for part in assignment.partition("="))
-        if not equals or not ours or not theirs:
+        if not equals or not ours:
             raise UserError(f"--map {assignment}: write OURS=THEIRS, for example --map prompt=question")
         names[ours] = theirs
     check_names(names)

@@ -67,11 +67,16 @@ NAMED = 5  # items that are named on the screen; `--json` has more
 
 
 def show_left_out(result: dict[str, Any]) -> None:
-    """What could not be asked, by stage, with the first of the items; and how many answers were cut. Nothing where all
-    was asked and none was cut."""
-    found = result.get("left_out", {"count": 0, "stages": {}, "items": [], "cut": {}})
+    """What could not be asked, by stage, with the first of the items; how many answers were cut, and how many revisions
+    dropped, by reason. Nothing where there is nothing of it."""
+    from pipeline.revise import REASONS
+
+    found = result.get("left_out", {"count": 0, "stages": {}, "items": [], "cut": {}, "dropped": {}})
+    for stage, reasons in found["dropped"].items():
+        why = ", ".join(f"{count} {REASONS.get(reason, reason)}" for reason, count in reasons.items())
+        put(f"dropped      {stage}: {why}")
     for stage, cut in found["cut"].items():
-        put(f"cut          {cut['count']} of {cut['of']} {stage}, at the token limit: not revised, nor learnt from")
+        put(f"cut          {stage}: {cut['count']} of {cut['of']} at the token limit")
     for stage, reasons in found["stages"].items():
         why = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items())
         put(f"left out     {stage}: {why}")
@@ -79,7 +84,7 @@ def show_left_out(result: dict[str, Any]) -> None:
         put(f"  {item['stage']}: {item['words']} ({item['source']}, {item['prompt']}): {item['said']}")
     if found["count"] > NAMED:
         put(f"  and {found['count'] - NAMED} more; --json names the first {len(found['items'])}")
-    if found["count"] or found["cut"]:
+    if found["count"] or found["cut"] or found["dropped"]:
         put()
 
 

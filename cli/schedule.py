@@ -38,10 +38,18 @@ def add(
 
     Example: precept schedule add retrain --on-ratify --cron "0 2 * * *" --timezone Europe/Berlin
     """
-    from flows.environment import quiet_prefect
+    from contextlib import closing
+
+    from service import preflight
+    from service.wiring import Wiring
 
     flags = flags_of(set_)
     loaded = load(settings, flags)  # a mistake in them is told now, not at night
+    with closing(Wiring(loaded)) as wiring:
+        preflight.check(flow, wiring, pool=False)
+
+    from flows.environment import quiet_prefect
+
     quiet_prefect()
 
     from flows.schedule import WORKER, register, upcoming

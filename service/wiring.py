@@ -19,13 +19,12 @@ from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
-from pipeline import plugins, rewards, sources, suites, trainers
+from pipeline import plugins, sources
 from pipeline.asking import Role
-from pipeline.engines.engine import Engine, EngineSettings, Sampling
+from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
+from pipeline.engines.unloaded import Unloaded
 from pipeline.judges.judge import Judge
-from pipeline.keys import secret
-from pipeline.sources.file import located
-from pipeline.sources.rows import read_rows
+from pipeline.keys import Key, secret
 from service import sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
@@ -42,6 +41,7 @@ class Wiring:
         self._given = settings
         self._engines: dict[str, Engine] = {}
         self._named: list[Engine] = []
+        self._prompts: list[Prompt] | None = None
         self._say: Callable[[str], None] | None = None
 
     @cached_property
@@ -58,8 +58,11 @@ class Wiring:
         return loading.load(self.settings.constitution)
 
     def prompts(self) -> list[Prompt]:
-        """The prompts of the settings' source, each with its split."""
-        return sources.read(self.settings.prompts, sources.Splits(**self.settings.splits.model_dump()))
+        """The prompts of the settings' source, each with its split. They are read once."""
+        if self._prompts is None:
+            splits = sources.Splits(**self.settings.splits.model_dump())
+            self._prompts = sources.read(self.settings.prompts, splits)
+        return list(self._prompts)
 
     def start(self) -> str:
         """The policy that a run begins with, as it is kept with the run: a checkpoint by its folder, because "the
@@ -82,9 +85,8 @@ class Wiring:
                 "a role has no model: set policy.model and evaluator.model in precept.toml (the evaluator may not be "
                 "the judge); `precept init` writes a file to start from"
             )
-        package, colon, name = model.partition(":")
-        if colon and package in plugins.installed("models"):  # a model in a package: sandbox:policy
-            return str(plugins.outside("models", "folder", package, "package of models").folder(name))
+        if packaged := plugins.packaged_model(model):
+            return packaged
         if model == PROMOTED:
             checkpoint = self.store.promoted()
             if checkpoint is None:
@@ -157,35 +159,42 @@ class Wiring:
             found[key] = {**value, "model": self.resolve(value["model"])} if role else value
         return found
 
-    def check(self) -> None:
-        """Tell what is wrong with a later step of the loop before its first: hours may lie between. Loads no model."""
-        settings = self.settings
-        for role in (settings.policy, settings.critic, settings.judge, settings.evaluator):
-            if role is not None:
-                pipeline.engines.check(self._engine_settings(role, self.resolve(role.model)))
-        for judge in (settings.judge, settings.evaluator):
-            pipeline.judges.load(judge.method)
-        self.refuse_one_model_twice()
-        for training in (settings.sft, settings.reward, settings.optimise):
-            given = settings.arguments.get(training.method, {}) if training is settings.optimise else {}
-            trainers.resolve(training.method, {**given, **training.arguments})
-        for method, arguments in settings.arguments.items():
-            trainers.resolve(method, arguments)
-        for name, kind in (("sft", "policy"), ("reward", "reward_model"), ("optimise", "policy")):
-            method = getattr(settings, name).method
-            trains = trainers.load(method).KIND
-            if trains != kind:
-                raise UserError(f"{name}.method is {method!r}, which trains a {trains.replace('_', ' ')}")
-        if "kind" in settings.optimise.reward:
-            rewards.load(settings.optimise.reward["kind"])  # what it lacks, the run may fill in
-        suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
-        if settings.reward.human:
-            path, names, skip_bad = located(settings.reward.human, "reward.human")
-            splits = settings.splits
-            read_rows(
-                path, "preferences", heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names
-            )  # fmt: skip
-        self.oracle()
+    def resolved_reward(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """What describes a reward, with the models that it names as folders: reward models, or a judge's own engine."""
+        found = dict(spec)
+        if found.get("kind", "model") == "model" and "paths" in found:
+            paths = found["paths"]
+            found["paths"] = [
+                plugins.packaged_model(str(p)) or p for p in ([paths] if isinstance(paths, str) else paths)
+            ]
+        engine = found.get("engine")
+        if isinstance(engine, Mapping) and engine.get("model"):
+            found["engine"] = {**engine, "model": self.resolve(str(engine["model"]))}
+        return found
+
+    def check_role(self, settings: RoleSettings, model: str | None = None) -> None:
+        """Raises the UserError that the role's engine would, as far as it can be known without loading a model; a
+        server that answers is asked for its models."""
+        engine = self._engine_settings(settings, self.resolve(model or settings.model))
+        pipeline.engines.check(engine)
+        pipeline.engines.check_server(engine)
+
+    def check_judge(self, settings: JudgeSettings) -> None:
+        """Raises the UserError that the judge would when it is built: its method, its options, its further roles."""
+
+        def another(given: Mapping[str, Any]) -> Role:
+            further = role_settings(given)
+            self.check_role(further)
+            return self._stand_in(further)
+
+        pipeline.judges.build(settings.method, self._stand_in(settings), settings.judge_options, another)
+
+    @staticmethod
+    def _stand_in(settings: RoleSettings) -> Role:
+        """A role that knows its settings, and whose engine answers nothing."""
+        return Role(
+            Unloaded("", Capabilities()), answer_prefix=settings.answer_prefix, template_args=settings.template_args
+        )
 
     def refuse_one_model_twice(self) -> None:
         """Raise UserError where the evaluator has the weights of the judge, or of a model that either asks besides,
@@ -213,8 +222,8 @@ class Wiring:
         options = dict(role.options)
         if role.base_url:
             key = secret(role.api_key_env)
-            if key is not None:
-                options["api_key"] = key
+            if key is not None or role.kind == "openai":  # which says what is to be set
+                options["api_key"] = key or Key("", role.api_key_env)
         return EngineSettings(
             role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
         )
@@ -223,7 +232,17 @@ class Wiring:
         settings = self._engine_settings(role, model)
         shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
         name = canonical(
-            [role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown]
+            [
+                role.kind,
+                model,
+                role.revision,
+                role.dtype,
+                role.device,
+                role.batch_size,
+                role.base_url,
+                role.api_key_env,
+                shown,
+            ]
         )
         if name not in self._engines:
             self._engines[name] = engine = pipeline.engines.build(settings)

@@ -28,6 +28,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from constitution.errors import UserError
 from storage import migrations, tables
 
+CONNECT_SECONDS = 5  # that a Postgres server may take to answer; the URL may say another connect_timeout
 DIGITS = 32  # hex digits of an id
 CHUNK = 1_000  # ids in one query: well under every driver's limit of parameters
 STORE_LOCK = 0x70726563  # Postgres advisory lock: writers share it, `alone` has it whole
@@ -270,8 +271,9 @@ def _engine(url: URL, create: bool, patience: float) -> Engine:
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
+    waits = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
     try:
-        return create_engine(url)
+        return create_engine(url, connect_args=waits)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise UserError(
             "the store is on Postgres and its driver is not installed; run: pip install 'psycopg[binary]>=3.2'"

@@ -16,7 +16,7 @@ NAMED = [tuple(name.split("::")) for line in ROWS for name in re.findall(r"`([^`
 
 
 @cache
-def tests_of(file: str) -> set[str]:
+def found_in(file: str) -> set[str]:
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
@@ -28,4 +28,4 @@ def test_every_row_is_there_and_names_a_test() -> None:
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
 def test_a_test_that_is_named_exists(file: str, name: str) -> None:
-    assert name in tests_of(file)
+    assert name in found_in(file)

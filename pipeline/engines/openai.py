@@ -10,6 +10,7 @@ The key comes as a secret object in `options["api_key"]`: whoever reads the envi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -44,6 +45,7 @@ from pipeline.engines.openai_transport import LoopThread, Patience, RefusedBySer
 from pipeline.engines.openai_vllm import VllmDialect
 
 T = TypeVar("T")
+HURRY = 3.0  # seconds that a server has to say which models it has, before a run
 PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
 
 
@@ -93,7 +95,8 @@ def build(settings: EngineSettings) -> OpenAIEngine:
     if key is not None and not hasattr(key, "get_secret_value"):
         raise UserError("an API key does not belong in the settings file; put it in the environment as OPENAI_API_KEY")
     if key is not None and not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
-        raise UserError("OPENAI_API_KEY holds a character that no key has (a line break, perhaps); set it again")
+        variable = getattr(key, "variable", "OPENAI_API_KEY")
+        raise UserError(f"{variable} holds a character that no key has (a line break, perhaps); set it again")
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
@@ -101,12 +104,24 @@ def build(settings: EngineSettings) -> OpenAIEngine:
         raise UserError(f"the openai engine's options are wrong: {wrong}; it knows {', '.join(_names())}") from None
     if options.tokenizer and not Path(options.tokenizer).is_dir():
         raise UserError(f"the engine's option tokenizer names {options.tokenizer}, which is not a folder")
-    return OpenAIEngine(settings, options, key if key and key.get_secret_value() else None)
+    return OpenAIEngine(settings, options, key)
 
 
 def check(settings: EngineSettings) -> None:
     """Raise the UserError that `build` would; the server is not asked."""
     build(settings).close()
+
+
+def check_server(settings: EngineSettings) -> None:
+    """Raise the UserError of a server that answers within seconds, and refuses the key or does not have the model."""
+    hurried = {**settings.options, "attempts": 1, "timeout": HURRY, "deadline": HURRY}
+    engine = build(dataclasses.replace(settings, options=hurried))
+    try:
+        engine.find()
+    except EngineError:
+        pass
+    finally:
+        engine.close()
 
 
 class OpenAIEngine:
@@ -126,7 +141,9 @@ class OpenAIEngine:
         self._known: Identity | None = None  # who the server was when it was first asked
         self._settled = 0  # how many doubts there had been when it was asked last
         connections = options.concurrency + options.requests_in_flight
-        self._transport = Transport(address, key, options, connections)
+        variable = getattr(key, "variable", "OPENAI_API_KEY")
+        there = key if key is not None and key.get_secret_value() else None
+        self._transport = Transport(address, there, options, connections, secret=variable)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -152,6 +169,10 @@ class OpenAIEngine:
         """Ask for one token. Raises UserError or EngineError saying why there is none: a port may answer while the
         engine behind it is dead."""
         self._loop.run(self._ready())
+
+    def find(self) -> None:
+        """Ask which models there are. Raises UserError or EngineError."""
+        self._found()
 
     def canary(self) -> list[float]:
         """Natural log-probabilities of A and B after each of a few fixed questions: to be stored, and compared

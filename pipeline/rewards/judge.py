@@ -85,11 +85,16 @@ class FurtherRole(Options):
 
 def check(options: Mapping[str, Any]) -> None:
     """The engine's settings, the constitution and the stored answers are sound. No model is loaded."""
+    check_options(options)
+    stored(read(JudgeOptions, "judge", options).against)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """The engine's settings and the constitution are sound; the stored answers need not be there yet."""
     given = read(JudgeOptions, "judge", options)
     pipeline.engines.check(given.engine)
     pipeline.judges.load(given.method)
     loading.load(given.constitution)
-    stored(given.against)
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:

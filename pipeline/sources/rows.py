@@ -140,7 +140,7 @@ def split_in(row: Mapping[str, Any]) -> Split | None:
         return None
     if said not in get_args(Split):
         shown = repr(said)[:40] if isinstance(said, str | int | float) else f"a {type(said).__name__}"
-        raise ValueError(f"'split' is one of {', '.join(get_args(Split))}, not {shown}")
+        raise ValueError(f"'split' is one of {', '.join(get_args(Split))}, not {shown}; --map split= leaves it out")
     return cast(Split, said)
 
 
@@ -189,6 +189,7 @@ def _read(
     if not isinstance(row, dict):
         raise ValueError("a row is an object with the key 'prompt'")
     tags = row.get("tags", ())
+    tags = (tags,) if isinstance(tags, str) else tags
     if not isinstance(tags, (list, tuple)) or not all(isinstance(t, str) for t in tags):
         raise ValueError("'tags' is a list of strings")
     split = split_in(row)

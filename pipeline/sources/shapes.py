@@ -63,22 +63,23 @@ def check_names(names: Mapping[str, str]) -> None:
     for ours, theirs in names.items():
         if ours not in OURS:
             raise UserError(f"--map {ours}={theirs}: {ours!r} is no column of ours; there are {', '.join(OURS)}")
-        if not isinstance(theirs, str) or not theirs:
+        if not isinstance(theirs, str):
             raise UserError(f"--map {ours}=...: say which column of the file it is, as in --map prompt=question")
 
 
 def renamed(row: Any, names: Mapping[str, str]) -> Any:
     """A row with `names[ours]`, a column of the file, under our name; inside of it by dots, as `conversation.0.text`.
-    Columns that the row does not have are left as they are."""
+    Columns that the row does not have are left as they are, and those that are mapped to nothing are left out."""
     if not names or not isinstance(row, Mapping):
         return row
-    found = {ours: held for ours, theirs in names.items() if (held := _at(row, theirs)) is not None}
+    row = {name: held for name, held in row.items() if names.get(name) != ""}
+    found = {ours: held for ours, theirs in names.items() if theirs and (held := _at(row, theirs)) is not None}
     return {**row, **found}
 
 
 def check_found(names: Mapping[str, str], rows: Iterable[Any], path: object) -> None:
     """Raises UserError for a `--map` of a column that no row has. `rows`: as the file has them."""
-    wanted, first = dict(names), None
+    wanted, first = {ours: theirs for ours, theirs in names.items() if theirs}, None
     for row in rows:
         first = first or row
         wanted = {ours: theirs for ours, theirs in wanted.items() if _at(row, theirs) is None}
@@ -394,10 +395,17 @@ def _chosen(row: Row) -> Pairs:
         )
     pair = _two(row, "chosen", "rejected")
     p = probability(row["p"]) if "p" in row else 1.0
-    scores = [row[name] for name in ("score_chosen", "score_rejected") if name in row]
-    if p == 0.5 or (len(scores) == 2 and scores[0] == scores[1]):
+    scores = [_score(row.get(name)) for name in ("score_chosen", "score_rejected")]
+    if p == 0.5 or (scores[0] is not None and scores[0] == scores[1]):
         return Pairs((), (pair,))
     return Pairs((Pair(pair.prompt, pair.first, pair.second, p),))
+
+
+def _score(value: Any) -> float | None:
+    try:
+        return number(value, "score")
+    except ValueError:  # it only stands beside, and says nothing
+        return None
 
 
 def _texts(value: Any) -> bool:
@@ -429,6 +437,8 @@ def _ranked(row: Row, name: str) -> Pairs:
     column, higher = next(iter(ratings.items()))
     before = _ends_in_user(_required(row))
     rated = _answers(row, name, {column: higher})
+    if not higher and any(rank < 1 for _, rank in rated):
+        raise ValueError(f"{column!r} count from 1, the best; a 0 may as well be a place in an order, best first")
     found: list[Pair] = []
     tied: list[Pair] = []
     for (one, at_one), (other, at_other) in combinations(rated, 2):

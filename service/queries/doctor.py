@@ -191,7 +191,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
     """Whether a role's server gives a real token: a port may answer while the engine behind it is dead."""
     from pipeline import engines
     from pipeline.engines.engine import EngineError, EngineSettings
-    from pipeline.keys import secret
+    from pipeline.keys import Key, secret
 
     what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
     options = dict(role.options)
@@ -199,6 +199,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
     if key is not None:
         options["api_key"] = key
     if role.kind == "openai":
+        options.setdefault("api_key", Key("", role.api_key_env))
         options |= {"attempts": 1, "timeout": TOKEN_SECONDS, "deadline": TOKEN_SECONDS}
     try:
         engine: Any = engines.build(

@@ -105,7 +105,9 @@ def _answers(work: Work, stage: str, model: str, prompts: Sequence[Prompt]) -> d
     role = role_of(work, model)
     asks = plan_responses(prompts, role, seed=work.settings.seed)
     found = work.gather(stage, asks, role, work.settings.policy.batch_size)
-    return {g.prompt: g for g in found if g is not None}
+    made = [g for g in found if g is not None]
+    work.left_out.cut[stage] = sum(g.finish_reason != "stop" for g in made), len(made)
+    return {g.prompt: g for g in made}
 
 
 def _nothing_left(work: Work, stage: str) -> str:

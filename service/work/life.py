@@ -77,11 +77,11 @@ def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iter
             constitution.version, who=who, message="the first constitution of this store",
             key=f"first:{constitution.version}",
         )  # fmt: skip
-    prompts = wiring.prompts()
-    if not prompts:
+    prompts = wiring.prompts() if settings.prompts or kind != "judge" else []  # pairs bring their own
+    if not prompts and kind != "judge":
         raise UserError(f"there are no prompts in {settings.prompts}")
     # "The promoted one" must not move when a run is resumed: what it stood for is kept with the run.
-    about = {"settings": settings.identity(kind), "policy": wiring.start()}
+    about = {"settings": settings.identity(kind), "policy": wiring.start() if settings.policy.model else ""}
     with at_work(wiring, kind, run_key(kind, wiring, prompts), about, who=who, report=report) as work:
         if work.run.status != "finished":
             refuse_drift(work)

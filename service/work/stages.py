@@ -40,10 +40,7 @@ def start_model(work: Work) -> str:
 
 
 def look_ahead(work: Work) -> None:
-    """What the whole loop will need: a mistake in what comes last is told now, and the training process starts."""
-    work.wiring.check()
-    if work.settings.rounds > 1 and not work.prompts("dev"):
-        raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
+    """What the whole loop will need: the training process starts. (Mistakes were told before: `service.preflight`.)"""
     work.warm_up()
 
 

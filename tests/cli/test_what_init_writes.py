@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.models import folder
+from service import preflight
 from service import settings as settings_module
 from service.wiring import Wiring
 
@@ -25,7 +26,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precept) -> Callable[
         (tmp_path / "models").mkdir()
         (tmp_path / "models" / "policy").symlink_to(folder("policy"))
         (tmp_path / "models" / "evaluator").symlink_to(folder("evaluator"))
-        (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "Who are you?"}) + "\n")
+        (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"{n}?"}) + "\n" for n in range(24)))
         return Wiring(settings_module.load()[0])
 
     return begin
@@ -34,7 +35,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precept) -> Callable[
 @pytest.mark.parametrize("start", STARTS)
 def test_every_start_passes_the_checks_of_the_whole_loop(begun, start: str) -> None:
     wiring = begun(start)
-    wiring.check()
+    preflight.check("improve", wiring)
     assert len(wiring.prompts()) > 0 and len(wiring.constitution) > 0
 
 

@@ -11,17 +11,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.constitution.example_text import in_full
+from cli.constitution.junit import junit
 from constitution.errors import UserError
 from flows.session import at_work
 from pipeline import promote
+from service import settings
+from service.actions.score import prefer, score
 from service.queries import chains
+from service.wiring import Wiring
 from service.work import deciding, evaluation, pairs, stages
+from service.work.examples import examine
 from service.work.progress import Stage, Uncounted
 from service.work.work import Work
 
@@ -184,6 +190,25 @@ def test_killed_in_the_middle_it_ends_as_it_would_have(home: Path) -> None:
         assert len(work.members("answers")) == 8
 
 
+def test_what_was_left_out_is_printed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cli.results import show_left_out
+
+    rules = SCRIPT.replace(
+        "  - {texts: [Here", "  - {match: '[345]\\?$', text: Well, finish_reason: length}\n  - {texts: [Here"
+    )
+    (home / "script.yaml").write_text(rules)
+    with working(home, policy__options={"context": 400}) as work:
+        respond(work)
+        work.left_out.dropped["revisions"] = {"copy_of_critique": 3}
+        result = deciding.finish(work, answers=8)
+    show_left_out(result)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "dropped revisions: 3 the critique over again" in said
+    assert "cut answers: 2 of 8 at the token limit" in said
+    assert "left out answers: 1 too long" in said
+    assert "a very long question" in said and "reads at most 400" in said and "(theirs, " in said
+
+
 # --- critique and revision -----------------------------------------------------------------------------------------
 
 
@@ -272,6 +297,40 @@ def test_where_the_judge_can_be_asked_about_nothing_it_is_said(home: Path) -> No
     write_pairs(home, long="x")
     with pytest.raises(UserError, match=r"could not be asked about any of the 7 pairs.*reads at most 20"):
         judge(home, 20)
+
+
+EXAMPLES = """\
+    examples:
+      - {prompt: Short one?, better: good, worse: bad}
+      - {prompt: Long one?, better: good, worse: LONG}
+"""
+
+
+def test_an_example_that_the_judge_cannot_read_fails_alone(home: Path) -> None:
+    principle = PRINCIPLES.partition("  - {id")[0] + (
+        "  - id: kind\n    title: Kind\n    critique: Find what is rude.\n    revision: Be kind.\n"
+        "    comparison: Which is kinder?\n"
+    )
+    (home / "principles.yaml").write_text(principle + EXAMPLES.replace("LONG", "bad " * 2_000))
+    file, flags = home / "precept.toml", {"judge.options": {"context": 2_000}}
+    found = examine(settings.load(file, flags)[0], (), who="ada", report=Heard())
+    assert [r.outcome for r in found.results] == ["passed", "left_out"]
+    told = json.loads(json.dumps(found.as_dict(), allow_nan=False))["examples"]
+    assert told[1]["p_shown_as_a"] is None and "reads at most 2000" in told[1]["reason"]
+    assert junit(found) and in_full(found.results[1])
+    again = examine(settings.load(file, {"judge.options": {"context": 40_000}})[0], (), who="ada", report=Heard())
+    assert [r.outcome for r in again.results] == ["passed", "passed"] and len(again.asked) == 1
+
+
+def test_a_typed_answer_that_the_judge_cannot_read_is_told(home: Path) -> None:
+    given = settings.load(home / "precept.toml", {"evaluator.options": {"context": 2_000}})[0]
+    with closing(Wiring(given)) as wiring:
+        found = score(wiring, "Question 1?", "good so far", n=3, revision=False, report=Heard())
+        assert found.against is not None and found.against.unreadable == 0
+        with pytest.raises(UserError, match=r"cannot be asked about 3 of 3 pairs.*reads at most 2000"):
+            score(wiring, "Question 1?", "good " * 2_000, n=3, revision=False, report=Heard())
+        with pytest.raises(UserError, match=r"cannot be asked about 1 of 1 pairs"):
+            prefer(wiring, "Question 1?", "good", "good " * 2_000, report=Heard())
 
 
 # --- before against after ------------------------------------------------------------------------------------------

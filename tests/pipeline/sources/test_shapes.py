@@ -108,6 +108,13 @@ def test_votes_on_whole_dialogues_are_mapped(tmp_path: Path) -> None:
     assert [one.answers for one in found.rows] == [("b", "a"), ("a", "b")] and len(found.tied) == 1
 
 
+def test_a_column_that_means_something_else_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, {"prompt": "q", "split": "testing", "tags": "one"})
+    assert "--map split= leaves it out" in told(path, "prompts")
+    (found,) = read(path, "prompts", heldout=1, dev=0, names={"split": ""}).rows
+    assert (found.prompt.split, found.prompt.tags) == ("heldout", ("one",))
+
+
 @pytest.mark.parametrize("kind", ["prompts", "preferences"])
 def test_a_mapped_column_that_no_row_has_is_told(tmp_path: Path, kind: Kind) -> None:
     path = write(tmp_path, {"prompt": "q", "chosen": "a", "rejected": "b"})
@@ -158,6 +165,7 @@ USER, TOLD = {"role": "user", "content": "q"}, {"role": "assistant", "content": 
             "'chosen' has to end in an assistant's",
         ),
         ("preferences", {"prompt": "q", "responses": ["a", "b"]}, "has no ranks .* and no scores"),
+        ("preferences", {"prompt": "q", "responses": ["a", "b"], "rankings": [1, 0]}, "'rankings' count from 1"),
         ("preferences", {"prompt": "q", "responses": ["a", "b"], "ranks": [1]}, "has to be a list of 2 numbers"),
         (
             "preferences",
