@@ -244,8 +244,9 @@ def _online(
 
 def reward_spec(given: Sequence[str]) -> dict[str, Any]:
     """Folders of reward models, one function, one URL, or a kind of reward, as `pipeline.rewards` takes them."""
-    from pipeline import rewards
+    from pipeline import plugins, rewards
 
+    given = [plugins.packaged_model(name) or name for name in given]
     if all(Path(name).is_dir() for name in given):
         return {"kind": "model", "paths": list(given)}
     if len(given) > 1:
