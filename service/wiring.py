@@ -24,7 +24,7 @@ from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
 from pipeline.engines.unloaded import Unloaded
 from pipeline.judges.judge import Judge
-from pipeline.keys import secret
+from pipeline.keys import Key, secret
 from service import sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
@@ -159,6 +159,19 @@ class Wiring:
             found[key] = {**value, "model": self.resolve(value["model"])} if role else value
         return found
 
+    def resolved_reward(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """What describes a reward, with the models that it names as folders: reward models, or a judge's own engine."""
+        found = dict(spec)
+        if found.get("kind", "model") == "model" and "paths" in found:
+            paths = found["paths"]
+            found["paths"] = [
+                plugins.packaged_model(str(p)) or p for p in ([paths] if isinstance(paths, str) else paths)
+            ]
+        engine = found.get("engine")
+        if isinstance(engine, Mapping) and engine.get("model"):
+            found["engine"] = {**engine, "model": self.resolve(str(engine["model"]))}
+        return found
+
     def check_role(self, settings: RoleSettings, model: str | None = None) -> None:
         """Raises the UserError that the role's engine would, as far as it can be known without loading a model; a
         server that answers is asked for its models."""
@@ -209,8 +222,8 @@ class Wiring:
         options = dict(role.options)
         if role.base_url:
             key = secret(role.api_key_env)
-            if key is not None:
-                options["api_key"] = key
+            if key is not None or role.kind == "openai":  # which says what is to be set
+                options["api_key"] = key or Key("", role.api_key_env)
         return EngineSettings(
             role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
         )
@@ -219,7 +232,17 @@ class Wiring:
         settings = self._engine_settings(role, model)
         shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
         name = canonical(
-            [role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown]
+            [
+                role.kind,
+                model,
+                role.revision,
+                role.dtype,
+                role.device,
+                role.batch_size,
+                role.base_url,
+                role.api_key_env,
+                shown,
+            ]
         )
         if name not in self._engines:
             self._engines[name] = engine = pipeline.engines.build(settings)

@@ -95,7 +95,8 @@ def build(settings: EngineSettings) -> OpenAIEngine:
     if key is not None and not hasattr(key, "get_secret_value"):
         raise UserError("an API key does not belong in the settings file; put it in the environment as OPENAI_API_KEY")
     if key is not None and not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
-        raise UserError("OPENAI_API_KEY holds a character that no key has (a line break, perhaps); set it again")
+        variable = getattr(key, "variable", "OPENAI_API_KEY")
+        raise UserError(f"{variable} holds a character that no key has (a line break, perhaps); set it again")
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
@@ -103,7 +104,7 @@ def build(settings: EngineSettings) -> OpenAIEngine:
         raise UserError(f"the openai engine's options are wrong: {wrong}; it knows {', '.join(_names())}") from None
     if options.tokenizer and not Path(options.tokenizer).is_dir():
         raise UserError(f"the engine's option tokenizer names {options.tokenizer}, which is not a folder")
-    return OpenAIEngine(settings, options, key if key and key.get_secret_value() else None)
+    return OpenAIEngine(settings, options, key)
 
 
 def check(settings: EngineSettings) -> None:
@@ -140,7 +141,9 @@ class OpenAIEngine:
         self._known: Identity | None = None  # who the server was when it was first asked
         self._settled = 0  # how many doubts there had been when it was asked last
         connections = options.concurrency + options.requests_in_flight
-        self._transport = Transport(address, key, options, connections)
+        variable = getattr(key, "variable", "OPENAI_API_KEY")
+        there = key if key is not None and key.get_secret_value() else None
+        self._transport = Transport(address, there, options, connections, secret=variable)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -158,7 +158,8 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
 def _models(settings: Settings) -> Iterator[Finding]:
     """A line a role: its folder is whole, or its server answers."""
     for name, role in _roles(settings):
-        yield _server(name, role) if role.base_url else _folder(settings, name, role)
+        behind = role.base_url and role.kind != "transformers"  # which has no use for an address
+        yield _server(name, role) if behind else _folder(settings, name, role)
 
 
 def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
@@ -191,7 +192,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
     """Whether a role's server gives a real token: a port may answer while the engine behind it is dead."""
     from pipeline import engines
     from pipeline.engines.engine import EngineError, EngineSettings
-    from pipeline.keys import secret
+    from pipeline.keys import Key, secret
 
     what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
     options = dict(role.options)
@@ -199,6 +200,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
     if key is not None:
         options["api_key"] = key
     if role.kind == "openai":
+        options.setdefault("api_key", Key("", role.api_key_env))
         options |= {"attempts": 1, "timeout": TOKEN_SECONDS, "deadline": TOKEN_SECONDS}
     try:
         engine: Any = engines.build(
