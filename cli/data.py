@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -87,3 +88,5 @@ def export(
         if count:
             put(f"  left out: {count} {why}")
     put(f"{done.card}: what is in it, and how it came about")
+    if glob.escape(str(out)) != str(out):
+        put(f"`datasets` reads names as patterns: by itself it is data_files={glob.escape(str(out))!r}")

@@ -4,6 +4,7 @@ with brackets, and exports that are killed or find the disk full."""
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import os
 import subprocess
@@ -154,7 +155,8 @@ def test_a_name_with_brackets_loads_again(name: str, store, labelled, precept, m
     from datasets import load_dataset
 
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    assert precept("data", "export", f"set/{name}").code == 0
+    told = precept("data", "export", f"set/{name}")
+    assert told.code == 0 and repr(glob.escape(f"set/{name}")) in told.out
     assert len(load_dataset("set", cache_dir="cache", split="train")) == 3
     assert precept("data", "import", "preferences", f"set/{name}", "--json").json["stored"]["pairs"] == 3
     assert precept("data", "export", f"set/{name}", "--json").json["card"] == "set/README.md"  # its own is renewed
