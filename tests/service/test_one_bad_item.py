@@ -290,6 +290,8 @@ def test_a_pair_that_the_judge_was_asked_about_in_part_has_no_label(home: Path) 
         about = judged.newest(work.store, work.run.id.hex())
         stored = list(work.store.verdicts(about.comparisons, list(about.weights)))
         assert len(stored) == 13  # it has one of its two
+        states = [x.state for x in about.labels(about.comparisons).values()]
+        assert sorted(states) == ["decided"] * 6 + ["unreadable"]
         assert labels.counts(work.store, work.run.id.hex()) == {"decided": 6, "tied": 0, "unreadable": 1}
 
 
