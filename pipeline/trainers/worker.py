@@ -177,8 +177,12 @@ class Worker:
 
 
 def launch(
-    jobs: Sequence[Job], *, on_progress: OnProgress | None = None, env: Mapping[str, str] | None = None
+    jobs: Sequence[Job],
+    *,
+    on_progress: OnProgress | None = None,
+    say: Callable[[str], None] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> list[Manifest]:
     """Train jobs in order in one process that is started for them; see `Worker.run`."""
     with Worker(env) as worker:
-        return [worker.run(job, on_progress) for job in jobs]
+        return [worker.run(job, on_progress, say) for job in jobs]
