@@ -174,7 +174,7 @@ def train(job: Job, report: Progress) -> Trained:
             note = f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else ""
             bar.reach(at.get("step", 0), at.get("total", bar.total), note)
 
-        (manifest,) = trainers.launch([job], on_progress=follow)
+        (manifest,) = trainers.launch([job], on_progress=follow, say=lambda text: report.say(f"  {text}"))
     return Trained(job, manifest)
 
 
