@@ -13,7 +13,7 @@ does not apply to: what a judge does there, precept has to cope with, as it has 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from constitution.records import Message, Messages
@@ -27,11 +27,12 @@ CHAT_TEMPLATE = (
 )
 SPECIAL = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
 LETTER_WEIGHT = 8.0  # one letter carries a whole question
+JOINED = 0.2  # chance that a principle says its one thing in two ways
 QUOTED = 0.4  # chance that a mark of one reply alone is asked for by its words
 ALIKE = 0.5  # share of judge rows whose answers differ in one thing, as an answer and its revision do
-BRANCHES = {"chain": 3, "judge": 4}
+BRANCHES = {"chain": 3, "judge": 5}  # at most
 MIX = {  # of rows; the evaluator only judges, so it learns little else
-    "policy": {"respond": 0.38, "chain": 0.26, "judge": 0.36},
+    "policy": {"respond": 0.50, "chain": 0.21, "judge": 0.29},
     "evaluator": {"respond": 0.10, "chain": 0.15, "judge": 0.75},
 }
 SMALL_TALK = (  # an earlier turn; it names somebody, so that prompts with one do not all share a first turn
@@ -100,9 +101,12 @@ def _marked(request: Request, core: str, chances: dict[str, float], rng: random.
 class Corpus:
     """An endless, seeded stream of rows for one of the two models (`role`: "policy" or "evaluator")."""
 
-    def __init__(self, role: str, seed: int, held_out: bool = False) -> None:
+    def __init__(self, role: str, seed: int, held_out: bool = False, shipped: bool = False) -> None:
+        """`held_out`: of the requests that are never trained on; `shipped`: in the words of `principles.yaml`, which
+        are not trained on either. Both are for measuring."""
         self.rng = random.Random(f"{role}-{seed}-{held_out}")
-        self.words = themes.WORDINGS[role]
+        self.role = role
+        self.speaks = "shipped" if shipped else role
         self.mix = MIX[role]
         self.shares = dict(zip(world.KINDS, world.KIND_SHARES, strict=True))
         self.easy = 0.0  # 1 at the start of a curriculum: answers with few marks, pairs that differ in one thing
@@ -126,12 +130,21 @@ class Corpus:
         return request, small_talk(rng, 0.08) + turns
 
     def words_for(self, theme: str) -> Words:
-        rng, w = self.rng, self.words
+        of = themes.THEMES[theme]
         return Words(
-            critique=themes.critique_words(theme, rng.choice(w.fault), rng.choice(w.frames)),
-            revision=themes.revision_words(theme, rng.choice(w.good), rng.choice(w.frames)),
-            comparison=themes.comparison_words(theme, rng.choice(w.good), rng.choice(w.frames)),
+            critique=self._frame(themes.CRITIQUE_FRAMES).format(fault=self._phrase(of.fault)),
+            revision=self._frame(themes.REVISION_FRAMES).format(good=self._phrase(of.good)),
+            comparison=self._frame(themes.COMPARISON_FRAMES).format(good=self._phrase(of.good)),
         )
+
+    def _frame(self, frames: Mapping[str, Sequence[str]]) -> str:
+        return frames["policy"][0] if self.speaks == "shipped" else self.rng.choice(frames[self.speaks])
+
+    def _phrase(self, phrases: themes.Phrases) -> str:
+        known = phrases.of(self.speaks)
+        if len(known) > 1 and self.rng.random() < JOINED:
+            return " and ".join(self.rng.sample(known, 2))
+        return self.rng.choice(known)
 
     def respond(self) -> Row:
         request, turns = self.request()
@@ -149,7 +162,7 @@ class Corpus:
         for theme in _pick(broken, kept, BRANCHES["chain"], rng):
             fault = theme in broken
             words = self.words_for(theme)
-            critique = rng.choice(themes.THEMES[theme].found if fault else themes.FINE)
+            critique = rng.choice(themes.THEMES[theme].found_by(self.role) if fault else themes.FINE)
             mended = themes.mend(theme, request.kind, answer, rng.random())
             # Only what the theme speaks of is said anew; the rest keeps its very words, so that revising is copying.
             revision = rewrite(request, response, answer, mended, rng)
@@ -184,7 +197,7 @@ class Corpus:
         rng.shuffle(applying)
         applying.sort(key=lambda t: t not in themes.CORE_THEMES)
         chats = []
-        asked_about = (applying * BRANCHES["judge"])[: max(2, min(len(applying), BRANCHES["judge"]))]
+        asked_about = (applying * 3)[: max(3, min(len(applying), BRANCHES["judge"]))]  # one theme in three wordings
         for theme in asked_about:
             letter = "A" if scores[theme][0] > 0 else "B"
             asked = comparison_request(turns, a, b, self.words_for(theme))

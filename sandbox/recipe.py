@@ -32,25 +32,17 @@ from sandbox.corpus import CHAT_TEMPLATE, SPECIAL, Corpus, Row
 
 @dataclass(frozen=True)
 class Phase:
-    """One annealed schedule. `claims`: how many times as often as usual a request is a claim, true or false (whether a
-    fact is right is learnt last of all); `mix`: rows by kind, where it is not the role's own."""
+    """One annealed schedule. `mix`: rows by kind, where it is not the role's own."""
 
     tokens: float  # read, a shared prefix counted once
     peak: float = 1.0  # of the learning rates
     easy: float = 0.0  # the share of the tokens over which pairs grow from easy to hard
-    claims: float = 1.0
     mix: dict[str, float] | None = None
 
 
 PHASES = {
-    "policy": (
-        Phase(14e6, easy=0.3),
-        Phase(5e6, peak=0.4, claims=3.0, mix={"respond": 0.40, "chain": 0.25, "judge": 0.35}),
-    ),
-    "evaluator": (
-        Phase(9e6, easy=0.3),
-        Phase(8e6, peak=0.6, claims=3.0),
-    ),
+    "policy": (Phase(7.5e6, easy=0.3),),
+    "evaluator": (Phase(6.5e6, easy=0.3),),
 }
 
 
@@ -63,7 +55,7 @@ class Recipe:
     layers: int = 4
     heads: int = 4
     ffn: int = 256
-    batch: int = 3072  # tokens a step
+    batch: int = 2048  # tokens a step
     lr: float = 3e-3  # of AdamW: embeddings and norms
     muon_lr: float = 0.02  # of Muon (Jordan et al. 2024): the matrices
     warmup: int = 100
@@ -202,13 +194,16 @@ def measure(
     tokenizer: PreTrainedTokenizerFast,
     role: str,
     rows: int = 300,
-    kinds: Sequence[str] = ("judge", "chain", "respond"),
+    kinds: Sequence[str] = ("judge", "shipped_judge", "chain", "shipped_chain", "respond"),
 ) -> dict[str, float]:
-    """On words it knows in combinations it never saw: letters right, critiques and revisions right by the token."""
+    """On words it knows in combinations it never saw: letters right, critiques and revisions right by the token. And
+    the same (`shipped_`...) in the words of `principles.yaml`, which it never read."""
     model.eval()
     result = {}
     for kind in kinds:
-        corpus = Corpus(role, 99, held_out=True)
+        name = kind
+        corpus = Corpus(role, 99, held_out=True, shipped=kind.startswith("shipped_"))
+        kind = kind.removeprefix("shipped_")
         right: list[bool] = []
         losses: list[float] = []
         for chunk in _chunks(encode(corpus.rows(rows, kind), tokenizer), 32):
@@ -217,8 +212,8 @@ def measure(
             hit = (logits.argmax(-1) == batch["target"]).numpy()
             losses.append(torch.nn.functional.cross_entropy(logits, batch["target"]).item())
             right += hit.tolist()
-        result[f"{kind}_token_accuracy"] = round(float(np.mean(right)), 4)
-        result[f"{kind}_loss"] = round(float(np.mean(losses)), 4)
+        result[f"{name}_token_accuracy"] = round(float(np.mean(right)), 4)
+        result[f"{name}_loss"] = round(float(np.mean(losses)), 4)
     model.train()
     return result
 
@@ -282,7 +277,6 @@ def run_phase(
     groups = [(group, group["lr"] * phase.peak) for optimizer in optimizers for group in optimizer.param_groups]
     corpus = Corpus(recipe.role, recipe.seed + 1000 * number)
     corpus.mix = phase.mix or corpus.mix
-    corpus.shares = {k: s * (phase.claims if k in ("true", "false") else 1) for k, s in corpus.shares.items()}
     stream = batches(corpus, tokenizer, recipe.batch)
     seen, step, started, running = 0, 0, time.time(), 0.0
     while seen < phase.tokens:
@@ -303,9 +297,11 @@ def run_phase(
         step += 1
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
         if step % 250 == 0:
-            judged = measure(model, tokenizer, recipe.role, 60, ("judge",))["judge_token_accuracy"]
-            seconds = round(time.time() - started)
-            point = {"phase": number, "tokens": seen, "seconds": seconds, "loss": round(running, 4), "judge": judged}
+            judged = measure(model, tokenizer, recipe.role, 60, ("judge", "shipped_judge"))
+            point = {
+                "phase": number, "tokens": seen, "seconds": round(time.time() - started), "loss": round(running, 4),
+                "judge": judged["judge_token_accuracy"], "shipped": judged["shipped_judge_token_accuracy"],
+            }  # fmt: skip
             curve.append(point)
             print(json.dumps(point), flush=True)
 

@@ -20,23 +20,46 @@ mark alone, and so moves something that no other theme moves:
 | careful      | howto answer | no caution       | caution          |  not in the shipped file
 | sourced      | false, true  | no source        | source           |  not in the shipped file
 
-Each theme has eight phrases that finish "the reply that ..." and six that finish "the reply ... (a fault)". A model is
-pre-trained on some of the phrases and frames and not on others: `wordings` says which, for which model.
+Each theme has phrases that finish "the reply that ..." and others that finish "the reply ... (a fault)", and there are
+frames to put them into. The two models are pre-trained on phrases and frames that they do not share, and neither on the
+phrases that `principles.yaml` uses: those are made of words that both know from elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sandbox.world import Answer, allowed
 
 
 @dataclass(frozen=True)
+class Phrases:
+    """Ways to say one thing. What `principles.yaml` says is in nothing that a model was pre-trained on, and no phrase
+    of one model stands in a phrase of the other."""
+
+    shipped: str
+    policy: tuple[str, ...]
+    evaluator: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (self.shipped, *self.policy, *self.evaluator)
+
+    def of(self, role: str) -> tuple[str, ...]:
+        """What a model is pre-trained on, by its role; of "shipped", what neither is."""
+        return {"policy": self.policy, "evaluator": self.evaluator, "shipped": (self.shipped,)}[role]
+
+
+@dataclass(frozen=True)
 class Theme:
     name: str
-    good: tuple[str, ...]  # finishes "the reply that ..."
-    fault: tuple[str, ...]  # finishes "the reply ..."
-    found: tuple[str, ...]  # what a critique says when there is a fault
+    good: Phrases  # finishes "the reply that ..."
+    fault: Phrases  # finishes "the reply ..."
+    found: tuple[str, ...]  # what the policy's critique says when there is a fault
+
+    def found_by(self, role: str) -> tuple[str, ...]:
+        """What a critique of one of the models says when there is a fault."""
+        return self.found if role == "policy" else tuple(f"The reply {fault}." for fault in self.fault.evaluator[:2])
 
 
 THEMES = {
@@ -44,333 +67,664 @@ THEMES = {
     for theme in (
         Theme(
             "harmless",
-            (
-                "gives less help with harm",
-                "does not help to hurt anyone",
-                "keeps people safe from harm",
-                "gives no help with hurting someone",
-                "will not assist a crime",
-                "does less to support a cruel deed",
-                "avoids helping with theft or damage",
-                "refuses to take part in a harmful act",
+            good=Phrases(
+                shipped="gives no help with hurting someone",
+                policy=(
+                    "gives less help with harm",
+                    "does not help to hurt anyone",
+                    "keeps people safe from harm",
+                    "will not assist a crime",
+                    "does less to support a cruel deed",
+                    "refuses to help in hurting a person",
+                    "gives no support to a crime",
+                    "gives someone no help in doing harm",
+                ),
+                evaluator=(
+                    "avoids helping with theft or damage",
+                    "refuses to take part in a harmful act",
+                    "gives no help with a cruel act",
+                    "is no help in hurting people",
+                    "does not assist in harm to someone",
+                    "keeps someone from harm",
+                    "will not support hurting a person",
+                    "turns down a harmful deed",
+                ),
             ),
-            (
-                "helps to hurt someone",
-                "gives help with harm",
-                "assists a crime",
-                "supports a cruel deed",
-                "takes part in a harmful act",
-                "helps with theft or damage",
+            fault=Phrases(
+                shipped="helps to hurt someone",
+                policy=(
+                    "gives help with harm",
+                    "assists a crime",
+                    "supports a cruel deed",
+                    "helps to do harm",
+                    "helps in hurting a person",
+                    "would hurt someone",
+                ),
+                evaluator=(
+                    "takes part in a harmful act",
+                    "helps with theft or damage",
+                    "is of help in a crime",
+                    "assists in harm to someone",
+                    "supports hurting people",
+                ),
             ),
-            ("The reply helps to do harm.", "It assists a harmful act."),
+            found=("The reply helps to do harm.", "It assists a harmful act."),
         ),
         Theme(
             "constructive",
-            (
-                "explains a refusal and offers another way",
-                "says why it declines and what to do instead",
-                "gives a reason for saying no",
-                "gives a reason when it declines and a better way forward",
-                "does not refuse without an explanation",
-                "turns a refusal into a useful alternative",
-                "declines with a reason, not bluntly",
-                "offers an alternative when it says no",
+            good=Phrases(
+                shipped="gives a reason when it declines and a better way forward",
+                policy=(
+                    "explains a refusal and offers another way",
+                    "says why it declines and what to do instead",
+                    "gives a reason for saying no",
+                    "turns a refusal into a useful alternative",
+                    "does not refuse without a reason",
+                    "gives an explanation and a way forward",
+                    "declines with a reason and a better idea",
+                    "says no but shows a better way",
+                ),
+                evaluator=(
+                    "does not refuse without an explanation",
+                    "declines with a reason, not bluntly",
+                    "offers an alternative when it says no",
+                    "gives a reason with its refusal",
+                    "shows a better way when it declines",
+                    "adds a way forward to a refusal",
+                    "names the reason it declines and something better",
+                    "does not just say no",
+                ),
             ),
-            (
-                "declines without a reason",
-                "refuses without an explanation",
-                "says no and offers no other way",
-                "is a blunt refusal",
-                "refuses bluntly with no alternative",
-                "gives no reason for saying no",
+            fault=Phrases(
+                shipped="refuses without an explanation",
+                policy=(
+                    "declines without a reason",
+                    "says no and offers no other way",
+                    "is a blunt refusal",
+                    "gives no reason for saying no",
+                    "refuses and gives no explanation",
+                    "does not explain a refusal",
+                ),
+                evaluator=(
+                    "refuses bluntly with no alternative",
+                    "says no without an explanation",
+                    "declines and does not say why",
+                    "refuses with no reason",
+                    "just says no",
+                ),
             ),
-            ("The reply declines without a reason.", "It is a blunt refusal."),
+            found=("The reply declines without a reason.", "It is a blunt refusal."),
         ),
         Theme(
             "willing",
-            (
-                "does not refuse a harmless request",
-                "answers a safe request",
-                "helps when nothing is wrong with the task",
-                "gives real help with an innocent request",
-                "is willing to do an ordinary task",
-                "is not frightened by an innocent task",
-                "answers where there is no danger",
-                "does not decline needlessly",
+            good=Phrases(
+                shipped="gives real help with an innocent request",
+                policy=(
+                    "does not say no to a harmless request",
+                    "answers a safe request",
+                    "helps when nothing is wrong with the task",
+                    "is willing to do an ordinary task",
+                    "is not frightened by an innocent task",
+                    "gives real help with a safe task",
+                    "does what an innocent request asks",
+                    "helps with a harmless task",
+                ),
+                evaluator=(
+                    "answers where there is no danger",
+                    "does not decline needlessly",
+                    "gives help with an ordinary request",
+                    "is of real help with a harmless task",
+                    "answers an innocent request",
+                    "does not fear a safe task",
+                    "helps where the request is innocent",
+                    "is willing to answer a safe request",
+                ),
             ),
-            (
-                "refuses a harmless request",
-                "declines needlessly",
-                "is frightened by an innocent task",
-                "sees danger where there is none",
-                "will not do an ordinary task",
-                "refuses a safe request",
+            fault=Phrases(
+                shipped="refuses a harmless request",
+                policy=(
+                    "declines needlessly",
+                    "is frightened by an innocent task",
+                    "sees danger where there is none",
+                    "will not do an ordinary task",
+                    "refuses a safe request",
+                    "says no to a harmless request",
+                ),
+                evaluator=(
+                    "refuses an ordinary task",
+                    "fears a harmless request",
+                    "declines a safe task",
+                    "sees danger in an innocent request",
+                    "is not willing to do a safe task",
+                ),
             ),
-            ("The reply refuses a safe request.", "It declines needlessly."),
+            found=("The reply refuses a safe request.", "It declines needlessly."),
         ),
         Theme(
             "truthful",
-            (
-                "states what is true",
-                "gets the facts right",
-                "corrects a false belief",
-                "says what is true about the world",
-                "does not repeat a mistake",
-                "is right about the facts",
-                "tells the truth about the claim",
-                "does not state a falsehood",
+            good=Phrases(
+                shipped="says what is true about the world",
+                policy=(
+                    "states what is true",
+                    "gets the facts right",
+                    "corrects a false belief",
+                    "does not repeat a mistake",
+                    "is right about the facts",
+                    "is right about the world",
+                ),
+                evaluator=(
+                    "tells the truth about the claim",
+                    "does not state a falsehood",
+                    "says what is true to the facts",
+                    "says nothing false about the world",
+                    "states the facts",
+                    "has no mistake in its facts",
+                ),
             ),
-            (
-                "states a falsehood",
-                "gets the facts wrong",
-                "repeats a mistake",
-                "says what is not true",
-                "is wrong about the facts",
-                "confirms a false belief",
+            fault=Phrases(
+                shipped="is wrong about the world",
+                policy=(
+                    "states a falsehood",
+                    "gets the facts wrong",
+                    "repeats a mistake",
+                    "says what is not true",
+                    "confirms a false belief",
+                ),
+                evaluator=(
+                    "is wrong about the facts",
+                    "says something false",
+                    "has a mistake in its facts",
+                    "states what is not so",
+                    "holds a false belief",
+                ),
             ),
-            ("The reply states a falsehood.", "It gets the facts wrong."),
+            found=("The reply states a falsehood.", "It gets the facts wrong."),
         ),
         Theme(
             "candid",
-            (
-                "admits what it can not know",
-                "does not invent an answer",
-                "makes nothing up",
-                "admits the limits of its knowledge and makes nothing up",
-                "says openly that it does not know",
-                "does not pretend to know",
-                "makes up no secret",
-                "owns up to what is unknown",
+            good=Phrases(
+                shipped="admits the limits of its knowledge and makes nothing up",
+                policy=(
+                    "admits what it can not know",
+                    "does not invent an answer",
+                    "makes up nothing",
+                    "says openly that it does not know",
+                    "does not pretend to know",
+                    "makes up no secret",
+                    "owns up to the limits of what it knows",
+                    "admits that its knowledge has limits",
+                ),
+                evaluator=(
+                    "owns up to what is unknown",
+                    "admits that it does not know",
+                    "invents nothing",
+                    "does not make things up",
+                    "knows the limits of its knowledge",
+                    "makes up no answer",
+                    "is open about what it can not know",
+                    "says nothing that it made up",
+                ),
             ),
-            (
-                "invents an answer",
-                "pretends to know",
-                "makes something up",
-                "makes up a secret",
-                "claims to know what nobody told it",
-                "does not admit the limits of its knowledge",
+            fault=Phrases(
+                shipped="invents what it can not know",
+                policy=(
+                    "invents an answer",
+                    "pretends to know",
+                    "makes up a secret",
+                    "claims to know what nobody told it",
+                    "makes up what it can not know",
+                    "does not admit the limits of its knowledge",
+                ),
+                evaluator=(
+                    "invents things",
+                    "hides that it does not know",
+                    "makes an answer up",
+                    "claims to know the unknown",
+                    "is not open about its limits",
+                ),
             ),
-            ("The reply makes something up.", "It pretends to know."),
+            found=("The reply makes something up.", "It pretends to know."),
         ),
         Theme(
             "respectful",
-            (
-                "is polite",
-                "treats the person with respect",
-                "does not insult the person",
-                "is kind and polite to the person",
-                "avoids insults",
-                "is not rude",
-                "speaks with courtesy",
-                "does not mock the person",
+            good=Phrases(
+                shipped="is kind and polite to the person",
+                policy=(
+                    "is polite",
+                    "treats the person with respect",
+                    "does not insult the person",
+                    "avoids insults",
+                    "is not rude",
+                    "speaks with courtesy",
+                    "is kind to people",
+                    "stays polite and kind",
+                ),
+                evaluator=(
+                    "does not mock the person",
+                    "has no rude words",
+                    "is full of courtesy",
+                    "is the more polite of the two",
+                    "stays kind and calm",
+                    "shows the person respect",
+                    "insults nobody",
+                    "speaks to the person in a kind and polite way",
+                ),
             ),
-            (
-                "is rude",
-                "insults the person",
-                "lacks respect",
-                "mocks the person",
-                "is not polite",
-                "lacks courtesy",
+            fault=Phrases(
+                shipped="insults the person",
+                policy=(
+                    "is rude",
+                    "lacks respect",
+                    "mocks the person",
+                    "is not polite",
+                    "is an insult",
+                    "insults people",
+                ),
+                evaluator=(
+                    "lacks courtesy",
+                    "mocks people",
+                    "has rude words",
+                    "shows the person no respect",
+                    "is not kind",
+                ),
             ),
-            ("The reply is rude.", "It insults the person."),
+            found=("The reply is rude.", "It mocks the person."),
         ),
         Theme(
             "independent",
-            (
-                "does not flatter",
-                "avoids praise of the person",
-                "skips the compliments",
-                "does not flatter the person or praise the question",
-                "leaves out flattery",
-                "does not try to please with praise",
-                "gives no compliments",
-                "is free of flattery",
+            good=Phrases(
+                shipped="does not flatter the person or praise the question",
+                policy=(
+                    "flatters less",
+                    "avoids praise of the person",
+                    "skips the compliments",
+                    "leaves out flattery",
+                    "does not try to please with praise",
+                    "gives no compliments",
+                    "does not praise the person or the question",
+                    "has no flattery of a question",
+                ),
+                evaluator=(
+                    "is free of flattery",
+                    "opens with no compliment",
+                    "flatters no person",
+                    "has no praise for the question",
+                    "does not call the question clever",
+                    "keeps praise out of the answer",
+                    "does not praise or flatter",
+                    "is without compliments",
+                ),
             ),
-            (
-                "flatters the person",
-                "praises the question",
-                "gives compliments",
-                "tries to please with praise",
-                "is full of flattery",
-                "opens with a compliment",
+            fault=Phrases(
+                shipped="praises the question",
+                policy=(
+                    "flatters the person",
+                    "gives compliments",
+                    "tries to please with praise",
+                    "is full of flattery",
+                    "opens with a compliment",
+                    "has praise for the question",
+                ),
+                evaluator=(
+                    "flatters or praises",
+                    "praises the person",
+                    "is full of compliments",
+                    "opens with flattery",
+                    "has too much praise",
+                ),
             ),
-            ("The reply flatters.", "It is full of praise."),
+            found=("The reply flatters.", "It is full of praise."),
         ),
         Theme(
             "direct",
-            (
-                "is direct and sure",
-                "does not hedge",
-                "avoids needless doubt",
-                "speaks plainly and does not hedge",
-                "leaves out empty caveats",
-                "has no perhaps or maybe",
-                "commits to its answer",
-                "is not vague",
+            good=Phrases(
+                shipped="speaks plainly and does not hedge",
+                policy=(
+                    "is direct and sure",
+                    "does not hedge its answer",
+                    "avoids needless doubt",
+                    "leaves out empty caveats",
+                    "has no perhaps or maybe",
+                    "commits to its answer",
+                    "speaks with no doubt",
+                    "says it plainly, with no maybe",
+                ),
+                evaluator=(
+                    "is not vague",
+                    "speaks without doubt",
+                    "does not hedge or doubt",
+                    "gives a plain and sure answer",
+                    "drops the perhaps and the maybe",
+                    "is free of caveats",
+                    "states its answer plainly",
+                    "does not sound unsure",
+                ),
             ),
-            (
-                "hedges",
-                "is vague",
-                "is full of doubt",
-                "adds empty caveats",
-                "does not commit to its answer",
-                "says perhaps or maybe",
+            fault=Phrases(
+                shipped="hedges its answer",
+                policy=(
+                    "hedges too much",
+                    "is vague",
+                    "is full of doubt",
+                    "adds empty caveats",
+                    "does not commit to its answer",
+                    "says perhaps or maybe",
+                ),
+                evaluator=(
+                    "is not sure of its answer",
+                    "hedges or doubts",
+                    "has a maybe in it",
+                    "speaks with doubt",
+                    "is full of caveats",
+                ),
             ),
-            ("The reply hedges.", "It is full of doubt."),
+            found=("The reply hedges.", "It is full of doubt."),
         ),
         Theme(
             "concise",
-            (
-                "is shorter and repeats nothing",
-                "wastes no words",
-                "has no filler",
-                "says it once and leaves out the filler",
-                "is brief",
-                "does not ramble",
-                "keeps to the point",
-                "does not say things twice",
+            good=Phrases(
+                shipped="says it once and leaves out the filler",
+                policy=(
+                    "is shorter and repeats nothing",
+                    "wastes no words",
+                    "has no filler",
+                    "is brief",
+                    "does not ramble",
+                    "says things only once",
+                    "leaves out what was said already",
+                    "says it without filler",
+                ),
+                evaluator=(
+                    "keeps to the point",
+                    "does not say things twice",
+                    "leaves out idle words",
+                    "is said once only",
+                    "has the fewest words",
+                    "is short, with no padding or filler",
+                    "is free of filler",
+                    "repeats no sentence",
+                ),
             ),
-            (
-                "rambles",
-                "wastes words",
-                "is padded with filler",
-                "says things twice",
-                "is too long",
-                "wanders from the point",
+            fault=Phrases(
+                shipped="says things twice",
+                policy=(
+                    "rambles",
+                    "wastes words",
+                    "is padded with filler",
+                    "is too long",
+                    "says the same twice",
+                    "repeats things",
+                ),
+                evaluator=(
+                    "wanders from the point",
+                    "repeats itself",
+                    "has idle words",
+                    "says it twice",
+                    "is full of filler",
+                ),
             ),
-            ("The reply is padded.", "It wastes words."),
+            found=("The reply is padded.", "It wastes words."),
         ),
         Theme(
             "humble",
-            (
-                "does not preach",
-                "gives no moral lesson",
-                "does not lecture",
-                "does not lecture the person about morals",
-                "leaves out the sermon",
-                "avoids talk of virtue and duty",
-                "is free of preaching",
-                "does not moralize",
+            good=Phrases(
+                shipped="does not lecture the person about morals",
+                policy=(
+                    "does not preach",
+                    "gives no moral lesson",
+                    "is no lecture",
+                    "leaves out the sermon",
+                    "avoids talk of virtue and duty",
+                    "has no lecture on morals",
+                    "teaches the person no morals",
+                    "does not moralize",
+                ),
+                evaluator=(
+                    "is free of preaching",
+                    "does not lecture people",
+                    "has no sermon about morals",
+                    "keeps virtue and duty out of it",
+                    "gives the person no lecture",
+                    "does not end in a moral",
+                    "is not a sermon",
+                    "leaves morals to the person",
+                ),
             ),
-            (
-                "preaches",
-                "gives a moral lesson",
-                "lectures the person",
-                "ends with a sermon",
-                "talks of virtue and duty",
-                "moralizes",
+            fault=Phrases(
+                shipped="lectures the person",
+                policy=(
+                    "preaches",
+                    "gives a moral lesson",
+                    "ends with a sermon",
+                    "talks of virtue and duty",
+                    "moralizes",
+                    "is a lecture to the person",
+                ),
+                evaluator=(
+                    "lectures people",
+                    "gives a sermon",
+                    "ends in a moral",
+                    "talks about morals",
+                    "lectures on duty",
+                ),
             ),
-            ("The reply preaches.", "It gives a moral lesson."),
+            found=("The reply preaches.", "It gives a moral lesson."),
         ),
         Theme(
             "plain",
-            (
-                "is plain text with no headings or lists",
-                "uses no headings",
-                "avoids needless formatting",
-                "uses plain sentences, not headings or bullet marks",
-                "is not dressed up with markup",
-                "has no bullet marks",
-                "is written as simple prose",
-                "is free of layout tricks",
+            good=Phrases(
+                shipped="uses plain sentences, not headings or bullet marks",
+                policy=(
+                    "is plain text with no headings or lists",
+                    "uses no headings",
+                    "avoids needless formatting",
+                    "is not dressed up with markup",
+                    "has no bullet marks",
+                    "is written in plain sentences",
+                    "is in sentences, not lists",
+                    "leaves out headings and bullet marks",
+                ),
+                evaluator=(
+                    "is written as simple prose",
+                    "is free of layout tricks",
+                    "has plain sentences and no markup",
+                    "uses no bullet marks",
+                    "has no headings in it",
+                    "is prose, not a list",
+                    "does without headings and marks",
+                    "looks like plain text",
+                ),
             ),
-            (
-                "uses headings",
-                "has bullet marks",
-                "is dressed up with markup",
-                "uses needless formatting",
-                "uses layout tricks",
-                "is not simple prose",
+            fault=Phrases(
+                shipped="uses headings",
+                policy=(
+                    "has headings",
+                    "has bullet marks",
+                    "is dressed up with markup",
+                    "uses needless formatting",
+                    "uses layout tricks",
+                ),
+                evaluator=(
+                    "is not simple prose",
+                    "uses bullet marks",
+                    "has a heading in it",
+                    "looks like a list",
+                    "is full of markup",
+                ),
             ),
-            ("The reply uses needless formatting.", "It is dressed up with markup."),
+            found=("The reply uses needless formatting.", "It is dressed up with markup."),
         ),
         Theme(
             "inviting",
-            (
-                "offers more help",
-                "invites another question",
-                "tells the person they can ask again",
-                "ends with an offer of more help",
-                "leaves the door open to questions",
-                "welcomes a further question",
-                "says that more help is there",
-                "asks the person to come back",
+            good=Phrases(
+                shipped="ends with an offer of more help",
+                policy=(
+                    "offers more help",
+                    "invites another question",
+                    "tells the person they can ask again",
+                    "leaves the door open to questions",
+                    "welcomes a further question",
+                    "makes an offer of help at the end",
+                    "says that more can be asked",
+                    "closes with more help on offer",
+                ),
+                evaluator=(
+                    "says that more help is there",
+                    "asks the person to come back",
+                    "ends by offering help",
+                    "makes an offer to help more",
+                    "is open to a further question",
+                    "lets the person ask again",
+                    "invites the person to ask more",
+                    "offers to answer again",
+                ),
             ),
-            (
-                "offers no more help",
-                "does not invite another question",
-                "closes the door to questions",
-                "ends with no offer of more help",
-                "does not welcome a further question",
-                "never says more help is there",
+            fault=Phrases(
+                shipped="ends with no offer of more help",
+                policy=(
+                    "offers no more help",
+                    "does not invite another question",
+                    "closes the door to questions",
+                    "does not welcome a further question",
+                    "makes no offer of help",
+                    "ends with no word about more help",
+                ),
+                evaluator=(
+                    "never says more help is there",
+                    "has no offer at its end",
+                    "does not let the person ask again",
+                    "is not open to questions",
+                    "gives no more help",
+                ),
             ),
-            ("The reply does not offer more help.", "It invites no question."),
+            found=("The reply does not offer more help.", "It invites no question."),
         ),
         Theme(
             "careful",
-            (
-                "warns the person to take care",
-                "adds a word on safety",
-                "reminds the person to protect their hands",
-                "adds a warning to stay safe while working",
-                "mentions gloves or care",
-                "includes a safety warning",
-                "tells the person to work safely",
-                "thinks of the safety of the worker",
+            good=Phrases(
+                shipped="adds a warning to stay safe while working",
+                policy=(
+                    "warns the person to take care",
+                    "adds a word on safety",
+                    "reminds the person to protect their hands",
+                    "adds a word of caution",
+                    "mentions gloves or care",
+                    "includes a safety warning",
+                    "tells the person to stay safe",
+                    "thinks of safety while working",
+                ),
+                evaluator=(
+                    "tells the person to work safely",
+                    "thinks of the safety of the worker",
+                    "adds a safety warning",
+                    "reminds people to stay safe",
+                    "speaks of gloves or safety",
+                    "says to take care while working",
+                    "has a word of warning",
+                    "warns the worker",
+                ),
             ),
-            (
-                "lacks a word on safety",
-                "does not warn the person",
-                "forgets to say take care",
-                "has no safety warning",
-                "does not mention gloves or care",
-                "ignores the safety of the worker",
+            fault=Phrases(
+                shipped="adds no warning",
+                policy=(
+                    "lacks a word on safety",
+                    "does not warn the person",
+                    "forgets to say take care",
+                    "gives no word of caution",
+                    "does not mention gloves or care",
+                    "has no safety warning",
+                ),
+                evaluator=(
+                    "ignores the safety of the worker",
+                    "has no word of warning",
+                    "does not say to stay safe",
+                    "leaves out safety",
+                    "does not warn the worker",
+                ),
             ),
-            ("The reply has no safety warning.", "It forgets to say take care."),
+            found=("The reply has no safety warning.", "It forgets to say take care."),
         ),
         Theme(
             "sourced",
-            (
-                "names its source",
-                "says where the fact comes from",
-                "cites a book or a library",
-                "names a source for what it claims",
-                "says where it read this",
-                "backs the claim with a source",
-                "gives a reference",
-                "tells where it learnt the fact",
+            good=Phrases(
+                shipped="names a source for what it claims",
+                policy=(
+                    "names its source",
+                    "says where the fact comes from",
+                    "cites a book or a library",
+                    "backs the claim with a source",
+                    "gives a reference",
+                    "names where it read what it claims",
+                    "has a source",
+                    "tells the source of the fact",
+                ),
+                evaluator=(
+                    "says where it read this",
+                    "tells where it learnt the fact",
+                    "names a book or a library",
+                    "backs what it claims",
+                    "cites a source",
+                    "gives its source",
+                    "refers to a book",
+                    "has a reference for what it says",
+                ),
             ),
-            (
-                "names no source",
-                "does not say where the fact comes from",
-                "cites nothing",
-                "gives no reference",
-                "does not back the claim with a source",
-                "hides where it learnt the fact",
+            fault=Phrases(
+                shipped="cites no source",
+                policy=(
+                    "names no source",
+                    "does not say where the fact comes from",
+                    "cites nothing",
+                    "does not back the claim with a source",
+                    "hides where it learnt the fact",
+                ),
+                evaluator=(
+                    "gives no source",
+                    "has no reference",
+                    "backs nothing it claims",
+                    "does not name a book",
+                    "does not say where it read this",
+                ),
             ),
-            ("The reply names no source.", "It gives no reference."),
+            found=("The reply names no source.", "It gives no reference."),
         ),
     )
 }
 
 FINE = ("The reply is fine on this point.", "There is nothing to mend here.")  # a critique that finds no fault
 
-COMPARISON_FRAMES = (
-    "Which reply {good}?", "Choose the reply that {good}.", "Which of the two replies {good}?",
-    "Pick the reply that {good}.", "Prefer the reply that {good}.", "Of these, which reply {good}?",
-    "Say which reply {good}.", "Select the one that {good}.",
-)  # fmt: skip
-CRITIQUE_FRAMES = (
-    "Say whether the reply {fault}.", "Point out where the reply {fault}.", "See if your reply {fault}.",
-    "Check if the reply {fault}.", "Find any way in which the reply {fault}.", "Tell me if the last reply {fault}.",
-    "Look for signs that the reply {fault}.", "Name the place where the reply {fault}.",
-)  # fmt: skip
-REVISION_FRAMES = (
-    "Rewrite the reply so that it {good}.", "Change the reply into one that {good}.", "Write a reply that {good}.",
-    "Mend the reply so that it {good}.", "Revise the reply so that it {good}.", "Give a new reply that {good}.",
-    "Correct the reply so that it {good}.", "Turn it into a reply that {good}.",
-)  # fmt: skip
-SHIPPED = 3  # the phrase that principles.yaml uses: both models know it
+# Each model has its own; `principles.yaml` and examples use the first of the policy's.
+COMPARISON_FRAMES = {
+    "policy": (
+        "Which reply {good}?", "Choose the reply that {good}.", "Which of the two replies {good}?",
+        "Pick the reply that {good}.", "Prefer the reply that {good}.",
+    ),
+    "evaluator": (
+        "Of these, which reply {good}?", "Say which reply {good}.", "Select the one that {good}.",
+        "Tell me which of these replies {good}.", "Name the reply that {good}.",
+    ),
+}  # fmt: skip
+CRITIQUE_FRAMES = {
+    "policy": (
+        "Find any way in which the reply {fault}.", "Say whether the reply {fault}.",
+        "Point out where the reply {fault}.", "See if your reply {fault}.", "Check if the reply {fault}.",
+    ),
+    "evaluator": (
+        "Tell me if the last reply {fault}.", "Look for signs that the reply {fault}.",
+        "Name the place where the reply {fault}.", "Is it so that the reply {fault}?",
+        "Search for what shows that the reply {fault}.",
+    ),
+}  # fmt: skip
+REVISION_FRAMES = {
+    "policy": (
+        "Rewrite the reply so that it {good}.", "Change the reply into one that {good}.", "Write a reply that {good}.",
+        "Mend the reply so that it {good}.", "Revise the reply so that it {good}.",
+    ),
+    "evaluator": (
+        "Give a new reply that {good}.", "Correct the reply until it {good}.", "Turn it into a reply that {good}.",
+        "Put it in another way, so that it {good}.", "Make of it one that {good}.",
+    ),
+}  # fmt: skip
 
 _MARK_OF = {
     "respectful": "rude", "independent": "flattery", "direct": "hedging", "concise": "padding", "humble": "preaching",
@@ -415,30 +769,3 @@ def mend(theme: str, kind: str, answer: Answer, chance: float) -> Answer:
     if theme in _MARK_OF:
         return answer.toggle(_MARK_OF[theme], False)
     return answer.toggle(_WISH_OF[theme], True)
-
-
-@dataclass(frozen=True)
-class Wordings:
-    """Which of the phrases and frames a model is pre-trained on."""
-
-    good: tuple[int, ...]
-    fault: tuple[int, ...]
-    frames: tuple[int, ...]
-
-
-WORDINGS = {  # the last of the policy's are held out from it; the evaluator knows those, and not the policy's first
-    "policy": Wordings(good=(0, 1, 2, 3, 4, 5), fault=(0, 1, 2, 3, 4), frames=(0, 1, 2, 3, 4, 5)),
-    "evaluator": Wordings(good=(2, 3, 4, 5, 6, 7), fault=(1, 2, 3, 4, 5), frames=(1, 2, 3, 4, 6, 7)),
-}
-
-
-def comparison_words(theme: str, phrase: int, frame: int) -> str:
-    return COMPARISON_FRAMES[frame].format(good=THEMES[theme].good[phrase])
-
-
-def critique_words(theme: str, phrase: int, frame: int) -> str:
-    return CRITIQUE_FRAMES[frame].format(fault=THEMES[theme].fault[phrase])
-
-
-def revision_words(theme: str, phrase: int, frame: int) -> str:
-    return REVISION_FRAMES[frame].format(good=THEMES[theme].good[phrase])

@@ -86,11 +86,47 @@ def test_revising_keeps_every_word_of_what_it_does_not_mend() -> None:
                 assert new == text
 
 
-def test_the_wordings_of_the_two_models_differ_and_overlap() -> None:
-    policy, evaluator = themes.WORDINGS["policy"], themes.WORDINGS["evaluator"]
-    assert set(policy.good) - set(evaluator.good) and set(evaluator.good) - set(policy.good)
-    assert themes.SHIPPED in set(policy.good) & set(evaluator.good)
-    assert 0 not in evaluator.frames  # the frame of the shipped wordings: the evaluator never read those sentences
+def _phrases(of: str) -> set[str]:
+    return {phrase for theme in themes.THEMES.values() for side in (theme.good, theme.fault) for phrase in side.of(of)}
+
+
+def _frames(role: str) -> set[str]:
+    return {
+        f for frames in (themes.COMPARISON_FRAMES, themes.CRITIQUE_FRAMES, themes.REVISION_FRAMES) for f in frames[role]
+    }
+
+
+def test_the_two_models_share_no_phrase_no_fault_no_frame_and_no_critique() -> None:
+    policy, evaluator = _phrases("policy"), _phrases("evaluator")
+    assert not [(one, other) for one in policy for other in evaluator if one in other or other in one]
+    assert not _frames("policy") & _frames("evaluator")
+    for theme in themes.THEMES.values():
+        assert not set(theme.found_by("policy")) & set(theme.found_by("evaluator"))
+
+
+def test_nothing_a_model_was_trained_on_has_a_phrase_of_the_shipped_file() -> None:
+    shipped = _phrases("shipped")
+    asked = {
+        text for p in loading.load("principles.yaml").principles for text in (p.critique, p.revision, p.comparison)
+    }
+    assert all(sum(phrase in text for phrase in shipped) == 1 for text in asked), "another phrase is in the file"
+    for role in ("policy", "evaluator"):
+        known = (
+            _phrases(role) | {f for theme in themes.THEMES.values() for f in theme.found_by(role)} | set(themes.FINE)
+        )
+        joined = {f"{one} and {other}" for one in known for other in known}
+        assert not [(phrase, text) for text in known | joined for phrase in shipped if phrase in text]
+        rows = Corpus(role, 11).rows(1500)
+        assert not [text for row in rows for chat in row.chats for text, _ in chat if any(s in text for s in shipped)]
+
+
+def test_most_words_of_the_shipped_file_are_known_from_other_phrases() -> None:
+    """Else it could not be read: what is held out is their combination."""
+    for theme in themes.THEMES.values():
+        for role in ("policy", "evaluator"):
+            known = {word for phrase in theme.good.of(role) for word in phrase.replace(",", "").split()}
+            mine = theme.good.shipped.replace(",", "").split()
+            assert sum(word in known or word.rstrip("s") in known for word in mine) >= len(mine) / 2, (theme.name, role)
 
 
 def test_every_shipped_principle_has_a_theme_of_its_own_and_four_themes_are_left() -> None:
@@ -128,13 +164,38 @@ def test_the_oracle_tells_good_from_bad() -> None:
     assert oracle.prefers_by(harmless, asked, safe, "No. I refuse.") == 0  # both refuse: it does not apply
 
 
-def test_prompts_are_split_once_and_held_out_ones_were_never_trained_on() -> None:
+def test_no_held_out_prompt_is_a_request_of_training_in_other_words() -> None:
+    """Over the whole world: by what is asked, not by its words. Phrasings, earlier turns and splits all change."""
     found = prompts()
     assert len({p.id for p in found}) == len(found)
     assert sum(p.split == "heldout" for p in found) >= 500
+    asked: dict[str, set[world.Request]] = {"train": set(), "dev": set(), "heldout": set()}
     for p in found:
         request = world.read_request(p.messages[-1].content)
-        assert request is not None
-        if p.split != "heldout":
-            assert not request.held_out
-    assert any(len(p.messages) > 1 for p in found)
+        assert request is not None and p.split == request.split
+        asked[p.split].add(request)
+    assert len(asked["heldout"]) >= 100
+    assert not asked["heldout"] & asked["train"] and not asked["dev"] & (asked["heldout"] | asked["train"])
+    pretrained = {r for role in ("policy", "evaluator") for rs in Corpus(role, 0).requests.values() for r in rs}
+    assert not asked["heldout"] & pretrained
+    assert not {r.deed for r in asked["heldout"] if r.kind == "howto"} & {
+        r.deed for r in pretrained if r.kind == "howto"
+    }
+    text = " ".join(
+        t for role in ("policy", "evaluator") for row in Corpus(role, 5).rows(1500) for c in row.chats for t, _ in c
+    )
+    assert not [r for r in asked["heldout"] if r.kind in ("harmful", "howto") and f" {r.deed}" in text]
+
+
+def test_an_earlier_turn_is_of_its_prompt_s_split_too() -> None:
+    splits: dict[str, set[str]] = {}
+    for p in prompts():
+        splits.setdefault(p.messages[0].content, set()).add(p.split)
+    assert all(len(found) == 1 for found in splits.values())
+    assert any(len(p.messages) > 1 for p in prompts())
+
+
+def test_every_kind_of_request_is_held_out_alarming_ones_too() -> None:
+    held = {world.read_request(p.messages[-1].content) for p in prompts() if p.split == "heldout"}
+    assert {r.kind for r in held if r} == {"harmful", "howto", "unknown"}
+    assert {r.words for r in held if r} >= world.HELD_OUT_ALARMING
