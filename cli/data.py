@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.options import Json, RunId, SettingsFile, load, store_of
+from cli.options import Json, Map, RunId, SettingsFile, load, names_of, store_of
 from cli.screen import put, put_json, tell
 from service.actions.data_files import Format, Split
 from service.actions.imports import What
@@ -18,38 +19,50 @@ app = typer.Typer(no_args_is_help=True, help="Data sets: bring rows in, write la
 @app.command("import")
 def import_(
     what: Annotated[What, typer.Argument(help="What the rows are.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL or Parquet.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSONL, JSON, CSV or Parquet; also as .gz.")],
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be used.")] = False,
+    map_: Map = None,
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
     """Bring in prompts (`prompt`), preferences (`prompt`, `chosen`, `rejected`) or pairs (`prompt`, `a`, `b`).
 
-    A prompt or an answer is a string or a list of messages. Rows that cannot be used are told of by line.
+    A prompt or an answer is a string or a list of messages; docs/data.md has the other shapes. Rows that cannot be used
+    are told of by line.
 
-    Example: precept data import preferences people.jsonl --skip-bad
+    Example: precept data import preferences people.csv --map prompt=question --skip-bad
     """
     from service.actions.imports import bring_in
 
     loaded = load(settings)
     with store_of(loaded) as store:
-        kept = bring_in(store, what, file, loaded.splits, skip_bad)
+        kept = bring_in(store, what, file, loaded.splits, skip_bad, names_of(map_))
     for problem in kept.problems:
         tell(f"skipped {problem}")
+    for tie in kept.ties:
+        tell(f"left out {tie}")
     if as_json:
         put_json(kept.as_dict())
         return
     put(", ".join(f"{count} {name}" for name, count in kept.stored.items()) + f" from {file}")
-    put(f"prompts by split: {', '.join(f'{count} {name}' for name, count in kept.splits.items() if count)}")
+    put(f"prompts by split: {_counts(kept.splits)}; rows by split: {_counts(kept.rows)}")
+    if kept.problems or kept.ties:
+        put(f"left out: {len(kept.problems)} rows that cannot be used, {len(kept.ties)} with ties")
+    if kept.moved:
+        put(f"{kept.moved} have the split of a prompt that opens alike")
     if what is What.prompts:
         put(f"to run on them: precept improve --set prompts={file}")
     else:
         put(f"to see them as a data set: precept data export --run {kept.run[:12]} OUT.jsonl")
 
 
+def _counts(by_split: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in by_split.items() if count)
+
+
 @app.command()
 def export(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl or a .parquet file; the card goes beside it.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .jsonl, .parquet or .csv file; its card goes beside.")],
     format: Annotated[Format, typer.Option(help="TRL's data set formats.")] = Format.preference,
     run: RunId = "",
     split: Annotated[Split, typer.Option(help="Held-out prompts are for measuring, not for training.")] = Split.train,

@@ -7,12 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
+from cli.options import (
+    Json,
+    Map,
+    MaxCalls,
+    MaxCost,
+    MaxTokens,
+    Quiet,
+    Set,
+    SettingsFile,
+    Verbose,
+    flags_of,
+    limits,
+    names_of,
+)
 from cli.screen import percent, put, put_json, put_table
 from cli.start import run_flow
 from cli.tree import falling
 
-ROWS = "Rows of prompt, a, b, or of prompt, chosen, rejected as people said: .jsonl or .parquet."
 app = typer.Typer(
     cls=falling("pairs", was="judge FILE"), no_args_is_help=True, help="The judge: labels for pairs of your own."
 )
@@ -23,9 +35,10 @@ def pairs(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Rows of prompt, a, b, or of people's prompt, chosen, rejected: .jsonl or .parquet."
+            metavar="FILE", help="Rows of prompt, a, b, or of people's prompt, chosen, rejected; see docs/data.md."
         ),
     ],
+    map_: Map = None,
     settings: SettingsFile = None,
     set_: Set = None,
     max_calls: MaxCalls = None,
@@ -39,9 +52,15 @@ def pairs(
 
     Example: precept judge pairs pairs.jsonl --json
     """
-    flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost) | {"pairs": str(file)}
+    flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost) | {"pairs": pairs_of(file, map_)}
     result = run_flow("judge", settings, flags, quiet, verbose)
     put_json(result) if as_json else _show_labels(result)
+
+
+def pairs_of(file: Path, map_: list[str] | None) -> str | dict[str, Any]:
+    """The setting `pairs`: the file, and where they are given its columns by the names that they have here."""
+    names = names_of(map_)
+    return {"path": str(file), "map": names} if names else str(file)
 
 
 def _show_labels(result: dict[str, Any]) -> None:

@@ -1,13 +1,15 @@
 """`precept`: every command in its place, and what a failure looks like.
 
 Exit codes: 0; 1 for a failure that is not yours; 2 for a mistake that you can mend; 3 for a run that stopped at a
-limit of its settings, or because training went wrong; 130 for Ctrl-C. Results go to standard output, all else to
-standard error. Nothing heavy is imported before a command runs, so that `--help` is instant.
+limit of its settings, or because training went wrong; 130 for Ctrl-C, 143 for SIGTERM, 129 for a window that was
+closed. Results go to standard output, all else to standard error. Nothing heavy is imported before a command runs, so
+that `--help` is instant.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -25,6 +27,7 @@ from cli import (
     init,
     judging,
     models,
+    process,
     retrain,
     review,
     runs,
@@ -100,14 +103,15 @@ def run(arguments: Sequence[str]) -> int:
         return code if isinstance(code, int) else 0
     except UserError as error:
         return _fail(str(error), 2)
-    except BrokenPipeError:  # the reader of our output went away, for example `head`
-        sys.stderr.close()
-        return 1
+    except (BrokenPipeError, process.Unwritten) as error:  # for example, the reader was `head`
+        return _unwritten(error)
     except Exception as error:
         if hasattr(error, "format_message"):  # a mistake in the command line, as Typer found it
             return _usage(error)
         if isinstance(error, typer.Abort):  # Ctrl-C or the end of the input at a question
             return _fail("nothing was done", 130)
+        if type(error).__name__ == "TrainingKilled":
+            return _fail(str(error), 1)
         if type(error).__name__ == "EngineError":
             return _fail(f"the model could not be reached: {error}\nwhat was answered is kept; run the same again", 1)
         raise
@@ -115,7 +119,30 @@ def run(arguments: Sequence[str]) -> int:
 
 def entry() -> None:
     """The script `precept`."""
-    sys.exit(run(sys.argv[1:]))
+    process.prepare_streams()
+    process.signals.install()
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = process.signals.code
+    except Exception:  # a bug
+        traceback.print_exc()
+        code = 1
+    if process.signals.asked is not None:
+        code = process.signals.code
+        if not process.signals.told:
+            _fail("interrupted", code)
+    process.signals.leave(code)
+    try:
+        sys.stdout.flush()
+    except process.Unwritten as error:
+        code = code or _unwritten(error)
+    sys.exit(code)
+
+
+def _unwritten(error: Exception) -> int:
+    why = getattr(error, "why", "")
+    return _fail(f"the result cannot be written to standard output ({why}); what was done is kept", 1) if why else 1
 
 
 def _usage(error: Exception) -> int:

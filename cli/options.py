@@ -29,6 +29,15 @@ Set = Annotated[
         autocompletion=completing.assignments,
     ),
 ]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="OURS=THEIRS",
+        help="A column of the file by the name it has here: --map prompt=question, or inside of one, a=answers.0.text; "
+        "repeatable.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 RunId = Annotated[
     str,
@@ -65,11 +74,25 @@ def flags_of(
     return flags
 
 
+def names_of(assignments: Sequence[str] | None) -> dict[str, str]:
+    """`--map` flags: columns of the file by the names that they have here. Raises UserError for one that is none."""
+    from pipeline.sources.shapes import check_names
+
+    names: dict[str, str] = {}
+    for assignment in assignments or ():
+        ours, equals, theirs = (part.strip() for part in assignment.partition("="))
+        if not equals or not ours or not theirs:
+            raise UserError(f"--map {assignment}: write OURS=THEIRS, for example --map prompt=question")
+        names[ours] = theirs
+    check_names(names)
+    return names
+
+
 def toml_value(text: str) -> Any:
     """A value written as in TOML, or else the text itself."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML; a number of thousands of digits; brackets without end
         return text
     return parsed["value"] if len(parsed) == 1 else text
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from cli import process
 from cli.options import NO_PROJECT, load, store_of
 from cli.screen import tell
 from constitution.errors import UserError
@@ -35,6 +36,7 @@ def run_flow(name: str, file: Path | None, flags: dict[str, Any], quiet: bool, v
     try:
         return discovery.run(name, file, flags, who=settings_module.process_user(), report=Reporter(quiet))
     except KeyboardInterrupt:
+        process.signals.told = True
         tell(f"interrupted: what was answered is kept; go on with: {_go_on(file, flags)}")
         raise
     except BudgetReached as stop:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli import process
 from cli.options import Json, Quiet, SettingsFile, flags_of, load
 from cli.screen import put, put_json, tell
 from cli.start import STOPPED
@@ -93,6 +94,7 @@ def train(
     try:
         done = carry_out(made, Reporter(quiet))
     except KeyboardInterrupt:
+        process.signals.told = True
         tell(f"interrupted: the state is kept in {made.resume}; go on with the same command")
         raise
     except TrainingStopped as stop:

@@ -42,11 +42,17 @@ def load(name: str) -> Callable[..., Any]:
 
 def run(name: str, file: Path | None, flags: Mapping[str, Any], *, who: str, report: Progress | None = None) -> Any:
     """Run a flow here, to its result. A flow says by its parameters what it takes besides `file` and `flags`: `who`
-    started it, and the `report` that is told how far it is."""
+    started it, and the `report` that is told how far it is. Where no Prefect server is to be had, it runs without."""
     flow = load(name)
     takes = inspect.signature(flow).parameters
     extra = {key: value for key, value in (("who", who), ("report", report)) if key in takes}
-    return flow(str(file) if file else None, dict(flags), **extra)
+    given = str(file) if file else None, dict(flags)
+    if not hasattr(flow, "fn"):  # a plain function
+        return flow(*given, **extra)
+    from flows import server
+
+    with server.watched():
+        return server.through(flow, *given, **extra)
 
 
 def entrypoint(name: str) -> str:

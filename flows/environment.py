@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 
@@ -16,19 +19,38 @@ def before_prefect() -> None:
 
 
 def quiet_prefect() -> None:
-    """Keep Prefect off the terminal, before it is imported: warnings alone, no statistics. A flow's log still goes to
-    Prefect's API; a failed flow is told of by whoever called it, so its traceback is not printed by Prefect, too."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    """Keep Prefect off the terminal, before it is imported. A flow's log still goes to Prefect's API; a failed flow,
+    and a server that dies, are told of by whoever called it, so Prefect does not print them, too: its threads that send
+    logs and events would tell of the same server for minutes."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")  # 2 s and not a minute a request, where a server died
+    _somewhere_to_write()
+    logging.raiseExceptions = False  # what cannot be logged is no reason for a traceback
     os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "INFO")
     os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "INFO")
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).propagate = False
+    for name in ("EventsWorker", "APILogWorker"):  # what they still have to send, to a server that may be gone
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _somewhere_to_write() -> None:
+    """Where the home folder cannot be written to (a container without one), Prefect's is a temporary folder."""
+    home = Path(os.path.expanduser(os.environ.get("PREFECT_HOME", "~/.prefect")))  # noqa: PTH111 - it may be unknown
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        usable = os.access(home, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        os.environ["PREFECT_HOME"] = folder = tempfile.mkdtemp(prefix="precept-prefect-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def prefect_server() -> bool:
     """Whether a Prefect server is named, in the environment or in a profile: told without importing Prefect."""
     if os.environ.get("PREFECT_API_URL"):
         return True
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    profiles = home / "profiles.toml"
+    profiles = Path(os.path.expanduser(os.environ.get("PREFECT_HOME", "~/.prefect")), "profiles.toml")  # noqa: PTH111
     return profiles.is_file() and "PREFECT_API_URL" in profiles.read_text(encoding="utf-8", errors="replace")

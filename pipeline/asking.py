@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from constitution.records import Generation, GenerationKind, Id, Messages, request_id, seed_of
-from pipeline.engines.engine import Chat, Engine, Generate, Sampling
+from pipeline.engines.engine import Chat, Engine, Generate, Sampling, all_answered
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def batches(asks: Sequence[Ask], size: int) -> list[list[Ask]]:
 
 def answer(batch: Sequence[Ask], engine: Engine) -> list[Generation]:
     """Ask the engine for a whole batch and make the records of what came back."""
-    completions = engine.generate([a.request for a in batch])
+    completions = all_answered(engine.generate([a.request for a in batch]))
     return [
         Generation(
             id=a.id,

@@ -56,7 +56,7 @@ def load(package: str, function: str, name: str, noun: str) -> ModuleType:
         return importlib.import_module(f"{package}.{name}")
     except UserError:
         raise
-    except Exception as error:  # a file that somebody dropped in may raise anything
+    except (Exception, SystemExit) as error:  # a file that somebody dropped in may raise anything
         path = f"{package.replace('.', '/')}/{name}.py"
         raise UserError(f"the {noun} {name!r} ({path}) cannot be imported: {type(error).__name__}: {error}") from error
 
@@ -108,11 +108,30 @@ def imported(plugin: Installed, function: str, noun: str) -> ModuleType:
         raise UserError(f"{said} must name a module, like my_package.my_module; {mend}")
     try:
         module = importlib.import_module(plugin.module)
-    except Exception as error:  # another's code may raise anything
+    except (Exception, SystemExit) as error:  # another's code may raise anything
         raise UserError(f"{said} cannot be imported: {type(error).__name__}: {error}; {mend}") from error
     if not callable(getattr(module, function, None)):
         raise UserError(f"{said} has no function {function}; {mend}")
     return module
+
+
+def holds(module: ModuleType, noun: str, **kinds: type) -> None:
+    """Raises UserError where a plug-in's module lacks a name that its contract asks for, or has something else there:
+    by name the type of each."""
+    for name, kind in kinds.items():
+        value = getattr(module, name, None)
+        if not isinstance(value, kind) or (isinstance(value, str) and kind is not str):
+            lacks = f"has no {name}" if value is None else f"has a {name} that is a {type(value).__name__}"
+            raise UserError(
+                f"the {noun} in {module.__name__} {lacks}; it must be a {kind.__name__.lower()}: mend the plug-in, or "
+                "take another"
+            )
+
+
+def failed(error: BaseException, module: ModuleType, noun: str) -> UserError:
+    """What is told of a plug-in whose code raised something that is no message for a user."""
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return UserError(f"the {noun} in {module.__name__} failed: {said}; mend it, or take another")
 
 
 @cache

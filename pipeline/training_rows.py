@@ -1,45 +1,50 @@
 """Rows of a training data set, read and checked before anything heavy is loaded.
 
-Every message is one line: file, line, what is wrong. Token lengths need the tokenizer and are checked in
-`pipeline.trainers.fitting`.
+Any file that `sources.files` reads, in any shape of `sources.shapes`; a row that has the columns already, as messages,
+is taken as it is. Every message is one line: file, line (or row), what is wrong. Token lengths need the tokenizer and
+are checked in `pipeline.trainers.fitting`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from constitution.errors import UserError
+from constitution.records import Messages
+from pipeline.sources import files, shapes
 
 ROLES = ("system", "user", "assistant")
+Row = dict[str, Any]
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a JSONL data set, cut to `columns`, each with its line number as `line`.
+def read_rows(path: Path, columns: Sequence[str], names: Mapping[str, str] | None = None) -> list[Row]:
+    """The rows of a data set, cut to `columns`, each with its line (or row) number as `line`; a ranking is several.
+    `names`: columns of the file by the names that they have here.
 
     Raises UserError for the first bad row, telling how many more there are.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 as it is
-    except OSError as error:
-        raise UserError(f"{path}: the data set cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: the data set is not UTF-8 text; it must be JSON Lines") from None
-    rows, problems = [], []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        row, problem = _parse(line, columns)
-        if problem:
-            problems.append(f"line {number}: {problem}")
-        else:
-            rows.append({**row, "line": number})
+    shapes.check_names(names or {})
+    rows: list[Row] = []
+    first, problems, ties = "", 0, 0
+    for raw in files.rows(path):
+        found: Sequence[Row] = ()
+        try:
+            if raw.problem:
+                raise ValueError(raw.problem)
+            found = _read(shapes.renamed(raw.value, names or {}), columns)
+            ties += not found
+        except ValueError as error:
+            first = first or f"{raw.unit} {raw.number}: {error}"
+            problems += 1
+        rows += [{**row, "line": raw.number} for row in found]
     if problems:
-        more = f" ({len(problems) - 1} more bad rows)" if len(problems) > 1 else ""
-        raise UserError(f"{path}, {problems[0]}{more}")
+        more = f" ({problems - 1} more bad rows)" if problems > 1 else ""
+        raise UserError(f"{path}, {first}{more}")
+    if ties and not rows:
+        raise UserError(_all_ties(path))
     if not rows:
         raise UserError(f"{path}: the data set is empty; it needs rows with {', '.join(columns)}")
     return rows
@@ -48,55 +53,104 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 def check_preferences(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Raises UserError where there are preference rows and none of them prefers one answer to the other."""
     if rows and all(row.get("p") == 0.5 for row in rows):
-        raise UserError(
-            f"{path}: every row is a tie (p is 0.5), so there is nothing to learn; label the pairs with a judge that "
-            "tells them apart"
-        )
+        raise UserError(_all_ties(path))
 
 
-def _parse(line: str, columns: Sequence[str]) -> tuple[dict[str, Any], str]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        return {}, f"not JSON: {error}"
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The JSONL text of rows, without the numbers of their lines."""
+    kept = ({key: value for key, value in row.items() if key != "line"} for row in rows)
+    return "".join(json.dumps(row) + "\n" for row in kept)
+
+
+def _all_ties(path: Path) -> str:
+    return (
+        f"{path}: every row is a tie (p is 0.5), so there is nothing to learn; label the pairs with a judge that "
+        "tells them apart"
+    )
+
+
+def _read(row: Any, columns: Sequence[str]) -> list[Row]:
+    """The training rows of a row: one, or of a ranking as many as it has pairs that are no ties."""
+    if isinstance(row, str) and tuple(columns) == ("prompt",):
+        row = {"prompt": row}
     if not isinstance(row, dict):
-        return {}, "a row is one JSON object"
-    if missing := [column for column in columns if column not in row]:
-        return {}, f"the row lacks {', '.join(missing)}; it has {', '.join(map(str, row)) or 'nothing'}"
-    row = {column: row[column] for column in columns}
+        raise ValueError("a row is one JSON object")
+    if _is_ours(row, columns):
+        kept = {column: row[column] for column in columns if column in row}
+        if "p" in columns and "p" not in row:
+            kept["p"] = 1.0  # a person said so
+        if problem := _check(kept, columns):
+            raise ValueError(problem)
+        return [kept]
+    if "chosen" in columns:
+        pairs = shapes.preferences(row).pairs
+        return [
+            {"prompt": _turns(pair.prompt), "chosen": _said(pair.first), "rejected": _said(pair.second), "p": pair.p}
+            for pair in pairs
+        ]
+    if "completion" in columns:
+        prompt, answer = shapes.completion(row)
+        if "label" not in columns:
+            return [{"prompt": _turns(prompt), "completion": _said(answer)}]
+        if "label" not in row:
+            raise ValueError(_lacks(row, ["label"]))
+        return [{"prompt": _turns(prompt), "completion": _said(answer), "label": shapes.good(row["label"])}]
+    if "answer" in columns:
+        prompt, answer = shapes.completion(row)
+        return [{"prompt": _turns(prompt), "answer": answer}]
+    return [{"prompt": _turns(shapes.prompt(row))}]
+
+
+def _is_ours(row: Row, columns: Sequence[str]) -> bool:
+    """Whether a row has the columns as they are trained on: each a list of messages, answers the assistant's."""
     for column in columns:
-        if column not in ("p", "label", "answer") and (problem := _check_messages(row[column])):
-            return {}, f"{column}: {problem}"
+        held = row.get(column)
+        if column == "answer":
+            if not isinstance(held, str):
+                return False
+        elif column == "label":
+            if not isinstance(held, bool):
+                return False
+        elif column == "p":
+            if isinstance(held, str):
+                return False
+        elif not _are_messages(held) or (column != "prompt" and held[0]["role"] != "assistant"):
+            return False
+    return not any(name in row for name in ("system", "system_prompt", "score_chosen"))
+
+
+def _are_messages(held: Any) -> TypeGuard[list[dict[str, str]]]:
+    return (
+        isinstance(held, list)
+        and bool(held)
+        and all(
+            isinstance(message, dict)
+            and message.get("role") in ROLES
+            and isinstance(message.get("content"), str)
+            and not message.get("tool_calls")
+            for message in held
+        )
+    )
+
+
+def _check(row: Row, columns: Sequence[str]) -> str:
+    """What is wrong with a row that has the columns."""
     if "prompt" in row and row["prompt"][-1]["role"] == "assistant":
-        return {}, "prompt: the last message is the assistant's; it must be the one that is answered"
-    for column in ("completion", "chosen", "rejected"):
-        if column in row and row[column][0]["role"] != "assistant":
-            return {}, f"{column}: the first message must be the assistant's, not the {row[column][0]['role']}'s"
+        return "prompt: the last message is the assistant's; it must be the one that is answered"
     if "chosen" in row and row["chosen"] == row.get("rejected"):
-        return {}, "chosen and rejected are the same answer"
-    if "answer" in row and not isinstance(row["answer"], str):
-        return {}, f"answer must be a text, not {type(row['answer']).__name__}"
-    if "label" in row and not isinstance(row["label"], bool):
-        return {}, f"label must be true (a good answer) or false, not {row['label']!r}"
-    if "p" in row and (problem := _check_probability(row["p"])):
-        return {}, problem
-    return row, ""
-
-
-def _check_messages(messages: Any) -> str:
-    if not isinstance(messages, list) or not messages:
-        return 'must be a list of messages like [{"role": "user", "content": "..."}]'
-    for message in messages:
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-            return 'every message must be like {"role": "user", "content": "..."}'
-        if message.get("role") not in ROLES:
-            return f"unknown role {message.get('role')!r}; the roles are {', '.join(ROLES)}"
+        return "chosen and rejected are the same answer"
+    if "p" in row:
+        shapes.probability(row["p"])
     return ""
 
 
-def _check_probability(p: Any) -> str:
-    if isinstance(p, bool) or not isinstance(p, int | float) or not math.isfinite(p):
-        return f"p must be a number, not {p!r}"
-    if not 0.5 <= p <= 1:
-        return f"p is {p}; it is the probability that `chosen` is the better, in [0.5, 1]: swap the two if it is less"
-    return ""
+def _lacks(row: Row, missing: Sequence[str]) -> str:
+    return f"the row lacks {', '.join(missing)}; it has {', '.join(map(str, row)) or 'nothing'}"
+
+
+def _turns(prompt: Messages) -> list[dict[str, str]]:
+    return [{"role": m.role, "content": m.content} for m in prompt]
+
+
+def _said(answer: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": answer}]

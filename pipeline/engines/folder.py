@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
+from pipeline.models import merging
+from pipeline.models.checkpoint import base_of
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 CONFIGS = (
@@ -29,24 +31,32 @@ DOWNLOADS = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]  # from a
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """Where a model's parts lie: `adapter` is None unless the folder named was a PEFT adapter's."""
+    """Where a model's parts lie: `adapters` are those that are put onto the weights, the one that was named first, the
+    one next to the weights last; none unless the folder named was a PEFT adapter's."""
 
     weights: Path
-    adapter: Path | None
+    adapters: tuple[Path, ...]
     tokenizer: Path
 
     @property
     def folders(self) -> list[Path]:
         """Every folder that has a part in the model: what its fingerprint covers."""
-        return [folder for folder in (self.adapter, self.weights) if folder is not None]
+        return [*self.adapters, self.weights]
 
 
 def find_model(name: str, revision: str = "") -> ModelFolder:
-    """The checked folder of a local path, or of a model on the hub (fetched once, kept in the hub's cache).
+    """The checked folder of a local path, or of a model on the hub (fetched once, kept in the hub's cache), with what
+    it is an adapter of, as deep as that goes.
 
     Raises UserError for what is missing, unsafe or unreadable.
     """
+    return _find(name, revision, ())
+
+
+def _find(name: str, revision: str, above: tuple[Path, ...]) -> ModelFolder:
     folder = _locate(name, revision)
+    if folder.resolve() in above:
+        raise UserError(f"{name}: it and adapters above it name each other as their base; copy the folders again")
     configs = {file: _read_json(folder / file) for file in CONFIGS if (folder / file).is_file()}
     for file, config in configs.items():
         if "auto_map" in config:
@@ -58,28 +68,23 @@ def find_model(name: str, revision: str = "") -> ModelFolder:
     missing = [] if adapter is not None or "config.json" in configs else ["config.json"]
     missing += _missing_weights(folder, "adapter_model" if adapter is not None else "model")
     if adapter is not None:
-        return _with_base(folder, adapter, missing)
+        _refuse_missing(folder, missing)
+        return _with_base(folder, adapter, (*above, folder.resolve()))
     missing += _missing_tokenizer(folder, configs.get("tokenizer_config.json", {}))
     _refuse_missing(folder, missing)
-    return ModelFolder(weights=folder, adapter=None, tokenizer=folder)
+    return ModelFolder(weights=folder, adapters=(), tokenizer=folder)
 
 
-def _with_base(folder: Path, adapter: dict[str, Any], missing: list[str]) -> ModelFolder:
-    _refuse_missing(folder, missing)
-    name = adapter.get("base_model_name_or_path")
-    if not isinstance(name, str) or not name:
-        raise UserError(
-            f"{folder / 'adapter_config.json'} does not name its base model. "
-            "Set `base_model_name_or_path` to the base model's folder."
-        )
+def _with_base(folder: Path, adapter: dict[str, Any], above: tuple[Path, ...]) -> ModelFolder:
+    if adapter.get("task_type") == "SEQ_CLS":
+        raise UserError(f"{folder} is the adapter of a reward model, which answers nothing. Name a policy's folder.")
+    name = str(base_of(folder))
     try:
-        base = find_model(name)
+        base = _find(name, "", above)
     except UserError as error:
         raise UserError(f"{folder} is an adapter, and its base model cannot be used: {error}") from None
-    if base.adapter is not None:
-        raise UserError(f"{folder} is an adapter of {name}, itself an adapter. Merge that one into its base first.")
     own = not _missing_tokenizer(folder, _read_json(folder / "tokenizer_config.json"))
-    return ModelFolder(weights=base.weights, adapter=folder, tokenizer=folder if own else base.tokenizer)
+    return ModelFolder(base.weights, (folder, *base.adapters), folder if own else base.tokenizer)
 
 
 def _locate(name: str, revision: str) -> Path:
@@ -161,20 +166,20 @@ def load(found: ModelFolder, dtype: str, device: str) -> tuple[Any, Any]:
     logging.disable_progress_bar()  # a bar for every load, on a terminal that shows our own progress
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(found.tokenizer, trust_remote_code=False)
+        top, *lower = found.adapters or (None,)
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             found.weights,
-            dtype=getattr(torch, dtype),
+            dtype=torch.float32 if lower else getattr(torch, dtype),
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )
         model, report = loaded
-        if found.adapter is not None:
-            from peft import PeftModel
-
+        if lower:
+            model = merging.rounded(merging.merged(model, lower), getattr(torch, dtype))
+        if top is not None:
             # The base model with the adapter's layers in place: not merged, which would round them in bfloat16.
-            adapted: Any = PeftModel.from_pretrained(model, found.adapter, use_safetensors=True)
-            model = adapted.get_base_model()
+            model = merging.adapted(model, top).get_base_model()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise

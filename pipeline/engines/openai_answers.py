@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from constitution.errors import UserError
 from constitution.records import FinishReason
 from pipeline.engines.engine import Choice, Completion, EngineError, Sampling
 
 LETTERS_A_TOKEN = 64  # an answer longer than this a token was not held to max_tokens by its server
+SLACK = 0.01  # what rounding in a short float may add to a probability of 1
+MOST_TOKENS = 10**8  # of one request: a context a hundred times the longest
 FINISHED: dict[Any, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -19,7 +22,7 @@ def in_protocol(host: str) -> Iterator[None]:
     """Turns a missing key, a wrong type and the like into EngineError: what cannot be read is not an answer."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise EngineError(
             f"the server at {host} answered with JSON that is not of the protocol ({type(error).__name__}); "
             "nothing of it was kept"
@@ -68,14 +71,38 @@ def choice_of(held: Sequence[float], prompt_tokens: int) -> Choice:
 
 
 def logprob(value: Any) -> float:
-    """A natural log-probability as a float; servers write minus infinity as -9999. Raises ValueError on NaN."""
+    """What a server says is a log-probability, as a float: servers write minus infinity as -9999. Raises TypeError for
+    what is no number (`true` and "-0.5" are none) and ValueError for NaN; whether it can be one, `shares` says."""
+    if type(value) not in (int, float):
+        raise TypeError("a log-probability is a number")
     number = float(value)
     if math.isnan(number):
         raise ValueError("NaN is no log-probability")
     return number
 
 
+def shares(logs: Sequence[float], host: str) -> list[float]:
+    """The probabilities of different tokens in one place. Raises UserError where they are none, or hold more than all
+    of it together: logits, perhaps, or an invention."""
+    held = [math.exp(min(log, 1.0)) for log in logs]
+    if max(held, default=0.0) > 1 + SLACK or math.fsum(held) > 1 + SLACK:
+        raise UserError(
+            f"the server at {host} gives its options more than all the probability, so it shows something else than "
+            "log-probabilities; start vLLM with --logprobs-mode raw_logprobs, or use another server"
+        )
+    return [min(p, 1.0) for p in held]
+
+
 def count(usage: Any, name: str) -> int:
-    """A number of tokens from the `usage` block; 0 where the server counts none."""
+    """A number of tokens from the `usage` block; 0 where the server counts none, or what no text has."""
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else 0
+
+
+def token_id(value: Any) -> int:
+    """A token's number, or a place in a list. Raises TypeError or ValueError for what is none."""
+    if type(value) is not int:
+        raise TypeError("a whole number")
+    if not 0 <= value < 2**31:
+        raise ValueError("out of range")
+    return value

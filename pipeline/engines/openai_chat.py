@@ -13,7 +13,7 @@ from typing import Any
 
 from constitution.errors import UserError
 from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completion, Generate, Score, Scored
-from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob
+from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares
 from pipeline.engines.openai_tokens import Ids
 from pipeline.engines.openai_transport import Transport, gather
 
@@ -85,13 +85,16 @@ class ChatDialect:
         with in_protocol(self._transport.host):
             steps = (choice.get("logprobs") or {}).get("content") or []
             tops = steps[0]["top_logprobs"] if steps else []
-            shown = [(str(top["token"]).strip(), logprob(top["logprob"])) for top in tops]
+            shown = [(top["token"].strip(), logprob(top["logprob"])) for top in tops]
         if not shown:
             raise UserError(
                 f"the server at {self._transport.host} shows no log-probabilities, so it cannot choose between "
                 "options; take a judge that reasons in words, or a server that shows them (vLLM does)"
             )
-        held = [math.fsum(math.exp(min(log, 0.0)) for token, log in shown if token == label) for label in labels]
+        of_each = shares([log for _, log in shown], self._transport.host)
+        held = [
+            math.fsum(p for (token, _), p in zip(shown, of_each, strict=True) if token == label) for label in labels
+        ]
         return choice_of(held, count(usage, "prompt_tokens"))
 
     async def score(self, requests: Sequence[Score]) -> list[Scored]:

@@ -198,7 +198,7 @@ class ServerIds:
     async def _tokens(self, body: dict[str, Any]) -> list[int]:
         answer = await self._transport.request("POST", f"{self._root}/tokenize", {"model": self._model, **body})
         tokens = answer.get("tokens")
-        if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        if not isinstance(tokens, list) or not all(type(token) is int and 0 <= token < 2**31 for token in tokens):
             raise UserError(
                 f"the server at {self._transport.host} does not tokenize as vLLM does; "
                 "give the model's tokenizer folder as the engine's option tokenizer"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -27,17 +28,14 @@ from tenacity.wait import wait_exponential_jitter
 
 from constitution.errors import UserError
 from pipeline.engines.engine import EngineError
+from pipeline.engines.openai_json import Hiding, Secret, read, read_object
 
 T = TypeVar("T")
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 MAX_BYTES = 8 * 2**20  # of one response: 32 prompts with their log-probabilities are a hundredth of it
 CONNECT_SECONDS = 10.0
-
-
-class Secret(Protocol):
-    """What pydantic's SecretStr is: prints as stars, and hands out its value only when asked."""
-
-    def get_secret_value(self) -> str: ...
+METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Patience(BaseModel, frozen=True, extra="forbid"):
@@ -93,12 +91,22 @@ def check_address(url: str, setting: str = "base_url", secret: str = "OPENAI_API
 
 
 def _refuse_metadata(host: str, addresses: Iterable[str], setting: str) -> None:
-    """Clouds hand out credentials at link-local addresses (169.254.169.254, fe80::/10, fd00:ec2::254)."""
+    """Clouds hand out credentials at link-local addresses (169.254.169.254, fe80::/10) and at a few others."""
     for address in addresses:
         number = ipaddress.ip_address(address.partition("%")[0])
-        number = getattr(number, "ipv4_mapped", None) or number
-        if number.is_link_local or number == ipaddress.ip_address("fd00:ec2::254"):
-            raise UserError(f"{setting} names {host} ({number}), a link-local address: no model server is there")
+        meant = _inside(number) if isinstance(number, ipaddress.IPv6Address) else number
+        if meant.is_link_local or meant in METADATA:
+            raise UserError(
+                f"{setting} names {host} ({meant}), a link-local address or one where a cloud keeps its keys: no model "
+                f"server is there; set {setting} to the server's own address"
+            )
+
+
+def _inside(number: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64, or written with zeros in front)."""
+    if number in NAT64 or (int(number) >> 32 == 0 and int(number) > 1):
+        return ipaddress.IPv4Address(int(number) & 0xFFFFFFFF)
+    return number.ipv4_mapped or number.sixtofour or number
 
 
 class _BearerKey(httpx.Auth):
@@ -114,7 +122,8 @@ class _BearerKey(httpx.Auth):
 
 class Transport:
     """One server. `request` is called in one event loop; redirects are not followed, and no proxy is taken from the
-    environment."""
+    environment. A name is looked up here and what is connected to is the address that was looked at, so that a name
+    which stands for something else a moment later leads nowhere new."""
 
     def __init__(
         self,
@@ -126,14 +135,16 @@ class Transport:
         secret: str = "OPENAI_API_KEY",
     ) -> None:
         self.host = urlsplit(address).netloc
-        self._address = address
+        self._name = urlsplit(address).hostname or ""
         self._key = key
+        self._hiding = Hiding(key)
         self._patience = patience
         self._setting, self._secret = setting, secret  # what messages call the address and the key
         # Requests in a row that failed for good, and when the last did. By URL, because vLLM goes on tokenizing when
         # its engine is dead.
         self._failed: dict[str, tuple[int, float]] = {}
-        self._looked_up = False
+        self._found: list[str] = []  # addresses of the name, each looked at; forgotten when none can be connected to
+        _quiet_wire()
         self._client = httpx.AsyncClient(
             auth=_BearerKey(key) if key is not None else None,
             timeout=httpx.Timeout(patience.timeout, connect=min(CONNECT_SECONDS, patience.timeout), pool=None),
@@ -175,17 +186,18 @@ class Transport:
                 f"sent for {self._patience.cooldown:g} s; nothing was lost: run the same command again"
             )
 
-    async def _look_up(self) -> None:
-        """Refuse a name that stands for a forbidden address."""
-        if self._looked_up:
-            return
-        host = urlsplit(self._address).hostname or ""
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise _Transient(f"cannot find {host}: {error.strerror or error}") from None
-        _refuse_metadata(host, {str(entry[4][0]) for entry in found}, self._setting)
-        self._looked_up = True
+    async def _addresses(self) -> list[str]:
+        """What the server's name stands for. Raises UserError where one of them is a forbidden address."""
+        if not self._found:
+            try:
+                entries = await asyncio.get_running_loop().getaddrinfo(self._name, None, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as error:
+                why = getattr(error, "strerror", None) or "it is no name"
+                raise _Transient(f"cannot find {self._name}: {why}") from None
+            found = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+            _refuse_metadata(self._name, found, self._setting)
+            self._found = found
+        return self._found
 
     def _wait(self, state: RetryCallState) -> float:
         failure = state.outcome.exception() if state.outcome else None
@@ -195,20 +207,16 @@ class Transport:
         return float(wait_exponential_jitter(initial=first, max=most, jitter=first)(state))
 
     async def _attempt(self, method: str, url: str, body: Any, ends: float) -> dict[str, Any]:
-        await self._look_up()
         seconds = min(self._patience.timeout, max(0.0, ends - time.monotonic()))
         content = None if body is None else _encoded(body)
-        headers = {} if content is None else {"Content-Type": "application/json"}
         try:
-            async with (
-                asyncio.timeout(seconds),
-                self._client.stream(method, url, content=content, headers=headers) as response,
-            ):
-                data = await _read(response.aiter_bytes())
+            async with asyncio.timeout(seconds):
+                response, data = await self._exchange(method, url, content)
         except TimeoutError:
             raise _Transient(f"no answer within {seconds:.3g} s") from None
-        except httpx.ConnectError as error:
-            raise _Transient(f"cannot connect: {self._shown(str(error))}") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            why = self._shown(str(error)) if str(error) else f"nobody is there within {CONNECT_SECONDS:g} s"
+            raise _Transient(f"cannot connect: {why}") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise _Transient(f"the answer broke off: {type(error).__name__}") from None
         if data is None:
@@ -216,9 +224,31 @@ class Transport:
                 f"the server at {self.host} answered with more than {MAX_BYTES // 2**20} MiB and was cut off; "
                 "nothing of it was kept"
             )
-        if response.status_code >= 300 and self._key is not None:  # some servers repeat the key they refuse
-            data = data.replace(self._key.get_secret_value().encode(), b"***")
+        data = self._hiding.body(data, answer=response.status_code < 300)
         return self._judge(response, data)
+
+    async def _exchange(self, method: str, url: str, content: bytes | None) -> tuple[httpx.Response, bytes | None]:
+        """One request to the first of the server's addresses that can be connected to."""
+        headers = {"Host": self.host, "Accept-Encoding": "identity"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        addresses = await self._addresses()
+        for address in addresses:
+            there = httpx.URL(url).copy_with(host=address)
+            asked = self._client.stream(
+                method, there, content=content, headers=headers, extensions={"sni_hostname": self._name}
+            )
+            try:
+                async with asked as response:
+                    if response.headers.get("Content-Encoding", "identity") not in ("", "identity"):
+                        raise _Transient("the answer is packed, which was not asked for")  # a bomb, perhaps
+                    return response, await _read(response.aiter_raw())
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                if address == addresses[-1]:
+                    self._found = []  # it may have moved
+                    raise
+                self._found = [*addresses[1:], address]
+        raise AssertionError("a name without addresses was found")
 
     def _judge(self, response: httpx.Response, data: bytes) -> dict[str, Any]:
         status = response.status_code
@@ -237,25 +267,33 @@ class Transport:
         if status >= 400:
             raise Refused(f"the server at {self.host} refused (status {status}): {self._said(data)}", status)
         try:
-            answer = json.loads(data)
-        except (ValueError, RecursionError):
-            raise _Transient("the answer is not JSON, or is cut short") from None
-        if not isinstance(answer, dict) or answer.get("error"):
+            answer = read_object(data, self._hiding)
+        except ValueError as error:
+            raise _Transient(str(error)) from None
+        if answer.get("error"):
             raise _Transient(f"no answer in the answer: {self._said(data)}")
         return answer
 
     def _said(self, data: bytes) -> str:
         """The server's own words, short and fit for a terminal."""
         try:
-            parsed = json.loads(data)
+            parsed = read(data, self._hiding)
             error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
             text = error.get("message", error) if isinstance(error, dict) else error
-        except (ValueError, RecursionError):
-            text = data.decode("utf-8", "replace")
+        except ValueError:
+            text = data[:20_000].decode("utf-8", "replace")
         return self._shown(str(text)) or "no reason given"
 
     def _shown(self, text: str) -> str:
+        text = self._hiding.message(text[:20_000])  # some servers repeat the key they refuse
         return " ".join("".join(c if c.isprintable() else " " for c in text[:2000]).split())[:300]
+
+
+def _quiet_wire() -> None:
+    """Keep headers, in which a server may repeat the key, out of a log that shows everything."""
+    wire = logging.getLogger("httpcore")
+    if wire.level == logging.NOTSET:
+        wire.setLevel(logging.INFO)
 
 
 async def _read(chunks: AsyncIterator[bytes]) -> bytes | None:

@@ -20,7 +20,7 @@ from pipeline.engines.engine import (
     Score,
     Scored,
 )
-from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob
+from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares, token_id
 from pipeline.engines.openai_tokens import Ids
 from pipeline.engines.openai_transport import Transport, gather
 
@@ -135,13 +135,7 @@ class VllmDialect:
                 f"the server at {self._transport.host} did not give the log-probability of every option (tokens "
                 f"{missing} are missing): it must honour logprob_token_ids, as vLLM 0.32 does; no verdict was guessed"
             )
-        held = [math.exp(min(log, 1.0)) for log in logs]
-        if math.fsum(held) > 1.01:
-            raise UserError(
-                f"the server at {self._transport.host} gives its options more than all the probability, so it shows "
-                "something else than log-probabilities; start vLLM with --logprobs-mode raw_logprobs"
-            )
-        return choice_of(held, prompt_tokens)
+        return choice_of(shares(logs, self._transport.host), prompt_tokens)
 
     async def score(self, requests: Sequence[Score]) -> list[Scored]:
         return await gather((self._score(request) for request in requests), self._single)
@@ -156,7 +150,9 @@ class VllmDialect:
         with in_protocol(self._transport.host):
             steps = choice["prompt_logprobs"][len(prompt) :]
             logs = [logprob(step[str(token)]["logprob"]) for step, token in zip(steps, added, strict=True)]
-        return Scored(math.fsum(logs), len(added))
+        for log in logs:  # each in a place of its own
+            shares([log], self._transport.host)
+        return Scored(math.fsum(min(log, 0.0) for log in logs), len(added))
 
     async def _complete(
         self, body: dict[str, Any], expected: int, deadline: float | None = None
@@ -164,7 +160,7 @@ class VllmDialect:
         """The choices in the order of the prompts, and what was used."""
         answer = await self._transport.request("POST", self._url, {"model": self._model, **body}, deadline)
         with in_protocol(self._transport.host):
-            choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+            choices = sorted(answer["choices"], key=lambda choice: token_id(choice["index"]))
             if [choice["index"] for choice in choices] != list(range(expected)):
                 raise EngineError(f"the server at {self._transport.host} answered {len(choices)} of {expected} prompts")
         return choices, answer.get("usage")

@@ -18,9 +18,11 @@ Instead of `text`:
   are equal;
 - `fault: {error: 500}`, an EngineError; `{error: hang, seconds: 60}` waits first; `times: 2` lets only the first two
   requests of this process fail, and `probability: 0.1` picks which by a hash. What does not fail looks at later rules.
+- `refuse: too_long`, or another kind of `engine.Refused`: this request is refused, and the others are answered.
 
 Rules with `text` or `texts` fit only what is to be generated, `choose` and `prefer` only choices. Scores are minus the
-number of characters. A token is a byte. `options["log"]` names a file that gets a line a request before it is answered.
+number of characters. A token is a byte. `options["log"]` names a file that gets a line a request before it is answered;
+`options["context"]` is the most bytes of a rendering that are read: a longer one is refused as too long.
 """
 
 from __future__ import annotations
@@ -51,8 +53,10 @@ from pipeline.engines.engine import (
     EngineError,
     EngineSettings,
     Generate,
+    Refused,
     Score,
     Scored,
+    WhyRefused,
 )
 
 
@@ -77,6 +81,7 @@ class Rule(BaseModel):
     prefer: re.Pattern[str] | None = None
     p: float = Field(0.9, ge=0, le=1)
     fault: Fault | None = None
+    refuse: WhyRefused | None = None
     finish_reason: FinishReason = "stop"
     reasoning: str = ""
     sleep: float = Field(0.0, ge=0)
@@ -91,8 +96,8 @@ class Rule(BaseModel):
     @model_validator(mode="after")
     def _one_answer(self) -> Rule:
         given = [self.text is not None, bool(self.texts), self.choose is not None, self.prefer is not None]
-        if sum([*given, self.fault is not None]) != 1:
-            raise ValueError("a rule has exactly one of text, texts, choose, prefer and fault")
+        if sum([*given, self.fault is not None, self.refuse is not None]) != 1:
+            raise ValueError("a rule has exactly one of text, texts, choose, prefer, fault and refuse")
         if self.match is not None and self.contains is not None:
             raise ValueError("a rule has match or contains, not both")
         if self.prefer is not None and (self.match is None or not self.match.groupindex):
@@ -101,7 +106,11 @@ class Rule(BaseModel):
 
     def fits(self, kind: str, last: str, everything: str) -> re.Match[str] | bool | None:
         """What the rule's regex matched; True where it has none and fits; None or False where it does not fit."""
-        if self.fault is None and (kind == "generate") != (self.text is not None or bool(self.texts)):
+        if (
+            self.fault is None
+            and self.refuse is None
+            and (kind == "generate") != (self.text is not None or bool(self.texts))
+        ):
             return None
         text = last if self.where == "last" else everything
         if self.match is not None:
@@ -110,11 +119,15 @@ class Rule(BaseModel):
 
 
 def build(settings: EngineSettings) -> ScriptedEngine:
-    unknown = set(settings.options) - {"log"}
+    unknown = set(settings.options) - {"log", "context"}
     if unknown:
-        raise UserError(f"the scripted engine has no option {', '.join(sorted(unknown))}; it knows log (a file)")
-    log = settings.options.get("log")
-    return ScriptedEngine(Path(settings.model), Path(log) if log else None)
+        raise UserError(
+            f"the scripted engine has no option {', '.join(sorted(unknown))}; it knows log (a file) and context (bytes)"
+        )
+    log, context = settings.options.get("log"), settings.options.get("context")
+    if context is not None and (type(context) is not int or context < 1):
+        raise UserError(f"the scripted engine's option context is a number of bytes, not {context!r}")
+    return ScriptedEngine(Path(settings.model), Path(log) if log else None, context)
 
 
 check = build  # which loads nothing
@@ -125,28 +138,32 @@ class ScriptedEngine:
 
     capabilities = Capabilities()
 
-    def __init__(self, script: Path, log: Path | None = None) -> None:
+    def __init__(self, script: Path, log: Path | None = None, context: int | None = None) -> None:
         """Raises UserError, with the line, for a script that is not as the module says."""
         data, self._rules = _load(script)
         self.fingerprint = make_id("engine", engine="scripted", script=hashlib.sha256(data).hexdigest()).hex()
         self.calls: Counter[str] = Counter()
         self._script = script
         self._log = log
+        self._context = context
         self._failed: Counter[int] = Counter()  # faults so far, by rule
 
     def render(self, chat: Chat) -> list[int]:
         return list(_rendering(chat).encode("utf-8", "surrogatepass"))
 
-    def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+    def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]:
         return [self._generate(request) for request in requests]
 
-    def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+    def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:
         return [[self._choose(chat, group.labels) for chat in group.chats] for group in groups]
 
-    def score(self, requests: Sequence[Score]) -> list[Scored]:
-        scored = []
+    def score(self, requests: Sequence[Score]) -> list[Scored | Refused]:
+        scored: list[Scored | Refused] = []
         for request in requests:
             self._count("score", request.chat, 0)
+            if refused := self._too_long(_rendering(request.chat) + request.completion):
+                scored.append(refused)
+                continue
             tokens = len(request.completion.encode("utf-8", "surrogatepass")) + request.end
             scored.append(Scored(-float(len(request.completion)), tokens))
         return scored
@@ -154,8 +171,10 @@ class ScriptedEngine:
     def close(self) -> None:
         pass
 
-    def _generate(self, request: Generate) -> Completion:
+    def _generate(self, request: Generate) -> Completion | Refused:
         rule, found = self._rule("generate", request.chat, request.seed)
+        if isinstance(rule, Refused):
+            return rule
         text = rule.text
         if text is None:
             text = rule.texts[seed_of("texts", _rendering(request.chat), request.seed) % len(rule.texts)]
@@ -164,8 +183,10 @@ class ScriptedEngine:
         tokens = len(text.encode("utf-8", "surrogatepass"))
         return Completion(text, rule.finish_reason, len(self.render(request.chat)), tokens, rule.reasoning)
 
-    def _choose(self, chat: Chat, labels: tuple[str, ...]) -> Choice:
+    def _choose(self, chat: Chat, labels: tuple[str, ...]) -> Choice | Refused:
         rule, found = self._rule("choose", chat, 0)
+        if isinstance(rule, Refused):
+            return rule
         mass = 1.0
         if rule.choose == "hash":
             weights = [_uniform("choose", _rendering(chat), label) for label in labels]
@@ -179,15 +200,22 @@ class ScriptedEngine:
             return Choice((1 / len(labels),) * len(labels), 0.0, len(self.render(chat)))
         return Choice(tuple(weight / total for weight in weights), mass, len(self.render(chat)))
 
-    def _rule(self, kind: Literal["generate", "choose"], chat: Chat, seed: int) -> tuple[Rule, re.Match[str] | bool]:
-        """The rule that answers, and what it matched. Raises EngineError for a fault."""
+    def _rule(
+        self, kind: Literal["generate", "choose"], chat: Chat, seed: int
+    ) -> tuple[Rule | Refused, re.Match[str] | bool]:
+        """The rule that answers, and what it matched; or that the request is refused. Raises EngineError for a
+        fault."""
         self._count(kind, chat, seed)
         everything = _rendering(chat)
+        if refused := self._too_long(everything):
+            return refused, False
         last = next((message.content for message in reversed(chat.messages) if message.role == "user"), "")
         for place, rule in enumerate(self._rules):
             found = rule.fits(kind, last, everything)
             if not found:
                 continue
+            if rule.refuse is not None:
+                return Refused(rule.refuse, f"the script refuses this request ({rule.refuse})"), found
             if rule.fault is None:
                 time.sleep(rule.sleep)
                 return rule, found
@@ -197,6 +225,12 @@ class ScriptedEngine:
                 time.sleep(rule.fault.seconds if rule.fault.error == "hang" else rule.sleep)
                 raise EngineError(f"scripted fault {rule.fault.error}; nothing was lost: run again")
         raise UserError(f"no rule of {self._script} answers this request to {kind}: {last[:80]!r}")
+
+    def _too_long(self, text: str) -> Refused | None:
+        tokens = len(text.encode("utf-8", "surrogatepass"))
+        if self._context is None or tokens <= self._context:
+            return None
+        return Refused("too_long", f"A text has {tokens} tokens, and the script reads at most {self._context}.")
 
     def _count(self, kind: str, chat: Chat, seed: int) -> None:
         self.calls[kind] += 1

@@ -1,8 +1,10 @@
 """The engine that runs a model in this process with Hugging Face transformers, on CPU or CUDA.
 
-It cuts calls into batches by length, halved when memory runs out. Around it, `chats.py` renders chats, `tree.py`
-computes shared prefixes once, `decoding.py` samples, `folder.py` checks and loads a model folder and `fingerprint.py`
-names it. No quantisation, and no model spread over devices: serve such a model and use the `openai` engine.
+It cuts calls into batches by length, halved when memory runs out. A request that the model cannot read (longer than
+its context, or refused by its template) is `Refused`, and the others of the call are answered. Around it, `chats.py`
+renders chats, `tree.py` computes shared prefixes once, `decoding.py` samples, `folder.py` checks and loads a model
+folder and `fingerprint.py` names it. No quantisation, and no model spread over devices: serve such a model and use the
+`openai` engine.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import logging
 import math
 import sys
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -30,6 +33,7 @@ from pipeline.engines.engine import (
     Completion,
     EngineSettings,
     Generate,
+    Refused,
     Score,
     Scored,
 )
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+R = TypeVar("R")
 DTYPES = ("float32", "bfloat16")
 CPU_TOKENS = 2048  # in one pass; more fall out of the caches (measured: 31 ms a question below, 39 ms at 5,000)
 SCORE_LOGITS = 1 << 22  # this many logits of a scored text weigh as much in a batch as one request
@@ -118,22 +123,31 @@ class TransformersEngine:
     def render(self, chat: Chat) -> list[int]:
         return self._tokenizer.ids([self._tokenizer.text(chat)])[0]
 
-    def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+    def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]:
         """Sample an answer to each chat. One that reaches the end of the model's context is cut there ("length")."""
         from pipeline.engines.decoding import decode
 
-        texts, prompts = self._prompts([request.chat for request in requests])
+        read, refused = self._prompts([request.chat for request in requests], room=1)
+        places = list(read)
+        texts, prompts = [read[i][0] for i in places], [read[i][1] for i in places]
         samplings = [
-            replace(request.sampling, max_tokens=int(min(request.sampling.max_tokens, self._context - len(prompt))))
-            for request, prompt in zip(requests, prompts, strict=True)
+            replace(
+                requests[i].sampling,
+                max_tokens=int(min(requests[i].sampling.max_tokens, self._context - len(prompt))),
+            )
+            for i, prompt in zip(places, prompts, strict=True)
         ]
 
         def run(batch: list[int]) -> list[list[int]]:
-            seeds = [requests[i].seed for i in batch]
+            seeds = [requests[places[i]].seed for i in batch]
             return decode(self._model, [prompts[i] for i in batch], [samplings[i] for i in batch], seeds, self._stop)
 
         written = self._in_batches([len(prompt) for prompt in prompts], [1] * len(prompts), run)
-        return [self._completion(*each) for each in zip(texts, prompts, written, strict=True)]
+        made = [
+            ids if isinstance(ids, Refused) else self._completion(text, prompt, ids)
+            for text, prompt, ids in zip(texts, prompts, written, strict=True)
+        ]
+        return _in_place(places, made, refused)
 
     def _completion(self, text: str, prompt: list[int], written: list[int]) -> Completion:
         stopped = bool(written) and written[-1] in self._stop
@@ -148,17 +162,24 @@ class TransformersEngine:
             stop.update(ids if isinstance(ids, list) else [ids])
         return frozenset(token for token in stop if token is not None)
 
-    def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+    def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:
         """What the model would answer next, over each group's labels. Whatever beginnings the chats of a group share
         are computed once, at every depth. Probabilities are over the whole vocabulary, in float32."""
         import torch
 
         from pipeline.engines.tree import pack, plain_logits, tree_logits
 
-        texts, sequences = self._prompts([chat for group in groups for chat in group.chats])
+        read, refused = self._prompts([chat for group in groups for chat in group.chats])
+        places = list(read)
+        texts, sequences = [read[i][0] for i in places], [read[i][1] for i in places]
         options = [labels for group in groups for labels in [group.labels] * len(group.chats)]
-        labels = [self._tokenizer.label_ids(*each) for each in zip(texts, sequences, options, strict=True)]
-        bounds = list(pairwise(accumulate((len(group.chats) for group in groups), initial=0)))
+        labels = [
+            self._tokenizer.label_ids(text, sequence, options[i])
+            for i, text, sequence in zip(places, texts, sequences, strict=True)
+        ]
+        ends = list(accumulate((len(group.chats) for group in groups), initial=0))
+        # Of each group, the span of its chats among those that can be read.
+        bounds = list(pairwise(bisect_left(places, end) for end in ends))
         # A row of a batch is a group, packed; where the tree pass is not exact, a single question.
         shared = bool(sequences) and self._shares_prefixes()
         rows = [range(*span) for span in bounds] if shared else [range(i, i + 1) for i in range(len(sequences))]
@@ -173,15 +194,15 @@ class TransformersEngine:
             else:
                 logits = plain_logits(self._model, [sequences[i] for i in batch])
             questions = [question for i in batch for question in rows[i]]
-            read = dict(zip(questions, _read([labels[i] for i in questions], logits), strict=True))
-            return [[Choice(*read[i], len(sequences[i])) for i in rows[row]] for row in batch]
+            said = dict(zip(questions, _read([labels[i] for i in questions], logits), strict=True))
+            return [[Choice(*said[i], len(sequences[i])) for i in rows[row]] for row in batch]
 
-        choices = [
-            each
-            for row in self._in_batches(lengths, [len(row) for row in rows], run, self._pass_tokens)
-            for each in row
-        ]
-        return [choices[start:end] for start, end in bounds]
+        choices: list[Choice | Refused] = []
+        of_rows = self._in_batches(lengths, [len(row) for row in rows], run, self._pass_tokens)
+        for row, found in zip(rows, of_rows, strict=True):
+            choices += [found] * len(row) if isinstance(found, Refused) else found
+        whole = _in_place(places, choices, refused)
+        return [whole[start:end] for start, end in pairwise(ends)]
 
     def _shares_prefixes(self) -> bool:
         """Whether the tree pass equals the plain pass here: checked once a process for each architecture."""
@@ -202,21 +223,25 @@ class TransformersEngine:
                     )
             return _exact[key]
 
-    def score(self, requests: Sequence[Score]) -> list[Scored]:
+    def score(self, requests: Sequence[Score]) -> list[Scored | Refused]:
         """Log-probability of each completion after its chat, by one pass over both."""
         import torch
 
         from pipeline.engines.tree import plain_logits
 
-        texts, prompts = self._prompts([request.chat for request in requests])
+        read, refused = self._prompts([request.chat for request in requests])
         end = self._tokenizer.end_of_turn
-        tails = [
-            self._tokenizer.completion_ids(text, prompt, request.completion)
-            + ([end] if request.end and end is not None else [])
-            for text, prompt, request in zip(texts, prompts, requests, strict=True)
-        ]
-        whole = [prompt + tail for prompt, tail in zip(prompts, tails, strict=True)]
-        self._check_lengths(whole)
+        places, tails, whole = [], [], []
+        for i, (text, prompt) in read.items():
+            request = requests[i]
+            tail = self._tokenizer.completion_ids(text, prompt, request.completion)
+            tail = tail + ([end] if request.end and end is not None else [])
+            if len(prompt) + len(tail) > self._context:
+                refused[i] = self._too_long(len(prompt) + len(tail))
+                continue
+            places.append(i)
+            tails.append(tail)
+            whole.append(prompt + tail)
 
         @torch.inference_mode()
         def run(batch: list[int]) -> list[Scored]:
@@ -230,27 +255,41 @@ class TransformersEngine:
 
         # Logits are of every token of a completion: long ones over a large vocabulary make smaller batches.
         weights = [max(1, len(tail) * self._vocabulary // SCORE_LOGITS) for tail in tails]
-        return self._in_batches([len(sequence) for sequence in whole], weights, run, self._pass_tokens)
+        scored = self._in_batches([len(sequence) for sequence in whole], weights, run, self._pass_tokens)
+        return _in_place(places, scored, refused)
 
     def close(self) -> None:
         self._model = None
         _free_memory()
 
-    def _prompts(self, chats: Sequence[Chat]) -> tuple[list[str], list[list[int]]]:
-        texts = [self._tokenizer.text(chat) for chat in chats]
-        prompts = self._tokenizer.ids(texts)
-        self._check_lengths(prompts)
-        if not all(prompts):
-            raise UserError("A prompt has no tokens at all. Check the model's chat template.")
-        return texts, prompts
+    def _prompts(
+        self, chats: Sequence[Chat], room: int = 0
+    ) -> tuple[dict[int, tuple[str, list[int]]], dict[int, Refused]]:
+        """By index, the chats as text and as ids; and those that cannot be read, where the context must have `room`
+        for more tokens behind them."""
+        texts: dict[int, str] = {}
+        refused: dict[int, Refused] = {}
+        for i, chat in enumerate(chats):
+            try:
+                texts[i] = self._tokenizer.text(chat)
+            except UserError as error:
+                refused[i] = Refused("template", str(error))
+        read = {}
+        for (i, text), ids in zip(texts.items(), self._tokenizer.ids(list(texts.values())), strict=True):
+            if not ids:
+                refused[i] = Refused("empty", "A prompt has no tokens at all. Check the model's chat template.")
+            elif len(ids) + room > self._context:
+                refused[i] = self._too_long(len(ids), " and writes an answer behind" if room else "")
+            else:
+                read[i] = text, ids
+        return read, refused
 
-    def _check_lengths(self, sequences: Sequence[Sequence[int]]) -> None:
-        longest = max(map(len, sequences), default=0)
-        if longest > self._context:
-            raise UserError(
-                f"A text has {longest} tokens, and the model reads at most {self._context}. "
-                "Leave out longer ones, or use a model with a longer context."
-            )
+    def _too_long(self, tokens: int, besides: str = "") -> Refused:
+        return Refused(
+            "too_long",
+            f"A text has {tokens} tokens, and the model reads at most {self._context}{besides}. "
+            "Leave out longer ones, or use a model with a longer context.",
+        )
 
     def _in_batches(
         self,
@@ -258,15 +297,17 @@ class TransformersEngine:
         weights: Sequence[int],
         run: Callable[[list[int]], list[T]],
         max_tokens: int = sys.maxsize,
-    ) -> list[T]:
+    ) -> list[T | Refused]:
         """`run` over indices in batches of like length, the longest first, of at most `batch_size` weights and
         `max_tokens` padded tokens together (or a single index); results in the order of the indices.
 
-        When memory runs out the batch is halved, for good, and asked again.
+        When memory runs out the batch is halved, for good, and asked again; a single text that memory does not hold is
+        refused, and the batches of the others are as large as they were before it.
 
         accelerate's `find_executable_batch_size` does the like, but engines run where accelerate is not installed.
         """
-        results: dict[int, T] = {}
+        results: dict[int, T | Refused] = {}
+        before = self._batch_size  # what held until the text in front
         waiting = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
         with self._lock:
             while waiting:
@@ -279,19 +320,29 @@ class TransformersEngine:
                     if not _out_of_memory(error):
                         raise
                     if count == 1:
-                        raise UserError(
+                        results[batch[0]] = refused = Refused(
+                            "too_long",
                             f"Memory ran out on a single text of {lengths[batch[0]]} tokens. Use a smaller model, "
-                            "bfloat16, shorter texts or a larger device."
-                        ) from error
+                            "bfloat16, shorter texts or a larger device.",
+                        )
+                        waiting, self._batch_size = waiting[1:], before
+                        log.warning("%s", refused.said)
+                        continue
                     self._batch_size = max(1, min(self._batch_size, sum(weights[i] for i in batch)) // 2)
                     log.warning(
                         "Memory ran out on a batch of %d: going on with batches of %d.", count, self._batch_size
                     )
                 else:
-                    waiting = waiting[count:]
+                    waiting, before = waiting[count:], self._batch_size
                     continue
                 _free_memory()  # here, where the failed batch's tensors are no longer held by the exception
         return [results[i] for i in range(len(lengths))]
+
+
+def _in_place(places: Sequence[int], found: Sequence[R | Refused], refused: dict[int, Refused]) -> list[R | Refused]:
+    """What was found at `places`, and what was refused at the others, as one list."""
+    whole: dict[int, R | Refused] = {**dict(zip(places, found, strict=True)), **refused}
+    return [whole[i] for i in range(len(whole))]
 
 
 def _read(labels: Sequence[Sequence[int]], logits: Tensor) -> list[tuple[tuple[float, ...], float]]:

@@ -15,7 +15,7 @@ from constitution.principles import Principle
 from constitution.records import Question, Verdict, probability
 from constitution.templates import comparison_request, question_template
 from pipeline.asking import Role
-from pipeline.engines.engine import Choose
+from pipeline.engines.engine import Choose, all_answered
 from pipeline.judges.judge import Another, Case, Judged, Used
 
 LETTERS = ("A", "B")
@@ -50,7 +50,7 @@ class ChoiceJudge:
 
     def judge(self, cases: Sequence[Case]) -> Judged:
         groups = [group for case in cases for group in (self._group(case), self._group(case, swapped=True))]
-        asked = self.role.engine.choose(groups)
+        asked = [all_answered(group) for group in self.role.engine.choose(groups)]
         choices = iter(asked)
         verdicts = []
         for case in cases:

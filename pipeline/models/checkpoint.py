@@ -1,4 +1,4 @@
-"""A checkpoint folder: how it is published, recognised, checked and merged.
+"""A checkpoint folder: how it is published, recognised and checked. Loading and merging is in `merging.py`.
 
     model.safetensors, config.json, tokenizer.json, ...   a plain Hugging Face folder (or a LoRA adapter's)
     README.md, training.json, progress.jsonl              the model card, the arguments, the curve
@@ -11,6 +11,7 @@ a folder without its manifest is no checkpoint, and a reader never sees half of 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,14 +24,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from constitution.errors import UserError
-from pipeline.models.checks import PICKLES, check_model_folder
 
 Kind: TypeAlias = Literal["policy", "reward_model"]
 MANIFEST = "manifest.json"
+ADAPTER = "adapter_config.json"  # what makes a folder an adapter's
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 TRAINING = "training.json"
 MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.jinja")
 HEADS = (".score.weight", ".classifier.weight", ".classifier.out_proj.weight")  # as transformers' architectures name it
+_moved: dict[tuple[Path, str], Path] = {}  # where a base was found again, by adapter and the base's digest
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,60 @@ def weights_digest(folder: Path) -> str:
     return manifest.digest if manifest else _model_digest(folder)
 
 
-def load(folder: Path, architecture: Any, **options: Any) -> Any:
-    """A model from its folder, any LoRA adapter merged into the weights below it (adapters may be stacked).
+def base_of(folder: Path) -> Path | None:
+    """The folder that an adapter was put onto, of another adapter or of full weights; None for full weights.
 
-    `architecture` is a transformers auto class; `options` go to its `from_pretrained`. Runs no code of the folder's.
+    An adapter names its base by path. Where nothing lies there any more, because a home or a project was moved, it is
+    looked for by the end of that path beside and above the adapter, and taken where it is what the adapter's manifest
+    says it was trained on. Raises UserError where the name cannot be read.
     """
-    if not (folder / "adapter_config.json").is_file():
-        return architecture.from_pretrained(folder, use_safetensors=True, **options)
-    from peft import PeftModel
+    file = folder / ADAPTER
+    if not file.is_file():
+        return None
+    try:
+        name = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        name = None
+    if not isinstance(name, str) or not name:
+        raise UserError(
+            f"{file} does not name its base model; set base_model_name_or_path to the folder of the base model"
+        )
+    base, manifest = Path(name).expanduser(), read(folder)
+    if base.exists() or manifest is None:
+        return base
+    if (known := _moved.get((folder.resolve(), manifest.parent))) and known.is_dir():
+        return known
+    ends = [Path(*base.parts[start:]) for start in range(1, len(base.parts))]
+    for found in (above / end for above in folder.resolve().parents for end in ends):
+        if (found / ADAPTER).is_file() or (found / "config.json").is_file():
+            with contextlib.suppress(OSError, ValueError):
+                if weights_digest(found) == manifest.parent:
+                    _moved[folder.resolve(), manifest.parent] = found
+                    return found
+    return base
 
-    base = Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
-    merged = PeftModel.from_pretrained(load(base, architecture, **options), str(folder)).merge_and_unload()
-    return merged.requires_grad_(True)  # peft had frozen what lies below an adapter
+
+def stack(folder: Path) -> list[Path]:
+    """`folder`, what it is an adapter of, and so on down to the folder of full weights, which comes last.
+
+    Raises UserError, in one line, for adapters that stand on each other in a circle and for a base that is not there.
+    """
+    found = [folder]
+    seen = {folder.resolve()}
+    while (base := base_of(found[-1])) is not None:
+        if base.resolve() in seen:
+            raise UserError(
+                f"{folder}: its adapters stand on each other in a circle ({found[-1].name} names {base} as its base), "
+                "so there are no weights below them; copy the folder again"
+            )
+        if not base.is_dir():
+            raise UserError(
+                f"{found[-1]} is an adapter of {base}, and there is no such model folder; put the base back there, or "
+                f"name where it lies now in {found[-1] / ADAPTER}"
+            )
+        found.append(base)
+        seen.add(base.resolve())
+    return found
 
 
 def heads(folder: Path) -> int:
@@ -95,49 +140,14 @@ def heads(folder: Path) -> int:
     that of the model below it. Raises UserError where there is none, or the weights cannot be read."""
     from safetensors import SafetensorError, safe_open
 
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in (file for each in stack(folder) for file in sorted(each.glob("*.safetensors"))):
         try:
             with safe_open(file, framework="numpy") as tensors:
                 for name in filter(lambda name: f".{name}".endswith(HEADS), tensors.keys()):
                     return int(tensors.get_slice(name).get_shape()[0])
         except (OSError, SafetensorError) as error:
             raise UserError(f"{file}: cannot be read ({error}); the file is damaged, copy the folder again") from None
-    if (folder / "adapter_config.json").is_file():
-        return heads(Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]))
     raise UserError(f"{folder}: holds no reward head, so it is no reward model; train one with method reward")
-
-
-def merge(folder: Path, out: Path) -> Manifest:
-    """A LoRA checkpoint as a folder of full weights with a manifest of its own. Raises UserError where it is none."""
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-
-    manifest = verify(folder)
-    check_model_folder(folder)
-    if not (folder / "adapter_config.json").is_file():
-        raise UserError(f"{folder}: holds full weights, there is no adapter to merge")
-    if out.exists():
-        raise UserError(f"{out}: exists; choose another folder for the merged model")
-    partial = Path(f"{out}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    if manifest.kind == "reward_model":
-        model = load(folder, AutoModelForSequenceClassification, num_labels=heads(folder))
-        model.config.pad_token_id = AutoTokenizer.from_pretrained(folder).pad_token_id  # finds a text's last token
-    else:
-        model = load(folder, AutoModelForCausalLM)
-    model.save_pretrained(partial)
-    copy_tokenizer(folder, partial)
-    for name in ("README.md", TRAINING):
-        shutil.copyfile(folder / name, partial / name)
-    return seal(
-        partial,
-        out,
-        job=manifest.job,
-        kind=manifest.kind,
-        method=manifest.method,
-        parent=manifest.digest,
-        dataset=manifest.dataset,
-        metrics=manifest.metrics,
-    )
 
 
 def copy_tokenizer(folder: Path, to: Path) -> None:
@@ -170,12 +180,11 @@ def seal(partial: Path, out: Path, **known: Any) -> Manifest:
 def _model_digest(folder: Path) -> str:
     paths = {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.name not in (MANIFEST, TRAINING)}
     files = {path.name: file_digest(path) for path in paths}
-    if "adapter_config.json" in files:
+    if ADAPTER in files:
         # An adapter names its base by path; what it is depends on what lies there, not on where.
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        base = weights_digest(Path(config["base_model_name_or_path"]))
-        config["base_model_name_or_path"] = base
-        files["adapter_config.json"] = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+        config = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = weights_digest(stack(folder)[1])
+        files[ADAPTER] = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
+from pipeline.models.checkpoint import ADAPTER, PICKLES, stack
 
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -20,8 +20,20 @@ def check_model_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such model folder")
-    adapter = (folder / "adapter_config.json").is_file()
-    config = _read_json(folder / ("adapter_config.json" if adapter else "config.json"))
+    *adapters, lowest = stack(folder)
+    below = _check_folder(lowest, adapter=False)
+    for each in adapters:
+        vocabulary = _check_folder(each, adapter=True)
+        if vocabulary and below and vocabulary != below:
+            raise UserError(
+                f"{each}: its tokenizer has another vocabulary than the model it adapts, {lowest}; an adapter works "
+                "only on the model that it was trained on"
+            )
+
+
+def _check_folder(folder: Path, adapter: bool) -> Any:
+    """One folder, without what lies below it. Returns its vocabulary, where tokenizer.json has it."""
+    config = _read_json(folder / (ADAPTER if adapter else "config.json"))
     tokenizer_config = _read_json(folder / "tokenizer_config.json")
     for name, content in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
         if content.get("auto_map"):
@@ -32,15 +44,7 @@ def check_model_folder(folder: Path) -> None:
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise UserError(f"{folder}: tokenizer.json is missing; copy the tokenizer's files beside the weights")
     _check_weights(folder, "adapter_model" if adapter else "model")
-    vocabulary = _vocabulary(folder)
-    if adapter:
-        base = Path(str(config.get("base_model_name_or_path")))
-        check_model_folder(base)
-        if vocabulary and (below := _vocabulary(base)) and vocabulary != below:
-            raise UserError(
-                f"{folder}: its tokenizer has another vocabulary than the model it adapts, {base}; an adapter works "
-                "only on the model that it was trained on"
-            )
+    return _vocabulary(folder)
 
 
 def _check_weights(folder: Path, stem: str) -> None:

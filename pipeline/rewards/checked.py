@@ -11,6 +11,7 @@ of the reward model (`length_slope` and `length_mean` in its metrics): what is l
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pipeline.engines.engine import EngineError
 from pipeline.rewards.options import Options
 from pipeline.rewards.reward import Dialogue, Reward
 
+MANY = 1_000  # rewards more than answers, after which nobody counts
 SHOWN = 60  # characters of a prompt or an answer in a message
 
 
@@ -74,26 +76,33 @@ class Checked:
     def _numbers(self, returned: Any, prompts: Sequence[Dialogue], answers: Sequence[str]) -> list[float]:
         if isinstance(returned, str | bytes | Mapping) or not isinstance(returned, Iterable):
             raise UserError(
-                f"{self.name} returned {_short(repr(returned))} ({type(returned).__name__}), which is no list of "
+                f"{self.name} returned {_shown(returned)} ({type(returned).__name__}), which is no list of "
                 f"numbers; it must return one number for each of the {len(answers)} answers, in their order"
             )
-        values = list(returned)
-        if len(values) != len(answers):
+        try:
+            values = list(itertools.islice(returned, len(answers) + MANY))  # a generator may never end, or raise
+        except Exception as error:
             raise UserError(
-                f"{self.name} returned {len(values)} rewards for {len(answers)} answers, the first of them to the "
-                f"prompt {_last(prompts[0])}; it must return one number for each answer, in their order"
+                f"{self.name} returned a {type(returned).__name__} that raised {type(error).__name__} when it was "
+                "read; it must return a list of numbers"
+            ) from error
+        if len(values) != len(answers):
+            more = "or more " if len(values) == len(answers) + MANY else ""
+            raise UserError(
+                f"{self.name} returned {len(values)} {more}rewards for {len(answers)} answers, the first of them to "
+                f"the prompt {_last(prompts[0])}; it must return one number for each answer, in their order"
             )
         return [self._number(*each) for each in zip(values, prompts, answers, strict=True)]
 
     def _number(self, value: Any, prompt: Dialogue, answer: str) -> float:
         try:
             number = math.nan if isinstance(value, str | bytes) else float(value)
-        except (TypeError, ValueError, OverflowError, RuntimeError):
+        except Exception:  # whatever it is, its own code decides what this raises
             number = math.nan
         if math.isfinite(number):
             return number
         raise UserError(
-            f"{self.name} returned {_short(repr(value))} for the answer {_short(repr(answer))} to the prompt "
+            f"{self.name} returned {_shown(value)} for the answer {_short(repr(answer))} to the prompt "
             f"{_last(prompt)}; it must return a finite number: mend it for this answer and run the same command again"
         )
 
@@ -104,6 +113,15 @@ class Checked:
 
 def _last(prompt: Dialogue) -> str:
     return _short(repr(prompt[-1]["content"])) if prompt else "(empty)"
+
+
+def _shown(value: Any) -> str:
+    """What a reward returned, for a message; an integer of 5,000 digits, or an object of the user's, may have no
+    text."""
+    try:
+        return _short(repr(value))
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 def _short(text: str) -> str:

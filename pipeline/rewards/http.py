@@ -75,7 +75,9 @@ class HttpReward:
                 f'reward {self._url}: the answer has no "rewards", only {", ".join(sorted(answer)) or "nothing"}; '
                 'it must be {"rewards": [a number for each answer]}'
             )
-        rewards: list[float] = answer["rewards"]  # looked at by `checked`
+        rewards: list[float] = answer["rewards"]  # looked at by `checked`, which takes Python's truth for 1, as JSON
+        if isinstance(rewards, list) and any(isinstance(reward, bool) for reward in rewards):  # does not
+            raise UserError(f"reward {self._url}: an answer was rewarded with true or false; it must be a number")
         return rewards
 
     async def _ask(self, body: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from constitution.errors import UserError
 from pipeline.engines.chats import ChatTokenizer
-from pipeline.models import checkpoint
+from pipeline.models import merging
 from pipeline.rewards.reward import Dialogue
 
 
@@ -41,7 +41,7 @@ class RewardModel:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
             options = {"dtype": getattr(torch, dtype), "num_labels": heads}
-            model = checkpoint.load(folder, AutoModelForSequenceClassification, **options)
+            model = merging.load(folder, AutoModelForSequenceClassification, **options)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise

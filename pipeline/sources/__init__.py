@@ -57,11 +57,15 @@ def read(where: str | Mapping[str, Any], splits: Splits) -> list[Prompt]:
 
 def _named(where: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     if not where:
-        raise UserError("there are no prompts: name a .jsonl or .parquet file with prompts = in precept.toml")
+        raise UserError(
+            "there are no prompts: name a file (.jsonl, .json, .csv or .parquet) with prompts = in precept.toml"
+        )
     if isinstance(where, str):
         if where not in names() and (Path(where).suffix or len(Path(where).parts) > 1 or Path(where).is_file()):
             return FILE, {"path": where}
         return where, {}
+    if "source" not in where and "path" in where:
+        return FILE, where
     if not isinstance(where.get("source"), str):
         raise UserError(f'a table of prompts names its source: prompts = {{source = "x"}}, x of {", ".join(names())}')
     return where["source"], {key: value for key, value in where.items() if key != "source"}

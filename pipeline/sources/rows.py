@@ -1,143 +1,209 @@
-"""Prompts, human preferences and unlabelled pairs in, from JSONL or Parquet; strings or message lists.
+"""Prompts, human preferences and unlabelled pairs in, from any file that `files.py` reads, in any shape of `shapes.py`.
 
-Bad rows are all reported, by line, and skipped only when asked. A prompt's split is given here, once.
+Bad rows are all reported, by line or by the row's number, and left out only when asked. A prompt's split is given here,
+once, and goes by its opening: dialogues that begin alike have one split, the most held out of those that a file says.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from constitution.errors import UserError
-from constitution.records import Message, Messages, Prompt, Role, Split, split_of
+from constitution.records import Id, LabelRule, Messages, Prompt, Split, split_group, split_of
+from pipeline.sources import files, shapes
 
 Kind = Literal["prompts", "preferences", "pairs"]
 MOST_SHOWN = 20
+MOST_KEPT = 10_000  # bad rows of a file of which nothing is taken anyway
+_SPLITS: dict[str, Split] = {  # as ours, and as others name them
+    **{name: name for name in get_args(Split)},
+    "test": "heldout", "validation": "dev", "valid": "dev", "val": "dev",
+}  # fmt: skip
+HELD_OUT: tuple[Split, ...] = ("heldout", "dev", "train")  # the most held out first
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A row that was read: the prompt, and for pairs its two answers (`better` first for preferences)."""
+    """A row that was read, or one pair of a ranking: the prompt, and for pairs its two answers. Of preferences the
+    first is the better, with the probability `p`. `row`: which row of the file it is of, counted from 0."""
 
     prompt: Prompt
     answers: tuple[str, ...] = ()
+    p: float = 1.0
+    row: int = 0
 
 
-def read_prompts(path: Path, *, heldout: float, dev: float, skip_bad: bool = False) -> list[Prompt]:
+@dataclass(frozen=True)
+class Found:
+    """What a file gave. `problems`: rows that cannot be used, `ties`: those, or pairs of a ranking, that prefer
+    neither answer; each with its place and why. `moved`: rows whose split is that of another row that opens alike."""
+
+    rows: list[Imported]
+    problems: list[str] = field(default_factory=list)
+    ties: list[str] = field(default_factory=list)
+    moved: int = 0
+
+
+def read_prompts(
+    path: Path, *, heldout: float, dev: float, skip_bad: bool = False, names: Mapping[str, str] | None = None
+) -> list[Prompt]:
     """Prompts of a file, the first of those that repeat. Raises UserError that lists bad rows by line."""
-    rows = read_rows(path, "prompts", heldout=heldout, dev=dev, skip_bad=skip_bad)
-    return list({row.prompt.id: row.prompt for row in rows}.values())
+    rows = read(path, "prompts", heldout=heldout, dev=dev, skip_bad=skip_bad, names=names).rows
+    first: dict[Id, Prompt] = {}
+    for row in rows:
+        first.setdefault(row.prompt.id, row.prompt)
+    return list(first.values())
 
 
 def read_rows(
-    path: Path, kind: Kind, *, heldout: float, dev: float, skip_bad: bool = False, problems: list[str] | None = None
+    path: Path,
+    kind: Kind,
+    *,
+    heldout: float,
+    dev: float,
+    skip_bad: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> list[Imported]:
-    """Rows of a file. `kind`: prompts (`prompt`), preferences (`prompt`, `chosen`, `rejected`) or pairs (`prompt`,
-    `a`, `b`). What was skipped is added to `problems`."""
-    found: list[Imported] = []
-    bad: list[str] = [] if problems is None else problems
-    for line, row in _lines(path, bad):
+    """The rows of `read`."""
+    return read(path, kind, heldout=heldout, dev=dev, skip_bad=skip_bad, names=names).rows
+
+
+def read(
+    path: Path,
+    kind: Kind,
+    *,
+    heldout: float,
+    dev: float,
+    skip_bad: bool = False,
+    names: Mapping[str, str] | None = None,
+) -> Found:
+    """Prompts, preferences (which answer is the better) or pairs (which nobody compared) of a file. `names`: columns of
+    the file by the names that they have here.
+
+    Raises UserError that lists bad rows by line, unless they are to be left out, and where there are no others.
+    """
+    shapes.check_names(names or {})
+    found = Found([])
+    said: dict[str, Split] = {}  # by opening, the split that some row gives it
+    for count, row in enumerate(files.rows(path)):
         try:
-            found.append(_read(row, kind, path.stem, heldout, dev))
+            if row.problem:
+                raise ValueError(row.problem)
+            _read(found, row.where(path), count, shapes.renamed(row.value, names or {}), kind, path, said, heldout, dev)
         except ValueError as error:
-            bad.append(f"{path}:{line}: {error}")
-    if bad and not skip_bad:
+            found.problems.append(f"{row.where(path)}: {error}")
+            if not skip_bad and len(found.problems) >= MOST_KEPT:
+                break
+    if found.problems and not skip_bad:
+        bad = found.problems
         more = f"\n... and {len(bad) - MOST_SHOWN} more" if len(bad) > MOST_SHOWN else ""
         raise UserError("\n".join(bad[:MOST_SHOWN]) + more + "\nmend these rows, or leave them out with --skip-bad")
-    if not found:
-        raise UserError(f"{path} has no usable rows")
-    return found
+    if not found.rows:
+        why = f": {len(found.ties)} are ties, which prefer neither answer" if found.ties else ""
+        raise UserError(f"{path} has no usable rows{why}")
+    return _of_their_openings(found, said) if said else found
 
 
-def pair_kind(path: Path) -> Kind:
-    """Whether a file holds preferences (its first row has `chosen`) or unlabelled pairs."""
-    for _, row in _lines(path, []):
-        return "preferences" if isinstance(row, dict) and "chosen" in row else "pairs"
+def pair_kind(path: Path, names: Mapping[str, str] | None = None) -> Kind:
+    """Whether a file holds preferences (its first row says which answer is the better) or unlabelled pairs."""
+    shapes.check_names(names or {})
+    for row in files.rows(path):
+        if not row.problem:
+            return "preferences" if shapes.is_preference(shapes.renamed(row.value, names or {})) else "pairs"
     raise UserError(f"{path} has no usable rows")
 
 
-def _lines(path: Path, bad: list[str]) -> Iterator[tuple[int, Any]]:
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-        from pyarrow import ArrowInvalid
-
-        try:
-            yield from enumerate(pq.read_table(path).to_pylist(), start=1)
-        except ArrowInvalid as error:
-            raise UserError(f"{path} is not a Parquet file: {error}") from None
-        return
-    if path.suffix not in (".jsonl", ".json"):
-        raise UserError(f"{path}: give a .jsonl or a .parquet file")
-    for number, text in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            yield number, json.loads(text.decode("utf-8"))
-        except UnicodeDecodeError:
-            bad.append(f"{path}:{number}: not UTF-8")
-        except json.JSONDecodeError as error:
-            bad.append(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})")
+def agreed(rows: Sequence[Imported]) -> list[Imported]:
+    """Preferences, each pair once, in the order of its first: `p` is the mean of what people said of it, the better
+    first. Where that leaves less than the tie margin of the label rule between the two, the pair is left out."""
+    said: dict[tuple[Id, str, str], list[float]] = {}
+    first: dict[tuple[Id, str, str], Imported] = {}
+    for row in rows:
+        one, other = row.answers
+        key = (row.prompt.id, min(one, other), max(one, other))
+        said.setdefault(key, []).append(row.p if one == key[1] else 1 - row.p)
+        first.setdefault(key, row)
+    found = []
+    for key, values in said.items():
+        p = sum(values) / len(values)
+        if abs(2 * p - 1) >= LabelRule().tie_margin and p != 0.5:
+            answers = (key[1], key[2]) if p > 0.5 else (key[2], key[1])
+            found.append(replace(first[key], answers=answers, p=max(p, 1 - p)))
+    return found
 
 
-def _read(row: Any, kind: Kind, source: str, heldout: float, dev: float) -> Imported:
+def split_in(row: Mapping[str, Any]) -> Split | None:
+    """The split that a row says it is of. Raises ValueError for a word that is none."""
+    said = row.get("split")
+    if said is None:
+        return None
+    if not isinstance(said, str) or said not in _SPLITS:
+        shown = repr(said)[:40] if isinstance(said, str | int | float) else f"a {type(said).__name__}"
+        raise ValueError(f"'split' is one of {', '.join(get_args(Split))}, not {shown}")
+    return _SPLITS[said]
+
+
+def openings(prompts: Iterable[Prompt]) -> dict[str, Split]:
+    """The split of each opening, of those that prompts of this opening have the most held out."""
+    found: dict[str, Split] = {}
+    for prompt in prompts:
+        _say(found, prompt.messages, prompt.split)
+    return found
+
+
+def _stem(path: Path) -> str:
+    return Path(path.stem).stem if path.suffix.lower() in (".gz", ".gzip") else path.stem
+
+
+def _say(said: dict[str, Split], messages: Messages, split: Split) -> None:
+    opening = split_group(messages)
+    if HELD_OUT.index(split) <= HELD_OUT.index(said.get(opening, "train")):
+        said[opening] = split
+
+
+def _of_their_openings(found: Found, said: Mapping[str, Split]) -> Found:
+    rows, moved = [], 0
+    for row in found.rows:
+        split = said.get(split_group(row.prompt.messages), row.prompt.split)
+        moved += split != row.prompt.split
+        rows.append(row if split == row.prompt.split else replace(row, prompt=replace(row.prompt, split=split)))
+    return replace(found, rows=rows, moved=moved)
+
+
+def _read(
+    found: Found,
+    where: str,
+    count: int,
+    row: Any,
+    kind: Kind,
+    path: Path,
+    said: dict[str, Split],
+    heldout: float,
+    dev: float,
+) -> None:
+    """Add what a row says to what was found; raises ValueError, with nothing added, where it cannot be used."""
     if isinstance(row, str) and kind == "prompts":
         row = {"prompt": row}
     if not isinstance(row, dict):
         raise ValueError("a row is an object with the key 'prompt'")
-    if "prompt" not in row:
-        hint = f" (it has {', '.join(map(repr, list(row)[:6]))})" if row else ""
-        raise ValueError(f"the key 'prompt' is missing{hint}")
-    messages = _messages(row["prompt"], "prompt")
-    if messages[-1].role != "user":
-        raise ValueError("a prompt ends in a user's turn")
     tags = row.get("tags", ())
     if not isinstance(tags, (list, tuple)) or not all(isinstance(t, str) for t in tags):
         raise ValueError("'tags' is a list of strings")
-    split: Split = row.get("split") or split_of(messages, heldout, dev)
-    if split not in get_args(Split):
-        raise ValueError(f"'split' is one of {', '.join(get_args(Split))}, not {split!r}")
-    names = {"prompts": (), "preferences": ("chosen", "rejected"), "pairs": ("a", "b")}[kind]
-    answers = []
-    for name in names:
-        if name not in row:
-            raise ValueError(f"the key {name!r} is missing")
-        answers.append(_answer(row[name], name))
-    if len(answers) == 2 and answers[0] == answers[1]:
-        raise ValueError(f"{names[0]!r} and {names[1]!r} are the same text")
-    return Imported(Prompt(messages, split, str(row.get("source") or source), tuple(tags)), tuple(answers))
-
-
-def _messages(value: Any, name: str) -> Messages:
-    if isinstance(value, str):
-        if not value.strip():
-            raise ValueError(f"{name!r} is empty")
-        return (Message("user", value),)
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{name!r} is a string or a list of messages")
-    turns = []
-    for place, turn in enumerate(value):
-        if not isinstance(turn, dict) or turn.get("role") not in get_args(Role):
-            raise ValueError(f"{name}[{place}] needs a 'role' of {', '.join(get_args(Role))}")
-        if not isinstance(turn.get("content"), str) or not turn["content"].strip():
-            raise ValueError(f"{name}[{place}] needs a 'content' that is text")
-        turns.append(Message(turn["role"], turn["content"]))
-    return tuple(turns)
-
-
-def _answer(value: Any, name: str) -> str:
-    """An answer's text: a string, or TRL's list of one assistant's message."""
-    if isinstance(value, str):
-        text = value
+    split = split_in(row)
+    source = row.get("source")
+    source = str(source) if source and isinstance(source, str | int) else _stem(path)
+    if kind == "prompts":
+        pairs = shapes.Pairs((shapes.Pair(shapes.prompt(row), "", ""),))
     else:
-        turns = _messages(value, name)
-        if len(turns) != 1 or turns[0].role != "assistant":
-            raise ValueError(f"{name!r} is one assistant's message")
-        text = turns[0].content
-    if not text.strip():
-        raise ValueError(f"{name!r} is empty")
-    return text
+        pairs = shapes.preferences(row) if kind == "preferences" else shapes.pairs(row)
+    if pairs.ties:
+        found.ties.append(f"{where}: {pairs.ties} of its pairs are ties" if pairs.pairs else f"{where}: a tie")
+    for pair in pairs.pairs:
+        if split is not None:
+            _say(said, pair.prompt, split)
+        prompt = Prompt(pair.prompt, split or split_of(pair.prompt, heldout, dev), source, tuple(tags))
+        answers = () if kind == "prompts" else (pair.first, pair.second)
+        found.rows.append(Imported(prompt, answers, pair.p, count))

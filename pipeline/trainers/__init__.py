@@ -24,15 +24,19 @@ def methods() -> list[str]:
 
 
 def load(method: str) -> Method:
-    """The module of a training method. Raises UserError for a name that is none."""
-    return cast(Method, plugins.load(__name__, "train", method, "training method"))
+    """The module of a training method. Raises UserError for a name that is none, and for one without what a method
+    declares."""
+    module = plugins.load(__name__, "train", method, "training method")
+    plugins.holds(module, "training method", KIND=str, COLUMNS=tuple, DEFAULTS=Mapping)
+    return cast(Method, module)
 
 
-def resolve(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve(method: str, given: Mapping[str, Any], where: str = "arguments") -> dict[str, Any]:
     """The arguments a job of this method runs with: what its id hashes. Nothing heavy is imported.
 
-    Raises UserError for a method that is none, and for an argument that it does not read.
+    Raises UserError for a method that is none, for an argument that it does not read, and for a value that is none of
+    its; `where` is what the message calls the arguments.
     """
     module = load(method)
-    arguments.check(method, module, given)
+    arguments.check(method, module, given, where)
     return {**module.DEFAULTS, **given}

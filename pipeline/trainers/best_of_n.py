@@ -77,7 +77,9 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
         pass
 
     arguments = job.arguments
-    n = _check(job)
+    if job.reward is None:
+        raise UserError("best_of_n needs a reward to choose by; give the job one")
+    n = arguments["n"]
     tuning = dataclasses.replace(job, arguments={k: v for k, v in arguments.items() if k not in SAMPLING})
     tokenizer = fitting.load_tokenizer(job)
     limit = fitting.context_length(job, tokenizer)
@@ -235,17 +237,6 @@ def figures(drawn: Sequence[dict[str, Any]], n: int) -> dict[str, float]:
         "kl_bound": kl_bound(n),
         "kl_estimate": math.fsum(estimates) / len(estimates),
     }
-
-
-def _check(job: Job) -> int:
-    n, temperature = job.arguments["n"], job.arguments["temperature"]
-    if job.reward is None:
-        raise UserError("best_of_n needs a reward to choose by; give the job one")
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise UserError(f"arguments: n is {n!r}; it must be a whole number of answers, 1 or more")
-    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise UserError(f"arguments: temperature is {temperature!r}; it must be above 0, or all {n} answers are one")
-    return n
 
 
 def _seeds(job: Job, first: int, count: int) -> list[int]:

@@ -36,7 +36,7 @@ from transformers import (
 )
 
 from constitution.errors import UserError
-from pipeline.models import checkpoint
+from pipeline.models import checkpoint, merging
 from pipeline.trainers import processes
 from pipeline.trainers.rows import LengthGrouped, like_lengths
 from pipeline.trainers.trainer import Job, Progress, TrainingStopped
@@ -71,7 +71,7 @@ def load_model(job: Job, architecture: Any, **options: Any) -> PreTrainedModel:
     set_seed(job.seed)  # a reward model's head is drawn here
     dtype = torch.bfloat16 if job.lora and job.dtype == "bfloat16" else torch.float32
     with _loading(job):
-        return checkpoint.load(Path(job.model), architecture, dtype=dtype, **options)
+        return merging.load(Path(job.model), architecture, dtype=dtype, **options)
 
 
 @contextlib.contextmanager
@@ -93,9 +93,7 @@ def context_length(job: Job, tokenizer: PreTrainedTokenizerBase) -> int:
     """
     from transformers import AutoConfig
 
-    folder = Path(job.model)
-    while (folder / "adapter_config.json").is_file():
-        folder = Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    folder = checkpoint.stack(Path(job.model))[-1]
     with _loading(job):
         config = AutoConfig.from_pretrained(folder).get_text_config()
     if len(tokenizer) > config.vocab_size:

@@ -16,8 +16,10 @@ At sampling it is 1 and the KL is the paper's, but only with it is the gradient 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from constitution.errors import UserError
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers import rloo
 from pipeline.trainers.trainer import Job, Progress
@@ -43,6 +45,15 @@ READS = rloo.GROUPS_READ | {
     *("entropy_coef", "use_adaptive_entropy", "entropy_coef_min", "entropy_coef_max", "entropy_coef_delta"),
     "entropy_target",
 }
+
+
+def check(arguments: Mapping[str, Any]) -> None:
+    """Raises UserError for an update whose answers are no whole groups, and for a loss that cannot be had so."""
+    rloo.check(arguments)
+    loss, level = arguments["loss_type"], arguments.get("importance_sampling_level", "token")
+    if (loss == "luspo" and level != "sequence") or (loss == "vespo" and level != "token"):
+        needed = "sequence" if loss == "luspo" else "token"
+        raise UserError(f"arguments: loss_type {loss} asks for importance_sampling_level = {needed!r}")
 
 
 def train(job: Job, progress: Progress) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from constitution.errors import UserError
@@ -49,6 +50,15 @@ READS = (
 RATIO = (1.0, 4 / 3)  # the weights of all good rows together to those of all bad ones: equation 8
 
 log = logging.getLogger(__name__)
+
+
+def check(arguments: Mapping[str, Any]) -> None:
+    """Raises UserError for a micro-batch that has no other row."""
+    if arguments["per_device_train_batch_size"] < 2:
+        raise UserError(
+            "arguments: per_device_train_batch_size is 1; kto estimates the KL from the other rows of a micro-batch "
+            "and needs at least 2 (8 or more are better): lower gradient_accumulation_steps instead"
+        )
 
 
 def train(job: Job, progress: Progress) -> dict[str, Any]:
@@ -84,11 +94,6 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
 
             return self.add_numbers(dataset, ("ref_logps", "ref_KL_logps"), batch_size, compute)
 
-    if job.arguments["per_device_train_batch_size"] < 2:
-        raise UserError(
-            "per_device_train_batch_size is 1; kto estimates the KL from the other rows of a micro-batch and needs at "
-            "least 2 (8 or more are better): lower gradient_accumulation_steps instead"
-        )
     given = Material.of(job, COLUMNS)
     rows = given.rows.table
     good = sum(rows["label"])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import trainers
+from pipeline.models.checkpoint import stack
 from pipeline.models.checks import read_header
 from pipeline.trainers.trainer import Job
 from pipeline.training_rows import read_rows
@@ -87,8 +88,7 @@ def estimate(job: Job, processes: int = 1) -> Memory:
 
 def _model(folder: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:
     """Shapes of the tensors that an adapter's base, or the folder itself, holds, and its configuration."""
-    while (folder / "adapter_config.json").is_file():
-        folder = Path(json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"])
+    folder = stack(folder)[-1]
     config = json.loads((folder / "config.json").read_text())
     shapes = {
         name: list(entry["shape"])

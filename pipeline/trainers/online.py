@@ -197,7 +197,10 @@ def learn(job: Job, progress: Progress, trainer_class: type[Any], config_class: 
     KeyboardInterrupt."""
     a = job.arguments
     answers = a["per_device_train_batch_size"] * a["gradient_accumulation_steps"]
-    _check(job, answers)
+    if not job.reward:
+        raise UserError(
+            f'{job.method} learns from a reward; name one, for example {{"kind": "model", "paths": ["checkpoints/x"]}}'
+        )
     tokenizer = fitting.load_tokenizer(job)
     table = _prompts(job, tokenizer, answers // a["num_generations"])
     reward = rewards.build(job.reward or {})
@@ -240,25 +243,6 @@ def learn(job: Job, progress: Progress, trainer_class: type[Any], config_class: 
         reward.close()
     fitting.save(job, trainer)
     return {**metrics, "rows": len(table)}
-
-
-def _check(job: Job, answers: int) -> None:
-    group = job.arguments["num_generations"]
-    if not job.reward:
-        raise UserError(
-            f'{job.method} learns from a reward; name one, for example {{"kind": "model", "paths": ["checkpoints/x"]}}'
-        )
-    if not isinstance(group, int) or group < 2:
-        raise UserError(
-            f"arguments: num_generations is {group!r}; answers to one prompt are compared: it must be 2 or more"
-        )
-    if answers % group:
-        raise UserError(
-            f"arguments: an update has {answers} answers (per_device_train_batch_size x gradient_accumulation_steps), "
-            f"which num_generations {group} does not divide; make it a multiple of {group}"
-        )
-    if not job.arguments["beta"] >= 0 or not math.isfinite(job.arguments["beta"]):
-        raise UserError(f"arguments: beta is {job.arguments['beta']}; it must be a finite number, 0 or more")
 
 
 def _prompts(job: Job, tokenizer: PreTrainedTokenizerBase, needed: int) -> Any:

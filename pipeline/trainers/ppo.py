@@ -58,7 +58,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -558,9 +558,8 @@ def _run(ppo: PPO, progress: Progress, callback: EvaluationCallback, start: int)
             raise KeyboardInterrupt
 
 
-def _check(job: Job) -> None:
+def check(a: Mapping[str, Any]) -> None:
     """Raises UserError for the first argument that PPO cannot work with."""
-    a = job.arguments
     for names, low, high, text in RANGES:
         for name in names:
             value = a[name]
@@ -571,13 +570,18 @@ def _check(job: Job) -> None:
                 raise UserError(f"arguments: {name} is {value!r}; it must be {text}")
     if a["kl_target"] is not None and a["kl_coef"] == 0:
         raise UserError("arguments: kl_target multiplies kl_coef, and 0 stays 0; start from a kl_coef above 0")
-    if (episodes := _episodes(job)) % a["num_mini_batches"]:
+    if (episodes := a["per_device_train_batch_size"] * a["gradient_accumulation_steps"]) % a["num_mini_batches"]:
         raise UserError(
             f"arguments: {episodes} episodes an update (per_device_train_batch_size x gradient_accumulation_steps) "
             f"make no {a['num_mini_batches']} equal minibatches; change num_mini_batches"
         )
     if a["value_trunk"] not in ("separate", "shared"):
         raise UserError(f"arguments: value_trunk is {a['value_trunk']!r}; it must be separate or shared")
+
+
+def _check(job: Job) -> None:
+    """Raises UserError for a job that PPO cannot work with."""
+    check(job.arguments)
     if job.dtype not in ("float32", "bfloat16"):
         raise UserError(f"dtype is {job.dtype!r}; it must be float32 or bfloat16")
     if not job.reward:

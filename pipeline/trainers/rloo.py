@@ -14,8 +14,10 @@ An update is per_device_train_batch_size x gradient_accumulation_steps answers, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from constitution.errors import UserError
 from pipeline.models.checkpoint import Kind
 from pipeline.trainers.arguments import TRAINER_READS
 from pipeline.trainers.trainer import ONLINE_DEFAULTS, Job, Progress
@@ -36,6 +38,21 @@ GROUPS_READ = TRAINER_READS | {  # of grpo, too
     *("mask_truncated_completions", "shuffle_dataset", "pad_to_multiple_of", "disable_dropout", "router_aux_loss_coef"),
 }
 READS = GROUPS_READ | {"normalize_advantages", "reward_clip_range"}
+
+
+def check(arguments: Mapping[str, Any]) -> None:
+    """Raises UserError for an update whose answers are not whole groups of several."""
+    group = arguments["num_generations"]
+    answers = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+    if group < 2:
+        raise UserError(
+            f"arguments: num_generations is {group!r}; answers to one prompt are compared: it must be 2 or more"
+        )
+    if answers % group:
+        raise UserError(
+            f"arguments: an update has {answers} answers (per_device_train_batch_size x gradient_accumulation_steps), "
+            f"which num_generations {group} does not divide; make it a multiple of {group}"
+        )
 
 
 def train(job: Job, progress: Progress) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from constitution.records import Message, Messages, Role
 from pipeline.engines.chats import ChatTokenizer
-from pipeline.engines.engine import Chat, Generate, Sampling
+from pipeline.engines.engine import Chat, Generate, Sampling, all_answered
 from pipeline.engines.transformers import TransformersEngine
 
 Dialogue = Sequence[Mapping[str, str]]  # messages as data sets have them: {"role", "content"}
@@ -73,7 +73,7 @@ class InProcess:
         chats = [Chat(as_messages(prompt), "", self._template) for prompt in prompts]
         with evaluating(self._model):
             requests = [Generate(chat, self._sampling, seed) for chat, seed in zip(chats, seeds, strict=True)]
-            completions = self._engine.generate(requests)
+            completions = all_answered(self._engine.generate(requests))
         for chat in chats:
             if chat.messages not in self._prompt_ids:
                 self._prompt_ids[chat.messages] = self._engine.render(chat)

@@ -6,6 +6,7 @@ To add a method, write `pipeline/trainers/x.py` with
     COLUMNS: the columns a row of the data set must have
     DEFAULTS: its arguments under TRL's and transformers' own names, with their default values
     READS: the names of all arguments that it reads, where those are not the names of DEFAULTS
+    def check(arguments) -> None, where it has one: raises UserError for arguments that do not go together
     def train(job: Job, progress: Progress) -> dict[str, Any]: trains, saves weights into `job.partial`, returns metrics
 
 and settings then say `method: x`. `python -m pipeline.trainers JOB.json` runs a job: it checks the rows, calls

@@ -23,6 +23,11 @@ from pipeline.models.checkpoint import Manifest
 from pipeline.trainers.publishing import finished
 from pipeline.trainers.trainer import Job, TrainingStopped
 
+
+class TrainingKilled(RuntimeError):
+    """The system ended the training process. The message says what to do; what was saved is kept."""
+
+
 OnProgress = Callable[[Job, dict[str, Any]], None]
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +42,7 @@ class Worker:
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._env = dict(env or {})
         self._process: subprocess.Popen[str] | None = None
+        self._busy = False  # with a training whose state is worth waiting for
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
 
     def __enter__(self) -> Worker:
@@ -72,7 +78,8 @@ class Worker:
 
         `on_progress` gets every line of progress (`step`, `total`, `time`, `loss`, ...). Raises UserError for a user's
         mistake, TrainingStopped, KeyboardInterrupt (after the state was saved; the same for anything `on_progress`
-        raises), and RuntimeError with the end of the log where the process fails.
+        raises), TrainingKilled where the system ended the process, and RuntimeError with the end of the log where it
+        fails.
         """
         if done := finished(job):
             return done
@@ -80,6 +87,7 @@ class Worker:
         assert self._process is not None and self._process.stdin is not None
         file = job.resume / "job.json"
         job.write(file)
+        self._busy = True
         try:
             self._process.stdin.write(f"{file.resolve()}\n")
             self._process.stdin.flush()
@@ -91,13 +99,17 @@ class Worker:
         except BaseException:
             self._interrupt()
             raise
+        self._busy = False
         return self._result(event)
 
     def close(self) -> None:
-        """End the process; a training in progress saves its state first."""
+        """End the process; a training in progress saves its state first. One that only waits, or still imports what it
+        may need, has nothing to save."""
         if self._process is None:
             return
         assert self._process.stdin is not None and self._process.stdout is not None
+        if not self._busy:
+            self._process.kill()
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.stdout.close()
@@ -121,7 +133,8 @@ class Worker:
             with contextlib.suppress(RuntimeError):
                 while self._next()["event"] == "step":
                     pass
-        except KeyboardInterrupt:
+            self._busy = False
+        except BaseException:  # Prefect raises an exception of its own for SIGTERM
             self._process.kill()
             raise
 
@@ -140,6 +153,13 @@ class Worker:
     def _died(self) -> RuntimeError:
         assert self._process is not None
         code = self._process.wait()
+        self._busy = False
+        if code == -signal.SIGKILL:
+            return TrainingKilled(
+                "the training process was killed by the system (SIGKILL), as it does when memory runs out; what was "
+                "answered and saved is kept. Make per_device_train_batch_size smaller (and gradient_accumulation_steps "
+                'larger), or set lora, gradient_checkpointing = true or dtype = "bfloat16", then run the same again'
+            )
         return RuntimeError(f"the training process ended with code {code}\n{self._log_tail()}")
 
     def _log_tail(self, size: int = 4_000) -> str:

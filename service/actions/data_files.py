@@ -1,10 +1,12 @@
-"""A data set as files: rows in TRL's own columns, JSONL or Parquet, and a card that says how they came about.
+"""A data set as files: rows in TRL's own columns, JSONL, Parquet or CSV, and a card that says how they came about.
 
 Each file is written whole or not at all. Which rows they are is `exports.py`'s.
 """
 
 from __future__ import annotations
 
+import csv
+import glob
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from constitution.errors import UserError
 
 Row = dict[str, Any]
 CARD = "README.md"
+SUFFIXES = (".jsonl", ".parquet", ".csv")
 MARK = "<!-- written by precept data export -->"
 OURS = "<!-- written by precept "  # so do the cards of earlier versions begin
 
@@ -75,14 +78,15 @@ class Exported:
 
 def check_name(out: Path) -> None:
     """Raises UserError for a file whose format no name says."""
-    if out.suffix not in (".jsonl", ".parquet"):
-        raise UserError(f"{out}: give a .jsonl or a .parquet file")
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"{out}: give a {', a '.join(SUFFIXES[:-1])} or a {SUFFIXES[-1]} file")
 
 
 def write(out: Path, format: Format, found: DataSet) -> Exported:
     """Write the rows and their card, each in one step.
 
-    Parquet holds UTF-8 alone, so rows with a lone surrogate are left out there, and counted; JSONL holds everything.
+    Parquet holds UTF-8 alone, so rows with a lone surrogate are left out there, and counted; JSONL and CSV, which has
+    such a text as JSON, hold everything.
     """
     from storage.artifacts import write_bytes, write_text
 
@@ -91,6 +95,8 @@ def write(out: Path, format: Format, found: DataSet) -> Exported:
         lost = {"not in UTF-8 (a .jsonl file keeps them)": len(found.rows) - len(rows)}
         found = replace(found, rows=rows, left_out=found.left_out | lost)
         write_bytes(out, _parquet(rows))
+    elif out.suffix == ".csv":
+        write_bytes(out, _csv(COLUMNS[format], found.rows))
     else:
         write_bytes(out, "".join(json.dumps(row) + "\n" for row in found.rows).encode("ascii"))
     path = out.parent / CARD
@@ -103,7 +109,14 @@ def write(out: Path, format: Format, found: DataSet) -> Exported:
 def _about(path: Path, out: Path) -> bool:
     """Whether a card is one that an earlier export of the same file wrote."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    return OURS in text and f"data_files: {json.dumps(out.name)}\n" in text
+    return OURS in text and any(
+        f"data_files: {json.dumps(name)}\n" in text for name in (_pattern(out), out.name)
+    )  # fmt: skip
+
+
+def _pattern(out: Path) -> str:
+    """The name as `datasets` takes it, which reads names of data files as patterns: `pairs[1].jsonl` is another."""
+    return glob.escape(out.name)
 
 
 def _parquet(rows: Sequence[Row]) -> bytes:
@@ -113,6 +126,32 @@ def _parquet(rows: Sequence[Row]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows)), buffer)
     return buffer.getvalue()
+
+
+def _csv(columns: Mapping[str, str], rows: Sequence[Row]) -> bytes:
+    """Cells are texts where a text says all of it and comes back as it was, and JSON where it does not; none is a
+    spreadsheet's formula."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(columns)
+    writer.writerows([_cell(row[name], name) for name in columns] for row in rows)
+    return file.getvalue().encode("utf-8")
+
+
+def _cell(value: Any, name: str) -> str:
+    from pipeline.sources import files, shapes
+
+    if not isinstance(value, list):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    text = value[0]["content"]
+    wanted = value if name == "prompt" else [{"role": "user", "content": text}]
+    safe = files.guarded(text)
+    try:
+        read = [{"role": m.role, "content": m.content} for m in shapes.messages(files.cell(safe), name)]
+        plain = len(value) == 1 and read == wanted and "\x00" not in text and bool(text.encode("utf-8"))
+    except (ValueError, UnicodeEncodeError):
+        plain = False
+    return safe if plain else json.dumps(value)
 
 
 def _is_utf8(row: Row) -> bool:
@@ -131,7 +170,7 @@ def card(out: Path, format: Format, found: DataSet) -> str:
     return f"""---
 configs:
 - config_name: default
-  data_files: {json.dumps(out.name)}
+  data_files: {json.dumps(_pattern(out))}
 tags: [trl, {format.value}]
 ---
 {MARK}

@@ -83,13 +83,19 @@ def _labelled(store: Store, run: str, split: Split) -> DataSet:
 
 
 def _imported(store: Store, about: Run, split: Split) -> DataSet:
-    """What people preferred, as it was imported: p is 1."""
+    """What people preferred, as it was imported: a row a pair, `p` the share of them that says so. Where they are of
+    opposite minds it is a tie, by the margin of the label rule, and no row."""
+    from constitution.records import LabelRule
     from service.actions import imports
 
     labels = imports.preferences(store, about)
-    cases, splits = _texts(store, [c for c, _ in labels])
-    rows = [_row(cases[c], first, p=1.0) for c, first in sorted(labels) if split in (Split.all, splits[c])]
-    return DataSet(rows, source=_source(about, split) | {"labels": f"people's, imported from {about.result['file']}"})
+    cases, splits = _texts(store, list(labels))
+    here = [(c, p) for c, p in sorted(labels.items()) if split in (Split.all, splits[c])]
+    decided = [(c, p) for c, p in here if abs(2 * p - 1) >= LabelRule().tie_margin and p != 0.5]
+    rows = [_row(cases[c], first=p > 0.5, p=max(p, 1 - p)) for c, p in decided]
+    left_out = {"tied: people said the opposite": len(here) - len(rows)}
+    source = _source(about, split) | {"labels": f"people's, imported from {about.result['file']}"}
+    return DataSet(rows, left_out, source)
 
 
 def _unpaired(pairs: DataSet) -> DataSet:

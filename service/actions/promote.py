@@ -73,7 +73,7 @@ def roll_back(store: Store, home: Path, who: str, why: str) -> Promoted:
 def merge(store: Store, name: str, out: Path) -> Merged:
     """Write a LoRA checkpoint as a folder of full weights. Raises UserError where it has none to merge, or the folder
     is there already."""
-    from pipeline.models.checkpoint import merge as write_merged
+    from pipeline.models.merging import merge as write_merged
 
     checkpoint = store.checkpoint(name)
     return Merged(checkpoint, out, write_merged(Path(checkpoint.path), out).digest)

@@ -9,7 +9,7 @@ from constitution.errors import UserError
 from constitution.records import Generation, Prompt
 from pipeline import rewards, trainers
 from pipeline.assemble import messages
-from pipeline.engines.engine import Score
+from pipeline.engines.engine import Refused, Score
 from pipeline.metrics import intervals
 from service.queries import measure as measure_truth
 from service.settings import OptimiseSettings, Settings
@@ -116,5 +116,7 @@ def _kl(
             Score(role.chat(p.messages), g.text, end=g.finish_reason == "stop")
             for p, g in zip(prompts, answers, strict=True)
         ]
-        sums.append([scored.logprob for scored in role.engine.score(asked)])
-    return intervals.bootstrap([a - b for a, b in zip(*sums, strict=True)], work.settings.seed).as_dict()
+        sums.append([None if isinstance(s, Refused) else s.logprob for s in role.engine.score(asked)])
+    # An answer that one of the two cannot read tells nothing of their distance.
+    gaps = [a - b for a, b in zip(*sums, strict=True) if a is not None and b is not None]
+    return intervals.bootstrap(gaps, work.settings.seed).as_dict() if gaps else None

@@ -8,14 +8,14 @@ this run make of an answer, and an evaluation callback: the evaluator, on prompt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import PROBABILITY, Id, Label
+from constitution.records import PROBABILITY, Id, Label, split_group
 from pipeline import assemble, trainers
 from pipeline.respond import respond as plan_responses
-from pipeline.sources.rows import read_rows
+from pipeline.sources import rows as reading
+from pipeline.sources.file import located
 from service.settings import JudgeSettings, OptimiseSettings, RewardSettings
 from service.work.roles import role_of
 from service.work.work import Work
@@ -148,22 +148,27 @@ def _with_people(work: Work, settings: RewardSettings, rows: list[assemble.Row])
     if not settings.human:
         return rows
     splits = work.settings.splits
-    told = read_rows(Path(settings.human), "preferences", heldout=splits.heldout, dev=splits.dev)
-    away = {p.id for split in ("dev", "heldout") for p in work.prompts(split)}
+    path, names, skip_bad = located(settings.human, "reward.human")
+    told = reading.read(path, "preferences", heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names)
+    away = {split_group(p.messages) for split in ("dev", "heldout") for p in work.prompts(split)}
+    train = [
+        row for row in told.rows if row.prompt.split == "train" and split_group(row.prompt.messages) not in away
+    ]  # fmt: skip
     human = [
         {
             "prompt": assemble.messages(row.prompt.messages),
             "chosen": assemble.said(row.answers[0]),
             "rejected": assemble.said(row.answers[1]),
-            "p": 1.0,
+            "p": row.p,
         }
-        for row in told
-        if row.prompt.split == "train" and row.prompt.id not in away
+        for row in reading.agreed(train)
     ]
     blended = assemble.blend(rows, human, settings.human_share, work.settings.seed)
     count = len(blended.rows) - len(rows)
     short = f"; {blended.missing} more were wanted" if blended.missing else ""
-    work.log(f"{count} of {len(blended.rows)} pairs for the reward model are people's, from {settings.human}{short}")
+    work.log(f"{count} of {len(blended.rows)} pairs for the reward model are people's, from {path}{short}")
+    if len(train) < len(told.rows):
+        work.log(f"{len(told.rows) - len(train)} of people's pairs open as prompts that are held out, and stay out")
     return blended.rows
 
 

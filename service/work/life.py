@@ -32,7 +32,7 @@ def at_work(
         work = Work(wiring, run, who=who, report=report)
         yield work
     except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | BudgetReached | TrainingStopped)
+        stopped = _interrupted(error) or isinstance(error, BudgetReached | TrainingStopped)
         store.finish_run(run.id, "stopped" if stopped else "failed", error=_told(error))
         raise
     finally:
@@ -40,9 +40,16 @@ def at_work(
             work.close()
 
 
+def _interrupted(error: BaseException) -> bool:
+    """Ctrl-C, SIGTERM and the like, whatever raised for them: they are no failures, and derive from no Exception."""
+    return not isinstance(error, Exception)
+
+
 def _told(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt | BudgetReached | TrainingStopped | UserError):
-        return str(error) or "interrupted"
+    if _interrupted(error):
+        return "interrupted"
+    if isinstance(error, BudgetReached | TrainingStopped | UserError):
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from constitution.records import Comparison, Id, text_digest
 from pipeline import label as labelling
 from pipeline.metrics import intervals
-from pipeline.sources.rows import pair_kind, read_rows
+from pipeline.sources.file import located
+from pipeline.sources.rows import pair_kind, read
 from service.work.stages import stop_if_unreadable
 from service.work.work import Work
 
 
 def import_pairs(work: Work, stage: str) -> dict[str, str]:
     """The pairs of the file that the settings name, as comparisons. Returns, by comparison (hex), which side the file
-    prefers (`first`, `second`), empty for unlabelled pairs."""
-    path = Path(work.settings.pairs)
-    kind = pair_kind(path)
-    rows = read_rows(path, kind, heldout=work.settings.splits.heldout, dev=work.settings.splits.dev)
+    prefers (`first`, `second`), empty for unlabelled pairs, and for one that it has both ways."""
+    path, names, skip_bad = located(work.settings.pairs, "pairs")
+    kind, splits = pair_kind(path, names), work.settings.splits
+    found = read(path, kind, heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names)
+    rows = found.rows
+    if found.problems or found.ties:
+        work.log(f"{path}: left out {len(found.problems)} rows that cannot be used, {len(found.ties)} with ties")
     work.store.add_prompts([row.prompt for row in rows])
     work.store.add_answers([text for row in rows for text in row.answers])
     preferred: dict[str, str] = {}
@@ -28,8 +31,10 @@ def import_pairs(work: Work, stage: str) -> dict[str, str]:
     for row in rows:
         one, other = (text_digest(text) for text in row.answers)
         comparison = Comparison.of(row.prompt.id, one, other)
+        name, side = comparison.id.hex(), "first" if comparison.first == one else "second"
+        side = "" if kind == "pairs" else side
+        preferred[name] = side if comparison.id not in comparisons or preferred[name] == side else ""
         comparisons[comparison.id] = comparison
-        preferred[comparison.id.hex()] = "" if kind == "pairs" else "first" if comparison.first == one else "second"
     work.store.add_comparisons(
         list(comparisons.values()), run=work.run.id, stage=stage, ordinals=list(range(len(comparisons)))
     )

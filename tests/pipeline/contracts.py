@@ -217,7 +217,10 @@ def check_trainer(name: str) -> None:
     assert isinstance(getattr(module, "ONLINE", False), bool)
     assert getattr(module, "COEFFICIENT", None) is None or module.COEFFICIENT in known
     assert trainers.resolve(name, {}) == module.DEFAULTS
-    assert trainers.resolve(name, dict.fromkeys(known, 3)) == {**module.DEFAULTS, **dict.fromkeys(known, 3)}
+    assert trainers.resolve(name, module.DEFAULTS) == module.DEFAULTS
+    for argument in known & module.DEFAULTS.keys():  # a number that is none is no value of anything
+        with pytest.raises(UserError, match=f"arguments: {argument} is nan"):
+            trainers.resolve(name, {argument: math.nan})
     with pytest.raises(UserError, match=f"{name} does not read no_such_argument"):
         trainers.resolve(name, {"no_such_argument": 1})
 

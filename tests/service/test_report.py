@@ -151,7 +151,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             tuned = trained(work, "dpo", sft.digest, {})
             decision = {"promoted": False, "reasons": ["held: it is ratified", f"failed: too rude {HOSTILE}"]}
             rewarded = {"path": reward.path, "metrics": dict(reward.metrics)}
-            result = steps.report.fn(work, labels, rewarded, tuned.path, evaluated, decision)  # type: ignore[attr-defined]
+            result = steps.report(work, labels, rewarded, tuned.path, evaluated, decision)
             details = {"labels": labels, "reward": rewarded, "evaluation": evaluated, "decision": decision}
             details["budget"] = work.budget
             yield Ran(work, result, details, Path(result["report"]).read_text(encoding="utf-8"))

@@ -10,7 +10,20 @@ import pytest
 from constitution.errors import UserError
 from constitution.records import Message
 from pipeline.engines import build
-from pipeline.engines.engine import Chat, Choice, Choose, Engine, EngineError, EngineSettings, Generate, Sampling, Score
+from pipeline.engines.engine import (
+    Chat,
+    Choice,
+    Choose,
+    Completion,
+    Engine,
+    EngineError,
+    EngineSettings,
+    Generate,
+    Refused,
+    Sampling,
+    Score,
+    Scored,
+)
 
 SCRIPT = r"""
 # a baker
@@ -203,3 +216,20 @@ def test_a_missing_script_and_an_unknown_option_are_told(tmp_path: Path) -> None
         build(EngineSettings(kind="scripted", model=str(tmp_path / "nowhere.yaml")))
     with pytest.raises(UserError, match="no option speed"):
         scripted(tmp_path, SCRIPT, speed=3)
+
+
+def test_a_request_can_be_refused_and_takes_no_other_with_it(tmp_path: Path) -> None:
+    script = "rules:\n  - contains: forbidden\n    refuse: refused\n  - text: Yes.\n  - choose: {A: 1}\n"
+    engine = scripted(tmp_path, script, context=60)
+    asked = [chat("a forbidden thing"), chat("fine"), chat("long " * 20)]
+    found = engine.generate([Generate(each, Sampling(), 0) for each in asked])
+    assert [getattr(each, "kind", each) for each in (found[0], found[2])] == ["refused", "too_long"]
+    assert isinstance(found[1], Completion) and "reads at most 60" in getattr(found[2], "said", "")
+    choices = engine.choose([Choose(tuple(asked), ("A", "B"))])[0]
+    assert [type(each) for each in choices] == [Refused, Choice, Refused]
+    scores = engine.score([Score(chat("fine"), "long " * n) for n in (1, 20)])
+    assert [type(each) for each in scores] == [Scored, Refused]
+    # What it reads at most is no part of what it is: the same model may be served with a longer context.
+    assert engine.fingerprint == scripted(tmp_path, script).fingerprint
+    with pytest.raises(UserError, match="number of bytes"):
+        scripted(tmp_path, script, context="long")

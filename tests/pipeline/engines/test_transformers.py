@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,19 @@ import transformers
 from constitution.errors import UserError
 from constitution.records import Message
 from pipeline.engines import transformers as module
-from pipeline.engines.engine import Chat, Choice, Choose, Engine, EngineSettings, Generate, Sampling, Score
+from pipeline.engines.engine import (
+    Chat,
+    Choice,
+    Choose,
+    Engine,
+    EngineSettings,
+    Generate,
+    Refused,
+    Sampling,
+    Score,
+    Scored,
+    all_answered,
+)
 from pipeline.engines.transformers import TransformersEngine, build
 
 FAMILIES = ["llama", "qwen3", "mistral", "gemma2", "gemma3"]
@@ -82,9 +95,68 @@ def test_a_template_that_refuses_a_role_is_explained(llama: TransformersEngine) 
         llama.render(Chat(messages, template_args={"refuse_system": True}))
 
 
-def test_a_prompt_beyond_the_context_is_refused(llama: TransformersEngine) -> None:
+# --- one bad item among many -------------------------------------------------------------------------------------
+
+# Of three requests the one in the middle cannot be answered: by what, and what is said of it.
+LONG = chat("fox " * 600)
+REFUSED_CHAT = Chat((Message("system", "be honest"), Message("user", "hello")), template_args={"refuse_system": True})
+BAD = [
+    (LONG, "too_long", r"A text has \d+ tokens, and the model reads at most 512"),
+    (REFUSED_CHAT, "template", r"system, user.*System role not supported"),
+]
+
+
+@pytest.mark.parametrize(("bad", "kind", "said"), BAD)
+def test_one_bad_request_takes_no_other_with_it(llama: TransformersEngine, bad: Chat, kind: str, said: str) -> None:
+    good = [chat("fox"), chat("a longer one about a fox and a dog")]
+    chats = [good[0], bad, good[1]]
+
+    def only_the_middle(found: Sequence[Any], alone: Sequence[Any]) -> None:
+        refused = found[1]
+        assert isinstance(refused, Refused) and refused.kind == kind and re.search(said, refused.said)
+        assert "\n" not in refused.said
+        assert [found[0], found[2]] == list(alone)
+
+    sampling = Sampling(max_tokens=5)
+    only_the_middle(
+        llama.generate([Generate(each, sampling, 7) for each in chats]),
+        llama.generate([Generate(each, sampling, 7) for each in good]),
+    )
+    [group] = llama.choose([Choose(tuple(chats), ("A", "B"))])
+    assert isinstance(group[1], Refused) and group[1].kind == kind
+    alone = llama.choose([Choose(tuple(good), ("A", "B"))])
+    assert_same([[group[0], group[2]]], alone, 1e-5)
+    scored = llama.score([Score(each, "dog") for each in chats])
+    assert isinstance(scored[1], Refused) and scored[1].kind == kind
+    plain = [each.logprob for each in all_answered(llama.score([Score(each, "dog") for each in good]))]
+    assert [each.logprob for each in all_answered([scored[0], scored[2]])] == pytest.approx(plain, abs=1e-4)
+    # A group all of which is refused, between two others; nothing but refused.
+    whole = llama.choose(
+        [Choose((good[0],), ("A", "B")), Choose((bad, bad), ("A", "B")), Choose((good[1],), ("A", "B"))]
+    )
+    assert [[type(each) for each in group] for group in whole] == [[Choice], [Refused, Refused], [Choice]]
+    assert [type(each) for each in llama.generate([Generate(bad, sampling, 1)])] == [Refused]
+    assert [[type(each) for each in group] for group in llama.choose([Choose((bad,), ("A", "B"))])] == [[Refused]]
+
+
+def test_a_completion_beyond_the_context_is_refused_alone(llama: TransformersEngine) -> None:
+    found = llama.score([Score(chat("fox"), "dog " * 600), Score(chat("fox"), "dog")])
+    assert isinstance(found[0], Refused) and found[0].kind == "too_long"
+    assert isinstance(found[1], Scored)
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused(tiny_model: Tiny) -> None:
+    prompt = chat("fox " * 20)
+    length = len(engine_of(tiny_model("llama")).render(prompt))
+    engine = engine_of(tiny_model("llama", max_position_embeddings=length))
+    [found] = engine.generate([Generate(prompt, Sampling(max_tokens=5), 1)])
+    assert isinstance(found, Refused) and found.kind == "too_long" and str(length) in found.said
+    assert isinstance(engine.score([Score(prompt, "")])[0], Scored)  # which it reads to its end
+
+
+def test_who_cannot_go_on_without_one_says_why(llama: TransformersEngine) -> None:
     with pytest.raises(UserError, match="reads at most 512"):
-        llama.generate([Generate(chat("fox " * 600), Sampling(), 0)])
+        all_answered(llama.generate([Generate(each, Sampling(max_tokens=2), 0) for each in (chat("fox"), LONG)]))
 
 
 # --- choosing ----------------------------------------------------------------------------------------------------
@@ -386,8 +458,26 @@ def test_the_batch_is_halved_when_memory_runs_out(
 def test_what_does_not_fit_alone_is_told(tiny_model: Tiny) -> None:
     engine = engine_of(tiny_model("llama"))
     limited(engine, 0, lambda: torch.OutOfMemoryError("CUDA out of memory."))
-    with pytest.raises(UserError, match="Memory ran out on a single text"):
-        engine.score([Score(chat("fox"), "dog"), Score(chat("fox"), "cat")])
+    found = engine.score([Score(chat("fox"), "dog"), Score(chat("fox"), "cat")])
+    for each in found:
+        assert isinstance(each, Refused) and each.kind == "too_long"
+        assert "Memory ran out on a single text" in each.said
+
+
+def test_one_text_that_memory_does_not_hold_leaves_the_batches_of_the_others(tiny_model: Tiny) -> None:
+    engine = engine_of(tiny_model("llama"), batch_size=8)
+    forward, passed = type(engine._model).forward, []
+
+    def guarded(**given: Any) -> Any:
+        if given["input_ids"].shape[1] > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        passed.append(len(given["input_ids"]))
+        return forward(engine._model, **given)
+
+    engine._model.forward = guarded
+    found = engine.score([Score(chat("fox " * (150 if n == 3 else 2)), "dog") for n in range(9)])
+    assert [isinstance(each, Refused) for each in found] == [n == 3 for n in range(9)]
+    assert passed == [8]
 
 
 def test_a_pass_on_a_cpu_keeps_within_its_caches(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

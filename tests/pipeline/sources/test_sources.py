@@ -40,13 +40,15 @@ def test_a_path_is_the_file_source_and_a_split_is_given_once_where_the_file_does
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ("", "name a .jsonl or .parquet file"),
+        ("", "name a file"),
         ("no_such.jsonl", "there is no file no_such.jsonl"),
         ("folder/no_such", "there is no file folder/no_such"),
         ("sandbxo", r"there is no prompt source 'sandbxo'; there are .*file"),
-        ("file", "has one option, its path"),
-        ({"path": "prompts.jsonl"}, "names its source"),
-        ({"source": "file", "path": "x.jsonl", "skip": True}, "has one option, its path"),
+        ("file", "a file has its path"),
+        ({"path": "no_such.csv"}, "there is no file no_such.csv"),
+        ({"topic": "x"}, "names its source"),
+        ({"path": "x.jsonl", "map": {"promt": "x"}}, "'promt' is no column of ours"),
+        ({"source": "file", "path": "x.jsonl", "skip": True}, "a file has its path"),
     ],
 )
 def test_what_cannot_be_read_says_what_to_do(where: Any, said: str) -> None:
@@ -77,7 +79,7 @@ def test_a_name_is_a_source_even_beside_a_file_or_a_folder_of_that_name(
     (tmp_path / "sandbox").write_text("not a row")
     assert {p.source for p in sources.read("sandbox", SPLITS)} == {"sandbox"}
     (tmp_path / "prompts").write_text("")
-    with pytest.raises(UserError, match=r"prompts: give a \.jsonl or a \.parquet file"):
+    with pytest.raises(UserError, match=r"prompts: give a \.jsonl, .*\.parquet file"):
         sources.read("prompts", SPLITS)
 
 

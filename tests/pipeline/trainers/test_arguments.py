@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
+import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from constitution.errors import UserError
 from constitution.records import job_id
 from pipeline import trainers
-from pipeline.trainers import arguments
+from pipeline.trainers import arguments, declared
 from pipeline.trainers.progress import NAME, read
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job
@@ -145,6 +151,132 @@ def test_all_that_a_method_reads_is_listed() -> None:
     assert [line.partition(" ")[0] for line in lines] == sorted(arguments.reads(trainers.load("best_of_n")))
     code, lines, said = listed("drpo")
     assert (code, lines) == (2, []) and "no training method 'drpo'" in said
+
+
+# --- a value is one that the method can work with ------------------------------------------------------------------
+
+
+def kinds_of(method: str, name: str) -> set[type]:
+    """What a value of an argument may be: by the library's own dataclass, or the method's default."""
+    accepted = set()
+    module = trainers.load(method)
+    for value in (True, 1, 0.5, "words", ["words"], {"a": 1}, [0.1, 0.2]):
+        with contextlib.suppress(UserError):
+            arguments.check(method, SimpleNamespace(**{**vars(module), "check": lambda _: None}), {name: value})
+            accepted.add(type(value))
+    return accepted
+
+
+@pytest.mark.parametrize("method", IDS)
+def test_every_argument_refuses_what_is_no_value_of_its_by_name(method: str) -> None:
+    for name in sorted(arguments.reads(trainers.load(method))):
+        known = kinds_of(method, name)
+        assert known != {bool, int, float, str, list, dict}, f"{name} takes anything"
+        for value in (math.nan, math.inf, -math.inf, [math.nan], {"a": math.inf}, "a\0b", b"bytes", object()):
+            with pytest.raises(UserError, match=f"^sft.arguments: {name} is "):
+                trainers.resolve(method, {name: value}, "sft.arguments")
+        for value in (True, "words", ["words"], {"a": 1}, 1.5, 10**400):
+            if type(value) not in known and not (type(value) is int and float in known):
+                with pytest.raises(UserError, match=f"^arguments: {name} is .*; it must be "):
+                    trainers.resolve(method, {name: value})
+
+
+@pytest.mark.parametrize("method", IDS)
+@hypothesis.given(data=st.data())
+def test_a_number_is_refused_or_is_one_of_its_type_and_range(method: str, data: st.DataObject) -> None:
+    module = trainers.load(method)
+    name = data.draw(st.sampled_from(sorted(arguments.reads(module) & module.DEFAULTS.keys())))
+    value = data.draw(st.one_of(st.integers(-(10**9), 10**9), st.floats(), st.booleans(), st.text(max_size=5)))
+    try:
+        found = trainers.resolve(method, {name: value})[name]
+    except UserError as error:
+        assert str(error).startswith("arguments: ") and "\n" not in str(error)
+    else:
+        default = module.DEFAULTS[name]
+        assert found is value and (not isinstance(value, float) or math.isfinite(value))
+        assert isinstance(value, bool) == isinstance(default, bool) or name == "scale_rewards"
+        assert isinstance(value, str) == isinstance(default, str) or name == "scale_rewards"
+        assert isinstance(default, bool | str) or name == "max_steps" or value >= 0
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "said"),
+    [
+        ("dpo", {"learning_rate": "fast"}, "learning_rate is 'fast'; it must be a finite number, 0 or more"),
+        ("dpo", {"beta": math.nan}, "beta is nan; it must be a finite number, 0 or more"),
+        ("dpo", {"learning_rate": -1e-5}, "learning_rate is -1e-05; it must be a finite number, 0 or more"),
+        ("sft", {"max_steps": True}, "max_steps is True; it must be a whole number"),
+        ("sft", {"max_steps": 0}, "max_steps is 0; it must be a whole number, 1 or more, or -1"),
+        ("sft", {"learning_rate": [1e-5]}, "learning_rate is [1e-05]; it must be a finite number"),
+        ("sft", {"per_device_train_batch_size": 2.5}, "per_device_train_batch_size is 2.5; it must be a whole number"),
+        ("sft", {"gradient_checkpointing": "yes"}, "gradient_checkpointing is 'yes'; it must be true or false"),
+        ("sft", {"lr_scheduler_type": "cosin"}, "lr_scheduler_type is 'cosin'; it must be one of linear, cosine"),
+        ("sft", {"optim": "adam"}, "optim is 'adam'; it must be one of adamw_torch"),
+        ("sft", {"loss_type": "dpo"}, "loss_type is 'dpo'; it must be one of nll, dft"),
+        ("sft", {"report_to": "wandbb"}, "report_to is 'wandbb'; it must be none, or of tensorboard, trackio"),
+        ("sft", {"report_to": ["clearml"]}, "a tracker that is installed: pip install clearml"),
+        ("sft", {"lr_scheduler_kwargs": {"min_lr_rate": math.nan}}, "lr_scheduler_kwargs is {'min_lr_rate': nan}"),
+        ("grpo", {"scale_rewards": "team"}, "scale_rewards is 'team'; it must be true or false or one of group"),
+        ("grpo", {"num_generations": 5}, "an update has 16 answers .* num_generations 5 does not divide"),
+        ("grpo", {"loss_type": "luspo"}, "loss_type luspo asks for importance_sampling_level = 'sequence'"),
+        ("rloo", {"num_generations": 1}, "num_generations is 1; .* 2 or more"),
+        ("rloo", {"reward_clip_range": [1.0]}, "reward_clip_range is [1.0]; it must be 2 numbers"),
+        ("ppo", {"num_mini_batches": 3}, "make no 3 equal minibatches"),
+        ("ppo", {"value_trunk": "both"}, "value_trunk is 'both'; it must be one of separate, shared"),
+        ("kto", {"per_device_train_batch_size": 1}, "per_device_train_batch_size is 1; kto estimates the KL"),
+        ("best_of_n", {"temperature": 0}, "temperature is 0; it must be a finite number above 0"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_said(method: str, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said).replace(r"\.\*", ".*")):
+        trainers.resolve(method, given)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"rank": 4}, "lora: peft's LoRA has no rank to set; did you mean"),
+        ({"r": "8"}, "lora: r is '8'; it must be a whole number, 1 or more"),
+        ({"r": 0}, "lora: r is 0"),
+        ({"r": True}, "lora: r is True"),
+        ({"lora_alpha": math.nan}, "lora: lora_alpha is nan"),
+        ({"lora_dropout": 1.5}, "lora: lora_dropout is 1.5; it must be a number from 0 up to, and not, 1"),
+        ({"bias": "some"}, "lora: bias is 'some'; it must be one of none, all, lora_only"),
+        ({"target_modules": 3}, "lora: target_modules is 3"),
+        ({"task_type": "SEQ_CLS"}, "lora: peft's LoRA has no task_type to set"),
+    ],
+)
+def test_what_is_wrong_with_an_adapter_is_said(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        arguments.check_lora(given)
+
+
+def test_an_adapter_that_is_well_is_not_refused() -> None:
+    arguments.check_lora(None)
+    arguments.check_lora({"r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear"})
+    arguments.check_lora({"r": 8, "lora_alpha": 0.5, "target_modules": ["q_proj"], "use_dora": True, "bias": "none"})
+
+
+def test_types_are_read_from_the_source_of_libraries_that_stay_unimported() -> None:
+    code = (
+        "import sys\nfrom pipeline import trainers\nfrom pipeline.trainers import arguments, declared\n"
+        "assert declared.fields('DPOConfig')['learning_rate'] is float\n"
+        "trainers.resolve('grpo', {'learning_rate': 1e-5, 'optim': 'sgd'}); arguments.check_lora({'r': 8})\n"
+        "print(sorted({'torch', 'transformers', 'trl', 'peft', 'datasets', 'accelerate'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("name", {*CONFIGS.values()})
+def test_the_types_that_are_read_are_those_of_the_dataclass(name: str) -> None:
+    import trl
+
+    found = declared.fields(name)
+    assert found.keys() == {field.name for field in dataclasses.fields(getattr(trl, name)) if field.init}
+    for field in dataclasses.fields(getattr(trl, name)):
+        if field.type in (int, float, bool, str):
+            assert found[field.name] is field.type, field.name
 
 
 # --- what is declared has an effect --------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ def test_a_run_with_an_evaluation_callback(best_job: MakeJob, tmp_path: Path, ad
     [
         ({"n": 0}, "n is 0; it must be a whole number"),
         ({"n": 2.5}, "n is 2.5"),
-        ({"temperature": 0}, "temperature is 0; it must be above 0"),
+        ({"temperature": 0}, "temperature is 0; it must be a finite number above 0"),
         ({"max_completion_length": 1}, "all 4 answers to every prompt were cut .* raise max_completion_length"),
         ({"learning_rat": 1.0}, "best_of_n does not read learning_rat; did you mean learning_rate"),
     ],

@@ -45,12 +45,12 @@ def test_a_line_separator_inside_a_text_is_not_a_new_row(tmp_path: Path) -> None
     [
         ("{", "line 2: not JSON"),
         ("[]", "line 2: a row is one JSON object"),
-        ({"prompt": PAIR["prompt"]}, "line 2: the row lacks chosen, rejected, p; it has prompt"),
-        ({**PAIR, "prompt": "hello"}, "line 2: prompt: must be a list of messages"),
-        ({**PAIR, "prompt": []}, "line 2: prompt: must be a list of messages"),
-        ({**PAIR, "chosen": [{"role": "assistant"}]}, "line 2: chosen: every message must be like"),
-        ({**PAIR, "chosen": [{"role": "bot", "content": ""}]}, "line 2: chosen: unknown role 'bot'"),
-        ({**PAIR, "chosen": PAIR["prompt"]}, "line 2: chosen: the first message must be the assistant's"),
+        ({"prompt": PAIR["prompt"]}, "line 2: the key 'chosen' is missing"),
+        ({**PAIR, "prompt": 5}, "line 2: 'prompt' is a string or a list of messages"),
+        ({**PAIR, "prompt": []}, "line 2: 'prompt' is a string or a list of messages"),
+        ({**PAIR, "chosen": [{"role": "assistant"}]}, r"line 2: chosen\[0\] needs a 'content' that is text"),
+        ({**PAIR, "chosen": [{"role": "bot", "content": ""}]}, r"line 2: chosen\[0\] needs a 'role' of .*, not 'bot'"),
+        ({**PAIR, "chosen": PAIR["prompt"]}, "line 2: 'chosen' has to end in an assistant's message"),
         ({**PAIR, "prompt": PAIR["chosen"]}, "line 2: prompt: the last message is the assistant's"),
         ({**PAIR, "rejected": PAIR["chosen"]}, "line 2: chosen and rejected are the same answer"),
         ({**PAIR, "p": 1.5}, r"line 2: p is 1.5; it is the probability that `chosen` is the better"),
@@ -77,12 +77,12 @@ def test_the_first_bad_row_is_told_with_the_number_of_others(tmp_path: Path) -> 
 
 
 def test_a_missing_an_empty_and_a_binary_data_set(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read: No such file"):
+    with pytest.raises(UserError, match="there is no file"):
         read_rows(tmp_path / "none.jsonl", COLUMNS)
     with pytest.raises(UserError, match="is empty; it needs rows with prompt, chosen, rejected, p"):
-        read_rows(write(tmp_path / "d.jsonl", ""), COLUMNS)
+        read_rows(write(tmp_path / "d.jsonl", "\n"), COLUMNS)
     (tmp_path / "d.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="not UTF-8"):
+    with pytest.raises(UserError, match="not UTF-16"):
         read_rows(tmp_path / "d.jsonl", COLUMNS)
 
 

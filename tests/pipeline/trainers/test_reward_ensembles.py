@@ -16,7 +16,7 @@ import torch
 
 from constitution.errors import UserError
 from pipeline import rewards
-from pipeline.models import checkpoint
+from pipeline.models import checkpoint, merging
 from pipeline.trainers.calibration import calibrate
 from pipeline.trainers.reward import bootstrap_weights
 from pipeline.trainers.runner import run
@@ -110,7 +110,7 @@ def test_an_adapter_keeps_its_heads_and_so_does_the_merged_model(make_job: MakeJ
     job = make_job("reward", heads=3, lora=LORA)
     manifest = run(job)
     assert len(manifest.metrics["members"]) == checkpoint.heads(Path(job.out)) == 3
-    checkpoint.merge(Path(job.out), tmp_path / "merged")
+    merging.merge(Path(job.out), tmp_path / "merged")
     rows = rows_of(job)[:4]
     adapter, merged = (members(folder, rows, "chosen") for folder in (job.out, tmp_path / "merged"))
     assert adapter.shape == (4, 3)

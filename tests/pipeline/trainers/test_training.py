@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from constitution.errors import UserError
-from pipeline.models import checkpoint
+from pipeline.models import checkpoint, merging
 from pipeline.trainers import fitting, publishing
 from pipeline.trainers.progress import NAME, Interruption, read
 from pipeline.trainers.rows import LengthGrouped
@@ -154,7 +154,7 @@ def test_a_dpo_adapter_starts_at_its_reference_and_merges_to_the_same_model(make
     assert curve(job)[0] == pytest.approx(math.log(2), abs=1e-6)
     names = {path.name for path in Path(job.out).iterdir()}
     assert "adapter_model.safetensors" in names and "model.safetensors" not in names
-    merged = checkpoint.merge(Path(job.out), tmp_path / "merged")
+    merged = merging.merge(Path(job.out), tmp_path / "merged")
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         adapted = AutoModelForCausalLM.from_pretrained(job.out)(ids).logits
@@ -174,12 +174,12 @@ def test_an_adapter_on_an_adapter_starts_at_its_parent_and_not_at_the_base(make_
     above = make_job("dpo", "above", lora=LORA, model=below.out)
     run(above)
     assert curve(above)[0] == pytest.approx(math.log(2), abs=1e-6)
-    checkpoint.merge(Path(below.out), tmp_path / "merged-below")
-    checkpoint.merge(Path(above.out), tmp_path / "merged-above")
+    merging.merge(Path(below.out), tmp_path / "merged-below")
+    merging.merge(Path(above.out), tmp_path / "merged-above")
     # Trained on the merged parent's full weights it is the same model, and merging keeps both layers.
     again = make_job("dpo", "again", lora=LORA, model=str(tmp_path / "merged-below"))
     run(again)
-    checkpoint.merge(Path(again.out), tmp_path / "merged-again")
+    merging.merge(Path(again.out), tmp_path / "merged-again")
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         one, other = (
@@ -196,7 +196,7 @@ def test_a_reward_adapter_keeps_its_head(make_job: MakeJob, tmp_path: Path) -> N
     job = Job(**{**vars(job), "eval_dataset": job.dataset})
     run(job)
     assert any("score" in name for name in load_file(Path(job.out) / "adapter_model.safetensors"))
-    checkpoint.merge(Path(job.out), tmp_path / "merged")
+    merging.merge(Path(job.out), tmp_path / "merged")
     scored = [json.loads(line) for line in (Path(job.out) / "heldout.jsonl").read_text().splitlines()]
     rows = [json.loads(line) for line in Path(job.dataset).read_text().splitlines()]
     tokenizer = fitting.load_tokenizer(job)
@@ -211,7 +211,7 @@ def test_full_weights_have_nothing_to_merge(make_job: MakeJob, tmp_path: Path) -
     job = make_job("sft", max_steps=1)
     run(job)
     with pytest.raises(UserError, match="there is no adapter to merge"):
-        checkpoint.merge(Path(job.out), tmp_path / "merged")
+        merging.merge(Path(job.out), tmp_path / "merged")
 
 
 # --- rows and settings -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from constitution.errors import UserError
-from pipeline.models import checkpoint
+from pipeline.models import merging
 from pipeline.trainers import publishing
 from pipeline.trainers.kto import balance
 from pipeline.trainers.odds_ratio import log_odds
@@ -286,7 +286,7 @@ def test_an_adapter_on_an_adapter_starts_at_its_parent(method: str, make_job: Ma
     if method == "kto":
         assert curve(above, "rewards/margins") == pytest.approx([0], abs=1e-6)
     else:
-        checkpoint.merge(Path(below.out), Path(below.out + "-merged"))
+        merging.merge(Path(below.out), Path(below.out + "-merged"))
         data = rows(method, 8)
         expected = sum(orpo_loss(below.out + "-merged", row, 0.5, row["p"]) for row in data) / 8
         assert curve(above) == pytest.approx([expected], abs=1e-5)

@@ -20,6 +20,7 @@ from pipeline.trainers import TrainingStopped, Worker
 from pipeline.trainers.progress import NAME, read
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job
+from pipeline.trainers.worker import TrainingKilled
 from tests.pipeline.rewards.endpoint import running_endpoint
 
 MakeJob = Callable[..., Job]
@@ -59,7 +60,7 @@ def test_a_run_that_is_killed_interrupted_and_abandoned_ends_as_one_that_was_lef
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
 
-    with pytest.raises(RuntimeError, match="the training process ended with code -9"):
+    with pytest.raises(TrainingKilled, match="killed by the system"):
         worker.run(job, killed)
     assert not Path(job.out).exists()
 

@@ -1,0 +1,151 @@
+"""Ctrl-C, SIGTERM and a closed window, in a real terminal: one line, the right exit code, all kept, no orphan; and a
+Prefect server that dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from sandbox.models import folder
+from storage.store import Store
+from tests.cli.terminal import NOBODY, call, child_of, ended, gone, lines, spawn
+
+pytestmark = pytest.mark.timeout(600)  # a fresh Prefect server takes 10 s to start, and minutes on a busy machine
+SLOW = "rules: [{match: 'Question 0', text: An answer.}, {text: An answer., sleep: 600}]\n"
+SHORT = "rules: [{text: An answer., sleep: 0.2}]\n"
+RESPOND = ("flow", "respond", "--set", "policy.batch_size=1")
+
+
+@pytest.fixture(scope="module")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder for Prefect's own database, which takes seconds to make."""
+    return str(tmp_path_factory.mktemp("prefect"))
+
+
+@pytest.fixture
+def slow(project: Path) -> Path:
+    """A project whose model answers the first prompt, and then nothing for ten minutes, like a server that hangs."""
+    (project / "script.yaml").write_text(SLOW)
+    return project
+
+
+def check_stopped(status: str = "stopped") -> None:
+    with Store.open("sqlite:///runs/precept.db") as store:
+        (run,) = store.runs()
+        assert (run.status, run.error) == (status, "interrupted")
+        assert len(store.stage_members(run.id, "answers")) == 1
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_is_one_line_its_code_and_nothing_lost(slow: Path, name: str, code: int) -> None:
+    child = spawn(*RESPOND, PREFECT_API_URL=NOBODY)
+    child.expect("1/5")
+    child.sendintr() if name == "SIGINT" else os.kill(child.pid, getattr(signal, name))
+    found, said = ended(child)
+    assert found == code
+    (line,) = lines(said)
+    assert line.startswith("interrupted: what was answered is kept; go on with: precept run resume ")
+    check_stopped()
+
+
+def test_a_second_ctrl_c_ends_at_once_what_does_not_end(slow: Path) -> None:
+    (slow / "sitecustomize.py").write_text(
+        "import atexit, time\natexit.register(lambda: (print('stuck', flush=True), time.sleep(600)))\n"
+    )
+    child = spawn(*RESPOND, PREFECT_API_URL=NOBODY, PYTHONPATH=f"{slow}:{Path(__file__).parents[2]}")
+    child.expect("1/5")
+    child.sendintr()
+    child.expect("stuck")
+    child.sendintr()
+    assert ended(child, within=3)[0] == 130
+
+
+def test_ctrl_c_with_a_temporary_prefect_server_and_while_it_starts(slow: Path, prefect_home: str) -> None:
+    child = spawn(*RESPOND, PREFECT_HOME=prefect_home)
+    server = child_of(child.pid, "flows.temporary")
+    child.sendintr()  # it is starting
+    code, said = ended(child)
+    assert code == 130
+    assert [line.partition(":")[0] for line in lines(said)] == ["interrupted"]
+    assert gone(server)
+
+    child = spawn(*RESPOND, PREFECT_HOME=prefect_home)
+    child.expect("1/5")
+    server = child_of(child.pid, "flows.temporary")
+    child.sendintr()
+    code, said = ended(child)
+    assert code == 130
+    (line,) = lines(said)
+    assert line.startswith("interrupted: what was answered is kept; go on with: precept run resume ")
+    assert gone(server)
+    check_stopped()
+
+    child = spawn(*RESPOND, PREFECT_HOME=prefect_home)
+    child.expect("0/4")
+    server = child_of(child.pid, "flows.temporary")
+    os.kill(child.pid, signal.SIGKILL)  # no handler runs
+    assert gone(server)
+
+
+def test_prefect_killed_in_the_middle_is_one_warning(project: Path, prefect_home: str) -> None:
+    (project / "script.yaml").write_text(SHORT)
+    child = spawn(*RESPOND, PREFECT_HOME=prefect_home)
+    child.expect("1/5")
+    os.kill(child_of(child.pid, "flows.temporary"), signal.SIGKILL)
+    code, said = ended(child, within=60)
+    assert code == 0
+    assert said.count("the Prefect server does not answer") == 1
+    result = "\n".join(lines(said))
+    assert "Traceback" not in said and "Error" not in said
+    assert json.loads(result[result.index("{") :])["answers"] == 5
+    assert sum(line.startswith(("{", "}", '"')) or "does not answer" in line for line in lines(said)) == len(
+        lines(said)
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("PREFECT_API_URL", NOBODY), ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////dev/null/nowhere")],
+)
+def test_prefect_dead_at_the_start_is_one_warning(project: Path, prefect_home: str, setting: str, value: str) -> None:
+    done = call(*RESPOND, "--quiet", PREFECT_HOME=prefect_home, **{setting: value})
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["answers"] == 5
+    (warning,) = done.stderr.decode().strip().split("\n")
+    assert "the Prefect server does not answer" in warning and "goes on without" in warning
+
+
+def test_a_home_folder_that_nothing_can_be_written_to(project: Path) -> None:
+    done = call(*RESPOND, "--quiet", HOME="/dev/null", PREFECT_HOME="/dev/null/nowhere")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["answers"] == 5
+
+
+def test_a_training_process_interrupted_and_killed_in_the_middle(project: Path) -> None:
+    rows = [{"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Ho"}]}]
+    (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 8))
+    shutil.copytree(folder("policy"), project / "model")
+    words = ("train", "--method", "sft", "--data", "rows.jsonl", "--model", "model", "--out", "tuned")
+    words = (*words, "--arg", "max_steps=100000", "--arg", "save_steps=50")
+    child = spawn(*words)
+    child.expect(r"[1-9]\d*/100000")
+    trainer = child_of(child.pid, "pipeline.trainers")
+    child.sendintr()
+    code, said = ended(child)
+    assert code == 130
+    (line,) = lines(said)
+    assert line.startswith("interrupted: the state is kept in ") and "go on with the same command" in line
+    assert gone(trainer) and any(Path("tuned.resume").glob("checkpoint-*"))
+
+    child = spawn(*words)
+    child.expect(r"[1-9]\d*/100000")
+    os.kill(child_of(child.pid, "pipeline.trainers"), signal.SIGKILL)  # as the system does when memory runs out
+    code, said = ended(child)
+    assert code == 1
+    (line,) = lines(said)
+    assert "killed by the system (SIGKILL)" in line and "per_device_train_batch_size smaller" in line
