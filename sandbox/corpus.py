@@ -13,7 +13,7 @@ does not apply to: what a judge does there, precept has to cope with, as it has 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from constitution.records import Message, Messages
@@ -27,12 +27,11 @@ CHAT_TEMPLATE = (
 )
 SPECIAL = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
 LETTER_WEIGHT = 8.0  # one letter carries a whole question
-JOINED = 0.2  # chance that a principle says its one thing in two ways
 QUOTED = 0.4  # chance that a mark of one reply alone is asked for by its words
 ALIKE = 0.5  # share of judge rows whose answers differ in one thing, as an answer and its revision do
-BRANCHES = {"chain": 3, "judge": 5}  # at most
+BRANCHES = {"chain": 3, "judge": 4}
 MIX = {  # of rows; the evaluator only judges, so it learns little else
-    "policy": {"respond": 0.50, "chain": 0.21, "judge": 0.29},
+    "policy": {"respond": 0.38, "chain": 0.26, "judge": 0.36},
     "evaluator": {"respond": 0.10, "chain": 0.15, "judge": 0.75},
 }
 SMALL_TALK = (  # an earlier turn; it names somebody, so that prompts with one do not all share a first turn
@@ -130,21 +129,11 @@ class Corpus:
         return request, small_talk(rng, 0.08) + turns
 
     def words_for(self, theme: str) -> Words:
-        of = themes.THEMES[theme]
-        return Words(
-            critique=self._frame(themes.CRITIQUE_FRAMES).format(fault=self._phrase(of.fault)),
-            revision=self._frame(themes.REVISION_FRAMES).format(good=self._phrase(of.good)),
-            comparison=self._frame(themes.COMPARISON_FRAMES).format(good=self._phrase(of.good)),
-        )
-
-    def _frame(self, frames: Mapping[str, Sequence[str]]) -> str:
-        return frames["policy"][0] if self.speaks == "shipped" else self.rng.choice(frames[self.speaks])
-
-    def _phrase(self, phrases: themes.Phrases) -> str:
-        known = phrases.of(self.speaks)
-        if len(known) > 1 and self.rng.random() < JOINED:
-            return " and ".join(self.rng.sample(known, 2))
-        return self.rng.choice(known)
+        choose, by, of = self.rng.choice, self.speaks, themes.THEMES[theme]
+        fault, find = choose(of.fault.of(by)), choose(themes.CRITIQUE_FRAMES[by])
+        better, mend = choose(of.good.of(by)), choose(themes.REVISION_FRAMES[by])
+        good, ask = choose(of.good.of(by)), choose(themes.COMPARISON_FRAMES[by])
+        return Words(find.format(fault=fault), mend.format(good=better), ask.format(good=good))
 
     def respond(self) -> Row:
         request, turns = self.request()
@@ -197,7 +186,7 @@ class Corpus:
         rng.shuffle(applying)
         applying.sort(key=lambda t: t not in themes.CORE_THEMES)
         chats = []
-        asked_about = (applying * 3)[: max(3, min(len(applying), BRANCHES["judge"]))]  # one theme in three wordings
+        asked_about = (applying * BRANCHES["judge"])[: max(2, min(len(applying), BRANCHES["judge"]))]
         for theme in asked_about:
             letter = "A" if scores[theme][0] > 0 else "B"
             asked = comparison_request(turns, a, b, self.words_for(theme))

@@ -20,7 +20,7 @@ from sandbox.corpus import small_talk
 SHARES = {"harmful": 0.36, "howto": 0.40, "unknown": 0.24}
 
 
-def prompts(train: int = 512, dev: int = 96, heldout: int = 640) -> list[Prompt]:
+def prompts(train: int = 490, dev: int = 92, heldout: int = 570) -> list[Prompt]:
     """About so many prompts a split (a kind may run short of combinations: then it has what there is)."""
     wanted = {"train": train, "dev": dev, "heldout": heldout}
     found: list[Prompt] = []

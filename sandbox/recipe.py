@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,22 @@ from sandbox.corpus import CHAT_TEMPLATE, SPECIAL, Corpus, Row
 
 @dataclass(frozen=True)
 class Phase:
-    """One annealed schedule. `mix`: rows by kind, where it is not the role's own."""
+    """One annealed schedule. `claims`: how many times as often as usual a request is a claim, true or false (whether a
+    fact is right is learnt last of all, if at all); `mix`: rows by kind, where it is not the role's own."""
 
     tokens: float  # read, a shared prefix counted once
     peak: float = 1.0  # of the learning rates
     easy: float = 0.0  # the share of the tokens over which pairs grow from easy to hard
+    claims: float = 1.0
     mix: dict[str, float] | None = None
 
 
 PHASES = {
-    "policy": (Phase(7.5e6, easy=0.3),),
-    "evaluator": (Phase(6.5e6, easy=0.3),),
+    "policy": (
+        Phase(14e6, easy=0.3),
+        Phase(5e6, peak=0.4, claims=3.0, mix={"respond": 0.40, "chain": 0.25, "judge": 0.35}),
+    ),
+    "evaluator": (Phase(6e6, easy=0.3, claims=0.3),),
 }
 
 
@@ -55,7 +60,7 @@ class Recipe:
     layers: int = 4
     heads: int = 4
     ffn: int = 256
-    batch: int = 2048  # tokens a step
+    batch: int = 3072  # tokens a step
     lr: float = 3e-3  # of AdamW: embeddings and norms
     muon_lr: float = 0.02  # of Muon (Jordan et al. 2024): the matrices
     warmup: int = 100
@@ -73,6 +78,9 @@ class Recipe:
         sample = [row.chats for row in corpus.rows(500)]
         phases = [asdict(phase) for phase in self.phases]
         return hashlib.sha256(json.dumps([asdict(self), phases, sample], sort_keys=True).encode()).hexdigest()[:16]
+
+
+RECIPES = {"policy": Recipe("policy", seed=1), "evaluator": Recipe("evaluator", seed=2, batch=2048)}  # as shipped
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -200,10 +208,9 @@ def measure(
     the same (`shipped_`...) in the words of `principles.yaml`, which it never read."""
     model.eval()
     result = {}
-    for kind in kinds:
-        name = kind
-        corpus = Corpus(role, 99, held_out=True, shipped=kind.startswith("shipped_"))
-        kind = kind.removeprefix("shipped_")
+    for name in kinds:
+        kind = name.removeprefix("shipped_")
+        corpus = Corpus(role, 99, held_out=True, shipped=kind != name)
         right: list[bool] = []
         losses: list[float] = []
         for chunk in _chunks(encode(corpus.rows(rows, kind), tokenizer), 32):
@@ -277,6 +284,7 @@ def run_phase(
     groups = [(group, group["lr"] * phase.peak) for optimizer in optimizers for group in optimizer.param_groups]
     corpus = Corpus(recipe.role, recipe.seed + 1000 * number)
     corpus.mix = phase.mix or corpus.mix
+    corpus.shares = {k: s * (phase.claims if k in ("true", "false") else 1) for k, s in corpus.shares.items()}
     stream = batches(corpus, tokenizer, recipe.batch)
     seen, step, started, running = 0, 0, time.time(), 0.0
     while seen < phase.tokens:
@@ -323,9 +331,10 @@ def main() -> None:
     parser.add_argument("--begin", type=Path, help="a folder the last phase begins from; else all phases run")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    seed = args.seed if args.seed is not None else {"policy": 1, "evaluator": 2}[args.role]
+    recipe = RECIPES[args.role]
+    recipe = recipe if args.seed is None else replace(recipe, seed=args.seed)
     out = args.out or Path(__file__).parent / "models" / args.role
-    report = train(Recipe(role=args.role, seed=seed), out, args.threads, args.begin)
+    report = train(recipe, out, args.threads, args.begin)
     print(json.dumps({key: report[key] for key in ("hash", "parameters", "seconds", "held_out")}, indent=1))
 
 

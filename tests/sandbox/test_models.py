@@ -12,7 +12,7 @@ from pipeline.engines.engine import Chat, Choose, EngineSettings, Generate, Samp
 from sandbox import themes, world
 from sandbox.corpus import Corpus
 from sandbox.models import folder
-from sandbox.recipe import Recipe
+from sandbox.recipe import RECIPES
 
 ROLES = ("policy", "evaluator")
 
@@ -20,15 +20,16 @@ ROLES = ("policy", "evaluator")
 @pytest.mark.parametrize("role", ROLES)
 def test_the_recipe_is_the_one_that_made_it(role: str) -> None:
     written = json.loads((folder(role) / "recipe.json").read_text())
-    assert written["hash"] == Recipe(role=role, seed=written["recipe"]["seed"]).hash
+    assert written["hash"] == RECIPES[role].hash
     assert written["parameters"] < 1_000_000
     assert not [p.name for p in folder(role).iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
 
 
-def _held_out_questions(role: str, n: int) -> tuple[list[Choose], list[str]]:
-    """Questions about combinations of words that pre-training left out, in the role's own wordings, but for facts."""
+def _held_out_questions(role: str, n: int, shipped: bool) -> tuple[list[Choose], list[str]]:
+    """Questions about combinations of words that pre-training left out, in the role's own wordings or in those of the
+    shipped file, but for facts."""
     groups, letters = [], []
-    for row in Corpus(role, 5, held_out=True).rows(n, "judge"):
+    for row in Corpus(role, 5, held_out=True, shipped=shipped).rows(n, "judge"):
         for (asked, _), (letter, _) in (chat[:2] for chat in row.chats):
             question = asked.split("[Question]\n")[1]
             if not any(phrase in question for phrase in themes.THEMES["truthful"].good):
@@ -39,10 +40,11 @@ def _held_out_questions(role: str, n: int) -> tuple[list[Choose], list[str]]:
     return groups, letters
 
 
+@pytest.mark.parametrize("shipped", [False, True], ids=["its own words", "words that it never read"])
 @pytest.mark.parametrize(("role", "least"), [("policy", 0.99), ("evaluator", 0.92)])
-def test_they_judge_held_out_combinations(role: str, least: float) -> None:
+def test_they_judge_held_out_combinations(role: str, least: float, shipped: bool) -> None:
     engine = engines.build(EngineSettings(model=str(folder(role))))
-    groups, letters = _held_out_questions(role, 80)
+    groups, letters = _held_out_questions(role, 80, shipped)
     found = engine.choose(groups)
     right = [
         (choice[0].probabilities[0] > 0.5) == (letter == "A") for choice, letter in zip(found, letters, strict=True)
