@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import select
 import sys
-import termios
-import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +22,21 @@ class Reader:
 
 @contextmanager
 def keys() -> Iterator[Reader]:
-    """Keys of the terminal, without Enter; or lines of standard input where it is none."""
-    if sys.stdin.isatty():
+    """Keys of the terminal, without Enter; or lines of standard input where it is none, or the system has no keys."""
+    if sys.stdin.isatty() and _has_keys():
         with _terminal() as reader:
             yield reader
     else:
         yield Reader(key=lambda prompt: _line(prompt)[:1].lower(), line=_line, forget=lambda: None)
+
+
+def _has_keys() -> bool:
+    try:
+        import termios  # noqa: F401 - Windows has none
+        import tty  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _line(prompt: str) -> str:
@@ -43,6 +50,9 @@ def _line(prompt: str) -> str:
 
 @contextmanager
 def _terminal() -> Iterator[Reader]:
+    import termios
+    import tty
+
     device = sys.stdin.fileno()
     before = termios.tcgetattr(device)
 

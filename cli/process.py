@@ -107,16 +107,16 @@ class _Result(io.TextIOWrapper):
         try:
             return super().write(text)
         except (OSError, ValueError) as error:
-            raise _unwritten(error) from None
+            raise unwritten(error) from None
 
     def flush(self) -> None:
         try:
             super().flush()
         except (OSError, ValueError) as error:
-            raise _unwritten(error) from None
+            raise unwritten(error) from None
 
 
-def _unwritten(error: OSError | ValueError) -> Unwritten:
+def unwritten(error: OSError | ValueError) -> Unwritten:
     """And what is still to be written goes nowhere, so that the interpreter does not try again and complain."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

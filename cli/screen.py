@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cli.process import unwritten
 from cli.text import visible
 
 if TYPE_CHECKING:
@@ -27,13 +28,23 @@ def put(text: str = "") -> None:
 
 def tell(text: str) -> None:
     """A line that is not the result: progress, what to do next."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     print(visible(text), file=sys.stderr, flush=True)
 
 
 def put_json(value: Any) -> None:
     """ASCII, so that nothing in it reaches the terminal as a control character."""
     typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def put_bytes(data: bytes) -> None:
+    """A file as it is."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError) as error:
+        raise unwritten(error) from None
 
 
 def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:

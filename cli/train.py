@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import process
-from cli.options import Json, Quiet, SettingsFile, flags_of, load
+from cli.options import Json, Map, Quiet, SettingsFile, flags_of, load, names_of
 from cli.screen import put, put_json, tell
 from cli.start import STOPPED
 
@@ -22,10 +22,13 @@ Assignments = list[str] | None
 
 def train(
     method: Annotated[str, typer.Option("--method", metavar="METHOD", help=METHODS)],
-    data: Annotated[Path, typer.Option(metavar="FILE", help="JSONL in the method's columns; online: prompts.")],
+    data: Annotated[
+        Path, typer.Option(metavar="FILE", help="Rows in the method's columns; online: prompts. docs/data.md")
+    ],
     model: Annotated[Path, typer.Option(metavar="FOLDER", help="The model to begin with.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The checkpoint; it must not be there yet.")],
     evaluate: Annotated[Path | None, typer.Option("--eval", metavar="FILE", help="Held-out rows.")] = None,
+    map_: Map = None,
     arg: Annotated[
         Assignments, typer.Option("--arg", metavar="NAME=VALUE", help="An argument under TRL's name; repeatable.")
     ] = None,
@@ -86,8 +89,10 @@ def train(
             seed=seed,
             device=device,
             dtype=dtype,
+            names=names_of(map_),
         ),
         partial(load, settings),
+        tell,
     )
     if not quiet and not out.exists():
         tell(str(estimate(made)))

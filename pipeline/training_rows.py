@@ -8,13 +8,15 @@ are checked in `pipeline.trainers.fitting`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from constitution.errors import UserError
-from constitution.records import Messages
+from constitution.records import LabelRule, Messages, Split, messages_of, split_group
 from pipeline.sources import files, shapes
+from pipeline.sources.rows import split_in
 
 ROLES = ("system", "user", "assistant")
 Row = dict[str, Any]
@@ -26,20 +28,83 @@ def read_rows(path: Path, columns: Sequence[str], names: Mapping[str, str] | Non
 
     Raises UserError for the first bad row, telling how many more there are.
     """
-    shapes.check_names(names or {})
+    return [row for row, _ in _rows(path, columns, names or {})]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Rows to train on, and how many others of their file stay out, by reason."""
+
+    rows: list[Row]
+    left_out: dict[str, int]
+
+
+def to_train_on(
+    path: Path, columns: Sequence[str], names: Mapping[str, str] | None = None, away: Collection[str] = ()
+) -> Chosen:
+    """The rows of a data set that may be trained on: not those that the file itself holds out (a `split`), nor those
+    that open as what is held out elsewhere does (`away`: openings, as `records.split_group` has them). A pair that the
+    file has both ways is one row, with what the two say together, or none where that is a tie. Raises as `read_rows`.
+    """
+    held = opened = 0
     rows: list[Row] = []
+    for row, split in _rows(path, columns, names or {}):
+        if split not in (None, "train"):
+            held += 1
+        elif split_group(messages_of(row["prompt"])) in away:
+            opened += 1
+        else:
+            rows.append(row)
+    rows, opposed = _together(rows) if "chosen" in columns else (rows, 0)
+    reasons = {
+        "the file holds them out (split)": held,
+        "they open as a prompt that is held out": opened,
+        "the same pair is there the other way round": opposed,
+    }
+    return Chosen(rows, {why: count for why, count in reasons.items() if count})
+
+
+def _together(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """Pairs that are there both ways, each as one row of the mean p; and how many rows that takes away."""
+    said: dict[str, list[tuple[int, bool, float]]] = {}
+    for place, row in enumerate(rows):
+        sides = [json.dumps(row[name]) for name in ("chosen", "rejected")]
+        key = json.dumps([row["prompt"], *sorted(sides)])
+        said.setdefault(key, []).append((place, sides[0] <= sides[1], row["p"]))
+    kept: dict[int, Row] = dict(enumerate(rows))
+    for votes in said.values():
+        if len({first for _, first, _ in votes}) == 1:
+            continue
+        for place, _, _ in votes[1:]:
+            del kept[place]
+        place, first, _ = votes[0]
+        p = sum(p if side == first else 1 - p for _, side, p in votes) / len(votes)
+        if abs(2 * p - 1) < LabelRule().tie_margin:
+            del kept[place]
+            continue
+        row = rows[place]
+        chosen, rejected = (row["chosen"], row["rejected"]) if p > 0.5 else (row["rejected"], row["chosen"])
+        kept[place] = {**row, "chosen": chosen, "rejected": rejected, "p": max(p, 1 - p)}
+    return list(kept.values()), len(rows) - len(kept)
+
+
+def _rows(path: Path, columns: Sequence[str], names: Mapping[str, str]) -> list[tuple[Row, Split | None]]:
+    shapes.check_names(names)
+    rows: list[tuple[Row, Split | None]] = []
     first, problems, ties = "", 0, 0
     for raw in files.rows(path):
-        found: Sequence[Row] = ()
         try:
             if raw.problem:
                 raise ValueError(raw.problem)
-            found = _read(shapes.renamed(raw.value, names or {}), columns)
-            ties += not found
+            value = shapes.renamed(raw.value, names)
+            found = _read(value, columns)
+            split = split_in(value) if isinstance(value, dict) else None
         except ValueError as error:
             first = first or f"{raw.unit} {raw.number}: {error}"
             problems += 1
-        rows += [{**row, "line": raw.number} for row in found]
+            continue
+        ties += not found
+        rows += [({**row, "line": raw.number}, split) for row in found]
     if problems:
         more = f" ({problems - 1} more bad rows)" if problems > 1 else ""
         raise UserError(f"{path}, {first}{more}")

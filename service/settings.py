@@ -469,7 +469,7 @@ def process_user() -> str:
     try:
         return os.environ.get(USER) or getpass.getuser()  # USER and its kin, then the password database
     except (OSError, KeyError, ImportError):  # a container with a user id and no name
-        return "unknown"
+        return f"unknown uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 def redact(url: str) -> str:

@@ -7,7 +7,7 @@ one of each.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -38,10 +38,11 @@ class Wiring:
         self.settings = settings
         self._engines: dict[str, Engine] = {}
         self._named: list[Engine] = []
+        self._say: Callable[[str], None] | None = None
 
     @cached_property
     def store(self) -> Store:
-        return Store.open(self.settings.store.get_secret_value(), home=self.settings.home)
+        return Store.open(self.settings.store.get_secret_value(), late=True, home=self.settings.home)
 
     @cached_property
     def constitution(self) -> Constitution:
@@ -187,8 +188,20 @@ class Wiring:
             [role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown]
         )
         if name not in self._engines:
-            self._engines[name] = pipeline.engines.build(settings)
+            self._engines[name] = engine = pipeline.engines.build(settings)
+            self._listen(engine)
         return self._engines[name]
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Have what an engine says while it is asked (that its server does not answer) said there."""
+        self._say = say
+        for engine in self._engines.values():
+            self._listen(engine)
+
+    def _listen(self, engine: Engine) -> None:
+        tell = getattr(engine, "tell", None)
+        if tell is not None and self._say is not None:
+            tell(self._say)
 
     def release(self, model: str) -> None:
         """Close the engines of one model, when no role needs it any more."""

@@ -6,7 +6,9 @@ any item of the lease has gone to somebody else. (A lease that is past its time 
 a slow batch is not thrown away.) Clocks of several machines may differ: a fast one takes items early, which costs
 work and never correctness.
 
-People hold items too: pairs that they review, in the stage `REVIEW`. There the worker is a reviewer.
+People hold items too: pairs that they review, in the stage `REVIEW`. There the worker is a reviewer. And whoever works
+on a run says so by a claim that keeps nobody off (`come`), so that a run whose process is gone is not taken for one
+that runs.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
-from constitution.records import Id
+from constitution.records import Id, make_id
 from storage import tables
 from storage.database import Database, chunks, patient
 
 REVIEW = "review"  # the stage of comparisons that reviewers hold
+AT_WORK = "at work on "  # how the stage begins in which a run's processes say that they are there
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,21 @@ class Claims(Database):
             for some in chunks(sorted(lease.ids)):
                 connection.execute(update(claim).where(*mine, claim.c.id.in_(some)).values(expires=expires))
         return replace(lease, expires=expires)
+
+    def come(self, run: Id, worker: str, seconds: float) -> None:
+        """Say that a worker is at a run, and will be for so long unless it says so again."""
+        self.claim(f"{AT_WORK}{run.hex()}", [make_id("worker", name=worker)], worker, seconds, again=True)
+
+    @patient
+    def at_work(self) -> dict[Id, dict[str, int]]:
+        """For each run, the workers that have come to it and did not go, and until when each said it would be there."""
+        claim = tables.claim.c
+        query = select(claim.stage, claim.worker, claim.expires).where(claim.stage.startswith(AT_WORK))
+        found: dict[Id, dict[str, int]] = {}
+        with self._read() as connection:
+            for row in connection.execute(query):
+                found.setdefault(bytes.fromhex(row.stage.removeprefix(AT_WORK)), {})[row.worker] = row.expires
+        return found
 
     @patient
     def holders(self, stage: str, ids: Sequence[Id]) -> dict[Id, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,11 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, func, se
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import StaticPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from constitution.errors import UserError
-from storage import migrations
+from storage import migrations, tables
 
 DIGITS = 32  # hex digits of an id
 CHUNK = 1_000  # ids in one query: well under every driver's limit of parameters
@@ -86,23 +88,38 @@ class Database:
 
     def __init__(self, engine: Engine, patience: float, home: Path | None = None) -> None:
         self._engine = engine
+        self._absent: Engine | None = None  # an empty store in memory, to be read while there is no file yet
+        self._making = threading.RLock()
+        self._maker: int | None = None  # the thread that makes the file just now
         self.patience = patience
         self.home = None if home is None else home.expanduser().resolve()
         self._written = (home or Path()).expanduser().absolute()  # the home without following links
 
     @classmethod
     def open(
-        cls, url: str | Path, *, create: bool = True, patience: float = 30.0, home: str | Path | None = None
+        cls,
+        url: str | Path,
+        *,
+        create: bool = True,
+        late: bool = False,
+        patience: float = 30.0,
+        home: str | Path | None = None,
     ) -> Self:
         """Open the store at a path (`runs.db`), `sqlite:///...` or `postgresql://...`, and upgrade its schema.
 
-        `create` False refuses a SQLite file that is not there. `patience`: seconds to wait for a database that is
-        locked or restarting. `home`: the folder of checkpoints and reports; what lies in it is remembered by where in
-        it (`storage/paths.py`). Raises UserError where the store cannot be opened, or is newer than this code.
+        `create` False refuses a SQLite file that is not there; `late` has it made by the first write, so that what only
+        reads makes nothing. `patience`: seconds to wait for a database that is locked or restarting. `home`: the folder
+        of checkpoints and reports; what lies in it is remembered by where in it (`storage/paths.py`). Raises UserError
+        where the store cannot be opened, or is newer than this code.
         """
         store = cls(_engine(_parse(url), create, patience), patience, None if home is None else Path(home))
         try:
-            _retry(patience, Busy, store._upgrade)
+            if store._is_sqlite and not store._file.exists():
+                store._absent = _empty()
+                if not late:
+                    store._make()
+            else:
+                _retry(patience, Busy, store._upgrade)
         except BaseException:
             store.close()
             raise
@@ -110,6 +127,8 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+        if self._absent is not None:
+            self._absent.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +141,27 @@ class Database:
         """Where it is, without the password."""
         return self._engine.url.render_as_string(hide_password=True)
 
+    @property
+    def _file(self) -> Path:
+        return Path(self._engine.url.database or "")
+
+    def _make(self) -> None:
+        """Make the file that was not there, or take the one that another process has made meanwhile."""
+        with self._making:
+            if self._absent is None or self._maker is not None:
+                return
+            try:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"cannot make the folder of the store {self._file}: {error.strerror}") from error
+            self._maker = threading.get_ident()
+            try:
+                _retry(self.patience, Busy, self._upgrade)
+            finally:
+                self._maker = None
+            self._absent.dispose()
+            self._absent = None
+
     def _upgrade(self) -> None:
         with self._read() as connection:
             current = migrations.is_current(connection, self.url)
@@ -131,7 +171,10 @@ class Database:
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with self._explained(), self._engine.connect() as connection:
+        if self._absent is not None and self._file.exists():
+            self._make()
+        absent = None if self._maker == threading.get_ident() else self._absent
+        with self._explained(), (absent or self._engine).connect() as connection:
             yield connection
 
     @contextmanager
@@ -142,6 +185,8 @@ class Database:
         meanwhile. SQLite has one writer anyway; `BEGIN IMMEDIATE` makes it wait at the start, because a transaction
         that read first cannot be upgraded once another has written.
         """
+        if self._absent is not None:
+            self._make()
         engine = self._engine.execution_options(write=True, durable=durable)
         with self._explained(), engine.begin() as connection:
             if not self._is_sqlite:
@@ -206,10 +251,6 @@ def _engine(url: URL, create: bool, patience: float) -> Engine:
         path = Path(url.database or "")
         if not create and not path.exists():
             raise UserError(f"there is no store at {path}; check the name, or start one with `precept init`")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder of the store {path}: {error.strerror}") from error
         engine = create_engine(url, connect_args={"timeout": patience})
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
@@ -220,6 +261,13 @@ def _engine(url: URL, create: bool, patience: float) -> Engine:
         raise UserError(
             "the store is on Postgres and its driver is not installed; run: pip install 'psycopg[binary]>=3.2'"
         ) from error
+
+
+def _empty() -> Engine:
+    """A store in memory in which nothing is."""
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    tables.metadata.create_all(engine)
+    return engine
 
 
 def _sqlite_connect(raw: sqlite3.Connection, _: object) -> None:

@@ -42,7 +42,7 @@ class Garbage(Runs):
 
     @patient
     def _collect(self, before: int, dry_run: bool) -> dict[str, int]:
-        with self._write(alone=True) as connection:
+        with self._write(alone=True) if self._absent is None else self._read() as connection:
             gone = _delete(connection, before)
             if dry_run:
                 connection.rollback()

@@ -19,7 +19,7 @@ from cli import completing
 from cli.constitution import history
 from cli.constitution.diff import DEFAULT
 from cli.options import Json, SettingsFile
-from cli.screen import console, put_json
+from cli.screen import console, put_bytes, put_json
 from cli.text import literal
 from constitution.errors import UserError
 
@@ -87,8 +87,7 @@ def show(
         constitution = loading.load(file)
         text = file.read_bytes() if source else b""
     if source:
-        sys.stdout.buffer.write(text)  # it was checked: nothing in it is obeyed by a terminal
-        sys.stdout.flush()
+        put_bytes(text)  # it was checked: nothing in it is obeyed by a terminal
         return
     if id:
         try:

@@ -1,21 +1,33 @@
-"""Chats to tokens and back, for a tokenizer of transformers: prompts, option labels, ends of turns, thinking blocks.
+"""Chats to tokens and back, for a tokenizer of transformers: prompts, answers, option labels, ends of turns, thinking.
 
-Ids are those of transformers' own `apply_chat_template`, but that text is only ever text: a special token spelled out
-in a message (a forged end of turn in an answer that is judged) is broken by a zero-width space, and a lone surrogate,
-which no tokenizer takes, is read as U+FFFD. No model is needed here.
+The one renderer: engines, judges, rewards and every trainer take their ids from here. Ids are those of transformers'
+own `apply_chat_template`, but a message is only ever text: whatever in it spells a token that steers the model (a
+forged end of turn in an answer that is judged, `<tool_call>`) is broken (`plain_text`), and the ids that go out are
+held against those of the same chat with harmless messages: they must have the same such tokens in the same order. A
+lone surrogate, which no tokenizer takes, is read as U+FFFD. No model is needed here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from constitution.errors import UserError
+from constitution.records import canonical
+from pipeline.engines import thinking
 from pipeline.engines.engine import Chat
+from pipeline.engines.plain_text import BREAK, STRONGER, PlainText, Way, steers
 
 LABEL_CONTEXT = 64  # characters before an answer that decide how a label is tokenised
+ROUNDS = 8  # of breaking a text and looking at its tokens again
+REMEMBERED = 4096  # shapes of chats
+HARMLESS = "x"
+CHANNEL_TOKENS = (*thinking.CHANNEL_MARKS, "<|end|>", "<|return|>", "<|call|>")
+EMPTY_BLOCK = "\n{close}\n\n"  # closes a block of thinking that the prompt opened, as templates write it
+TEMPLATE = "chat_template"  # an argument of apply_chat_template that is no text
 
 
 class ChatTokenizer:
@@ -23,30 +35,57 @@ class ChatTokenizer:
         """`tokenizer` is a `PreTrainedTokenizerBase` with a chat template."""
         self._tokenizer = tokenizer
         self._labels: dict[tuple[str, tuple[str, ...]], list[int]] = {}
-        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
+        self._shapes: dict[Any, list[int] | None] = {}
+        self._plain_texts: dict[str, str] = {}
+        self._endings: dict[str, str] = {}
+        added = dict(tokenizer.added_tokens_decoder)
+        named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+        control = {i: t.content for i, t in added.items() if steers(t.content, t.special)}
+        control |= {ident: token for ident, token in named.items() if steers(token, True)}
+        self._plain = PlainText(control.values())
+        # Of a tokenizer that says "unknown" to a rare character that token means nothing.
+        unknown = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "unk_token", None)
+        self._control = frozenset(ident for ident, token in control.items() if token != unknown)
+        self._tags = thinking.tags_of(control.values(), tokenizer.chat_template or "")
+        marks = {tag for tags in self._tags for tag in tags}
+        if "<|channel|>" in control.values():
+            marks |= set(CHANNEL_TOKENS)
+        self._marks = {ident: token for ident, token in control.items() if token in marks}
+
+    # --- chats to ids ---
+
+    def prompts(self, chats: Sequence[Chat]) -> list[tuple[str, list[int]] | UserError]:
+        """Text and token ids of each chat, ending where the model goes on; in their place a UserError where the
+        template refuses the chat, or it holds text that becomes a token which steers the model, however written."""
+        texts: dict[int, str] = {}
+        found: dict[int, tuple[str, list[int]] | UserError] = {}
+        for place, chat in enumerate(chats):
+            try:
+                texts[place] = self.text(chat)
+            except UserError as error:
+                found[place] = error
+        for (place, text), ids in zip(texts.items(), self.ids(list(texts.values())), strict=True):
+            try:
+                chat = chats[place]
+                found[place] = (text, ids) if self._as_shaped(chat, ids) else self._made_plain(chat)
+            except UserError as error:
+                found[place] = error
+        return [found[place] for place in range(len(chats))]
+
+    def prompt(self, chat: Chat) -> tuple[str, list[int]]:
+        """`prompts` of one. Raises UserError."""
+        [found] = self.prompts([chat])
+        if isinstance(found, UserError):
+            raise found
+        return found
 
     def text(self, chat: Chat) -> str:
         """The chat in the model's template, ending where the model goes on. Raises UserError where it is refused."""
-        from jinja2 import TemplateError
-
-        rows = [{"role": message.role, "content": self.only_text(message.content)} for message in chat.messages]
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                rows, tokenize=False, add_generation_prompt=True, **chat.template_args
-            )
-        except TemplateError as error:
-            roles = ", ".join(row["role"] for row in rows)
-            raise UserError(
-                f"The model's chat template refuses a dialogue of the roles {roles}: {error}. "
-                "Leave out what it refuses (often the system message), or use a model whose template takes it."
-            ) from None
-        return text + self.only_text(chat.answer_prefix)
+        return self._prompt(chat, [self._plain(message.content) for message in chat.messages])
 
     def only_text(self, text: str) -> str:
         """A message that the template will hold as text alone: see the module."""
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return self._special.sub(lambda found: f"{found[0][0]}\u200b{found[0][1:]}", text)
+        return self._plain(text)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts as they stand: nothing is added in front or behind."""
@@ -55,6 +94,128 @@ class ChatTokenizer:
         encoded = self._tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
+
+    def _prompt(self, chat: Chat, contents: Sequence[str]) -> str:
+        return self._rendered(chat, contents, add_generation_prompt=True) + self.prefix(chat)
+
+    def prefix(self, chat: Chat) -> str:
+        """The answer prefix as it is put in the assistant's mouth: text, in which a block of thinking may be opened and
+        closed (what no template argument does for some models)."""
+        if not chat.answer_prefix:
+            return ""
+        tags = {re.escape(tag) for pair in self._tags_of(chat) for tag in pair}
+        parts = re.split(f"({'|'.join(sorted(tags, key=len, reverse=True))})", chat.answer_prefix)
+        return "".join(part if place % 2 else self._sure(part) for place, part in enumerate(parts))
+
+    def _rendered(self, chat: Chat, contents: Sequence[str], **options: Any) -> str:
+        from jinja2 import TemplateError
+
+        roles = [message.role for message in chat.messages]
+        rows = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        arguments = self._arguments(chat.template_args) if chat.template_args else {}
+        try:
+            text: str = self._tokenizer.apply_chat_template(rows, tokenize=False, **options, **arguments)
+        except TemplateError as error:
+            raise UserError(
+                f"The model's chat template refuses a dialogue of the roles {', '.join(roles)}: {error}. "
+                "Leave out what it refuses (often the system message), or use a model whose template takes it."
+            ) from None
+        return text
+
+    def _arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Template arguments, their texts as text alone."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, str):
+                return self._sure(value)
+            if isinstance(value, Mapping):
+                return {key: plain(each) for key, each in value.items()}
+            return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+        return {k: v if k == TEMPLATE else plain(v) for k, v in given.items() if k != thinking.OPTION}
+
+    # --- text that stays text ---
+
+    def _as_shaped(self, chat: Chat, ids: Sequence[int]) -> bool:
+        """Whether `ids` have the steering tokens of the template alone."""
+        shape = self._shape(chat)
+        if shape is None:
+            contents = [self._plain(message.content) for message in chat.messages]
+            return all(self._control.isdisjoint(each) for each in self.ids(contents))
+        return [token for token in ids if token in self._control] == shape
+
+    def _shape(self, chat: Chat) -> list[int] | None:
+        """The steering tokens of a chat like `chat` with harmless messages; None where its template refuses those."""
+        filled = tuple(
+            (message.role, message.content if not message.content.strip() else None) for message in chat.messages
+        )
+        arguments = canonical(dict(chat.template_args)) if chat.template_args else ""
+        key = (filled, arguments, chat.answer_prefix)
+        if key not in self._shapes:
+            if len(self._shapes) >= REMEMBERED:
+                self._shapes.clear()
+            try:
+                text = self._prompt(chat, [HARMLESS if content is None else content for _, content in filled])
+            except UserError:
+                self._shapes[key] = None
+            else:
+                self._shapes[key] = [token for token in self.ids([text])[0] if token in self._control]
+        return self._shapes[key]
+
+    def _made_plain(self, chat: Chat) -> tuple[str, list[int]]:
+        """`prompts` of a chat whose messages have tokens in spite of the first way of breaking them."""
+        for way in STRONGER:
+            contents = [self._broken(message.content, way) for message in chat.messages]
+            text = self._prompt(chat, contents)
+            ids = self.ids([text])[0]
+            if self._as_shaped(chat, ids) if self._shape(chat) is not None else self._free(contents):
+                return text, ids
+        # What is left is a template that reads its messages: no mark of any kind can be in them.
+        contents = [re.sub(r"([<\[|&])(?=\S)", f"\\1{BREAK}", self._plain(m.content)) for m in chat.messages]
+        text = self._prompt(chat, contents)
+        ids = self.ids([text])[0]
+        if self._as_shaped(chat, ids):
+            return text, ids
+        raise UserError(
+            "A message spells tokens that steer this model, and its tokenizer reads them however they are written: "
+            f"{[m.content for m in chat.messages][-1][-60:]!r}. Leave this text out, or use another model."
+        )
+
+    def _free(self, texts: Sequence[str]) -> bool:
+        return all(self._control.isdisjoint(ids) for ids in self.ids(texts))
+
+    def _broken(self, text: str, way: Way) -> str:
+        """`text` with `way` of each token in it, by spelling and as the tokenizer reads it, its normaliser and all."""
+        text = self._plain(text)
+        for _ in range(ROUNDS):
+            spans = self._spans(text)
+            if not spans:
+                break
+            for start, end in reversed(spans):
+                token = text[start:end].replace(BREAK, "") or text[start:end]
+                text = text[:start] + way(token) + text[end:]
+        return text
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the tokenizer reads steering tokens in a text, in characters."""
+        if not getattr(self._tokenizer, "is_fast", False):
+            return self._plain.spans(text)
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        found = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [(start, end) for token, (start, end) in found if token in self._control and start < end]
+
+    def _sure(self, text: str) -> str:
+        """A short text that comes again and again, broken until the tokenizer reads no token in it."""
+        if text not in self._plain_texts:
+            plain = self._plain(text)
+            for way in STRONGER:
+                if self._free([plain]):
+                    break
+                plain = self._broken(text, way)
+            self._plain_texts[text] = plain
+        return self._plain_texts[text]
+
+    # --- what follows a prompt ---
 
     def label_ids(self, prompt: str, prompt_ids: list[int], labels: tuple[str, ...]) -> list[int]:
         """The one token of each label right after `prompt`: "A" and " A" differ, and so may "A" in two contexts.
@@ -78,11 +239,83 @@ class ChatTokenizer:
 
     def completion_ids(self, prompt: str, prompt_ids: list[int], completion: str) -> list[int]:
         """Tokens of `completion` as they follow `prompt`; by itself where the two would merge into one token."""
-        completion = self.only_text(completion)
-        whole = self.ids([prompt + completion])[0]
-        if whole[: len(prompt_ids)] == prompt_ids:
+        found = self._following(prompt, prompt_ids, self._plain(completion))
+        if self._control.isdisjoint(found):
+            return found
+        return self._following(prompt, prompt_ids, self._unspelled(completion))
+
+    def _unspelled(self, text: str) -> str:
+        """`text` without a steering token, as it stands by itself."""
+        plain = self._plain(text)
+        for way in STRONGER:
+            if self._free([plain]):
+                break
+            plain = self._broken(text, way)
+        return plain
+
+    def _following(self, prompt: str, prompt_ids: Sequence[int], text: str) -> list[int]:
+        whole = self.ids([prompt + text])[0]
+        if whole[: len(prompt_ids)] == list(prompt_ids):
             return whole[len(prompt_ids) :]
-        return self.ids([completion])[0]
+        return self.ids([text])[0]
+
+    def answered(self, chat: Chat, answer: str) -> tuple[list[int], list[int]]:
+        """What is trained on and what a reward model reads: the ids of `chat`, as an engine samples after them, and
+        those of `answer` with what ends its turn in the template.
+
+        A block of thinking that the prompt opens is closed at once. Where the template puts nothing that ends an
+        answer, the tokenizer's end of text does, which engines stop at, too. Raises UserError where there is neither,
+        and where the template refuses the chat.
+        """
+        text, ids = self.prompt(chat)
+        plain = self._unspelled(answer)
+        inside = self.is_thinking(chat, text)
+        rest = self._as_rendered(chat, plain, text)
+        if rest is None or (
+            inside and not thinking.split(rest, True, self._tags_of(chat)).answer.strip() and answer.strip()
+        ):
+            closing = EMPTY_BLOCK.format(close=self._closing_tag(chat, text)) if inside else ""
+            rest = closing + plain + self._ending(chat)
+        following = self._following(text, ids, rest)
+        if not self._stops.isdisjoint(following):
+            return ids, following
+        if self.end_of_text is None:
+            raise UserError(
+                "The chat template puts no token after an answer, and the tokenizer has no end of text: a model would "
+                "never learn to stop. Use a template that ends an assistant's turn with a special token, or name the "
+                "tokenizer's eos_token."
+            )
+        return ids, [*self._following(text, ids, rest.removesuffix(self._ending(chat))), self.end_of_text]
+
+    def _as_rendered(self, chat: Chat, answer: str, prompt: str) -> str | None:
+        """What the template writes after `prompt` when `answer` follows it; None where it writes another prompt."""
+        from constitution.records import Message
+
+        whole = Chat((*chat.messages, Message("assistant", answer)), "", chat.template_args)
+        contents = [self._plain(message.content) for message in chat.messages]
+        try:
+            text = self._rendered(whole, [*contents, answer])
+        except UserError:
+            return None
+        return text[len(prompt) :] if text.startswith(prompt) else None
+
+    def _ending(self, chat: Chat) -> str:
+        """What the template writes behind a last answer: where two that have nothing in common begin to be the same."""
+        from constitution.records import Message
+
+        key = canonical(dict(chat.template_args)) if chat.template_args else ""
+        if key not in self._endings:
+            texts = []
+            for answer in ("Kq7", "Jw3"):
+                turn = (Message("user", HARMLESS), Message("assistant", answer))
+                try:
+                    texts.append(self._rendered(Chat(turn, "", chat.template_args), [m.content for m in turn]))
+                except UserError:
+                    texts = ["", ""]
+                    break
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(*map(reversed, texts), strict=False))
+            self._endings[key] = "".join(character for character, _ in same)[::-1]
+        return self._endings[key]
 
     @cached_property
     def end_of_turn(self) -> int | None:
@@ -90,29 +323,53 @@ class ChatTokenizer:
 
         Some folders name only the end of text as the token to stop at, and their models go on into a next turn.
         """
-        from jinja2 import TemplateError
-
-        turn = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "turn"}]
-        try:
-            after = self._tokenizer.apply_chat_template(turn, tokenize=False).rpartition("turn")[2]
-        except TemplateError:
-            after = ""
-        ids = self.ids([after.lstrip()])[0]
-        if ids and ids[0] in self._tokenizer.added_tokens_decoder:
-            return ids[0]
-        end: int | None = self._tokenizer.eos_token_id
-        return end
+        after = self.ids([self._ending(Chat(())).lstrip()])[0]
+        return next((token for token in after if token in self._control), self.end_of_text)
 
     @property
     def end_of_text(self) -> int | None:
         end: int | None = self._tokenizer.eos_token_id
         return end
 
-    def answer(self, prompt: str, ids: list[int]) -> tuple[str, str]:
-        """What was written after `prompt`, and its thinking block. A block cut short leaves no answer."""
+    @property
+    def stop_ids(self) -> list[int]:
+        """Every token that ends an answer by the tokenizer and its template, for an engine to stop at."""
+        return sorted(self._stops)
+
+    @cached_property
+    def _stops(self) -> frozenset[int]:
+        return frozenset(token for token in (self.end_of_turn, self.end_of_text) if token is not None)
+
+    # --- ids to answers ---
+
+    def is_thinking(self, chat: Chat, prompt: str) -> bool:
+        """Whether `prompt`, which is `chat`'s, ends inside a block of thinking."""
+        return thinking.opened(prompt, self.prefix(chat), self._tags_of(chat))
+
+    def _closing_tag(self, chat: Chat, prompt: str) -> str:
+        last = max(self._tags_of(chat), key=lambda tags: prompt.rfind(tags.open))
+        return last.close
+
+    def _tags_of(self, chat: Chat) -> tuple[thinking.Tags, ...]:
+        return (*thinking.tags_named(chat.template_args), *self._tags)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of sampled ids: no special tokens but those that tell thinking from answer."""
+        pieces: list[str] = []
+        run: list[int] = []
+        for token in [*ids, None] if not self._marks.keys().isdisjoint(ids) else []:
+            if token is not None and token not in self._marks:
+                run.append(token)
+                continue
+            pieces += [self._decode(run), self._marks.get(token, "") if token is not None else ""]
+            run = []
+        return "".join(pieces) if pieces else self._decode(ids)
+
+    def _decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        opened = prompt.rstrip().endswith("<think>")  # some templates open the block themselves
-        if not opened and not text.lstrip().startswith("<think>"):
-            return text, ""
-        reasoning, _, rest = text.partition("</think>")
-        return rest.lstrip(), reasoning.replace("<think>", "", 1).strip()
+        return text
+
+    def answer(self, prompt: str, ids: Sequence[int], chat: Chat | None = None) -> thinking.Reply:
+        """What was written after `prompt`, `chat`'s, and its thinking. A block cut short leaves no answer."""
+        chat = chat or Chat(())
+        return thinking.split(self.decode(ids), self.is_thinking(chat, prompt), self._tags_of(chat))

@@ -10,7 +10,6 @@ The key comes as a secret object in `options["api_key"]`: whoever reads the envi
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 
 from constitution.errors import UserError
-from constitution.records import Message, make_id
+from constitution.records import make_id
 from pipeline.engines.engine import (
     Capabilities,
     Chat,
@@ -30,26 +29,21 @@ from pipeline.engines.engine import (
     EngineError,
     EngineSettings,
     Generate,
+    Refused,
     Score,
     Scored,
+    all_answered,
 )
 from pipeline.engines.fingerprint import fingerprint
-from pipeline.engines.openai_chat import ChatDialect
+from pipeline.engines.openai_chat import ChatDialect, NoLogprobs
+from pipeline.engines.openai_identity import QUESTIONS, Identity, canaries
+from pipeline.engines.openai_silence import Say
 from pipeline.engines.openai_tokens import FolderIds, ServerIds
-from pipeline.engines.openai_transport import LoopThread, Patience, Refused, Transport, check_address
+from pipeline.engines.openai_transport import LoopThread, Patience, RefusedByServer, Transport, check_address
 from pipeline.engines.openai_vllm import VllmDialect
 
 T = TypeVar("T")
 PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
-CANARY_FLOOR = -10.0  # log-probabilities under this are noise
-
-# Never changed: every stored answer to them would be void.
-CANARIES = (
-    "Which is larger?\n(A) seven\n(B) two\nAnswer with one letter, A or B.",
-    "Which of these is a colour?\n(A) quickly\n(B) green\nAnswer with one letter, A or B.",
-    "Which reply is kinder to a child who lost a toy?\n(A) Too bad.\n(B) I am sorry. Shall we look for it?\n"
-    "Answer with one letter, A or B.",
-)
 
 
 class Options(Patience, frozen=True, extra="forbid"):
@@ -71,17 +65,21 @@ class Dialect(Protocol):
     """What the engine needs of a server; the calls are batched as the server likes it."""
 
     capabilities: Capabilities
+    context: int | None  # the most tokens that it reads and writes, where it says so
 
     async def probe(self, deadline: float) -> None:
         """Generate one token, or raise."""
 
+    async def rendered(self) -> tuple[int, ...]:
+        """The ids that the server itself makes of the first canary; none where it does not tell."""
+
     async def render(self, chat: Chat) -> list[int]: ...
 
-    async def generate(self, requests: Sequence[Generate]) -> list[Completion]: ...
+    async def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]: ...
 
-    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]: ...
+    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]: ...
 
-    async def score(self, requests: Sequence[Score]) -> list[Scored]: ...
+    async def score(self, requests: Sequence[Score]) -> list[Scored | Refused]: ...
 
 
 def build(settings: EngineSettings) -> OpenAIEngine:
@@ -122,6 +120,9 @@ class OpenAIEngine:
         self._dialect: Dialect | None = None
         self._models: list[str] = []
         self._probed = False
+        self._listed_first: list[dict[str, Any]] | None = None  # the models, where they were just asked for
+        self._known: Identity | None = None  # who the server was when it was first asked
+        self._settled = 0  # how many doubts there had been when it was asked last
         connections = options.concurrency + options.requests_in_flight
         self._transport = Transport(address, key, options, connections)
 
@@ -152,22 +153,24 @@ class OpenAIEngine:
 
     def canary(self) -> list[float]:
         """Natural log-probabilities of A and B after each of a few fixed questions: to be stored, and compared
-        later. Called what it is: a declared revision and canaries, not a fingerprint. Never hash them."""
-        chats = tuple(Chat((Message("user", question),)) for question in CANARIES)
-        choices = self.choose([Choose(chats, ("A", "B"))])[0]
-        held = [p * choice.mass for choice in choices for p in choice.probabilities]
-        return [max(CANARY_FLOOR, math.log(p)) if p > 0 else CANARY_FLOOR for p in held]
+        later. Called what it is: a declared revision and canaries, not a fingerprint. Never hash them. None of a
+        server that shows no log-probabilities."""
+        return list(self._loop.run(self._introduced()).canaries)
+
+    def tell(self, say: Say) -> None:
+        """Have words about a server that does not answer said there; else they are warnings in the log."""
+        self._transport.say = say
 
     def render(self, chat: Chat) -> list[int]:
         return self._loop.run(self._found().render(chat))
 
-    def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+    def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]:
         return self._ask(lambda dialect: dialect.generate(requests)) if requests else []
 
-    def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+    def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:
         return self._ask(lambda dialect: dialect.choose(groups)) if groups else []
 
-    def score(self, requests: Sequence[Score]) -> list[Scored]:
+    def score(self, requests: Sequence[Score]) -> list[Scored | Refused]:
         return self._ask(lambda dialect: dialect.score(requests)) if requests else []
 
     def close(self) -> None:
@@ -177,11 +180,51 @@ class OpenAIEngine:
         async def ask() -> T:
             dialect = await self._ready()
             try:
-                return await call(dialect)
-            except Refused as refusal:
+                answers = await call(dialect)
+            except RefusedByServer as refusal:
                 raise self._explained(refusal) from None
+            await self._settle(dialect)  # what another server said is not handed on
+            return answers
 
         return self._loop.run(ask())
+
+    async def _introduced(self) -> Identity:
+        """Who the server is now. Raises UserError where it is not who it was."""
+        met_before = self._known is not None
+        dialect = await self._ready()
+        async with self._lock:
+            return await self._meet(dialect) if met_before or self._known is None else self._known
+
+    async def _settle(self, dialect: Dialect) -> None:
+        """Ask who the server is, where there was reason for doubt since it was asked last."""
+        async with self._lock:
+            while self._known is None or self._settled != self._transport.doubts:
+                await self._meet(dialect)
+
+    async def _meet(self, dialect: Dialect) -> Identity:
+        """Ask who the server is. Raises UserError where it is not who it was when it was first asked."""
+        doubts = self._transport.doubts
+        listed = self._listed_first or await self._list_models()
+        self._listed_first = None
+        dialect.context = _context(listed, self._settings.model)
+        try:
+            rendered = await dialect.rendered()
+            [choices] = await dialect.choose([QUESTIONS])
+        except NoLogprobs:
+            choices = []
+        except RefusedByServer as refusal:
+            raise self._explained(refusal) from None
+        now = Identity(canaries(all_answered(choices)), rendered, dialect.context)
+        if self._known is None:
+            self._known = now
+        elif differences := now.differs(self._known):
+            raise UserError(
+                f"the server at {self._transport.host} came back as another: {' and '.join(differences)}. What it said "
+                "since then was not kept. Serve again what this run began with, or declare another revision in the "
+                "engine's settings"
+            )
+        self._settled = doubts
+        return now
 
     def _found(self) -> Dialect:
         return self._loop.run(self._find())
@@ -190,32 +233,38 @@ class OpenAIEngine:
         """The server's dialect, from the settings or from its list of models."""
         async with self._lock:
             if self._dialect is None:
-                self._dialect = self._speaks(self._options.dialect or await self._list_models())
+                name = self._options.dialect
+                if not name:
+                    self._listed_first = await self._list_models()
+                    name = self._dialect_of(self._listed_first)
+                self._dialect = self._speaks(name)
             return self._dialect
 
     async def _ready(self) -> Dialect:
-        """The dialect of a server that has generated one token."""
+        """The dialect of a server that has generated one token, and is who it was."""
         dialect = await self._find()
         async with self._lock:
             if not self._probed:
                 try:
                     await dialect.probe(min(PROBE_SECONDS, self._options.timeout))
-                except Refused as refusal:
+                except RefusedByServer as refusal:
                     raise self._explained(refusal) from None
                 except EngineError as failure:
                     raise EngineError(f"asked for one token, the server gave none: {failure}") from None
                 self._probed = True
+        await self._settle(dialect)
         return dialect
 
     def _speaks(self, name: str) -> Dialect:
         folder = self._options.tokenizer
         if name == "vllm":
-            root = self._api.removesuffix("/v1")
+            server = ServerIds(self._transport, self._api.removesuffix("/v1"), self._settings.model)
             return VllmDialect(
                 self._transport,
                 self._api,
                 self._settings.model,
-                FolderIds(Path(folder)) if folder else ServerIds(self._transport, root, self._settings.model),
+                FolderIds(Path(folder)) if folder else server,
+                server,
                 concurrency=self._options.concurrency,
                 prompts_per_request=self._options.prompts_per_request,
                 requests_in_flight=self._options.requests_in_flight,
@@ -229,17 +278,21 @@ class OpenAIEngine:
             continues=self._options.continue_final_message,
         )
 
-    async def _list_models(self) -> Literal["vllm", "chat"]:
+    async def _list_models(self) -> list[dict[str, Any]]:
+        """What the server says that it has; some list nothing."""
         try:
             answer = await self._transport.request("GET", f"{self._api}/models")
-        except Refused as refusal:
-            if refusal.status in (404, 405):  # some chat servers list nothing
-                return "chat"
+        except RefusedByServer as refusal:
+            if refusal.status in (404, 405):
+                return []
             raise
         data = answer.get("data")
         models = [model for model in data if isinstance(model, dict)] if isinstance(data, list) else []
         self._models = sorted(str(model.get("id")) for model in models)
-        if not self._settings.model:
+        return models
+
+    def _dialect_of(self, models: list[dict[str, Any]]) -> Literal["vllm", "chat"]:
+        if models and not self._settings.model:
             raise UserError(f"name the model to ask {self._transport.host} for; it has {self._listed()}")
         if any(model.get("owned_by") == "vllm" for model in models):
             if self._settings.model not in self._models:
@@ -247,7 +300,7 @@ class OpenAIEngine:
             return "vllm"
         return "chat"
 
-    def _explained(self, refusal: Refused) -> UserError:
+    def _explained(self, refusal: RefusedByServer) -> UserError:
         return UserError(f"{self._unknown()} ({refusal})") if refusal.status == 404 else refusal
 
     def _unknown(self) -> str:
@@ -258,6 +311,12 @@ class OpenAIEngine:
 
     def _listed(self) -> str:
         return ", ".join(self._models[:20]) or "not said which"
+
+
+def _context(models: list[dict[str, Any]], name: str) -> int | None:
+    """The most tokens that a served model reads and writes, where its server says so."""
+    said = next((model.get("max_model_len") for model in models if model.get("id") == name), None)
+    return said if type(said) is int and said > 0 else None
 
 
 def _names() -> list[str]:

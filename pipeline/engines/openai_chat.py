@@ -12,17 +12,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from constitution.errors import UserError
-from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completion, Generate, Score, Scored
+from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completion, Generate, Refused, Score, Scored
 from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares
+from pipeline.engines.openai_refusals import or_refused
 from pipeline.engines.openai_tokens import Ids
 from pipeline.engines.openai_transport import Transport, gather
 
 TOP_LOGPROBS = 20  # the most that such servers show
+OF_THE_CHAT = ("messages", "continue_final_message", "add_generation_prompt")
 SEEDS = 2**31  # some servers keep a seed in 32 bits and refuse, or quietly cut, a longer one
+
+
+class NoLogprobs(UserError):
+    """The server shows no log-probabilities at all."""
 
 
 class ChatDialect:
     capabilities = Capabilities(score=False, exact_mass=False)
+    context: int | None = None  # of the model, as the server says it
 
     def __init__(
         self, transport: Transport, api: str, model: str, ids: Ids | None, *, concurrency: int, continues: bool
@@ -38,15 +45,18 @@ class ChatDialect:
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
         await self._answer(body, deadline)
 
+    async def rendered(self) -> tuple[int, ...]:
+        return ()
+
     async def render(self, chat: Chat) -> list[int]:
         if self._ids is None:
             raise UserError("a chat server does not show its tokens; give the engine's option tokenizer, a folder")
         return await self._ids.render(chat)
 
-    async def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+    async def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]:
         return await gather((self._generate(request) for request in requests), self._at_once)
 
-    async def _generate(self, request: Generate) -> Completion:
+    async def _generate(self, request: Generate) -> Completion | Refused:
         sampling = request.sampling
         body = {
             **self._chat(request.chat),
@@ -55,7 +65,10 @@ class ChatDialect:
             "top_p": sampling.top_p,
             "seed": request.seed % SEEDS,
         }
-        choice, usage = await self._answer(body)
+        answered = await self._or_refused(body)
+        if isinstance(answered, Refused):
+            return answered
+        choice, usage = answered
         with in_protocol(self._transport.host):
             message = choice["message"]
             return completion(
@@ -67,12 +80,12 @@ class ChatDialect:
                 reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
             )
 
-    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:
         asked = [self._choose(chat, group.labels) for group in groups for chat in group.chats]
         answers = iter(await gather(asked, self._at_once))
         return [[next(answers) for _ in group.chats] for group in groups]
 
-    async def _choose(self, chat: Chat, labels: tuple[str, ...]) -> Choice:
+    async def _choose(self, chat: Chat, labels: tuple[str, ...]) -> Choice | Refused:
         body = {
             **self._chat(chat),
             "max_tokens": 1,
@@ -81,13 +94,16 @@ class ChatDialect:
             "logprobs": True,
             "top_logprobs": TOP_LOGPROBS,
         }
-        choice, usage = await self._answer(body)
+        answered = await self._or_refused(body)
+        if isinstance(answered, Refused):
+            return answered
+        choice, usage = answered
         with in_protocol(self._transport.host):
             steps = (choice.get("logprobs") or {}).get("content") or []
             tops = steps[0]["top_logprobs"] if steps else []
             shown = [(top["token"].strip(), logprob(top["logprob"])) for top in tops]
         if not shown:
-            raise UserError(
+            raise NoLogprobs(
                 f"the server at {self._transport.host} shows no log-probabilities, so it cannot choose between "
                 "options; take a judge that reasons in words, or a server that shows them (vLLM does)"
             )
@@ -97,7 +113,7 @@ class ChatDialect:
         ]
         return choice_of(held, count(usage, "prompt_tokens"))
 
-    async def score(self, requests: Sequence[Score]) -> list[Scored]:
+    async def score(self, requests: Sequence[Score]) -> list[Scored | Refused]:
         raise UserError(
             f"the chat server at {self._transport.host} cannot score a text; use vLLM or the transformers engine"
         )
@@ -116,6 +132,16 @@ class ChatDialect:
         if chat.template_args:
             body["chat_template_kwargs"] = dict(chat.template_args)
         return body
+
+    async def _or_refused(self, body: dict[str, Any]) -> tuple[dict[str, Any], Any] | Refused:
+        async def harmless() -> object:
+            settings = {name: value for name, value in body.items() if name not in OF_THE_CHAT}
+            return await self._answer({"messages": [{"role": "user", "content": "Hello"}], **settings})
+
+        answered = await or_refused(self._answer(body), harmless)
+        if not isinstance(answered, Refused) and answered[0].get("finish_reason") == "content_filter":
+            return Refused("refused", f"the server at {self._transport.host} filtered what was asked, or its answer")
+        return answered
 
     async def _answer(self, body: dict[str, Any], deadline: float | None = None) -> tuple[dict[str, Any], Any]:
         answer = await self._transport.request("POST", self._url, {"model": self._model, **body}, deadline)

@@ -17,7 +17,7 @@ from constitution.errors import UserError
 from constitution.records import Message, Messages, canonical
 from pipeline.engines.chats import ChatTokenizer
 from pipeline.engines.engine import Chat
-from pipeline.engines.openai_transport import Transport
+from pipeline.engines.openai_transport import RefusedByServer, Transport
 
 TAIL = 16  # tokens looked back on, at most, when a text is put after others: further back nothing merges
 
@@ -50,16 +50,16 @@ class FolderIds:
         if not tokenizer.chat_template:
             raise UserError(f"the tokenizer in {folder} has no chat template; take the folder of the chat model served")
         self._chats = ChatTokenizer(tokenizer)
-        self._last: tuple[Chat, str] | None = None
+        self._last: tuple[Chat, tuple[str, list[int]]] | None = None
 
     async def render(self, chat: Chat) -> list[int]:
-        return self._chats.ids([self._text(chat)])[0]
+        return self._read(chat)[1]
 
     async def labels(self, chat: Chat, prompt: list[int], labels: tuple[str, ...]) -> list[int]:
-        return self._chats.label_ids(self._text(chat), prompt, labels)
+        return self._chats.label_ids(self._read(chat)[0], prompt, labels)
 
     async def completion(self, chat: Chat, prompt: list[int], text: str, end: bool) -> list[int]:
-        ids = self._chats.completion_ids(self._text(chat), prompt, text) if text else []
+        ids = self._chats.completion_ids(self._read(chat)[0], prompt, text) if text else []
         if not end:
             return ids
         if self._chats.end_of_turn is None:
@@ -67,12 +67,12 @@ class FolderIds:
         return [*ids, self._chats.end_of_turn]
 
     async def thinking(self, chat: Chat, prompt: list[int]) -> bool:
-        return self._text(chat).rstrip().endswith("<think>")
+        return self._chats.is_thinking(chat, self._read(chat)[0])
 
-    def _text(self, chat: Chat) -> str:
-        """The rendered chat; the last one is kept, because a chat's ids and labels are asked for one after another."""
+    def _read(self, chat: Chat) -> tuple[str, list[int]]:
+        """The chat as text and ids; the last one is kept: its ids and labels are asked for one after another."""
         if self._last is None or self._last[0] is not chat:
-            self._last = chat, self._chats.text(chat)
+            self._last = chat, self._chats.prompt(chat)
         return self._last[1]
 
 
@@ -94,6 +94,15 @@ class ServerIds:
         if chat.answer_prefix:
             ids = ids + await self._continued(await self._tail(ids, chat.template_args), chat.answer_prefix)
         return ids
+
+    async def rendered(self, chat: Chat) -> tuple[int, ...]:
+        """As `render`, by the server's own template; nothing of a server that does not tokenize."""
+        try:
+            return tuple(await self._chat(chat.messages, {}))
+        except RefusedByServer as refusal:
+            if refusal.status in (404, 405):
+                return ()
+            raise
 
     async def labels(self, chat: Chat, prompt: list[int], labels: tuple[str, ...]) -> list[int]:
         tail = await self._tail(prompt, chat.template_args, chat.answer_prefix)

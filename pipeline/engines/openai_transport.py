@@ -29,11 +29,13 @@ from tenacity.wait import wait_exponential_jitter
 from constitution.errors import UserError
 from pipeline.engines.engine import EngineError
 from pipeline.engines.openai_json import Hiding, Secret, read, read_object
+from pipeline.engines.openai_silence import Say, Silence
 
 T = TypeVar("T")
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 MAX_BYTES = 8 * 2**20  # of one response: 32 prompts with their log-probabilities are a hundredth of it
 CONNECT_SECONDS = 10.0
+IDLE = 10.0  # seconds without a request in which a server may have been exchanged
 METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -55,20 +57,21 @@ class Patience(BaseModel, frozen=True, extra="forbid"):
     cooldown: float = Field(30.0, ge=0)
 
 
-class Refused(UserError):
+class RefusedByServer(UserError):
     """The server understood and said no: a status in the 400s that asking again does not change."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, said: str) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.said = status, said  # the server's own words
 
 
 class _Transient(Exception):
     """One attempt failed in a way that the next may not."""
 
-    def __init__(self, cause: str, retry_after: float | None = None) -> None:
+    def __init__(self, cause: str, retry_after: float | None = None, busy: bool = False) -> None:
         super().__init__(cause)
         self.retry_after = retry_after
+        self.busy = busy  # the server is well, and asks to wait
 
 
 def check_address(url: str, setting: str = "base_url", secret: str = "OPENAI_API_KEY") -> str:
@@ -143,6 +146,13 @@ class Transport:
         # Requests in a row that failed for good, and when the last did. By URL, because vLLM goes on tokenizing when
         # its engine is dead.
         self._failed: dict[str, tuple[int, float]] = {}
+        self._silences: dict[str, Silence] = {}  # by URL, for the same reason
+        self.say: Say = logging.getLogger(__name__).warning  # where words about a silent server go
+        # How often there was reason to ask whether the server still is who it was: a failed connection, or a pause long
+        # enough for another to be started in its place.
+        self.doubts = 0
+        self._last_answer: float | None = None
+        self._in_flight = 0
         self._found: list[str] = []  # addresses of the name, each looked at; forgotten when none can be connected to
         _quiet_wire()
         self._client = httpx.AsyncClient(
@@ -154,26 +164,53 @@ class Transport:
         )
 
     async def request(self, method: str, url: str, body: Any = None, deadline: float | None = None) -> dict[str, Any]:
-        """The JSON object at `url`. Raises Refused (a UserError), UserError or EngineError; see the module."""
+        """The JSON object at `url`. Raises RefusedByServer (a UserError), UserError or EngineError; see the module."""
         self._refuse_if_broken(url)
         limit = self._patience.deadline if deadline is None else deadline
         ends = time.monotonic() + limit
+        now = time.monotonic()
+        if self._in_flight == 0 and self._last_answer is not None and now - self._last_answer > IDLE:
+            self.doubts += 1
+        silence = self._silences.setdefault(url, Silence(self.host, lambda text: self.say(text)))
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Transient),
             wait=self._wait,
             stop=stop_after_attempt(self._patience.attempts) | stop_before_delay(limit),
             reraise=True,
         )
+        self._in_flight += 1
         try:
-            answer: dict[str, Any] = await retrying(self._attempt, method, url, body, ends)
+            with silence.waiting(ends):
+                answer: dict[str, Any] = await retrying(self._tried, silence, method, url, body, ends)
         except _Transient as failure:
             self._failed[url] = self._failed.get(url, (0, 0.0))[0] + 1, time.monotonic()
             raise EngineError(
                 f"the server at {self.host} stopped answering ({failure}); nothing was lost: "
                 "see that it is well, then run the same command again"
             ) from None
+        finally:
+            self._in_flight -= 1
         self._failed.pop(url, None)
         return answer
+
+    async def _tried(self, silence: Silence, method: str, url: str, body: Any, ends: float) -> dict[str, Any]:
+        """One attempt, told to those who listen."""
+        began = time.monotonic()
+        try:
+            answer = await self._attempt(method, url, body, ends)
+        except _Transient as failure:
+            self.doubts += not failure.busy
+            silence.failed(str(failure), failure.busy)
+            raise
+        except RefusedByServer:
+            self._heard(silence, began)
+            raise
+        self._heard(silence, began)
+        return answer
+
+    def _heard(self, silence: Silence, began: float) -> None:
+        self._last_answer = time.monotonic()
+        silence.answered(self._last_answer - began)
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -255,17 +292,18 @@ class Transport:
         if status in RETRIED:
             seconds = _retry_after(response.headers.get("Retry-After", ""))
             asked = "" if seconds is None else f", asking to wait {seconds:g} s"
-            raise _Transient(f"status {status}{asked}: {self._said(data)}", seconds)
+            raise _Transient(f"status {status}{asked}: {self._said(data)}", seconds, busy=status == 429)
         if 300 <= status < 400:
             target = self._shown(response.headers.get("Location", "elsewhere"))
             raise UserError(
                 f"the server at {self.host} redirects to {target}; set {self._setting} to where it really is"
             )
+        said = self._said(data) if status >= 400 else ""
         if status in (401, 403):
             how = f"refused the key in {self._secret}" if self._key else f"wants a key; set {self._secret}"
-            raise Refused(f"the server at {self.host} {how} (status {status}: {self._said(data)})", status)
+            raise RefusedByServer(f"the server at {self.host} {how} (status {status}: {said})", status, said)
         if status >= 400:
-            raise Refused(f"the server at {self.host} refused (status {status}): {self._said(data)}", status)
+            raise RefusedByServer(f"the server at {self.host} refused (status {status}): {said}", status, said)
         try:
             answer = read_object(data, self._hiding)
         except ValueError as error:

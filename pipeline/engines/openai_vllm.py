@@ -17,12 +17,15 @@ from pipeline.engines.engine import (
     Completion,
     EngineError,
     Generate,
+    Refused,
     Score,
     Scored,
 )
 from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares, token_id
-from pipeline.engines.openai_tokens import Ids
-from pipeline.engines.openai_transport import Transport, gather
+from pipeline.engines.openai_identity import CHATS
+from pipeline.engines.openai_refusals import OF_ONE_REQUEST, or_refused, too_long
+from pipeline.engines.openai_tokens import Ids, ServerIds
+from pipeline.engines.openai_transport import RefusedByServer, Transport, gather
 
 # Said outright, because vLLM fills in what is not said from the model's generation_config.json.
 PLAIN_SAMPLING = {
@@ -42,6 +45,7 @@ class VllmDialect:
     server's prefix cache computes it once. The server must honour `logprob_token_ids` (0.32 does)."""
 
     capabilities = Capabilities()
+    context: int | None = None  # the most tokens that the server reads and writes, as it says
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class VllmDialect:
         api: str,
         model: str,
         ids: Ids,
+        server: ServerIds,
         *,
         concurrency: int,
         prompts_per_request: int,
@@ -58,6 +63,7 @@ class VllmDialect:
         self._url = f"{api}/completions"
         self._model = model
         self._ids = ids
+        self._server = server
         self._single = asyncio.Semaphore(concurrency)
         self._packed = asyncio.Semaphore(requests_in_flight)
         self._prompts_per_request = prompts_per_request
@@ -65,23 +71,33 @@ class VllmDialect:
     async def probe(self, deadline: float) -> None:
         await self._complete({"prompt": "Hello", "max_tokens": 1, "temperature": 0.0}, 1, deadline)
 
+    async def rendered(self) -> tuple[int, ...]:
+        return await self._server.rendered(CHATS[0])
+
     async def render(self, chat: Chat) -> list[int]:
         return await self._ids.render(chat)
 
-    async def generate(self, requests: Sequence[Generate]) -> list[Completion]:
+    async def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]:
         return await gather((self._generate(request) for request in requests), self._single)
 
-    async def _generate(self, request: Generate) -> Completion:
-        prompt, sampling = await self.render(request.chat), request.sampling
+    async def _generate(self, request: Generate) -> Completion | Refused:
+        prompt = await self._read(request.chat)
+        if isinstance(prompt, Refused):
+            return prompt
+        sampling = request.sampling
+        room = sampling.max_tokens if self.context is None else min(sampling.max_tokens, self.context - len(prompt))
         body = {
             "prompt": prompt,
-            "max_tokens": sampling.max_tokens,
+            "max_tokens": room,  # an answer that reaches the end of the context is cut there
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": request.seed,
             **PLAIN_SAMPLING,
         }
-        [choice], usage = await self._complete(body, 1)
+        answered = await self._or_refused(body)
+        if isinstance(answered, Refused):
+            return answered
+        [choice], usage = answered
         with in_protocol(self._transport.host):
             return completion(
                 choice["text"],
@@ -92,11 +108,15 @@ class VllmDialect:
                 thinking=await self._ids.thinking(request.chat, prompt),
             )
 
-    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice]]:
+    async def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:
         asked = [(chat, group.labels) for group in groups for chat in group.chats]
-        prompts = await gather((self._prompt(chat, labels) for chat, labels in asked), self._single)
+        found = await gather((self._prompt(chat, labels) for chat, labels in asked), self._single)
+        choices: dict[int, Choice | Refused] = {
+            place: prompt for place, prompt in enumerate(found) if isinstance(prompt, Refused)
+        }
+        prompts = {place: prompt for place, prompt in enumerate(found) if not isinstance(prompt, Refused)}
         # Requests hold prompts of the same label ids; sorted by ids, shared prefixes stand side by side.
-        order = sorted(range(len(prompts)), key=lambda place: (prompts[place][1], prompts[place][0]))
+        order = sorted(prompts, key=lambda place: (prompts[place][1], prompts[place][0]))
         packs = [
             same[start : start + self._prompts_per_request]
             for _, places in groupby(order, key=lambda place: prompts[place][1])
@@ -105,15 +125,32 @@ class VllmDialect:
         ]
         answers = await gather((self._choose([prompts[place] for place in pack]) for pack in packs), self._packed)
         places = [place for pack in packs for place in pack]
-        choices = dict(zip(places, chain.from_iterable(answers), strict=True))
+        choices |= dict(zip(places, chain.from_iterable(answers), strict=True))
         in_order = iter(range(len(asked)))
         return [[choices[next(in_order)] for _ in group.chats] for group in groups]
 
-    async def _prompt(self, chat: Chat, labels: tuple[str, ...]) -> tuple[list[int], tuple[int, ...]]:
-        prompt = await self.render(chat)
+    async def _prompt(self, chat: Chat, labels: tuple[str, ...]) -> tuple[list[int], tuple[int, ...]] | Refused:
+        prompt = await self._read(chat)
+        if isinstance(prompt, Refused):
+            return prompt
         return prompt, tuple(await self._ids.labels(chat, prompt, labels))
 
-    async def _choose(self, pack: Sequence[tuple[list[int], tuple[int, ...]]]) -> list[Choice]:
+    async def _read(self, chat: Chat, room: int = 1) -> list[int] | Refused:
+        """The ids of a chat that the model can read, with room for so many more."""
+        rendered = await or_refused(self.render(chat), lambda: self.render(CHATS[0]))
+        if isinstance(rendered, Refused):
+            return rendered
+        if not rendered:
+            return Refused("empty", "a prompt has no tokens at all; check the model's chat template")
+        return self._fitting(rendered, room)
+
+    def _fitting(self, ids: list[int], room: int = 1) -> list[int] | Refused:
+        if self.context is not None and len(ids) + room > self.context:
+            return too_long(len(ids), self.context, self._transport.host)
+        return ids
+
+    async def _choose(self, pack: Sequence[tuple[list[int], tuple[int, ...]]]) -> list[Choice | Refused]:
+        """A pack that the server refuses is halved until the prompt is found that it will not have."""
         tokens = pack[0][1]
         body = {
             "prompt": [prompt for prompt, _ in pack],
@@ -122,8 +159,21 @@ class VllmDialect:
             "return_tokens_as_token_ids": True,  # "A" and " A" may print alike
             **READ_OPTIONS,
         }
-        answers, _ = await self._complete(body, len(pack))
-        return [self._choice(answer, tokens, len(prompt)) for answer, (prompt, _) in zip(answers, pack, strict=True)]
+        if len(pack) == 1:
+            answered = await self._or_refused(body)
+        else:
+            try:
+                answered = await self._complete(body, len(pack))
+            except RefusedByServer as refusal:
+                if refusal.status not in OF_ONE_REQUEST:
+                    raise
+                half = len(pack) // 2
+                return [*await self._choose(pack[:half]), *await self._choose(pack[half:])]
+        if isinstance(answered, Refused):
+            return [answered]
+        return [
+            self._choice(answer, tokens, len(prompt)) for answer, (prompt, _) in zip(answered[0], pack, strict=True)
+        ]
 
     def _choice(self, answer: dict[str, Any], tokens: tuple[int, ...], prompt_tokens: int) -> Choice:
         with in_protocol(self._transport.host):
@@ -137,22 +187,37 @@ class VllmDialect:
             )
         return choice_of(shares(logs, self._transport.host), prompt_tokens)
 
-    async def score(self, requests: Sequence[Score]) -> list[Scored]:
+    async def score(self, requests: Sequence[Score]) -> list[Scored | Refused]:
         return await gather((self._score(request) for request in requests), self._single)
 
-    async def _score(self, request: Score) -> Scored:
-        prompt = await self.render(request.chat)
+    async def _score(self, request: Score) -> Scored | Refused:
+        prompt = await self._read(request.chat)
+        if isinstance(prompt, Refused):
+            return prompt
         added = await self._ids.completion(request.chat, prompt, request.completion, request.end)
         if not added:
             return Scored(0.0, 0)
-        body = {"prompt": prompt + added, "prompt_logprobs": 1, **READ_OPTIONS}
-        [choice], _ = await self._complete(body, 1)
+        whole = self._fitting(prompt + added)
+        if isinstance(whole, Refused):
+            return whole
+        answered = await self._or_refused({"prompt": whole, "prompt_logprobs": 1, **READ_OPTIONS})
+        if isinstance(answered, Refused):
+            return answered
+        [choice], _ = answered
         with in_protocol(self._transport.host):
             steps = choice["prompt_logprobs"][len(prompt) :]
             logs = [logprob(step[str(token)]["logprob"]) for step, token in zip(steps, added, strict=True)]
         for log in logs:  # each in a place of its own
             shares([log], self._transport.host)
         return Scored(math.fsum(min(log, 0.0) for log in logs), len(added))
+
+    async def _or_refused(self, body: dict[str, Any]) -> tuple[list[dict[str, Any]], Any] | Refused:
+        """The answer to a body with one prompt, or why the server will not have it."""
+
+        async def harmless() -> object:
+            return await self._complete({**body, "prompt": "Hello"}, 1)
+
+        return await or_refused(self._complete(body, 1), harmless)
 
     async def _complete(
         self, body: dict[str, Any], expected: int, deadline: float | None = None

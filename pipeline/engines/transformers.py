@@ -121,7 +121,7 @@ class TransformersEngine:
         return fingerprint(self._folders, str(self._model.dtype).removeprefix("torch."))
 
     def render(self, chat: Chat) -> list[int]:
-        return self._tokenizer.ids([self._tokenizer.text(chat)])[0]
+        return self._tokenizer.prompt(chat)[1]
 
     def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]:
         """Sample an answer to each chat. One that reaches the end of the model's context is cut there ("length")."""
@@ -144,19 +144,19 @@ class TransformersEngine:
 
         written = self._in_batches([len(prompt) for prompt in prompts], [1] * len(prompts), run)
         made = [
-            ids if isinstance(ids, Refused) else self._completion(text, prompt, ids)
-            for text, prompt, ids in zip(texts, prompts, written, strict=True)
+            ids if isinstance(ids, Refused) else self._completion(requests[i].chat, text, prompt, ids)
+            for i, text, prompt, ids in zip(places, texts, prompts, written, strict=True)
         ]
         return _in_place(places, made, refused)
 
-    def _completion(self, text: str, prompt: list[int], written: list[int]) -> Completion:
+    def _completion(self, chat: Chat, text: str, prompt: list[int], written: list[int]) -> Completion:
         stopped = bool(written) and written[-1] in self._stop
-        answer, reasoning = self._tokenizer.answer(text, written[:-1] if stopped else written)
+        answer, reasoning = self._tokenizer.answer(text, written[:-1] if stopped else written, chat)
         return Completion(answer, "stop" if stopped else "length", len(prompt), len(written), reasoning, tuple(written))
 
     @cached_property
     def _stop(self) -> frozenset[int]:
-        stop = {self._tokenizer.end_of_turn, self._tokenizer.end_of_text}
+        stop: set[int | None] = {*self._tokenizer.stop_ids}
         for settings in (self._model.generation_config, self._model.config.get_text_config(decoder=True)):
             ids = getattr(settings, "eos_token_id", None)
             stop.update(ids if isinstance(ids, list) else [ids])
@@ -267,15 +267,13 @@ class TransformersEngine:
     ) -> tuple[dict[int, tuple[str, list[int]]], dict[int, Refused]]:
         """By index, the chats as text and as ids; and those that cannot be read, where the context must have `room`
         for more tokens behind them."""
-        texts: dict[int, str] = {}
         refused: dict[int, Refused] = {}
-        for i, chat in enumerate(chats):
-            try:
-                texts[i] = self._tokenizer.text(chat)
-            except UserError as error:
-                refused[i] = Refused("template", str(error))
-        read = {}
-        for (i, text), ids in zip(texts.items(), self._tokenizer.ids(list(texts.values())), strict=True):
+        read: dict[int, tuple[str, list[int]]] = {}
+        for i, found in enumerate(self._tokenizer.prompts(chats)):
+            if isinstance(found, UserError):
+                refused[i] = Refused("template", str(found))
+                continue
+            text, ids = found
             if not ids:
                 refused[i] = Refused("empty", "A prompt has no tokens at all. Check the model's chat template.")
             elif len(ids) + room > self._context:

@@ -6,13 +6,14 @@ The id of a job hashes what determines its weights, so that the same order again
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
+    from pipeline import training_rows
     from pipeline.models.checkpoint import Manifest
     from pipeline.trainers import Job
     from service.settings import Settings
@@ -32,7 +33,8 @@ class EvaluationCallback:
 @dataclass(frozen=True)
 class Order:
     """What is to be trained. `reward`: of an online method, folders of reward models, `package.module:function`, a
-    URL, `judge`, or the kind of a plug-in, with `reward_options`. `lora`: of the adapter, or none for all weights."""
+    URL, `judge`, or the kind of a plug-in, with `reward_options`. `lora`: of the adapter, or none for all weights.
+    `names`: columns of the files by the names that they have here."""
 
     method: str
     data: Path
@@ -47,6 +49,7 @@ class Order:
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,12 @@ class Trained:
         return {"path": self.job.out, "kind": made.kind, "digest": made.digest, "metrics": made.metrics}
 
 
-def job(order: Order, settings: Callable[[], Settings]) -> Job:
+def job(order: Order, settings: Callable[[], Settings], tell: Callable[[str], None] | None = None) -> Job:
     """The job of an order, checked: its method, model and rows are there, and its reward is. Loads no model.
 
-    `settings` are asked for only by an online method, which may be rewarded or measured by their judges. Raises
-    UserError for what is missing, or not wanted.
+    Rows that the file, the rows to evaluate on, or the project's store hold out are not trained on, and `tell` is told
+    how many. `settings` say where that store is, and to an online method who rewards or measures it. Raises UserError
+    for what is missing, or not wanted.
     """
     from constitution.records import job_id
     from pipeline import rewards, trainers, training_rows
@@ -75,7 +79,14 @@ def job(order: Order, settings: Callable[[], Settings]) -> Job:
     method, arguments = order.method.replace("-", "_"), dict(order.arguments)
     resolved = trainers.resolve(method, arguments)
     checks.check_model_folder(order.model)
-    training_rows.read_rows(order.data, trainers.load(method).COLUMNS)
+    columns = trainers.load(method).COLUMNS
+    data, evaluate, chosen = _files(order, columns, settings)
+    for why, count in chosen.left_out.items():
+        if tell is not None:
+            tell(f"{order.data}: {count} rows are left out: {why}")
+    if order.names and order.callback.rows:
+        rows = training_rows.read_rows(order.callback.rows, ("prompt", "answer"), order.names)
+        order = replace(order, callback=replace(order.callback, rows=_copy(order, "watch", rows)))
     rewarded, watch = _online(method, order, settings)
     adapter = dict(order.lora) if order.lora else None
     determined = resolved | ({"lora": adapter} if adapter else {})
@@ -85,14 +96,59 @@ def job(order: Order, settings: Callable[[], Settings]) -> Job:
         seen = {"judge": rewards.fingerprint(watch["judge"]), "dataset": file_digest(Path(watch["dataset"]))}
         determined["watch"] = {**watch, **seen}
     ident = job_id(
-        parent=weights_digest(order.model), dataset=file_digest(order.data), method=method, arguments=determined,
+        parent=weights_digest(order.model), dataset=file_digest(data), method=method, arguments=determined,
         seed=order.seed,
     )  # fmt: skip
     return trainers.Job(
-        id=ident.hex(), method=method, model=str(order.model), out=str(order.out), dataset=str(order.data),
-        arguments=arguments, seed=order.seed, eval_dataset=str(order.evaluate) if order.evaluate else None,
+        id=ident.hex(), method=method, model=str(order.model), out=str(order.out), dataset=str(data),
+        arguments=arguments, seed=order.seed, eval_dataset=str(evaluate) if evaluate else None,
         lora=adapter, device=order.device, dtype=order.dtype, reward=rewarded, watch=watch,
     )  # fmt: skip
+
+
+def _files(
+    order: Order, columns: Sequence[str], settings: Callable[[], Settings]
+) -> tuple[Path, Path | None, training_rows.Chosen]:
+    """The files to train on and to evaluate on: the order's, or where rows stay out, or columns have other names,
+    copies beside the checkpoint that hold what is read of them."""
+    from constitution.records import messages_of, split_group
+    from pipeline import training_rows
+
+    evaluated = training_rows.read_rows(order.evaluate, columns, order.names) if order.evaluate else []
+    away = {split_group(messages_of(row["prompt"])) for row in evaluated}
+    away |= _held_out(settings)
+    chosen = training_rows.to_train_on(order.data, columns, order.names, away)
+    if not chosen.rows:
+        why = "; ".join(f"{count}: {why}" for why, count in chosen.left_out.items())
+        raise UserError(f"{order.data}: no row of it may be trained on ({why})")
+    data, evaluate = order.data, order.evaluate
+    if order.names or chosen.left_out:
+        data = _copy(order, "train", chosen.rows)
+    if order.names and order.evaluate:
+        evaluate = _copy(order, "eval", evaluated)
+    return data, evaluate, chosen
+
+
+def _copy(order: Order, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    from pipeline import training_rows
+    from storage.artifacts import write_text
+
+    path = Path(f"{order.out}.data") / f"{name}.jsonl"
+    write_text(path, training_rows.text(rows))
+    return path
+
+
+def _held_out(settings: Callable[[], Settings]) -> set[str]:
+    """The openings of the prompts that the project's store holds out, where there is a store."""
+    from pipeline.sources.rows import openings
+    from storage.store import Store
+
+    given = settings()
+    url = given.store.get_secret_value()
+    if url.startswith("sqlite") and not Path(url.partition(":///")[2].partition("?")[0]).is_file():
+        return set()
+    with Store.open(url, home=given.home) as store:
+        return {opening for opening, split in openings(store.prompts()).items() if split != "train"}
 
 
 def train(job: Job, report: Progress) -> Trained:

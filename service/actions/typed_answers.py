@@ -46,6 +46,7 @@ class Playground:
         self.wiring, self.settings, self.store = wiring, wiring.settings, wiring.store
         prepare_process(self.settings)
         self.report = report
+        wiring.tell(lambda text: report.say(f"  {text}"))
         self.constitution = wiring.constitution
         self.prompt = Prompt((Message("user", prompt),), "heldout", TYPED)
         self.missing: list[str] = []

@@ -20,6 +20,7 @@ from constitution.errors import UserError
 if TYPE_CHECKING:
     from service.settings import RoleSettings, Settings
 
+TOKEN_SECONDS = 30.0  # for one token of a server
 ROOM = 2 * 1024**3  # bytes of free disk under which a training may not end well
 
 
@@ -187,25 +188,43 @@ def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
 
 
 def _server(name: str, role: RoleSettings) -> Finding:
-    import httpx
-
+    """Whether a role's server gives a real token: a port may answer while the engine behind it is dead."""
+    from pipeline import engines
+    from pipeline.engines.engine import EngineError, EngineSettings
     from pipeline.keys import secret
 
     what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
+    options = dict(role.options)
     key = secret(role.api_key_env)
-    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    if key is not None:
+        options["api_key"] = key
+    if role.kind == "openai":
+        options |= {"attempts": 1, "timeout": TOKEN_SECONDS, "deadline": TOKEN_SECONDS}
     try:
-        answer = httpx.get(f"{role.base_url.rstrip('/')}/models", headers=headers, timeout=5.0)
-        answer.raise_for_status()
-        served = [str(model["id"]) for model in answer.json()["data"]]
-    except (httpx.HTTPError, httpx.InvalidURL, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
+        engine: Any = engines.build(
+            EngineSettings(
+                role.kind, role.model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
+            )
+        )
+        try:
+            if not hasattr(engine, "check"):
+                return Finding(what, True, f"{role.kind}, looked at when it is used", "the run", True)
+            if hasattr(engine, "tell"):
+                engine.tell(lambda text: None)  # it is all in the finding
+            engine.check()
+        finally:
+            engine.close()
+    except EngineError as error:
+        return Finding(what, False, f"{role.base_url}: {error}", "the run", True, mend)
+    except UserError as error:
+        if getattr(error, "status", None) in (401, 403):
             mend = f"put the server's key into the environment variable {role.api_key_env}"
-        return Finding(what, False, f"{role.base_url}: {error or type(error).__name__}", "the run", True, mend)
-    if role.model not in served:
-        found = f"{role.base_url} serves {', '.join(served) or 'nothing'}"
-        return Finding(what, False, found, "the run", True, f"name what it serves: --set {name}.model=NAME")
-    return Finding(what, True, role.base_url, "the run", True)
+        elif "knows no model" in str(error):
+            mend = f"name what it serves: --set {name}.model=NAME"
+        else:
+            mend = f"see what the settings of {name} say of it: precept settings"
+        return Finding(what, False, str(error), "the run", True, mend)
+    return Finding(what, True, f"{role.base_url}, which gave a token", "the run", True)
 
 
 def _constitution(settings: Settings) -> Iterator[Finding]:

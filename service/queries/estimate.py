@@ -18,6 +18,7 @@ from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
 from pipeline import suites, trainers
 from service.identity import run_key
+from service.queries.runs import as_it_is
 from service.settings import Settings
 from service.wiring import Wiring
 from storage.runs import Run
@@ -91,7 +92,8 @@ def estimate(wiring: Wiring) -> Estimate:
 
 def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> Run | None:
     """The run that a flow would begin or go on with under these settings, where the store has it."""
-    return wiring.store.run_of_key(run_key(kind, wiring, wiring.prompts() if prompts is None else prompts))
+    run = wiring.store.run_of_key(run_key(kind, wiring, wiring.prompts() if prompts is None else prompts))
+    return None if run is None else as_it_is(wiring.store, run)
 
 
 def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths) -> list[Stage]:

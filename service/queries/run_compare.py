@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service.queries.runs import Summary, summary
+from service.queries.runs import Summary, as_it_is, summary
 
 if TYPE_CHECKING:
     from storage.runs import Run
@@ -57,7 +57,7 @@ def compare(store: Store, a: str, b: str) -> RunsCompared:
     settings = _differing(_settings(first), _settings(second))
     figures = _both(_figures(first), _figures(second))
     labels = _both(_labels(first), _labels(second))
-    return RunsCompared(summary(first), summary(second), settings, figures, labels)
+    return RunsCompared(summary(as_it_is(store, first)), summary(as_it_is(store, second)), settings, figures, labels)
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -5,13 +5,15 @@ Two of them side by side are in `run_compare.py`; what a run has in the store fo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
+from service.queries.processes import host_of, is_there
 
 if TYPE_CHECKING:
     from storage.runs import Run
@@ -58,12 +60,29 @@ class Shown:
 
 def runs(store: Store) -> list[Summary]:
     """Every run, the newest first."""
-    return [summary(run) for run in store.runs()]
+    workers = store.at_work()
+    return [summary(_as_it_is(run, workers.get(run.id, {}))) for run in store.runs()]
+
+
+def as_it_is(store: Store, run: Run) -> Run:
+    """A run that is said to be running, and whose process is gone, is one that stopped."""
+    return _as_it_is(run, store.at_work().get(run.id, {}) if run.status == "running" else {})
+
+
+def _as_it_is(run: Run, workers: Mapping[str, int]) -> Run:
+    if run.status != "running":
+        return run
+    there = {worker: is_there(worker) for worker in workers}
+    if any(found or (found is None and workers[worker] >= time.time()) for worker, found in there.items()):
+        return run
+    elsewhere = sorted({host_of(worker) for worker, found in there.items() if found is None})
+    why = f"its process on {', '.join(elsewhere)} gives no sign of life" if elsewhere else "its process is gone"
+    return replace(run, status="stopped", error=why)
 
 
 def show(store: Store, name: str) -> Shown:
     """The run whose id begins so. Raises UserError where none or several fit."""
-    run = store.run(name)
+    run = as_it_is(store, store.run(name))
     sizes = store.stage_sizes(run.id)
     return Shown(summary(run), {s: n for s, (n, _) in sizes.items()}, {s: before for s, (_, before) in sizes.items()})
 

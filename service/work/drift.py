@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from constitution.errors import UserError
+from pipeline.engines.openai_identity import DRIFT
 from service.work.holding import Holding
 from storage.store import Store
 
-DRIFT = 0.05  # natural log: servers differ by less from batch to batch, another model by far more
 ROLES = ("policy", "critic", "judge", "evaluator")
 
 

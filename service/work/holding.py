@@ -5,13 +5,12 @@ A lease keeps two workers off one item. Those of processes of this machine that 
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from constitution.records import Id
+from service.queries.processes import is_there, own_name
 from service.queries.run_records import RunRecords
 from service.wiring import Wiring
 from service.work.budget import Budget
@@ -20,6 +19,7 @@ from storage.claims import Lease, StaleLease
 from storage.runs import Run
 
 LEASE = 300.0  # seconds a batch may take before another worker may have it
+PRESENT = 1800.0  # seconds for which a run's process is believed to be there, seen from another machine
 WAIT = 0.5  # seconds between looks at what another worker holds
 
 
@@ -29,9 +29,12 @@ class Holding(RunRecords):
     def __init__(self, wiring: Wiring, run: Run, *, who: str, report: Progress) -> None:
         super().__init__(wiring, run)
         self.who, self.report = who, report
+        wiring.tell(self.log)
         self.budget = Budget(self.settings.limits)
-        self.worker = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        self.worker = own_name()
+        self._said = -PRESENT
         self._bury_the_dead()
+        self.here()
 
     def log(self, text: str) -> None:
         """Said to whoever watches the run."""
@@ -41,6 +44,7 @@ class Holding(RunRecords):
     def claimed(self, what: str, ids: Sequence[Id]) -> Iterator[Lease]:
         """A lease on what nobody else holds, given back whatever happens. When it was lost to another worker, what
         came of it was not written, and the caller looks again at what is missing."""
+        self.here()
         lease = self.store.claim(what, ids, self.worker, LEASE)
         try:
             yield lease
@@ -52,20 +56,15 @@ class Holding(RunRecords):
     def close(self) -> None:
         self.store.release_worker(self.worker)
 
+    def here(self) -> None:
+        """Say that this run's process is there; called with every batch and every step, it writes now and then."""
+        if self.run.status == "finished" or time.monotonic() < self._said + PRESENT / 4:
+            return
+        self._said = time.monotonic()
+        self.store.come(self.run.id, self.worker, PRESENT)
+
     def _bury_the_dead(self) -> None:
         """Give back what processes of this machine held that are no more: their leases would keep us waiting."""
-        host = socket.gethostname()
         for worker in self.store.workers():
-            name, pid, _ = worker.rsplit(":", 2)
-            if name == host and not _alive(int(pid)):
+            if is_there(worker) is False:
                 self.store.release_worker(worker)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -85,7 +85,7 @@ class Training(Holding):
             checks.check_model_folder(Path(parent))
             self.report.say(f"  {stage}: {memory.estimate(job)}")
         with self.report.stage(stage, 1) as bar:
-            result = self._trainers.run(job, on_progress=_follow(bar))
+            result = self._trainers.run(job, on_progress=self._follow(bar))
             if not bar.done:
                 bar.total = 0  # the checkpoint was there: nothing to tell
         self.seconds["training"] = self.seconds.get("training", 0.0) + time.monotonic() - began
@@ -96,6 +96,15 @@ class Training(Holding):
         )  # fmt: skip
         self.store.add_checkpoint(checkpoint, run=self.run.id)
         return checkpoint
+
+    def _follow(self, bar: Any) -> Callable[[Job, dict[str, Any]], None]:
+        def follow(job: Job, at: dict[str, Any]) -> None:
+            self.here()
+            bar.total = at.get("total", bar.total)
+            shown = "reward" if at.get("reward") is not None else "loss"
+            bar.reach(at.get("step", 0), bar.total, f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else "")
+
+        return follow
 
     def _as_asked(self, settings: TrainSettings) -> dict[str, Any]:
         """The arguments of a training, its chats rendered as the trained model will be asked (without a thinking block
@@ -113,12 +122,3 @@ class Training(Holding):
             self._trainers.close()
             self._trainers = None
         super().close()
-
-
-def _follow(bar: Any) -> Callable[[Job, dict[str, Any]], None]:
-    def follow(job: Job, at: dict[str, Any]) -> None:
-        bar.total = at.get("total", bar.total)
-        shown = "reward" if at.get("reward") is not None else "loss"
-        bar.reach(at.get("step", 0), bar.total, f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else "")
-
-    return follow

@@ -25,7 +25,7 @@ def environment(**changed: str) -> dict[str, str]:
 def spawn(*words: object, timeout: float = 120, **changed: str) -> pexpect.spawn[str]:
     """On a terminal of its own."""
     command = ["-m", "cli.main", *map(str, words)]
-    env = environment(TERM="xterm", **changed)
+    env = environment(**{"TERM": "xterm", **changed})
     return pexpect.spawn(sys.executable, command, env=env, encoding="utf-8", timeout=timeout, dimensions=(60, 160))
 
 

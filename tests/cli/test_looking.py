@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from constitution.records import messages_of
 from pipeline.sources.rows import read_prompts
 from sandbox import themes
 from service.queries import doctor
+from tests.pipeline.engines.protocol_server import running
 
 
 def findings(outcome) -> dict[str, dict]:
@@ -64,36 +63,32 @@ def test_doctor_only_minds_a_library_that_is_needed(project, precept, monkeypatc
     assert needing.code == 1 and findings(needing)["pyarrow"]["mend"].startswith("pip install")
 
 
-def test_doctor_asks_a_server_what_it_serves(project, precept, monkeypatch) -> None:
-    seen: list[str | None] = []
+def test_doctor_asks_a_server_for_a_real_token(project, precept, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "TOKEN_SECONDS", 1.0)
+    monkeypatch.setenv("SERVER_KEY", "right-key")
+    with running(key="right-key", models=("other",)) as server:
+        flags = ["--set", "judge.kind=openai", "--set", f"judge.base_url={server.url}", "--set", "judge.revision=first"]
+        flags += ["--set", "judge.api_key_env=SERVER_KEY"]
 
-    class Server(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.headers["Authorization"])
-            right = self.headers["Authorization"] == "Bearer k"
-            self.send_response(200 if right else 401)
-            self.end_headers()
-            self.wfile.write(json.dumps({"data": [{"id": "served"}]}).encode())
+        def judge(model: str) -> dict:
+            return findings(precept("doctor", "--json", *flags, "--set", f"judge.model={model}"))[f"judge: {model}"]
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    flags = ["--set", "judge.kind=openai", "--set", f"judge.base_url={url}", "--set", "judge.model=served"]
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    refused = findings(precept("doctor", "--json", *flags))["judge: served"]
-    assert not refused["ok"] and "OPENAI_API_KEY" in refused["mend"]
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    assert findings(precept("doctor", "--json", *flags))["judge: served"]["ok"]
-    flags[-1] = "judge.model=other"
-    assert "serves served" in findings(precept("doctor", "--json", *flags))["judge: other"]["found"]
-    server.shutdown()
-    server.server_close()
-    gone = findings(precept("doctor", "--json", *flags))["judge: other"]
+        wrong = judge("mine")
+        assert not wrong["ok"] and "it has other" in wrong["found"] and "--set judge.model=NAME" in wrong["mend"]
+        assert judge("other")["ok"]
+        assert server.asked("probe")
+        for how in ("hang", 500, "garbage"):  # the port answers; the engine behind it does not
+            server.fail_forever("probe", how)
+            dead = judge("other")
+            assert not dead["ok"] and "asked for one token, the server gave none" in dead["found"], how
+            assert dead["mend"] == "start the server, for example: vllm serve other"
+        server.forever.clear()
+        monkeypatch.setenv("SERVER_KEY", "wrong-key")
+        refused = judge("other")
+        assert not refused["ok"] and "SERVER_KEY" in refused["mend"] and "wrong-key" not in json.dumps(refused)
+    monkeypatch.setenv("SERVER_KEY", "right-key")
+    gone = judge("other")
     assert not gone["ok"] and gone["mend"] == "start the server, for example: vllm serve other"
-    assert seen == [None, "Bearer k", "Bearer k"]
 
 
 def test_words_are_those_of_the_world(precept) -> None:

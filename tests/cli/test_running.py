@@ -10,6 +10,7 @@ import pytest
 
 import flows
 from flows import discovery
+from service.queries.processes import own_name
 
 TINY = textwrap.dedent('''
     """Answers the training prompts, one by one."""
@@ -125,6 +126,7 @@ def test_a_mistake_inside_a_flow_is_one_message(tiny, store, precept) -> None:
 
 
 def test_list_and_show(store, labelled, precept) -> None:
+    store.come(labelled.run.id, own_name(), 60)
     (row,) = precept("run", "list", "--json").json
     assert (row["id"], row["kind"], row["status"]) == (labelled.run.id.hex(), "improve", "running")
     store.finish_run(labelled.run.id, "stopped", error="stopped at limits.max_calls \x1b[2J")

@@ -89,7 +89,11 @@ def test_ctrl_c_with_a_temporary_prefect_server_and_while_it_starts(slow: Path, 
     child.expect("0/4")
     server = child_of(child.pid, "flows.temporary")
     os.kill(child.pid, signal.SIGKILL)  # no handler runs
-    assert gone(server)
+    assert gone(server) and gone(child.pid)
+    (row,) = json.loads(call("run", "list", "--json").stdout)
+    assert (row["status"], row["error"]) == ("stopped", "its process is gone")
+    with Store.open("sqlite:///runs/precept.db") as store:
+        assert store.runs()[0].status == "running"  # nobody was there to write it
 
 
 def test_prefect_killed_in_the_middle_is_one_warning(project: Path, prefect_home: str) -> None:

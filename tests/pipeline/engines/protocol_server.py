@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from pipeline.engines.engine import EngineSettings
+from pipeline.engines.openai_identity import CANARIES
 
 SPECIAL = {"<|user|>": 256, "<|assistant|>": 257, "<|end|>": 258, "<|system|>": 259, " A": 300, " B": 301}
 TEXTS = {token: text for text, token in SPECIAL.items()}
@@ -44,12 +45,16 @@ def chat_text(messages: Sequence[dict[str, str]], open_turn: bool = True, think:
     return turns + ("<|assistant|>" + "<think>" * think if open_turn else "")
 
 
-def distribution(ids: Sequence[int]) -> list[float]:
+def distribution(ids: Sequence[int], weights: bytes = b"") -> list[float]:
     """Log-probabilities of every next token after `ids`."""
-    numbers = random.Random(hashlib.sha256(repr(list(ids)).encode()).digest())
+    numbers = random.Random(hashlib.sha256(weights + repr(list(ids)).encode()).digest())
     logits = [numbers.gauss(0, 1) + 5 * (token in LABELS) for token in range(VOCABULARY)]
     total = math.log(math.fsum(math.exp(logit) for logit in logits))
     return [logit - total for logit in logits]
+
+
+class TooLong(Exception):
+    """What vLLM says to a prompt that is longer than its context."""
 
 
 @dataclass
@@ -65,11 +70,21 @@ class ProtocolServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, dialect: str = "vllm", key: str | None = None, models: Sequence[str] = ("toy",)) -> None:
+    def __init__(
+        self,
+        dialect: str = "vllm",
+        key: str | None = None,
+        models: Sequence[str] = ("toy",),
+        context: int | None = None,
+        tells_context: bool = True,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.dialect = dialect
         self.key = key
         self.models = models
+        self.context, self.tells_context = context, tells_context  # tokens of a prompt and its answer; None: any
+        self.weights = b""  # other weights are another model
+        self.template = ""  # put before every chat
         self.requests: list[tuple[str, dict[str, Any]]] = []  # path and body, in order of arrival
         self.headers: list[dict[str, str]] = []
         self.faults: dict[str, deque[Fault]] = {}  # by path
@@ -96,15 +111,16 @@ class ProtocolServer(ThreadingHTTPServer):
             time.sleep(0.01)
 
     def fail(self, path: str, *hows: int | str, headers: dict[str, str] | None = None, body: str = "") -> None:
-        """The next requests of `path` end as `hows` say, one each. "probe" is the path of one-token probes."""
+        """The next requests of `path` end as `hows` say, one each. "probe" is the path of one-token probes, "canary"
+        that of questions about who the server is."""
         self.faults.setdefault(path, deque()).extend(Fault(how, headers or {}, body) for how in hows)
 
     def fail_forever(self, path: str, how: int | str, body: str = "") -> None:
         self.forever[path] = Fault(how, {}, body)
 
     def asked(self, path: str) -> list[dict[str, Any]]:
-        """Bodies of the requests of a path ("probe" for probes) so far."""
-        return [body for where, body in self.requests if ("probe" if _is_probe(body) else where) == path]
+        """Bodies of the requests of a path ("probe" for probes, "canary" for who the server is) so far."""
+        return [body for where, body in self.requests if kind_of(where, body) == path]
 
     @contextmanager
     def counted(self, path: str) -> Iterator[Fault | None]:
@@ -123,6 +139,19 @@ class ProtocolServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is part of the tests."""
+
+
+def kind_of(path: str, body: dict[str, Any]) -> str:
+    """The path of a request; of those that an engine makes by itself, what it is."""
+    return "probe" if _is_probe(body) else "canary" if _is_canary(body) else path
+
+
+def _is_canary(body: dict[str, Any]) -> bool:
+    asked = [message["content"] for message in body.get("messages", [])]
+    prompts = body.get("prompt") or []
+    if isinstance(prompts, list) and prompts and isinstance(prompts[0], list):
+        asked += [text for ids in prompts for text in [decode(ids)]]
+    return any(canary in text for canary in CANARIES for text in asked)
 
 
 def _is_probe(body: dict[str, Any]) -> bool:
@@ -170,7 +199,7 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.requests.append((self.path, body))
         server.headers.append(dict(self.headers))
-        with server.counted("probe" if _is_probe(body) else self.path) as fault:
+        with server.counted(kind_of(self.path, body)) as fault:
             if fault is not None:
                 return self._break(fault)
             if server.key is not None and self.headers.get("Authorization") != f"Bearer {server.key}":
@@ -189,7 +218,10 @@ class Handler(BaseHTTPRequestHandler):
             }
             if self.path not in answers:
                 return self._send(404, {"error": {"message": "no such path"}})
-            self._send(200, answers[self.path](body))
+            try:
+                self._send(200, answers[self.path](body))
+            except TooLong as error:
+                self._send(400, {"error": {"message": str(error), "param": "input_tokens"}})
 
     def _break(self, fault: Fault) -> None:
         if isinstance(fault.how, int):
@@ -232,14 +264,23 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def _fit(self, tokens: int) -> None:
+        context = self.server.context
+        if context is not None and tokens >= context:
+            raise TooLong(
+                f"This model's maximum context length is {context} tokens. However, your prompt contains {tokens} "
+                "input tokens, which exceeds this limit even without any output tokens."
+            )
+
     def _models(self, body: dict[str, Any]) -> dict[str, Any]:
         owner = "vllm" if self.server.dialect == "vllm" else "somebody"
-        return {"object": "list", "data": [{"id": name, "owned_by": owner} for name in self.server.models]}
+        told = {"max_model_len": self.server.context} if self.server.tells_context else {}
+        return {"object": "list", "data": [{"id": name, "owned_by": owner, **told} for name in self.server.models]}
 
     def _tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
         if "messages" in body:
             arguments = body.get("chat_template_kwargs") or {}
-            text = chat_text(body["messages"], body["add_generation_prompt"], **arguments)
+            text = self.server.template + chat_text(body["messages"], body["add_generation_prompt"], **arguments)
         else:
             text = body["prompt"]
         tokens = encode(text)
@@ -251,6 +292,7 @@ class Handler(BaseHTTPRequestHandler):
     def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
         given = body["prompt"]
         prompts = [encode(given)] if isinstance(given, str) else [given] if isinstance(given[0], int) else given
+        self._fit(max(map(len, prompts)))
         choices = [{"index": index, **self._continue(ids, body)} for index, ids in enumerate(prompts)]
         choices.reverse()  # the order is in `index`
         used = {"prompt_tokens": sum(map(len, prompts)), "completion_tokens": sum(len(c["text"]) for c in choices)}
@@ -261,7 +303,7 @@ class Handler(BaseHTTPRequestHandler):
         answer: dict[str, Any] = {"text": text, "finish_reason": reason, "logprobs": None}
         if body.get("logprobs") is not None:
             assert body["return_tokens_as_token_ids"]
-            logs = distribution(ids)
+            logs = distribution(ids, self.server.weights)
             if self.server.shows_logits:
                 logs = [log + 20 for log in logs]
             likeliest = max(range(VOCABULARY), key=logs.__getitem__)
@@ -269,7 +311,11 @@ class Handler(BaseHTTPRequestHandler):
             shown = {f"token_id:{token}": logs[token] for token in [likeliest, *asked]}
             answer["logprobs"] = {"top_logprobs": [shown]}
         if body.get("prompt_logprobs") is not None:
-            steps = [{str(token): {"logprob": distribution(ids[:at])[token]}} for at, token in enumerate(ids) if at]
+            steps = [
+                {str(token): {"logprob": distribution(ids[:at], self.server.weights)[token]}}
+                for at, token in enumerate(ids)
+                if at
+            ]
             answer["prompt_logprobs"] = [None, *steps]
         return answer
 
@@ -282,10 +328,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
         messages = body["messages"]
-        text = chat_text(messages)
+        text = self.server.template + chat_text(messages)
         if body.get("continue_final_message"):
-            text = chat_text(messages[:-1]) + messages[-1]["content"]
+            text = self.server.template + chat_text(messages[:-1]) + messages[-1]["content"]
         ids = encode(text)
+        self._fit(len(ids))
         said, reason = self._text(ids, body)
         choice: dict[str, Any] = {
             "index": 0,
@@ -293,7 +340,7 @@ class Handler(BaseHTTPRequestHandler):
             "finish_reason": reason,
         }
         if body.get("logprobs") and self.server.shows_logprobs:
-            logs = distribution(ids)
+            logs = distribution(ids, self.server.weights)
             likeliest = sorted(range(VOCABULARY), key=lambda token: -logs[token])[: body["top_logprobs"]]
             tops = [{"token": decode([token]), "logprob": logs[token]} for token in likeliest]
             choice["logprobs"] = {"content": [{**tops[0], "top_logprobs": tops}]}

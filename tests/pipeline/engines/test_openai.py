@@ -259,7 +259,8 @@ def test_canaries_are_the_same_whenever_they_are_asked(vllm: ProtocolServer, con
 def test_hostile_text_arrives(vllm: ProtocolServer, connect: Connect) -> None:
     [completion] = connect(vllm).generate([Generate(chat("\ud800 \x00 \u202e \U0001f600"), Sampling(), 1)])
     assert completion.text
-    assert vllm.asked("/tokenize")[0]["messages"][0]["content"] == "\ufffd \x00 \u202e \U0001f600"
+    sent = [body["messages"][0]["content"] for body in vllm.asked("/tokenize") if "messages" in body]
+    assert "\ufffd \x00 \u202e \U0001f600" in sent
 
 
 def test_it_can_be_called_inside_a_running_loop(vllm: ProtocolServer, connect: Connect) -> None:

@@ -6,6 +6,7 @@ Whatever the server does, there is an answer of the model, a UserError or an Eng
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 import time
@@ -20,7 +21,18 @@ from pydantic import SecretStr
 
 from constitution.errors import UserError
 from constitution.records import Message
-from pipeline.engines.engine import Chat, Choose, Completion, EngineError, EngineSettings, Generate, Sampling, Score
+from pipeline.engines.engine import (
+    Chat,
+    Choose,
+    Completion,
+    EngineError,
+    EngineSettings,
+    Generate,
+    Refused,
+    Sampling,
+    Score,
+    all_answered,
+)
 from pipeline.engines.openai import OpenAIEngine, build
 from pipeline.engines.openai_transport import MAX_BYTES
 from tests.pipeline.engines.protocol_server import ProtocolServer, quick, running
@@ -57,7 +69,7 @@ def connect() -> Iterator[Connect]:
 
 
 def say(engine: OpenAIEngine, max_tokens: int = 100) -> Completion:
-    return engine.generate([Generate(CHAT, Sampling(max_tokens=max_tokens), 1)])[0]
+    return all_answered(engine.generate([Generate(CHAT, Sampling(max_tokens=max_tokens), 1)]))[0]
 
 
 # --- faults that pass ---------------------------------------------------------------------------------------------
@@ -149,13 +161,14 @@ def test_the_circuit_breaker_opens_and_closes_again(vllm: ProtocolServer, connec
     engine = connect(vllm, breaker=2, attempts=2, cooldown=3.0)
     engine.check()
     vllm.fail_forever(COMPLETIONS, 500)
-    for _ in range(2):
+    vllm.fail_forever("canary", 500)  # after a failure the server is first asked who it is
+    for _ in range(3):
         with pytest.raises(EngineError, match="status 500"):
             say(engine)
     opened = time.monotonic()
     with pytest.raises(EngineError, match="2 requests in a row failed"):
         say(engine)
-    assert len(vllm.asked(COMPLETIONS)) == 4
+    assert len(vllm.asked(COMPLETIONS)) == 2
     vllm.forever.clear()
     time.sleep(max(0.0, 3.05 - (time.monotonic() - opened)))
     assert say(engine).text.startswith("said")
@@ -189,7 +202,6 @@ def test_a_missing_label_is_never_guessed(vllm: ProtocolServer, connect: Connect
     vllm.honours_logprob_token_ids = False
     with pytest.raises(UserError, match="did not give the log-probability of every option"):
         connect(vllm).choose(AB)
-    assert len(vllm.asked(COMPLETIONS)) == 1
 
 
 def test_logits_are_not_taken_for_log_probabilities(vllm: ProtocolServer, connect: Connect) -> None:
@@ -272,10 +284,83 @@ def test_an_unknown_model_is_told_with_those_there_are(connect: Connect) -> None
 
 def test_a_refusal_is_not_repeated_and_shows_the_servers_words_safely(vllm: ProtocolServer, connect: Connect) -> None:
     vllm.fail(COMPLETIONS, 400, body="prompt too long \x1b[31m\r\n" + "x" * 5000)
-    with pytest.raises(UserError, match=r"status 400\): prompt too long \[31m x+$") as caught:
-        say(connect(vllm))
-    assert len(str(caught.value)) < 500
+    [refused] = connect(vllm).generate([Generate(CHAT, Sampling(), 1)])
+    assert isinstance(refused, Refused) and refused.kind == "too_long"
+    assert re.search(r"status 400\): prompt too long \[31m x+$", refused.said) and len(refused.said) < 500
     assert len(vllm.asked(COMPLETIONS)) == 1
+
+
+# --- one bad request among many -----------------------------------------------------------------------------------
+
+LONG = Chat((Message("user", "long " * 100),))
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "chat"])
+def test_one_request_that_is_too_long_takes_none_with_it(connect: Connect, dialect: str) -> None:
+    chats = [Chat((Message("user", f"question {n}"),)) for n in range(9)]
+    chats.insert(4, LONG)
+    with running(dialect=dialect, context=300, tells_context=False) as server:
+        engine = connect(server, prompts_per_request=8)
+        said = engine.generate([Generate(chat, Sampling(max_tokens=8), 1) for chat in chats])
+        [chosen] = engine.choose([Choose(tuple(chats), ("A", "B"))])
+        for found in (said, chosen):
+            assert [isinstance(each, Refused) for each in found] == [chat is LONG for chat in chats]
+        assert isinstance(said[4], Refused) and said[4].kind == "too_long" and "maximum context length" in said[4].said
+        with running(dialect=dialect) as other:  # what was not refused is what it would have been without
+            alone = connect(other, prompts_per_request=8)
+            assert chosen[5:] == alone.choose([Choose(tuple(chats[5:]), ("A", "B"))])[0]
+
+
+def test_a_context_that_the_server_tells_is_not_run_into(vllm: ProtocolServer, connect: Connect) -> None:
+    vllm.context = 300
+    engine = connect(vllm)
+    short = Chat((Message("user", "q"),))
+    said = engine.generate([Generate(chat, Sampling(max_tokens=1000), 1) for chat in (LONG, short)])
+    assert isinstance(said[0], Refused) and said[0].kind == "too_long" and "503 tokens" in said[0].said
+    [sent] = vllm.asked(COMPLETIONS)
+    assert len(sent["prompt"]) + sent["max_tokens"] == 300  # cut where the context ends, as every engine does it
+    scored = engine.score([Score(short, "yes"), Score(short, "no " * 100)])
+    assert isinstance(scored[1], Refused) and not isinstance(scored[0], Refused)
+    assert not [body for body in vllm.asked(COMPLETIONS) if len(body["prompt"]) >= 300]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("This model's maximum context length is 8192 tokens.", "too_long"),
+        ("Input is too long for requested model.", "too_long"),
+        ("The response was filtered due to content management policy", "refused"),
+        ("Conversation roles must alternate user/assistant", "template"),
+        ("I do not like it", "refused"),
+    ],
+)
+def test_a_servers_no_to_one_text_is_of_that_text_alone(
+    plain: ProtocolServer, connect: Connect, words: str, kind: str
+) -> None:
+    engine = connect(plain, concurrency=1)
+    engine.check()
+    plain.fail("/v1/chat/completions", 400, body=words)
+    first, second = engine.generate([Generate(CHAT, Sampling(), seed) for seed in (1, 2)])
+    assert isinstance(first, Refused) and first.kind == kind and words[:20] in first.said
+    assert isinstance(second, Completion)
+
+
+def test_a_no_that_no_request_would_survive_is_told_once(plain: ProtocolServer, connect: Connect) -> None:
+    engine = connect(plain, concurrency=1)
+    engine.check()
+    plain.fail_forever("/v1/chat/completions", 400, body="I do not like your settings")
+    with pytest.raises(UserError, match="I do not like your settings"):
+        engine.generate([Generate(CHAT, Sampling(), seed) for seed in range(50)])
+    assert len(plain.asked("/v1/chat/completions")) <= 2
+
+
+def test_an_answer_that_was_filtered_is_none(plain: ProtocolServer, connect: Connect) -> None:
+    engine = connect(plain)
+    engine.check()
+    body = '{"choices": [{"message": {"content": "half of"}, "finish_reason": "content_filter"}]}'
+    plain.fail("/v1/chat/completions", "garbage", body=body)
+    [found] = engine.generate([Generate(CHAT, Sampling(), 1)])
+    assert isinstance(found, Refused) and found.kind == "refused"
 
 
 def test_a_redirect_is_not_followed(vllm: ProtocolServer, connect: Connect) -> None:

@@ -17,7 +17,17 @@ from pydantic import SecretStr
 
 from constitution.errors import UserError
 from constitution.records import Message
-from pipeline.engines.engine import Chat, Choose, EngineError, EngineSettings, Generate, Sampling, Score
+from pipeline.engines.engine import (
+    Chat,
+    Choose,
+    EngineError,
+    EngineSettings,
+    Generate,
+    Refused,
+    Sampling,
+    Score,
+    all_answered,
+)
 from pipeline.engines.openai import OpenAIEngine, build
 from pipeline.engines.openai_json import MAX_DEPTH, Hiding, read, read_object
 from pipeline.engines.openai_transport import check_address
@@ -56,6 +66,10 @@ def connect() -> Iterator[Connect]:
         engine.close()
 
 
+def said(engine: OpenAIEngine) -> str:
+    return all_answered(engine.generate([Generate(CHAT, Sampling(), 1)]))[0].text
+
+
 # --- keys ---------------------------------------------------------------------------------------------------------
 
 
@@ -67,7 +81,7 @@ def test_a_key_that_an_answer_repeats_is_not_kept(vllm: ProtocolServer, connect:
     engine.check()
     body = f'{{"choices": [{{"index": 0, "text": "your key is {spelt}!", "finish_reason": "stop"}}]}}'
     vllm.fail(COMPLETIONS, "garbage", body=body)
-    assert engine.generate([Generate(CHAT, Sampling(), 1)])[0].text == "your key is ***!"
+    assert said(engine) == "your key is ***!"
 
 
 def test_a_key_in_a_location_or_in_an_error_is_not_told(
@@ -82,18 +96,21 @@ def test_a_key_in_a_location_or_in_an_error_is_not_told(
         with pytest.raises(UserError, match="redirects to http://elsewhere") as caught:
             engine.choose(AB)
         assert "0123456789" not in str(caught.value)
-    for status, error in ((400, UserError), (401, UserError), (500, EngineError)):
+    for status, error in ((401, UserError), (500, EngineError)):
         vllm.fail(COMPLETIONS, status, body=f"no: {KEY}")
         with pytest.raises(error) as told:
             engine.choose(AB)
         assert "***" in str(told.value) and "0123456789" not in str(told.value)
+    vllm.fail(COMPLETIONS, 400, body=f"no: {KEY}")
+    [[refused]] = engine.choose(AB)
+    assert isinstance(refused, Refused) and "***" in refused.said and "0123456789" not in refused.said
     assert "0123456789" not in caplog.text
 
 
 def test_a_word_that_stands_for_no_key_is_a_word_in_answers(vllm: ProtocolServer, connect: Connect) -> None:
     vllm.reply = "The set is EMPTY."
     engine = connect(vllm, api_key=SecretStr("EMPTY"))
-    assert engine.generate([Generate(CHAT, Sampling(), 1)])[0].text == "The set is EMPTY."
+    assert said(engine) == "The set is EMPTY."
 
 
 # --- numbers and shapes -------------------------------------------------------------------------------------------
@@ -151,7 +168,7 @@ def test_counts_that_no_text_has_are_not_counted(plain: ProtocolServer, connect:
     body = f'{{"choices": [{{"message": {{"content": "x"}}, "finish_reason": "stop"}}], "usage": {usage}}}'
     plain.fail_forever(CHATS, "garbage", body=body)
     try:
-        [completion] = engine.generate([Generate(CHAT, Sampling(), 1)])
+        [completion] = all_answered(engine.generate([Generate(CHAT, Sampling(), 1)]))
     except EngineError:
         return  # refused whole
     assert (completion.prompt_tokens, completion.tokens) == (0, 0)
@@ -182,7 +199,7 @@ def test_a_packed_answer_is_not_unpacked(vllm: ProtocolServer, connect: Connect)
     engine.check()
     bomb = zlib.compress(b"0" * 50_000_000)
     vllm.fail(COMPLETIONS, 200, headers={"Content-Encoding": "deflate"}, body="x" * len(bomb))
-    assert engine.generate([Generate(CHAT, Sampling(), 1)])[0].text.startswith("said")  # the next one was plain
+    assert said(engine).startswith("said")  # the next one was plain
     assert vllm.headers[-1]["Accept-Encoding"] == "identity"
 
 
@@ -201,17 +218,17 @@ def test_what_is_connected_to_is_the_address_that_was_looked_at(
         return real("127.0.0.1" if len(asked) == 1 else "169.254.169.254", port, *args, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    settings = quick(vllm, attempts=1, timeout=3.0)
+    settings = quick(vllm, attempts=1, timeout=3.0, breaker=1000)
     url = f"http://model.example:{vllm.server_port}/v1"
     engine = build(EngineSettings("openai", "toy", "1", base_url=url, options=settings.options))
     engine.check()
-    assert engine.generate([Generate(CHAT, Sampling(), 1)])[0].text.startswith("said")
+    assert said(engine).startswith("said")
     assert len(asked) == 1 and vllm.headers[-1]["Host"] == f"model.example:{vllm.server_port}"
     vllm.fail_forever("/tokenize", "drop")  # connections that are open come to their end
     vllm.shutdown()
     vllm.server_close()
     with pytest.raises(UserError, match="link-local"):  # nobody is there: the name is looked up anew, and looked at
-        for _ in range(10):
+        for _ in range(50):
             with suppress(EngineError):
                 engine.render(CHAT)
     engine.close()

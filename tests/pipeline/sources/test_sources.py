@@ -78,7 +78,7 @@ def test_a_name_is_a_source_even_beside_a_file_or_a_folder_of_that_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sandbox").write_text("not a row")
     assert {p.source for p in sources.read("sandbox", SPLITS)} == {"sandbox"}
-    (tmp_path / "prompts").write_text("")
+    (tmp_path / "prompts").write_text("not a row")
     with pytest.raises(UserError, match=r"prompts: give a \.jsonl, .*\.parquet file"):
         sources.read("prompts", SPLITS)
 
