@@ -56,7 +56,7 @@ def words(
         if as_json:
             put_json({name: _words(name) for name in themes.THEMES})
             return
-        rows = [(name, "which reply " + of.good.shipped) for name, of in themes.THEMES.items()]
+        rows = [(name, "which reply " + of.good.shipped[0]) for name, of in themes.THEMES.items()]
         put_table(("theme", "for example"), rows)
         return
     if as_json:
@@ -79,7 +79,7 @@ def _words(theme: str) -> dict[str, list[str]]:
         ("critique", themes.CRITIQUE_FRAMES, of.fault),
         ("revision", themes.REVISION_FRAMES, of.good),
     ):
-        first, *others = (frame for role in frames.values() for frame in role)
+        first, *others = dict.fromkeys(frame for role in frames.values() for frame in role)
         found[name] = [first.format(good=phrase, fault=phrase) for phrase in phrases]
         found[f"{name}, framed otherwise"] = [frame.format(good="...", fault="...") for frame in others]
     return found

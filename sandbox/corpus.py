@@ -104,7 +104,6 @@ class Corpus:
         """`held_out`: of the requests that are never trained on; `shipped`: in the words of `principles.yaml`, which
         are not trained on either. Both are for measuring."""
         self.rng = random.Random(f"{role}-{seed}-{held_out}")
-        self.role = role
         self.speaks = "shipped" if shipped else role
         self.mix = MIX[role]
         self.shares = dict(zip(world.KINDS, world.KIND_SHARES, strict=True))
@@ -151,7 +150,7 @@ class Corpus:
         for theme in _pick(broken, kept, BRANCHES["chain"], rng):
             fault = theme in broken
             words = self.words_for(theme)
-            critique = rng.choice(themes.THEMES[theme].found_by(self.role) if fault else themes.FINE)
+            critique = rng.choice(themes.THEMES[theme].found if fault else themes.FINE)
             mended = themes.mend(theme, request.kind, answer, rng.random())
             # Only what the theme speaks of is said anew; the rest keeps its very words, so that revising is copying.
             revision = rewrite(request, response, answer, mended, rng)

@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from sandbox.corpus import CHAT_TEMPLATE, SPECIAL, Corpus, Row
 @dataclass(frozen=True)
 class Phase:
     """One annealed schedule. `claims`: how many times as often as usual a request is a claim, true or false (whether a
-    fact is right is learnt last of all, if at all); `mix`: rows by kind, where it is not the role's own."""
+    fact is right is learnt last of all); `mix`: rows by kind, where it is not the role's own."""
 
     tokens: float  # read, a shared prefix counted once
     peak: float = 1.0  # of the learning rates
@@ -47,7 +47,10 @@ PHASES = {
         Phase(14e6, easy=0.3),
         Phase(5e6, peak=0.4, claims=3.0, mix={"respond": 0.40, "chain": 0.25, "judge": 0.35}),
     ),
-    "evaluator": (Phase(6e6, easy=0.3, claims=0.3),),
+    "evaluator": (
+        Phase(9e6, easy=0.3),
+        Phase(8e6, peak=0.6, claims=3.0),
+    ),
 }
 
 
@@ -78,9 +81,6 @@ class Recipe:
         sample = [row.chats for row in corpus.rows(500)]
         phases = [asdict(phase) for phase in self.phases]
         return hashlib.sha256(json.dumps([asdict(self), phases, sample], sort_keys=True).encode()).hexdigest()[:16]
-
-
-RECIPES = {"policy": Recipe("policy", seed=1), "evaluator": Recipe("evaluator", seed=2, batch=2048)}  # as shipped
 
 
 def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
@@ -305,11 +305,9 @@ def run_phase(
         step += 1
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
         if step % 250 == 0:
-            judged = measure(model, tokenizer, recipe.role, 60, ("judge", "shipped_judge"))
-            point = {
-                "phase": number, "tokens": seen, "seconds": round(time.time() - started), "loss": round(running, 4),
-                "judge": judged["judge_token_accuracy"], "shipped": judged["shipped_judge_token_accuracy"],
-            }  # fmt: skip
+            judged = measure(model, tokenizer, recipe.role, 60, ("judge",))["judge_token_accuracy"]
+            seconds = round(time.time() - started)
+            point = {"phase": number, "tokens": seen, "seconds": seconds, "loss": round(running, 4), "judge": judged}
             curve.append(point)
             print(json.dumps(point), flush=True)
 
@@ -331,10 +329,9 @@ def main() -> None:
     parser.add_argument("--begin", type=Path, help="a folder the last phase begins from; else all phases run")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    recipe = RECIPES[args.role]
-    recipe = recipe if args.seed is None else replace(recipe, seed=args.seed)
+    seed = args.seed if args.seed is not None else {"policy": 1, "evaluator": 2}[args.role]
     out = args.out or Path(__file__).parent / "models" / args.role
-    report = train(recipe, out, args.threads, args.begin)
+    report = train(Recipe(role=args.role, seed=seed), out, args.threads, args.begin)
     print(json.dumps({key: report[key] for key in ("hash", "parameters", "seconds", "held_out")}, indent=1))
 
 

@@ -90,18 +90,14 @@ def _phrases(of: str) -> set[str]:
     return {phrase for theme in themes.THEMES.values() for side in (theme.good, theme.fault) for phrase in side.of(of)}
 
 
-def _frames(role: str) -> set[str]:
-    return {
-        f for frames in (themes.COMPARISON_FRAMES, themes.CRITIQUE_FRAMES, themes.REVISION_FRAMES) for f in frames[role]
-    }
-
-
-def test_the_two_models_share_no_phrase_no_fault_no_frame_and_no_critique() -> None:
-    policy, evaluator = _phrases("policy"), _phrases("evaluator")
-    assert not [(one, other) for one in policy for other in evaluator if one in other or other in one]
-    assert not _frames("policy") & _frames("evaluator")
+def test_what_the_two_models_share_of_words_is_what_the_docs_say() -> None:
+    """The evaluator is a second reader with another seed, and words of its own for a third of the phrases. No more."""
     for theme in themes.THEMES.values():
-        assert not set(theme.found_by("policy")) & set(theme.found_by("evaluator"))
+        for side, shared, of in ((theme.good, 4, 6), (theme.fault, 4, 5)):
+            assert (len(set(side.of("policy")) & set(side.of("evaluator"))), len(side.of("evaluator"))) == (shared, of)
+    for frames in (themes.COMPARISON_FRAMES, themes.CRITIQUE_FRAMES, themes.REVISION_FRAMES):
+        assert len(set(frames["policy"]) & set(frames["evaluator"])) == 4
+    assert themes.COMPARISON_FRAMES["shipped"][0] not in themes.COMPARISON_FRAMES["evaluator"]
 
 
 def test_nothing_a_model_was_trained_on_has_a_phrase_of_the_shipped_file() -> None:
@@ -112,9 +108,7 @@ def test_nothing_a_model_was_trained_on_has_a_phrase_of_the_shipped_file() -> No
     assert len(asked) == 30
     assert all(sum(phrase in text for phrase in shipped) == 1 for text in asked), "another phrase is in the file"
     for role in ("policy", "evaluator"):
-        known = (
-            _phrases(role) | {f for theme in themes.THEMES.values() for f in theme.found_by(role)} | set(themes.FINE)
-        )
+        known = _phrases(role) | {f for theme in themes.THEMES.values() for f in theme.found} | set(themes.FINE)
         assert not [(phrase, text) for text in known for phrase in shipped if phrase in text]
         rows = Corpus(role, 11).rows(600)
         assert not [text for row in rows for chat in row.chats for text, _ in chat if any(s in text for s in shipped)]
@@ -122,8 +116,8 @@ def test_nothing_a_model_was_trained_on_has_a_phrase_of_the_shipped_file() -> No
 
 def test_no_shipped_comparison_holds_a_whole_phrase_that_a_model_knows() -> None:
     for theme in themes.THEMES.values():
-        for role in ("policy", "evaluator"):
-            assert not [phrase for phrase in theme.good.of(role) if phrase in theme.good.shipped]
+        known = {*theme.good.policy, *theme.good.both, *theme.good.evaluator}
+        assert not [phrase for phrase in known for mine in theme.good.shipped if phrase in mine], theme.name
 
 
 def test_the_words_of_a_shipped_comparison_are_known_from_other_phrases() -> None:
@@ -131,8 +125,8 @@ def test_the_words_of_a_shipped_comparison_are_known_from_other_phrases() -> Non
     for theme in themes.THEMES.values():
         for role in ("policy", "evaluator"):
             known = {word.rstrip("s,") for phrase in theme.good.of(role) for word in phrase.split()}
-            mine = [word.rstrip("s,") for word in theme.good.shipped.split()]
-            assert sum(word in known for word in mine) >= len(mine) / 2, (theme.name, role)
+            mine = [word.rstrip("s,") for word in theme.good.shipped[0].split()]
+            assert sum(word in known for word in mine) >= len(mine) / 3, (theme.name, role)
 
 
 def test_every_shipped_principle_has_a_theme_of_its_own_and_four_themes_are_left() -> None:
