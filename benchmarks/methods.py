@@ -77,8 +77,8 @@ def _mean(values: list[float | None]) -> str:
 
 
 def write(folder: Path, sweeps: list[list[dict[str, Any]]]) -> None:
+    from service.pictures.frontier import on_the_way
     from service.pictures.training import frontier
-    from service.work.frontier import on_the_way
 
     folder.mkdir(parents=True, exist_ok=True)
     points = [{k: v for k, v in point.items() if k != "model"} for points in sweeps for point in points]  # not its path

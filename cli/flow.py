@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
+from cli.results import show_left_out
 from cli.screen import put, put_json
 from cli.start import run_flow
 
@@ -58,7 +59,11 @@ def respond(
     """
     flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost)
     result = run_flow("respond", settings, flags, quiet, verbose)
-    put_json(result) if as_json else put(f"{result['answers']} answers are in the store, run {result['run'][:12]}")
+    if as_json:
+        put_json(result)
+        return
+    put(f"{result['answers']} answers are in the store, run {result['run'][:12]}")
+    show_left_out(result)
 
 
 def revise(
@@ -82,6 +87,5 @@ def revise(
         return
     made = result["revisions"]
     put(f"{made['chains']} chains, {made['kept']} revisions kept, run {result['run'][:12]}")
-    for reason in sorted(made.keys() - {"chains", "kept"}):
-        put(f"  dropped, {reason}: {made[reason]}")
     put(f"the judge finds {result['better']} of {result['judged']} revisions better than the answer they began from")
+    show_left_out(result)

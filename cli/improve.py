@@ -39,7 +39,12 @@ def improve(
         int | None, typer.Option("--rounds", min=1, help="Answer, label and train again, while it helps.")
     ] = None,
     slot: Annotated[str, typer.Option("--slot", help="A name that tells repeated runs apart.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be asked, and ask nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would be asked, and time a few requests where no run told.")
+    ] = False,
+    sample: Annotated[
+        bool, typer.Option("--sample/--no-sample", help="Of a dry run: whether it may ask the models a little.")
+    ] = True,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -58,19 +63,19 @@ def improve(
     if slot:
         flags["slot"] = slot
     if dry_run:
-        _estimate(settings, flags, as_json)
+        _estimate(settings, flags, as_json, sample)
         return
     result = run_flow("improve", settings, flags, quiet, verbose)
     put_json(result) if as_json else show(result)
 
 
-def _estimate(file: Path | None, flags: dict[str, Any], as_json: bool) -> None:
+def _estimate(file: Path | None, flags: dict[str, Any], as_json: bool, sample: bool) -> None:
     from service.queries.estimate import estimate
     from service.wiring import Wiring
 
     wiring = Wiring(load(file, flags))
     try:
-        found = estimate(wiring)
+        found = estimate(wiring, sample)
     finally:
         wiring.close()
     put_json(found.as_dict()) if as_json else _show_estimate(found)
@@ -89,4 +94,9 @@ def _show_estimate(found: Estimate) -> None:
     if found.cost_per_1k_tokens:
         put(f"cost     about {found.as_dict()['cost']:.2f}")
     seconds = found.as_dict()["seconds"]
-    put("time     not measured yet" if seconds is None else f"time     about {seconds:.0f} s, at the last run's rate")
+    if seconds is None:
+        put("time     not measured yet: no run was finished here, and no model was asked")
+    elif found.sample and not found.finished:
+        put(f"time     about {seconds:.0f} s and the training, measured now on {found.sample.requests} requests")
+    else:
+        put(f"time     about {seconds:.0f} s, at the last run's rate")

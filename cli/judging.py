@@ -21,6 +21,7 @@ from cli.options import (
     limits,
     names_of,
 )
+from cli.results import show_left_out
 from cli.screen import percent, put, put_json, put_table
 from cli.start import run_flow
 from cli.tree import falling
@@ -69,6 +70,7 @@ def _show_labels(result: dict[str, Any]) -> None:
         f"{labels['count']} pairs: {labels['decided']} decided, {labels['tied']} tied, "
         f"{labels['unreadable']} unreadable, run {result['run'][:12]}"
     )
+    show_left_out(result)
     agreed = result["agrees_with_file"]
     if agreed:
         put(

@@ -22,6 +22,7 @@ from cli.options import (
     load,
     store_of,
 )
+from cli.results import show_left_out
 from cli.screen import number, percent, put, put_json, put_table
 from cli.start import run_flow
 
@@ -110,6 +111,7 @@ def evaluate(
     before, after = result["before"], result["after"]
     rows = [(name, number(before[name], 3), number(after[name], 3)) for name in before if before[name] is not None]
     put_table(("on held-out prompts", "policy", "model"), rows, right=("policy", "model"))
+    show_left_out(result)
 
 
 @app.command()

@@ -35,7 +35,7 @@ Map = Annotated[
         "--map",
         metavar="OURS=THEIRS",
         help="A column of the file by the name it has here: --map prompt=question, or inside of one, a=answers.0.text; "
-        "repeatable.",
+        "split= leaves a column out; repeatable.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -48,8 +48,12 @@ RunId = Annotated[
         autocompletion=completing.runs,
     ),
 ]
-MaxCalls = Annotated[int | None, typer.Option("--max-calls", min=0, help="Stop after so many model requests.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=0, help="Stop after so many tokens.")]
+MaxCalls = Annotated[
+    int | None, typer.Option("--max-calls", min=0, help="Stop after so many model requests, to judges, too.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", min=0, help="Stop after so many tokens, of judging, too.")
+]
 MaxCost = Annotated[float | None, typer.Option("--max-cost", min=0, help="Stop when so much is spent.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Prefect's own log, too.")]
@@ -81,7 +85,7 @@ def names_of(assignments: Sequence[str] | None) -> dict[str, str]:
     names: dict[str, str] = {}
     for assignment in assignments or ():
         ours, equals, theirs = (part.strip() for part in assignment.partition("="))
-        if not equals or not ours or not theirs:
+        if not equals or not ours:
             raise UserError(f"--map {assignment}: write OURS=THEIRS, for example --map prompt=question")
         names[ours] = theirs
     check_names(names)

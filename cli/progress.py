@@ -12,6 +12,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cli.screen import took
+
 LINE_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
@@ -45,9 +47,17 @@ class Stage:
 
     def _line(self) -> str:
         spent = time.monotonic() - self._started
-        rate = self.done / spent if spent > 0 else 0.0
-        left = f", {(self.total - self.done) / rate:.0f} s left" if rate and self.done < self.total else ""
-        return f"{self.name}: {self.done}/{self.total} in {spent:.1f} s ({rate:.0f}/s{left})"
+        return f"{self.name}: {self.done}/{self.total} in {took(spent)}{_pace(self.done, self.total, spent)}"
+
+
+def _pace(done: int, total: int, spent: float) -> str:
+    """How fast it goes and how long it will take, once there is something to tell it by."""
+    if not done or spent <= 0:
+        return ""
+    each = spent / done
+    pace = f"{took(each)} each" if each >= 1 else f"{1 / each:.1f}/s" if each > 0.1 else f"{1 / each:.0f}/s"
+    left = f", {took((total - done) * each)} left" if done < total else ""
+    return f" ({pace}{left})"
 
 
 class Reporter:

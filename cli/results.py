@@ -55,11 +55,37 @@ def show(result: dict[str, Any]) -> None:
     if "rounds" in result:
         _show_rounds(result["rounds"])
     _show_suites(result.get("suites", {}))
+    show_left_out(result)
     put("promoted" if result["promoted"] else "refused")
     for reason in result["reasons"]:
         put(f"  {reason}")
     put()
     put(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
+
+
+NAMED = 5  # items that are named on the screen; `--json` has more
+
+
+def show_left_out(result: dict[str, Any]) -> None:
+    """What could not be asked, by stage, with the first of the items; how many answers were cut, and how many revisions
+    dropped, by reason. Nothing where there is nothing of it."""
+    from pipeline.revise import REASONS
+
+    found = result.get("left_out", {"count": 0, "stages": {}, "items": [], "cut": {}, "dropped": {}})
+    for stage, reasons in found["dropped"].items():
+        why = ", ".join(f"{count} {REASONS.get(reason, reason)}" for reason, count in reasons.items())
+        put(f"dropped      {stage}: {why}")
+    for stage, cut in found["cut"].items():
+        put(f"cut          {stage}: {cut['count']} of {cut['of']} at the token limit")
+    for stage, reasons in found["stages"].items():
+        why = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items())
+        put(f"left out     {stage}: {why}")
+    for item in found["items"][:NAMED]:
+        put(f"  {item['stage']}: {item['words']} ({item['source']}, {item['prompt']}): {item['said']}")
+    if found["count"] > NAMED:
+        put(f"  and {found['count'] - NAMED} more; --json names the first {len(found['items'])}")
+    if found["count"] or found["cut"] or found["dropped"]:
+        put()
 
 
 SHOWN = ("win_rate", "style", "truth")  # suites whose figures stand above, and in the report with their intervals

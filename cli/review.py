@@ -147,6 +147,8 @@ class Session:
                 reason = read.line("reason: ")
             elif key in ("a", "b", "t", "s", "u"):
                 return key, reason
+            else:
+                self._say(f"{key} is none of the keys, and nothing was kept; ? is help")
 
     def _keep(self, item: Item, key: str, reason: str) -> bool:
         """Whether the answer was kept; it is not where the pair went to somebody else meanwhile."""

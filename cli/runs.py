@@ -22,7 +22,7 @@ from cli.options import (
     load,
     store_of,
 )
-from cli.screen import number, put, put_json, put_table, tell
+from cli.screen import number, put, put_json, put_table, tell, took
 from cli.start import run_flow
 
 if TYPE_CHECKING:
@@ -166,11 +166,7 @@ def _row(of: Summary) -> tuple[str, ...]:
 
 
 def _took(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s" if minutes else f"{seconds:.1f}s"
+    return "-" if seconds is None else took(seconds)
 
 
 def _show_compared(found: RunsCompared) -> None:

@@ -38,13 +38,21 @@ def add(
 
     Example: precept schedule add retrain --on-ratify --cron "0 2 * * *" --timezone Europe/Berlin
     """
-    from flows.environment import quiet_prefect
+    from contextlib import closing
+
+    from service import preflight
+    from service.wiring import Wiring
 
     flags = flags_of(set_)
     loaded = load(settings, flags)  # a mistake in them is told now, not at night
+    with closing(Wiring(loaded)) as wiring:
+        preflight.check(flow, wiring, pool=False)
+
+    from flows.environment import quiet_prefect
+
     quiet_prefect()
 
-    from flows.schedule import WORKER, register
+    from flows.schedule import WORKER, register, upcoming
 
     store = loaded.store.get_secret_value() if on_ratify else ""
     done = register(flow, cron, ratified_in=store, timezone=timezone, name=name, file=settings, flags=flags)
@@ -58,6 +66,7 @@ def add(
         return
     if cron:
         put(f"scheduled {done.deployment} at {cron!r} ({timezone}) on {done.server}")
+        put(f"the next times: {', '.join(upcoming(cron, timezone))}")
     if done.on:
         put(f"an amendment that is ratified in this store ({done.on}) starts {done.deployment} on {done.server}")
     put(f"a worker carries it out, in this environment and on this machine: {WORKER}")
@@ -80,7 +89,7 @@ def list_(as_json: Json = False) -> None:
     if as_json:
         put_json([each.as_dict() for each in found])
         return
-    columns = ("deployment", "cron", "timezone", "on ratification", "folder", "settings")
+    columns = ("deployment", "cron", "timezone", "next", "on ratification", "folder", "settings")
     put_table(columns, [_row(each) for each in found])
 
 
@@ -106,6 +115,7 @@ def remove(
 def _row(of: Deployed) -> tuple[str, ...]:
     flags = [f"{name}={json.dumps(value)}" for name, value in of.flags.items()]
     return (
-        of.deployment, of.cron or "-", of.timezone or "-", "yes" if of.on_ratify else "no", of.folder,
+        of.deployment, of.cron or "-", of.timezone or "-", of.next[0] if of.next else "-",
+        "yes" if of.on_ratify else "no", of.folder,
         " ".join([*([of.file] if of.file else []), *flags]) or "-",
     )  # fmt: skip

@@ -158,12 +158,15 @@ def _show_revised(revised: Revised, found: Scored) -> None:
     parts = {"critique": revised.critique} if revised.critique else {}
     _texts(**parts, revision=revised.revision)
     if revised.dropped:
-        put(f"the revision cannot stand: it is {revised.dropped}")
+        from pipeline.revise import REASONS
+
+        put(f"the revision cannot stand: it is {REASONS.get(revised.dropped, revised.dropped)}")
         return
     said = {
         "revision": "the judge prefers the revision", "answer": "the judge prefers the answer as it was",
         "neither": "the judge prefers neither", "unreadable": "what the judge says of the two cannot be read",
-    }[revised.preferred or "neither"]  # fmt: skip
+        None: "the judge could not be asked about the two",
+    }[revised.preferred]  # fmt: skip
     if revised.reward is not None and found.reward is not None:
         said += f"; the reward goes from {found.reward.reward:+.3f} to {revised.reward:+.3f}"
     put(said)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +12,9 @@ from cli import process
 from cli.options import NO_PROJECT, load, store_of
 from cli.screen import tell
 from constitution.errors import UserError
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 STOPPED = 3  # the exit code of a run that reached a limit, or whose training went wrong
 
@@ -20,9 +24,11 @@ def run_flow(name: str, file: Path | None, flags: dict[str, Any], quiet: bool, v
     from service import settings as settings_module
 
     settings = load(file, flags)  # a mistake in it is told before the long imports
-    if not settings.policy.model and not settings.prompts:  # before a store is made in a folder that is no project
+    judges = name == "judge" and (settings.judge.model or settings.judge.base_url)
+    if not (settings.policy.model or settings.prompts or judges):  # before a store is made where there is no project
         raise UserError(NO_PROJECT)
     settings_module.prepare_process(settings)
+    _preflight(name, settings)  # and what else can be known, before Prefect's
     from flows.environment import quiet_prefect
 
     if not verbose:
@@ -44,6 +50,14 @@ def run_flow(name: str, file: Path | None, flags: dict[str, Any], quiet: bool, v
     except TrainingStopped as stop:
         tell(f"training was stopped: {stop}\nthe last good state is kept; change its arguments and run again")
     raise typer.Exit(STOPPED)
+
+
+def _preflight(name: str, settings: Settings) -> None:
+    from service import preflight
+    from service.queries.base_run import wire
+
+    with closing(wire(name, settings)) as wiring:
+        preflight.check(name, wiring)
 
 
 def _go_on(file: Path | None, flags: dict[str, Any]) -> str:

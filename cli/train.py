@@ -25,7 +25,10 @@ def train(
     data: Annotated[
         Path, typer.Option(metavar="FILE", help="Rows in the method's columns; online: prompts. docs/data.md")
     ],
-    model: Annotated[Path, typer.Option(metavar="FOLDER", help="The model to begin with.")],
+    model: Annotated[
+        str,
+        typer.Option(metavar="MODEL", help="To begin with: a folder, sandbox:policy, a checkpoint's id, or promoted."),
+    ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The checkpoint; it must not be there yet.")],
     evaluate: Annotated[Path | None, typer.Option("--eval", metavar="FILE", help="Held-out rows.")] = None,
     map_: Map = None,

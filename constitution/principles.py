@@ -27,7 +27,8 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A pair of answers with a known winner under the principle: a test of the wording, read by no model in a run."""
+    """A pair of answers with a known winner under the principle: a test of the wording and of the judge. No label is
+    made of it."""
 
     prompt: Messages
     better: str

@@ -18,6 +18,7 @@ from service.settings import redact
 from storage.amendments import Amendment
 
 EVENT = "precept.constitution.ratified"
+ON_RATIFICATION = " on ratification"  # how the name of a deployment's automation ends
 PATIENCE = 5.0  # seconds for the server to answer; a quarter of it for a connection, which is tried four times
 WHERE = ("host", "port", "dbname", "options")  # of a database URL's query: what says which store it is
 _log = logging.getLogger(__name__)
@@ -69,6 +70,29 @@ def ratified(amendment: Amendment, store_url: str) -> bool:
         )
         return False
     return True
+
+
+def awaiting(store_url: str) -> tuple[str, ...]:
+    """The deployments that a ratification in a store starts by itself, as the server says; none where it does not."""
+    if not prefect_server():
+        return ()
+    try:
+        import httpx
+        from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+        patience = httpx.Timeout(PATIENCE, connect=PATIENCE / 4)
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": patience}) as client,
+        ):
+            found = client.request("POST", "/automations/filter", json={}).json()
+    except Exception as error:
+        _log.debug("the server does not say what waits for a ratification: %s", error)
+        return ()
+    watched = {"prefect.resource.id": resource(store_url)}
+    mine = [a for a in found if a.get("enabled") and a.get("trigger", {}).get("match") == watched]
+    return tuple(sorted(a["name"].removesuffix(ON_RATIFICATION) for a in mine))
 
 
 def _event(amendment: Amendment, store_url: str) -> dict[str, Any]:

@@ -34,8 +34,11 @@ def load(name: str) -> Callable[..., Any]:
     own = f"{flows.__name__}.{name}"
     try:
         module = plugins.imported(plugin, name, "flow") if plugin else importlib.import_module(own)
-    except (SyntaxError, ValueError, ImportError) as error:
-        raise UserError(f"the flow {name!r} (flows/{name}.py) cannot be imported: {error}") from error
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a file that somebody dropped in may raise anything
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"the flow {name!r} (flows/{name}.py) cannot be imported: {said}") from error
     found: Callable[..., Any] = getattr(module, name)
     return found
 
@@ -45,6 +48,11 @@ def run(name: str, file: Path | None, flags: Mapping[str, Any], *, who: str, rep
     started it, and the `report` that is told how far it is. Where no Prefect server is to be had, it runs without."""
     flow = load(name)
     takes = inspect.signature(flow).parameters
+    if len(takes) < 2:
+        raise UserError(
+            f"the flow {name!r} takes {', '.join(takes) or 'nothing'}; it must take file (of settings) and flags, as "
+            "those in flows/ do: def x(file: str | None = None, flags: dict[str, Any] | None = None)"
+        )
     extra = {key: value for key, value in (("who", who), ("report", report)) if key in takes}
     given = str(file) if file else None, dict(flags)
     if not hasattr(flow, "fn"):  # a plain function

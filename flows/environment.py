@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -54,3 +55,16 @@ def prefect_server() -> bool:
         return True
     profiles = Path(os.path.expanduser(os.environ.get("PREFECT_HOME", "~/.prefect")), "profiles.toml")  # noqa: PTH111
     return profiles.is_file() and "PREFECT_API_URL" in profiles.read_text(encoding="utf-8", errors="replace")
+
+
+def of_a_temporary_server(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the process that is Prefect's temporary server. `settings`: those of Prefect in force."""
+    root = str(Path(__file__).parents[1])
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT__SERVER_EPHEMERAL": "1",
+        "PREFECT__SERVER_FINAL": "1",
+        **settings,
+    }

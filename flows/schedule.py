@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from constitution.errors import UserError
 from flows import discovery
-from flows.announcing import EVENT, resource
+from flows.announcing import EVENT, ON_RATIFICATION, resource
 from service.queries.settings import shown
 
 POOL = "precept"
 NAME = "scheduled"  # of a deployment that was given none
+EXAMPLE = 'write for example --cron "0 2 * * *" --timezone Europe/Berlin'
 WORKER = f"prefect worker start --pool {POOL}"
 
 
@@ -39,6 +42,7 @@ class Deployed:
     folder: str
     file: str | None
     flags: Mapping[str, Any]
+    next: tuple[str, ...] = ()  # moments
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,6 +82,8 @@ def register(
         raise UserError(
             'say when it is to run: --cron "0 2 * * *", or --on-ratify (as soon as an amendment is ratified), or both'
         )
+    if cron:
+        upcoming(cron, timezone)
     server = _server()
     schedules = [DeploymentScheduleCreate(schedule=_cron(cron, timezone), active=True)] if cron else []
     where = (folder or Path.cwd()).resolve()
@@ -141,6 +147,7 @@ def _deployed(client: Any, found: Any) -> Deployed:
         folder=str((found.job_variables or {}).get("working_dir", "")),
         file=given.get("file"),
         flags={name: shown(name, value) for name, value in (given.get("flags") or {}).items()},
+        next=tuple(upcoming(crons[0].cron, crons[0].timezone or "UTC")) if crons else (),
     )
 
 
@@ -172,7 +179,7 @@ def _asked(server: str) -> Iterator[Any]:
 
 def _on_ratification(deployment: str) -> str:
     """The name of a deployment's automation."""
-    return f"{deployment} on ratification"
+    return f"{deployment}{ON_RATIFICATION}"
 
 
 def _automate(client: Any, deployment: str, ident: UUID, ratified_in: str) -> str:
@@ -210,12 +217,24 @@ def _cron(cron: str, timezone: str) -> Any:
 
     try:
         return CronSchedule(cron=cron, timezone=timezone)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"no schedule can be made of {cron!r} in {timezone!r}: {problem}; {EXAMPLE}") from None
+
+
+def upcoming(cron: str, timezone: str = "UTC", most: int = 3) -> list[str]:
+    """The next moments of a cron line, as the server counts them: where both a day of the month and a weekday are
+    given, either will do. Raises UserError for a line that is none, and for a day that never comes."""
+    import asyncio
+
+    from prefect.server.schemas.schedules import CronSchedule
+
+    _cron(cron, timezone)
+    try:
+        found = asyncio.run(CronSchedule(cron=cron, timezone=timezone).get_dates(most))
     except ValueError as error:
-        problem = str(error).split("\n")[2:3]
-        raise UserError(
-            f"no schedule can be made of {cron!r} in {timezone!r}:{''.join(problem)}; "
-            'write for example --cron "0 2 * * *" --timezone Europe/Berlin'
-        ) from None
+        raise UserError(f"no moment is at {cron!r} in {timezone!r}: {error}; {EXAMPLE}") from None
+    return [moment.isoformat(sep=" ", timespec="minutes") for moment in found]
 
 
 def _make_pool(client: Any) -> None:

@@ -11,14 +11,12 @@ import atexit
 import copy
 import functools
 import logging
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,6 +24,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, get_current_settings
 
+from flows.environment import of_a_temporary_server
 from service.settings import redact
 
 if TYPE_CHECKING:
@@ -140,18 +139,10 @@ def _temporary() -> str:
 
 def _process(port: int) -> subprocess.Popen[bytes]:
     """Prefect's server in a process that ends when this one does: it reads a pipe that nobody writes to."""
-    root = str(Path(__file__).parents[1])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
-        "PREFECT_UI_ENABLED": "0",
-        "PREFECT__SERVER_EPHEMERAL": "1",
-        "PREFECT__SERVER_FINAL": "1",
-        **get_current_settings().to_environment_variables(exclude_unset=True),
-    }
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
     return subprocess.Popen(
         [sys.executable, "-m", "flows.temporary", str(port)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env=environment, start_new_session=True,
+        stderr=subprocess.DEVNULL, env=of_a_temporary_server(settings), start_new_session=True,
     )  # fmt: skip
 
 

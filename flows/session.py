@@ -11,6 +11,7 @@ from typing import Any
 from prefect import runtime
 
 from flows.telling import Told
+from service import preflight
 from service import settings as settings_module
 from service.queries.base_run import wire
 from service.settings import process_user
@@ -46,6 +47,7 @@ def at_work(
     settings_module.prepare_process(settings)
     wiring = wire(kind, settings)
     try:
+        preflight.check(kind, wiring)  # before a run is begun: a mistake leaves none behind
         with life.of_prompts(wiring, kind, who=who or process_user(), report=Told(report)) as work:
             work.seconds["startup"] = time.monotonic() - began
             yield work

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from constitution.records import Generation, GenerationKind, Id, Messages, request_id, seed_of
-from pipeline.engines.engine import Chat, Engine, Generate, Sampling, all_answered
+from pipeline.engines.engine import Chat, Engine, Generate, Refused, Sampling
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,12 @@ def batches(asks: Sequence[Ask], size: int) -> list[list[Ask]]:
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def answer(batch: Sequence[Ask], engine: Engine) -> list[Generation]:
-    """Ask the engine for a whole batch and make the records of what came back."""
-    completions = all_answered(engine.generate([a.request for a in batch]))
-    return [
+def answer(batch: Sequence[Ask], engine: Engine) -> tuple[list[Generation], dict[Id, Refused]]:
+    """Ask the engine for a whole batch and make the records of what came back. Besides, by id, what it refused: that
+    leaves no record, so that another run may ask again."""
+    found = list(zip(batch, engine.generate([a.request for a in batch]), strict=True))
+    refused = {a.id: done for a, done in found if isinstance(done, Refused)}
+    made = [
         Generation(
             id=a.id,
             kind=a.kind,
@@ -95,5 +97,7 @@ def answer(batch: Sequence[Ask], engine: Engine) -> list[Generation]:
             prompt_tokens=done.prompt_tokens,
             tokens=done.tokens,
         )
-        for a, done in zip(batch, completions, strict=True)
+        for a, done in found
+        if not isinstance(done, Refused)
     ]
+    return made, refused

@@ -7,6 +7,7 @@ kind, and its comparisons lie in a stage of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -17,7 +18,7 @@ from constitution.records import PROBABILITY, Comparison, Id, LabelRule, Verdict
 
 KIND = "examples"  # of the run and of its stage: what is judged there labels nothing
 
-Outcome: TypeAlias = Literal["passed", "wrong", "order", "unsure", "unreadable"]
+Outcome: TypeAlias = Literal["passed", "wrong", "order", "unsure", "unreadable", "left_out"]
 HOW = """\
   - id: harmless
     ...
@@ -49,7 +50,8 @@ class ExampleResult:
 
     Outcomes, the first that fits: `unreadable` (an order held less than the rule's `min_mass`), `order` (the two orders
     name different answers), `wrong` (both name `worse`), `unsure` (they name none, or the margin |p1 + p2 - 1| is under
-    the rule's `min_margin`, so that the verdict would have no vote), `passed` (both name `better`).
+    the rule's `min_margin`, so that the verdict would have no vote), `passed` (both name `better`). And `left_out`: the
+    judge could not be asked, as `said` says; the numbers are not known (NaN).
     """
 
     case: ExampleCase
@@ -57,6 +59,7 @@ class ExampleResult:
     shown_a: float
     shown_b: float
     mass: float
+    said: str = ""
 
     @property
     def passed(self) -> bool:
@@ -111,6 +114,11 @@ def wanted(cases: Sequence[ExampleCase], questions: Mapping[str, Id]) -> dict[Id
     return asked
 
 
+def left_out(case: ExampleCase, said: str) -> ExampleResult:
+    """An example that the judge could not be asked about."""
+    return ExampleResult(case, "left_out", math.nan, math.nan, math.nan, said)
+
+
 def result(case: ExampleCase, verdict: Verdict, rule: LabelRule) -> ExampleResult:
     """What a verdict says of an example, by the label rule in force. Integers, as the labels' own query has them."""
     # p1 and p2 are of the comparison's first answer, shown as A and shown as B.
@@ -139,6 +147,8 @@ def _outcome(shown_a: int, shown_b: int, mass: int, rule: LabelRule) -> Outcome:
 
 def reason(found: ExampleResult, rule: LabelRule) -> str:
     """Why an example failed, in a line."""
+    if found.outcome == "left_out":
+        return f"the judge could not be asked: {found.said}"
     if found.outcome == "unreadable":
         return f"A and B held {found.mass:.3f} of the probability, less than label.min_mass = {rule.min_mass:g}"
     if found.outcome == "order":
@@ -153,6 +163,7 @@ def reason(found: ExampleResult, rule: LabelRule) -> str:
 
 ADVICE: Mapping[Outcome, str] = {
     "passed": "",
+    "left_out": "Shorten the example, or use a judge that reads more.",
     "wrong": "Reword `comparison` so that it asks for what `better` does, or, if `worse` is right, fix the example.",
     "order": "The judge cannot tell the two apart by this question: say in plainer words what a good reply does, make "
     "the example's answers differ in that alone, or use another judge.",

@@ -11,9 +11,17 @@ from pathlib import Path
 from pydantic import SecretStr
 
 
-def secret(name: str) -> SecretStr | None:
+class Key(SecretStr):
+    """A secret that knows the variable it is from, for messages. An empty one is a key that is not there."""
+
+    def __init__(self, value: str, variable: str) -> None:
+        super().__init__(value)
+        self.variable = variable
+
+
+def secret(name: str) -> Key | None:
     """A secret from the environment, or from the file that `NAME_FILE` names."""
     if os.environ.get(name):
-        return SecretStr(os.environ[name])
+        return Key(os.environ[name], name)
     file = os.environ.get(f"{name}_FILE")
-    return SecretStr(Path(file).read_text().strip()) if file else None
+    return Key(Path(file).read_text().strip(), name) if file else None

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,21 @@ def outside(kind: str, function: str, name: str, noun: str) -> ModuleType:
     plugin = find(kind, (), name, noun)
     assert plugin is not None  # no name is the folder's
     return imported(plugin, function, noun)
+
+
+def packaged_model(name: str) -> str | None:
+    """The folder of a model in a package, as `sandbox:policy` names it; None for any other name. Raises UserError where
+    the package has no such model."""
+    package, colon, model = name.partition(":")
+    if not colon or package.replace("-", "_") not in installed("models"):
+        return None
+    module = outside("models", "folder", package, "package of models")
+    try:
+        return str(module.folder(model))
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise failed(error, module, "package of models") from error
 
 
 def installed(kind: str) -> Mapping[str, tuple[Installed, ...]]:
@@ -132,6 +148,19 @@ def failed(error: BaseException, module: ModuleType, noun: str) -> UserError:
     """What is told of a plug-in whose code raised something that is no message for a user."""
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return UserError(f"the {noun} in {module.__name__} failed: {said}; mend it, or take another")
+
+
+@contextmanager
+def mended(module: ModuleType, noun: str, *besides: type[Exception]) -> Iterator[None]:
+    """Whatever a plug-in's code raises is told as a message that names it, but for what is a message already, and for
+    `besides`, which its contract knows."""
+    known: tuple[type[Exception], ...] = (UserError, *besides)
+    try:
+        yield
+    except known:
+        raise
+    except (Exception, SystemExit) as error:  # another's code may raise anything
+        raise failed(error, module, noun) from error
 
 
 @cache

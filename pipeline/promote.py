@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+MOST_LEFT_OUT = 0.1  # of the held-out prompts: what is said of the rest is said of too few of them
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -56,6 +58,15 @@ def decide(
             f"{evaluation['unreadable']:.1%} of the comparisons could not be read, at most {gate.max_unreadable:.0%}",
         ),
     ]
+    lost, asked = sum(evaluation.get("omitted", {}).values()), evaluation.get("prompts", 0)
+    if lost:
+        checks.append(
+            (
+                lost <= MOST_LEFT_OUT * asked,
+                f"{lost} of {asked} held-out prompts were left out, for both models alike (too long, or refused), at "
+                f"most {MOST_LEFT_OUT:.0%}",
+            )
+        )
     if gate.min_length_controlled is not None:
         checks.append(
             (

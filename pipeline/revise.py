@@ -1,8 +1,9 @@
 """Critique and revise (CAI section 3.1): n rounds, each with a principle drawn by hash, each on the last revision.
 
-What a chain may not do: a revision that is empty, cut at the token limit, or that only repeats a request is dropped
-and counted, and the chain goes on from the answer it had. Whether a revision is *better* is not said here: only the
-judge says that.
+What a chain may not do: a revision that is empty, cut at the token limit, or a copy of what it was asked with (the
+request, its instructions, the critique, an exemplar) is dropped and counted, and the chain goes on from the answer it
+had. So does one whose critique or revision could not be asked for. Whether a revision is *better* is not said here:
+only the judge says that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from constitution.principles import Constitution, Principle, draw
 from constitution.records import Generation, Prompt
 from constitution.templates import critique_request, revision_request
 from pipeline.asking import Ask, Role, ask
+from pipeline.copies import copied
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,31 @@ class Chain:
     current: Generation
     steps: tuple[Generation, ...] = ()
     kept: tuple[Generation, ...] = ()  # the revisions that replaced the answer, one a round at most
-    dropped: Mapping[str, int] = field(default_factory=dict)  # reason: count
+    reasons: Mapping[int, str] = field(default_factory=dict)  # by round, why its revision did not replace the answer
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many rounds came to nothing, by reason."""
+        return Counter(self.reasons.values())
+
+    @property
+    def untouched(self) -> bool:
+        """Every round left the answer as it is, and said so: nothing was dropped, so there was nothing to mend."""
+        return self.current.content == self.original.content and not self.reasons
+
+
+# Why a round came to nothing, as people read it.
+REASONS = {
+    "truncated": "cut at the token limit",
+    "empty": "empty",
+    "unreadable": "without a letter or a digit",
+    "copy_of_critique": "the critique over again",
+    "copy_of_exemplar": "an exemplar's critique or revision over again",
+    "copy_of_request": "the request over again",
+    "copy_of_instruction": "the instruction over again",
+    "critique_of_exemplar": "not asked for: the critique is an exemplar's over again",
+    "left_out": "not to be had: too long, or refused",
+}
 
 
 def start(prompts: Sequence[Prompt], responses: Sequence[Generation]) -> list[Chain]:
@@ -80,24 +106,53 @@ def revisions(
     return asks
 
 
-def advance(chain: Chain, critique: Generation | None, revision: Generation) -> Chain:
-    """The chain after a round. A revision that cannot stand is counted in `dropped`, and the answer stays."""
-    steps = (*chain.steps, *((critique,) if critique else ()), revision)
-    reason = why_dropped(revision)
-    if reason:
-        return replace(chain, steps=steps, dropped=Counter(chain.dropped) + Counter([reason]))
+def advance(
+    chain: Chain, critique: Generation | None, revision: Generation | None, principle: Principle, round: int
+) -> Chain:
+    """The chain after a round under a principle. `revision` None: it, or its critique, could not be asked for. What
+    cannot stand is kept with its reason in `reasons`, and the answer stays."""
+    steps = (*chain.steps, *(step for step in (critique, revision) if step is not None))
+    reason = why_not_used(critique, principle) if critique is not None else None
+    if reason is None:
+        reason = "left_out" if revision is None else why_dropped(revision, chain, critique, principle)
+    if reason is not None:
+        return replace(chain, steps=steps, reasons={**chain.reasons, round: reason})
+    assert revision is not None
     return replace(chain, steps=steps, current=revision, kept=(*chain.kept, revision))
 
 
-def why_dropped(revision: Generation) -> str | None:
-    """Why a revision cannot replace the answer, or None."""
+def why_not_used(critique: Generation, principle: Principle) -> str | None:
+    """Why a critique cannot lead to a revision, or None. An exemplar's critique speaks of another answer."""
+    if copied(critique.text, "", [e.critique for e in principle.exemplars]):
+        return "critique_of_exemplar"
+    return None
+
+
+def why_dropped(revision: Generation, chain: Chain, critique: Generation | None, principle: Principle) -> str | None:
+    """Why a revision cannot replace the answer of a chain, or None. Copies are told by `pipeline.copies`."""
     if revision.finish_reason != "stop":
         return "truncated"
     if not revision.text.strip():
         return "empty"
     if not any(c.isalnum() for c in revision.text):
         return "unreadable"
+    answer = chain.current.text
+    for reason, sources in _not_to_be_copied(chain, critique, principle).items():
+        if copied(revision.text, answer, sources, held=reason != "copy_of_request"):
+            return reason
     return None
+
+
+def _not_to_be_copied(chain: Chain, critique: Generation | None, principle: Principle) -> dict[str, list[str]]:
+    """By the reason, the texts that a revision was asked with and may not be."""
+    dialogue, answer = chain.prompt.messages, chain.current.text
+    asked = [critique_request(dialogue, answer, principle), revision_request(dialogue, answer, None, principle)]
+    return {
+        "copy_of_critique": [critique.text] if critique is not None else [],
+        "copy_of_exemplar": [text for e in principle.exemplars for text in (e.critique, e.revision)],
+        "copy_of_request": [dialogue[-1].content],
+        "copy_of_instruction": [principle.critique, principle.revision, *(turns[-1].content for turns in asked)],
+    }
 
 
 def probes(chains: Sequence[Chain], most: int) -> dict[str, list[tuple[Generation, Generation]]]:

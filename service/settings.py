@@ -82,8 +82,18 @@ class RoleSettings(_Section):
         "", description="What the model's answer is made to begin with, for a judge that will not say a bare letter."
     )
     template_args: dict[str, Any] = Field({}, description="Arguments of the chat template, as enable_thinking = false.")
-    temperature: float = Field(1.0, ge=0, description="Of sampling; 0 takes the likeliest token.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Sample from the likeliest tokens that hold this probability.")
+    temperature: float = Field(
+        1.0,
+        ge=0,
+        description="Of sampling; 0 takes the likeliest token. Not set: as the model's generation_config.json says, "
+        "else 1.",
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Sample from the likeliest tokens that hold this probability. Not set: as the model says, else 1.",
+    )
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
 
 
@@ -292,14 +302,21 @@ class RetrainSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start."""
+    """A run that reaches a limit stops cleanly, keeps what it has, and can be resumed. Counted since its last start,
+    with the requests and tokens of judge and evaluator."""
 
-    max_calls: int | None = Field(None, ge=0, description="Model requests; none: no limit.")
+    max_calls: int | None = Field(
+        None, ge=0, description="Model requests, those to judges too (two a verdict by letters); none: no limit."
+    )
     max_tokens: int | None = Field(
-        None, ge=0, description="Prompt and answer tokens of what is generated; none: no limit."
+        None, ge=0, description="Prompt and answer tokens of what is generated and judged; none: no limit."
     )
     max_cost: float | None = Field(None, ge=0, description="What the tokens cost, in your currency; none: no limit.")
     cost_per_1k_tokens: float = Field(0.0, ge=0, description="What a thousand tokens cost, for max_cost.")
+    stop_at_chance: bool = Field(
+        True,
+        description="Stop before training on a judge at chance: its orders agree no more often than a coin's.",
+    )
 
 
 class SplitSettings(_Section):

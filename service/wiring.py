@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import pipeline.engines
 import pipeline.judges
@@ -18,11 +19,13 @@ from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Prompt, canonical
-from pipeline import plugins, rewards, sources, suites, trainers
+from pipeline import plugins, sources
 from pipeline.asking import Role
-from pipeline.engines.engine import Engine, EngineSettings, Sampling
+from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
+from pipeline.engines.unloaded import Unloaded
 from pipeline.judges.judge import Judge
-from pipeline.keys import secret
+from pipeline.keys import Key, secret
+from service import sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
@@ -35,22 +38,31 @@ CHECKPOINT = re.compile(r"[0-9a-f]{6,64}")  # the first digits of its id or dige
 
 class Wiring:
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self._given = settings
         self._engines: dict[str, Engine] = {}
         self._named: list[Engine] = []
+        self._prompts: list[Prompt] | None = None
         self._say: Callable[[str], None] | None = None
 
     @cached_property
+    def settings(self) -> Settings:
+        """As they were given, and where they leave a role's sampling open, as its model says."""
+        return sampling.followed(self._given, self.resolve)
+
+    @cached_property
     def store(self) -> Store:
-        return Store.open(self.settings.store.get_secret_value(), late=True, home=self.settings.home)
+        return Store.open(self._given.store.get_secret_value(), late=True, home=self._given.home)
 
     @cached_property
     def constitution(self) -> Constitution:
         return loading.load(self.settings.constitution)
 
     def prompts(self) -> list[Prompt]:
-        """The prompts of the settings' source, each with its split."""
-        return sources.read(self.settings.prompts, sources.Splits(**self.settings.splits.model_dump()))
+        """The prompts of the settings' source, each with its split. They are read once."""
+        if self._prompts is None:
+            splits = sources.Splits(**self.settings.splits.model_dump())
+            self._prompts = sources.read(self.settings.prompts, splits)
+        return list(self._prompts)
 
     def start(self) -> str:
         """The policy that a run begins with, as it is kept with the run: a checkpoint by its folder, because "the
@@ -73,9 +85,8 @@ class Wiring:
                 "a role has no model: set policy.model and evaluator.model in precept.toml (the evaluator may not be "
                 "the judge); `precept init` writes a file to start from"
             )
-        package, colon, name = model.partition(":")
-        if colon and package in plugins.installed("models"):  # a model in a package: sandbox:policy
-            return str(plugins.outside("models", "folder", package, "package of models").folder(name))
+        if packaged := plugins.packaged_model(model):
+            return packaged
         if model == PROMOTED:
             checkpoint = self.store.promoted()
             if checkpoint is None:
@@ -148,35 +159,58 @@ class Wiring:
             found[key] = {**value, "model": self.resolve(value["model"])} if role else value
         return found
 
-    def check(self) -> None:
-        """Tell what is wrong with a later step of the loop before its first: hours may lie between. Loads no model."""
-        settings = self.settings
-        for role in (settings.policy, settings.critic, settings.judge, settings.evaluator):
-            if role is not None:
-                pipeline.engines.check(self._engine_settings(role, self.resolve(role.model)))
-        for judge in (settings.judge, settings.evaluator):
-            pipeline.judges.load(judge.method)
-        for training in (settings.sft, settings.reward, settings.optimise):
-            given = settings.arguments.get(training.method, {}) if training is settings.optimise else {}
-            trainers.resolve(training.method, {**given, **training.arguments})
-        for method, arguments in settings.arguments.items():
-            trainers.resolve(method, arguments)
-        for name, kind in (("sft", "policy"), ("reward", "reward_model"), ("optimise", "policy")):
-            method = getattr(settings, name).method
-            trains = trainers.load(method).KIND
-            if trains != kind:
-                raise UserError(f"{name}.method is {method!r}, which trains a {trains.replace('_', ' ')}")
-        if "kind" in settings.optimise.reward:
-            rewards.load(settings.optimise.reward["kind"])  # what it lacks, the run may fill in
-        suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
-        self.oracle()
+    def check_role(self, settings: RoleSettings, model: str | None = None) -> None:
+        """Raises the UserError that the role's engine would, as far as it can be known without loading a model; a
+        server that answers is asked for its models."""
+        engine = self._engine_settings(settings, self.resolve(model or settings.model))
+        pipeline.engines.check(engine)
+        pipeline.engines.check_server(engine)
+
+    def check_judge(self, settings: JudgeSettings) -> None:
+        """Raises the UserError that the judge would when it is built: its method, its options, its further roles."""
+
+        def another(given: Mapping[str, Any]) -> Role:
+            further = role_settings(given)
+            self.check_role(further)
+            return self._stand_in(further)
+
+        pipeline.judges.build(settings.method, self._stand_in(settings), settings.judge_options, another)
+
+    @staticmethod
+    def _stand_in(settings: RoleSettings) -> Role:
+        """A role that knows its settings, and whose engine answers nothing."""
+        return Role(
+            Unloaded("", Capabilities()), answer_prefix=settings.answer_prefix, template_args=settings.template_args
+        )
+
+    def refuse_one_model_twice(self) -> None:
+        """Raise UserError where the evaluator has the weights of the judge, or of a model that either asks besides,
+        whatever surrounds them (answer prefix, chat template, tokenizer, number format, a copy of the folder): who made
+        the labels would measure what they are worth. On a server it is the same where address and name are."""
+        for judge in _asked(self.settings.judge):
+            for evaluator in _asked(self.settings.evaluator):
+                if self._same_model(judge, evaluator):
+                    raise UserError(
+                        f"the evaluator is the judge: {evaluator.model} has the weights of {judge.model}, and who made "
+                        "the labels cannot measure what they are worth; name another model as evaluator.model"
+                    )
+
+    def _same_model(self, one: RoleSettings, other: RoleSettings) -> bool:
+        if one.base_url or other.base_url:
+            return bool(one.base_url and other.base_url) and _address(one) == _address(other)
+        if {one.kind, other.kind} != {"transformers"}:
+            return False  # an engine whose weights nobody can see
+        from pipeline.engines.folder import find_model
+        from pipeline.models.sameness import same_weights
+
+        return same_weights(*(find_model(self.resolve(role.model), role.revision).folders for role in (one, other)))
 
     def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
         options = dict(role.options)
         if role.base_url:
             key = secret(role.api_key_env)
-            if key is not None:
-                options["api_key"] = key
+            if key is not None or role.kind == "openai":  # which says what is to be set
+                options["api_key"] = key or Key("", role.api_key_env)
         return EngineSettings(
             role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
         )
@@ -185,7 +219,17 @@ class Wiring:
         settings = self._engine_settings(role, model)
         shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
         name = canonical(
-            [role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, shown]
+            [
+                role.kind,
+                model,
+                role.revision,
+                role.dtype,
+                role.device,
+                role.batch_size,
+                role.base_url,
+                role.api_key_env,
+                shown,
+            ]
         )
         if name not in self._engines:
             self._engines[name] = engine = pipeline.engines.build(settings)
@@ -215,3 +259,17 @@ class Wiring:
         self._named.clear()
         if "store" in self.__dict__:
             self.store.close()
+
+
+def _asked(judge: JudgeSettings) -> list[RoleSettings]:
+    """The roles of a judge: its own, and those in its options."""
+    further = [v for v in judge.judge_options.values() if isinstance(v, Mapping) and "model" in v]
+    return [judge, *map(role_settings, further)]
+
+
+def _address(role: RoleSettings) -> tuple[str, int | None, str]:
+    """Host, port and model of a server's role: localhost by any of its names is one host."""
+    url = urlsplit(role.base_url)
+    host = (url.hostname or "").lower()
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host, port, role.model

@@ -7,12 +7,14 @@ simply run again.
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -26,6 +28,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from constitution.errors import UserError
 from storage import migrations, tables
 
+CONNECT_SECONDS = 5  # that a Postgres server may take to answer; the URL may say another connect_timeout
 DIGITS = 32  # hex digits of an id
 CHUNK = 1_000  # ids in one query: well under every driver's limit of parameters
 STORE_LOCK = 0x70726563  # Postgres advisory lock: writers share it, `alone` has it whole
@@ -151,9 +154,13 @@ class Database:
             if self._absent is None or self._maker is not None:
                 return
             try:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                make_private(self._file.parent)
+                if self.home is not None:
+                    make_private(self.home)
             except OSError as error:
                 raise UserError(f"cannot make the folder of the store {self._file}: {error.strerror}") from error
+            with suppress(OSError):  # it is there already; what else is wrong, SQLite says
+                os.close(os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             self._maker = threading.get_ident()
             try:
                 _retry(self.patience, Busy, self._upgrade)
@@ -225,6 +232,15 @@ class Database:
         return connection.execute(insert, ordered).rowcount
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are not there, for its owner alone: answers of people and models lie in
+    it. One that is there already stays as it is."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+
+
 # --- opening -------------------------------------------------------------------------------------------------------
 
 
@@ -255,8 +271,9 @@ def _engine(url: URL, create: bool, patience: float) -> Engine:
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
+    waits = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
     try:
-        return create_engine(url)
+        return create_engine(url, connect_args=waits)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise UserError(
             "the store is on Postgres and its driver is not installed; run: pip install 'psycopg[binary]>=3.2'"

@@ -68,28 +68,34 @@ class Sums:
     def unreadable(self, rule: LabelRule) -> NDArray[np.bool_]:
         return self.readable * PROBABILITY < units(rule.min_readable) * self.total
 
-    def label(self, rule: LabelRule) -> tuple[Integers, Integers]:
+    def label(self, rule: LabelRule, whole: bool = False) -> tuple[Integers, Integers]:
         """The place in STATES, and p, of each label."""
         # 1/2 + pull / (2 * bearing), as one division of numbers that are not negative: it rounds down
         p = (self.bearing * PROBABILITY + self.pull) // np.maximum(2 * self.bearing, 1)
         p = np.where(self.bearing > 0, p, HALF)
         tied = (self.bearing == 0) | (abs(2 * p - PROBABILITY) < units(rule.tie_margin))
         unreadable = self.unreadable(rule)
+        if whole:
+            unreadable = unreadable | (self.present < self.total)
         return np.where(unreadable, UNREADABLE, np.where(tied, TIED, DECIDED)), np.where(unreadable, HALF, p)
 
 
 class Labels(Gathering):
-    def labels(self, comparisons: Sequence[Id], weights: Weights, rule: LabelRule) -> list[Label]:
+    def labels(
+        self, comparisons: Sequence[Id], weights: Weights, rule: LabelRule, *, whole: bool = False
+    ) -> list[Label]:
         """The label of each comparison (once, in order) under the weights and the rule.
 
-        A question without a verdict counts as unreadable. p is rounded down to 1e-9, and ties are told from that p;
-        the p of an unreadable label is one half. Raises KeyError for a comparison that is not stored.
+        A question without a verdict counts as unreadable; with `whole` its comparison does, however much the others
+        weigh: what a judge was asked in part (too long for it under one principle) is not labelled. p is rounded down
+        to 1e-9, and ties are told from that p; the p of an unreadable label is one half. Raises KeyError for a
+        comparison that is not stored.
         """
         check(weights)
         labels: dict[Id, Label] = {}
 
         def work(some: Sequence[Id]) -> tuple[Integers, Integers]:
-            return Sums.of(self._votes(some, list(weights), rule), weights).label(rule)
+            return Sums.of(self._votes(some, list(weights), rule), weights).label(rule, whole)
 
         for some, (states, p) in self._in_slices(comparisons, work):
             for id, state, probability in zip(some, states.tolist(), p.tolist(), strict=True):

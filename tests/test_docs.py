@@ -103,3 +103,13 @@ def test_the_map_of_the_house_names_every_package() -> None:
     packages = [p.parent.name for p in ROOT.glob("*/__init__.py") if p.parent.name not in ("tests",)]
     for package in packages:
         assert f"{package}/" in readme, package
+
+
+def test_every_option_of_the_openai_engine_is_told_with_its_default() -> None:
+    import json
+
+    from pipeline.engines.openai import Options
+
+    page = (ROOT / "docs" / "servers.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \| .+ \|$", page, re.MULTILINE))
+    assert rows == {name: json.dumps(field.default) for name, field in Options.model_fields.items()}

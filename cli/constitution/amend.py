@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,7 +105,7 @@ def amend(
             typer.echo(markdown(found), nl=False)
         elif not as_json:
             show(found, file, ratify)
-        made = _ratify(wiring, found, message, file, reviewed) if ratify else None
+        made, started = _ratify(wiring, found, message, file, reviewed) if ratify else (None, ())
     except BudgetReached as stop:
         tell(f"{stop}; run the same again with a higher limit")
         raise typer.Exit(STOPPED) from None
@@ -112,10 +113,11 @@ def amend(
         wiring.close()
     if made is None:
         return
+    here = made.trains and (retrain or loaded.retrain.on_ratify)
     if not as_json:
-        _show_ratified(made)
+        _show_ratified(made, started, here)
     shown = made.as_dict()
-    if made.trains and (retrain or loaded.retrain.on_ratify):
+    if here:
         shown["retrain"] = _retrain(shown, settings, flags, as_json, quiet, verbose)
     if as_json:
         put_json(shown)
@@ -152,7 +154,10 @@ def _first(wiring: Wiring, draft: Constitution, ratify: bool, message: str, as_j
     )
 
 
-def _ratify(wiring: Wiring, found: Preview, message: str, file: Path, reviewed: str) -> Ratified:
+def _ratify(
+    wiring: Wiring, found: Preview, message: str, file: Path, reviewed: str
+) -> tuple[Ratified, tuple[str, ...]]:
+    """What was ratified, and the deployments that this has started on a Prefect server."""
     from flows import announcing
     from service.actions.ratify import Overtaken, ratify_previewed
     from service.settings import process_user
@@ -162,18 +167,22 @@ def _ratify(wiring: Wiring, found: Preview, message: str, file: Path, reviewed: 
     except Overtaken as error:
         both = "" if error.found is None else told(error.found)
         raise UserError(f"{error.what}\n{both}{error.mend}") from None
-    announcing.ratified(made.amendment, wiring.settings.store.get_secret_value())
-    return made
+    url = wiring.settings.store.get_secret_value()
+    return made, announcing.awaiting(url) if announcing.ratified(made.amendment, url) else ()
 
 
-def _show_ratified(made: Ratified) -> None:
+def _show_ratified(made: Ratified, started: Sequence[str], here: bool) -> None:
     now, way = made.amendment, made.preview.ways[0]
     put()
     put(f"ratified: amendment {now.number}, version {now.version[:12]}, by {now.who}")
     if made.preview.difference.same_version:
         put("no model reads anything else: there is nothing to label or to train")
-    else:
+    elif here:
+        put(f"retraining now, which asks for {way.verdicts:,} verdicts on the labels")
+    elif not any(name.startswith("retrain/") for name in started):
         put(f"next: {way.command}, which asks for {way.verdicts:,} verdicts on the labels")
+    for name in started:
+        put(f"{name} starts by itself, on the Prefect server (`precept run list` shows it)")
 
 
 def _merge(wiring: Wiring, file: Path, draft: Constitution, revision: str, as_json: bool) -> None:

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from constitution.difference import Change, Diff
     from constitution.principles import Constitution, Principle
 
-DEFAULT = Path("principles.yaml")
+
+def of_settings(settings: Path | None = None) -> Path:
+    """The file of principles that the settings name: where a command is given none."""
+    return Path(load(settings).constitution)
+
+
 PATIENCE = 60  # seconds for git, which may have to fetch an object
 
 
@@ -30,7 +35,7 @@ def diff(
     against: Annotated[
         str,
         typer.Option(
-            metavar="REV", help="Compare one file (principles.yaml) with this: an amendment, a file, a git revision."
+            metavar="REV", help="Compare one file (the settings') with this: an amendment, a file, a git revision."
         ),
     ] = "",
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
@@ -50,7 +55,7 @@ def diff(
     if against:
         if new is not None:
             raise UserError("--against compares one file: precept constitution diff [FILE] --against REV")
-        file = old or DEFAULT
+        file = old or of_settings(settings)
         result = diff(_revision(against, file, settings), loading.load(file))
     elif old is None or new is None:
         raise UserError("name two files, or compare one: precept constitution diff [FILE] --against REV")

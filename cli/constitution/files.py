@@ -17,7 +17,7 @@ import typer
 
 from cli import completing
 from cli.constitution import history
-from cli.constitution.diff import DEFAULT
+from cli.constitution.diff import of_settings
 from cli.options import Json, SettingsFile
 from cli.screen import console, put_bytes, put_json
 from cli.text import literal
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from constitution.principles import Constitution, Principle
     from constitution.records import Messages
 
-File = Annotated[Path, typer.Argument(metavar="[FILE]", help="A file of principles.", show_default=True)]
+File = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="A file of principles; the settings'.", show_default=False)
+]
 
 
-def check(file: File = DEFAULT, as_json: Json = False) -> None:
+def check(file: File = None, as_json: Json = False) -> None:
     """Say what is wrong with FILE, all of it at once, or that it is sound.
 
     Example: precept constitution check principles.yaml
@@ -40,6 +42,7 @@ def check(file: File = DEFAULT, as_json: Json = False) -> None:
     from constitution import loading
     from constitution.problems import ConstitutionError
 
+    file = file or of_settings()
     try:
         constitution = loading.load(file)
     except ConstitutionError as error:
@@ -60,7 +63,10 @@ def check(file: File = DEFAULT, as_json: Json = False) -> None:
 
 
 def show(
-    file: Annotated[Path, typer.Argument(metavar="[FILE|REV]", help="A file, or an amendment.")] = DEFAULT,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE|REV]", help="A file, or an amendment; the settings' file.", show_default=False),
+    ] = None,
     id: Annotated[
         str,
         typer.Argument(metavar="[ID]", help="Show this principle in full.", autocompletion=completing.principles),
@@ -69,14 +75,16 @@ def show(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """List the principles of FILE or of an amendment, or show one of them in full. `show ID` reads principles.yaml.
+    """List the principles of FILE or of an amendment, or show one of them in full. `show ID` reads the settings' file.
 
     Example: precept constitution show ratified --source
     """
     from constitution import loading
 
-    if not id and _is_principle(file):
-        file, id = DEFAULT, str(file)
+    if file is None:
+        file = of_settings(settings)
+    elif not id and _is_principle(file, settings):
+        file, id = of_settings(settings), str(file)
     if source and (id or as_json):
         raise UserError("--source prints the whole text: leave out ID and --json")
     if history.is_revision(str(file)) and not file.exists():
@@ -105,14 +113,14 @@ def show(
         _show_all(console(), constitution)
 
 
-def _is_principle(name: Path) -> bool:
-    """Whether `show NAME` means a principle of principles.yaml: no file, and no revision unless one is called so."""
+def _is_principle(name: Path, settings: Path | None) -> bool:
+    """Whether `show NAME` means a principle of the settings' file: no file, and no revision unless one is called so."""
     from constitution import loading
 
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(name)) or name.exists():
         return False
     try:
-        return not history.is_revision(str(name)) or str(name) in loading.load(DEFAULT).weights()
+        return not history.is_revision(str(name)) or str(name) in loading.load(of_settings(settings)).weights()
     except UserError:
         return False
 

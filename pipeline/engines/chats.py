@@ -16,12 +16,13 @@ from itertools import takewhile
 from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import canonical
+from constitution.records import Message, canonical
 from pipeline.engines import thinking
 from pipeline.engines.engine import Chat
 from pipeline.engines.plain_text import BREAK, STRONGER, PlainText, Way, steers
 
 LABEL_CONTEXT = 64  # characters before an answer that decide how a label is tokenised
+LONGEST_MARK = 32  # characters of what a template writes between turns; longer is a sentence
 ROUNDS = 8  # of breaking a text and looking at its tokens again
 REMEMBERED = 4096  # shapes of chats
 HARMLESS = "x"
@@ -43,6 +44,8 @@ class ChatTokenizer:
         control = {i: t.content for i, t in added.items() if steers(t.content, t.special)}
         control |= {ident: token for ident, token in named.items() if steers(token, True)}
         self._plain = PlainText(control.values())
+        if written := self._written_marks():
+            self._plain = PlainText([*control.values(), *written])
         # Of a tokenizer that says "unknown" to a rare character that token means nothing.
         unknown = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "unk_token", None)
         self._control = frozenset(ident for ident, token in control.items() if token != unknown)
@@ -51,6 +54,25 @@ class ChatTokenizer:
         if "<|channel|>" in control.values():
             marks |= set(CHANNEL_TOKENS)
         self._marks = {ident: token for ident, token in control.items() if token in marks}
+
+    def _written_marks(self) -> set[str]:
+        """What tells turns apart in ordinary letters, as `[/INST]` or `### Response:` do in some templates: it is in no
+        list of tokens, and a text that spells it would forge a turn all the same."""
+        turns = (("user", "Kq7"), ("assistant", "Jw3"), ("user", "Zv5"))
+        chat = Chat(tuple(Message(role, text) for role, text in turns))  # type: ignore[arg-type]
+        try:
+            text = self._rendered(chat, [text for _, text in turns], add_generation_prompt=True)
+        except UserError:
+            return set()
+        between = "\n".join(re.split("Kq7|Jw3|Zv5", text)[1:])
+        for start, end in reversed(self._plain.spans(between)):
+            between = f"{between[:start]}\n{between[end:]}"
+        lines = {line.strip() for line in between.splitlines()}
+        return {
+            line
+            for line in lines
+            if 3 <= len(line) <= LONGEST_MARK and re.search(r"\w", line) and re.search(r"[^\w\s]", line)
+        }
 
     # --- chats to ids ---
 
@@ -112,7 +134,7 @@ class ChatTokenizer:
 
         roles = [message.role for message in chat.messages]
         rows = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-        arguments = self._arguments(chat.template_args) if chat.template_args else {}
+        arguments = self.arguments(chat.template_args) if chat.template_args else {}
         try:
             text: str = self._tokenizer.apply_chat_template(rows, tokenize=False, **options, **arguments)
         except TemplateError as error:
@@ -122,7 +144,7 @@ class ChatTokenizer:
             ) from None
         return text
 
-    def _arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Template arguments, their texts as text alone."""
 
         def plain(value: Any) -> Any:
@@ -289,8 +311,6 @@ class ChatTokenizer:
 
     def _as_rendered(self, chat: Chat, answer: str, prompt: str) -> str | None:
         """What the template writes after `prompt` when `answer` follows it; None where it writes another prompt."""
-        from constitution.records import Message
-
         whole = Chat((*chat.messages, Message("assistant", answer)), "", chat.template_args)
         contents = [self._plain(message.content) for message in chat.messages]
         try:
@@ -301,8 +321,6 @@ class ChatTokenizer:
 
     def _ending(self, chat: Chat) -> str:
         """What the template writes behind a last answer: where two that have nothing in common begin to be the same."""
-        from constitution.records import Message
-
         key = canonical(dict(chat.template_args)) if chat.template_args else ""
         if key not in self._endings:
             texts = []
@@ -341,6 +359,13 @@ class ChatTokenizer:
         return frozenset(token for token in (self.end_of_turn, self.end_of_text) if token is not None)
 
     # --- ids to answers ---
+
+    def without_thinking(self, text: str) -> str:
+        """An answer as it was written down, without a block of thinking that it begins with."""
+        begun = text.lstrip()
+        if any(begun.startswith(tags.open) for tags in self._tags) or thinking.CHANNEL.match(begun):
+            return thinking.split(text, tags=self._tags).answer
+        return text
 
     def is_thinking(self, chat: Chat, prompt: str) -> bool:
         """Whether `prompt`, which is `chat`'s, ends inside a block of thinking."""

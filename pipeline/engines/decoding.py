@@ -14,7 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from constitution.errors import UserError
 from pipeline.engines.engine import Sampling
+
+NOT_A_NUMBER = (
+    "the model's answer is NaN where it has to say how likely each token is, so nothing it says can be used: its "
+    "weights are damaged, or its numbers too large for the dtype. Use another checkpoint, or another dtype"
+)
 
 
 def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> Tensor:
@@ -78,7 +84,10 @@ def decode(
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        tokens = sample(output.logits[:, -1].float(), temperature, top_p, uniform[:, step])[:, None]
+        logits = output.logits[:, -1].float()
+        if (logits if step == 0 else logits[:, :1]).isnan().any():  # in a state that is NaN all are
+            raise UserError(NOT_A_NUMBER)
+        tokens = sample(logits, temperature, top_p, uniform[:, step])[:, None]
         positions = positions[:, -1:] + 1
         for row, token in zip(rows, tokens[:, 0].tolist(), strict=True):
             if row not in done:

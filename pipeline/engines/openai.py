@@ -10,7 +10,9 @@ The key comes as a secret object in `options["api_key"]`: whoever reads the envi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -43,13 +45,15 @@ from pipeline.engines.openai_transport import LoopThread, Patience, RefusedBySer
 from pipeline.engines.openai_vllm import VllmDialect
 
 T = TypeVar("T")
+HURRY = 3.0  # seconds that a server has to say which models it has, before a run
 PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
 
 
 class Options(Patience, frozen=True, extra="forbid"):
     """The engine's own settings, beside those of Patience.
 
-    `dialect` "" asks the server. `tokenizer` is a folder; without one, vLLM is asked for ids, one small request a chat.
+    `dialect` "" asks the server. `tokenizer` is a folder; without one, vLLM is asked for its control tokens, and for
+    ids, one small request a chat. What each option does is in docs/servers.md, which a test compares with this.
     `continue_final_message` says that a chat server continues an assistant's unfinished message (vLLM and SGLang do).
     """
 
@@ -91,7 +95,8 @@ def build(settings: EngineSettings) -> OpenAIEngine:
     if key is not None and not hasattr(key, "get_secret_value"):
         raise UserError("an API key does not belong in the settings file; put it in the environment as OPENAI_API_KEY")
     if key is not None and not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
-        raise UserError("OPENAI_API_KEY holds a character that no key has (a line break, perhaps); set it again")
+        variable = getattr(key, "variable", "OPENAI_API_KEY")
+        raise UserError(f"{variable} holds a character that no key has (a line break, perhaps); set it again")
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
@@ -99,12 +104,24 @@ def build(settings: EngineSettings) -> OpenAIEngine:
         raise UserError(f"the openai engine's options are wrong: {wrong}; it knows {', '.join(_names())}") from None
     if options.tokenizer and not Path(options.tokenizer).is_dir():
         raise UserError(f"the engine's option tokenizer names {options.tokenizer}, which is not a folder")
-    return OpenAIEngine(settings, options, key if key and key.get_secret_value() else None)
+    return OpenAIEngine(settings, options, key)
 
 
 def check(settings: EngineSettings) -> None:
     """Raise the UserError that `build` would; the server is not asked."""
     build(settings).close()
+
+
+def check_server(settings: EngineSettings) -> None:
+    """Raise the UserError of a server that answers within seconds, and refuses the key or does not have the model."""
+    hurried = {**settings.options, "attempts": 1, "timeout": HURRY, "deadline": HURRY}
+    engine = build(dataclasses.replace(settings, options=hurried))
+    try:
+        engine.find()
+    except EngineError:
+        pass
+    finally:
+        engine.close()
 
 
 class OpenAIEngine:
@@ -124,7 +141,9 @@ class OpenAIEngine:
         self._known: Identity | None = None  # who the server was when it was first asked
         self._settled = 0  # how many doubts there had been when it was asked last
         connections = options.concurrency + options.requests_in_flight
-        self._transport = Transport(address, key, options, connections)
+        variable = getattr(key, "variable", "OPENAI_API_KEY")
+        there = key if key is not None and key.get_secret_value() else None
+        self._transport = Transport(address, there, options, connections, secret=variable)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -150,6 +169,10 @@ class OpenAIEngine:
         """Ask for one token. Raises UserError or EngineError saying why there is none: a port may answer while the
         engine behind it is dead."""
         self._loop.run(self._ready())
+
+    def find(self) -> None:
+        """Ask which models there are. Raises UserError or EngineError."""
+        self._found()
 
     def canary(self) -> list[float]:
         """Natural log-probabilities of A and B after each of a few fixed questions: to be stored, and compared
@@ -208,23 +231,28 @@ class OpenAIEngine:
         self._listed_first = None
         dialect.context = _context(listed, self._settings.model)
         try:
-            rendered = await dialect.rendered()
+            now = Identity((), await dialect.rendered(), dialect.context)
+            if self._known is not None:
+                self._refuse_another(now, replace(self._known, canaries=()))
             [choices] = await dialect.choose([QUESTIONS])
+            now = replace(now, canaries=canaries(all_answered(choices)))
         except NoLogprobs:
-            choices = []
+            pass
         except RefusedByServer as refusal:
             raise self._explained(refusal) from None
-        now = Identity(canaries(all_answered(choices)), rendered, dialect.context)
         if self._known is None:
             self._known = now
-        elif differences := now.differs(self._known):
+        self._refuse_another(now, self._known)
+        self._settled = doubts
+        return now
+
+    def _refuse_another(self, now: Identity, before: Identity) -> None:
+        if differences := now.differs(before):
             raise UserError(
                 f"the server at {self._transport.host} came back as another: {' and '.join(differences)}. What it said "
                 "since then was not kept. Serve again what this run began with, or declare another revision in the "
                 "engine's settings"
             )
-        self._settled = doubts
-        return now
 
     def _found(self) -> Dialect:
         return self._loop.run(self._find())

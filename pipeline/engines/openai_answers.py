@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import FinishReason
 from pipeline.engines.engine import Choice, Completion, EngineError, Sampling
+from pipeline.engines.thinking import Reply, split
 
 LETTERS_A_TOKEN = 64  # an answer longer than this a token was not held to max_tokens by its server
 SLACK = 0.01  # what rounding in a short float may add to a probability of 1
@@ -37,30 +38,23 @@ def completion(
     tokens: int,
     *,
     reasoning: str = "",
-    thinking: bool = False,
+    ids: tuple[int, ...] = (),
+    reply: Callable[[str], Reply] = split,
 ) -> Completion:
     """A server that ignores `max_tokens` must not fill the store: what is far too long is cut, and marked as cut.
 
-    `reasoning` is what the server kept apart by itself; `thinking` says that the prompt had opened a thinking block.
-    Raises TypeError where the server sent no text.
+    `reasoning` is what the server kept apart by itself; else `reply` takes the text apart. Raises TypeError where the
+    server sent no text.
     """
     if not isinstance(text, str) or not isinstance(reasoning, str):
         raise TypeError("text")
     reason = FINISHED.get(finish_reason, "other") if isinstance(finish_reason, str) else "other"
     most = LETTERS_A_TOKEN * sampling.max_tokens
     if len(text) + len(reasoning) > most:
-        text, reasoning, reason = text[:most], reasoning[:most], "length"
+        text, reasoning, reason, ids = text[:most], reasoning[:most], "length", ()
     if not reasoning:
-        reasoning, text = split_reasoning(text, thinking)
-    return Completion(text, reason, prompt_tokens, tokens, reasoning)
-
-
-def split_reasoning(text: str, thinking: bool) -> tuple[str, str]:
-    """The thinking block and the answer after it. A block cut short leaves no answer."""
-    if not thinking and not text.lstrip().startswith("<think>"):
-        return "", text
-    before, _, after = text.partition("</think>")
-    return before.replace("<think>", "", 1).strip(), after.lstrip()
+        text, reasoning = reply(text)
+    return Completion(text, reason, prompt_tokens, tokens, reasoning, ids)
 
 
 def choice_of(held: Sequence[float], prompt_tokens: int) -> Choice:

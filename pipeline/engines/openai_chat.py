@@ -1,7 +1,8 @@
 """What the openai engine asks of a plain chat server: messages in, text and the likeliest few first tokens out.
 
 It cannot score, and its mass is a lower bound: only the TOP_LOGPROBS likeliest tokens are shown, and those that are a
-label once spaces are stripped are summed. A label that is not among them has probability 0.
+label once spaces are stripped are summed. A label that is not among them has probability 0. It shows no tokens, so of
+control tokens that a text spells only those of well-known families are broken (`known_tokens`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Any
 
 from constitution.errors import UserError
 from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completion, Generate, Refused, Score, Scored
+from pipeline.engines.known_tokens import broken
 from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares
 from pipeline.engines.openai_refusals import or_refused
+from pipeline.engines.openai_settings import SAID, refused_setting, settle
 from pipeline.engines.openai_tokens import Ids
-from pipeline.engines.openai_transport import Transport, gather
+from pipeline.engines.openai_transport import RefusedByServer, Transport, gather
+from pipeline.engines.thinking import OPTION, TAGS, opened, split, tags_named
 
 TOP_LOGPROBS = 20  # the most that such servers show
 OF_THE_CHAT = ("messages", "continue_final_message", "add_generation_prompt")
@@ -40,6 +44,7 @@ class ChatDialect:
         self._ids = ids
         self._at_once = asyncio.Semaphore(concurrency)
         self._continues = continues
+        self._unknown: dict[str, None] = {}  # settings that the server does not take
 
     async def probe(self, deadline: float) -> None:
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
@@ -69,6 +74,7 @@ class ChatDialect:
         if isinstance(answered, Refused):
             return answered
         choice, usage = answered
+        prefix, tags = request.chat.answer_prefix, (*tags_named(request.chat.template_args), *TAGS)
         with in_protocol(self._transport.host):
             message = choice["message"]
             return completion(
@@ -78,6 +84,7 @@ class ChatDialect:
                 count(usage, "prompt_tokens"),
                 count(usage, "completion_tokens"),
                 reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
+                reply=lambda text: split(text, opened("", prefix, tags), tags),
             )
 
     async def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:
@@ -119,7 +126,7 @@ class ChatDialect:
         )
 
     def _chat(self, chat: Chat) -> dict[str, Any]:
-        messages = [{"role": message.role, "content": message.content} for message in chat.messages]
+        messages = [{"role": message.role, "content": broken(message.content)} for message in chat.messages]
         body: dict[str, Any] = {"messages": messages}
         if chat.answer_prefix:
             if not self._continues:
@@ -129,8 +136,9 @@ class ChatDialect:
                 )
             messages.append({"role": "assistant", "content": chat.answer_prefix})
             body |= {"continue_final_message": True, "add_generation_prompt": False}
-        if chat.template_args:
-            body["chat_template_kwargs"] = dict(chat.template_args)
+        arguments = {name: value for name, value in chat.template_args.items() if name != OPTION}
+        if arguments:
+            body["chat_template_kwargs"] = arguments
         return body
 
     async def _or_refused(self, body: dict[str, Any]) -> tuple[dict[str, Any], Any] | Refused:
@@ -144,7 +152,26 @@ class ChatDialect:
         return answered
 
     async def _answer(self, body: dict[str, Any], deadline: float | None = None) -> tuple[dict[str, Any], Any]:
-        answer = await self._transport.request("POST", self._url, {"model": self._model, **body}, deadline)
+        """The first choice, and what was used. What the server does not take is left out (`openai_settings`)."""
+        tried = dict(self._unknown)
+        while True:
+            sent = settle(body, tried)
+            try:
+                answer = await self._transport.request("POST", self._url, {"model": self._model, **sent}, deadline)
+                break
+            except RefusedByServer as refusal:
+                name = refused_setting(refusal, sent)
+                if name == "logprobs":
+                    raise NoLogprobs(
+                        f"the server at {self._transport.host} shows no log-probabilities ({refusal.said}), so it "
+                        "cannot choose between options; take a judge that reasons in words, or a server that shows them"
+                    ) from None
+                if name is None or name in tried:
+                    raise
+                tried[name] = None
+        for name in tried.keys() - self._unknown.keys():  # it is what the server did not take
+            self._unknown[name] = None
+            self._transport.say(f"the server at {self._transport.host} does not take {SAID[name]}")
         with in_protocol(self._transport.host):
             choice: dict[str, Any] = answer["choices"][0]
             choice["message"].get("content")  # every chat answer has a message

@@ -1,7 +1,7 @@
 """The one careful reader of JSON that a server sent: of a model server, and of an endpoint that rewards.
 
-What it hands on nests no deeper than MAX_DEPTH, holds no whole number that a database or a float could not hold, and
-no text with the key in it. What the JSON means is its caller's business.
+What it hands on nests no deeper than MAX_DEPTH, holds no whole number that a database could not hold (a longer one is a
+float), and no text with the key in it. What the JSON means is its caller's business.
 """
 
 from __future__ import annotations
@@ -74,8 +74,6 @@ def read(data: bytes, hiding: Hiding) -> Any:
         value = json.loads(data, parse_int=_whole) if _LONG_NUMBER.search(data) else json.loads(data)
     except RecursionError:
         raise ValueError(f"the answer nests more than {MAX_DEPTH} deep") from None
-    except _TooLong:
-        raise ValueError(f"the answer holds a whole number of more than {DIGITS} digits") from None
     except ValueError:
         raise ValueError("the answer is not JSON, or is cut short") from None
     level = [value]
@@ -95,14 +93,10 @@ def read(data: bytes, hiding: Hiding) -> Any:
     return value if hide is None else _without(value, hide)
 
 
-class _TooLong(Exception):
-    pass
-
-
-def _whole(digits: str) -> int:
-    if len(digits.lstrip("-")) > DIGITS:
-        raise _TooLong
-    return int(digits)
+def _whole(digits: str) -> int | float:
+    """A number that fits 63 bits; of a longer one (tokenizers write 10**30 for "no limit") a float, which counts
+    nothing and is no token."""
+    return int(digits) if len(digits.lstrip("-")) <= DIGITS else float(digits)
 
 
 def _without(value: Any, hide: Callable[[str], str]) -> Any:

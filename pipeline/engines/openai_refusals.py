@@ -31,7 +31,7 @@ _WORDS: tuple[tuple[WhyRefused, re.Pattern[str]], ...] = (
 # What a server says that does not know a setting: never about one text, whatever other words are there.
 _OF_SETTINGS = re.compile(
     r"unsupported|unrecognized|unknown (param|arg|field)|not (supported|permitted|allowed)|extra (inputs|fields)|"
-    r"max_completion_tokens",
+    r"max_completion_tokens|max_tokens.{0,20}too (large|high)",
     re.IGNORECASE,
 )
 

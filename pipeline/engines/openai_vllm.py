@@ -22,10 +22,12 @@ from pipeline.engines.engine import (
     Scored,
 )
 from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares, token_id
+from pipeline.engines.openai_control import Unreadable
 from pipeline.engines.openai_identity import CHATS
 from pipeline.engines.openai_refusals import OF_ONE_REQUEST, or_refused, too_long
-from pipeline.engines.openai_tokens import Ids, ServerIds
+from pipeline.engines.openai_tokens import FolderIds, Ids, ServerIds
 from pipeline.engines.openai_transport import RefusedByServer, Transport, gather
+from pipeline.engines.thinking import Reply
 
 # Said outright, because vLLM fills in what is not said from the model's generation_config.json.
 PLAIN_SAMPLING = {
@@ -35,6 +37,10 @@ PLAIN_SAMPLING = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
+# Words, numbers, scripts, spaces: tokenizers that make the same of it are the same, or near enough.
+SAMPLE = (
+    "The quick brown fox isn't 12345 years old.\n\tZ\u00fcrich, na\u00efve; \u6771\u4eac \u041c\u0438\u0440 x_y+=1;"
+)
 # Options are read at temperature 1: the same as greedy for a server that shows raw log-probabilities, and the right
 # numbers from one that was told to show processed ones.
 READ_OPTIONS = {"max_tokens": 1, "temperature": 1.0, "top_p": 1.0, **PLAIN_SAMPLING}
@@ -72,7 +78,19 @@ class VllmDialect:
         await self._complete({"prompt": "Hello", "max_tokens": 1, "temperature": 0.0}, 1, deadline)
 
     async def rendered(self) -> tuple[int, ...]:
-        return await self._server.rendered(CHATS[0])
+        """Raises UserError where the tokenizer's folder is not that of the model that is served."""
+        try:
+            if isinstance(self._ids, FolderIds) and self._ids.encode(SAMPLE) != await self._server.encoded(SAMPLE):
+                raise UserError(
+                    f"the tokenizer in {self._ids.folder} makes other tokens of a text than the server at "
+                    f"{self._transport.host} does: name the folder of the model that is served as the engine's option "
+                    "tokenizer"
+                )
+            return await self._server.rendered(CHATS[0])
+        except RefusedByServer as refusal:
+            if refusal.status in (404, 405):  # it does not tokenize for others
+                return ()
+            raise
 
     async def render(self, chat: Chat) -> list[int]:
         return await self._ids.render(chat)
@@ -92,20 +110,30 @@ class VllmDialect:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": request.seed,
+            "stop_token_ids": await self._ids.stops(),
+            "return_token_ids": True,
             **PLAIN_SAMPLING,
         }
+        if await self._ids.keeps_special():
+            body["skip_special_tokens"] = False
         answered = await self._or_refused(body)
         if isinstance(answered, Refused):
             return answered
         [choice], usage = answered
         with in_protocol(self._transport.host):
+            text = choice["text"]
+            ids = [token_id(token) for token in choice.get("token_ids") or []]
+            if len(ids) > sampling.max_tokens:
+                ids = []  # a server that does not keep to max_tokens: the text is cut
+            reply = await self._ids.reply(request.chat, prompt, text, ids) if isinstance(text, str) else None
             return completion(
-                choice["text"],
+                text,
                 choice.get("finish_reason"),
                 sampling,
                 len(prompt),
                 count(usage, "completion_tokens"),
-                thinking=await self._ids.thinking(request.chat, prompt),
+                ids=tuple(ids),
+                reply=lambda cut: reply if cut is text and reply else Reply(cut, ""),
             )
 
     async def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:
@@ -137,7 +165,10 @@ class VllmDialect:
 
     async def _read(self, chat: Chat, room: int = 1) -> list[int] | Refused:
         """The ids of a chat that the model can read, with room for so many more."""
-        rendered = await or_refused(self.render(chat), lambda: self.render(CHATS[0]))
+        try:
+            rendered = await or_refused(self.render(chat), lambda: self.render(CHATS[0]))
+        except Unreadable as error:
+            return Refused("template", str(error))
         if isinstance(rendered, Refused):
             return rendered
         if not rendered:
@@ -194,7 +225,10 @@ class VllmDialect:
         prompt = await self._read(request.chat)
         if isinstance(prompt, Refused):
             return prompt
-        added = await self._ids.completion(request.chat, prompt, request.completion, request.end)
+        try:
+            added = await self._ids.completion(request.chat, prompt, request.completion, request.end)
+        except Unreadable as error:
+            return Refused("template", str(error))
         if not added:
             return Scored(0.0, 0)
         whole = self._fitting(prompt + added)

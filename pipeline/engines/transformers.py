@@ -13,6 +13,7 @@ import gc
 import hashlib
 import logging
 import math
+import re
 import sys
 import threading
 from bisect import bisect_left
@@ -56,9 +57,13 @@ _exact: dict[str, bool] = {}  # whether the tree pass equals the plain pass, by 
 def build(settings: EngineSettings) -> TransformersEngine:
     """Check and load the model folder (or hub name) in `settings.model`. Raises UserError before anything of an
     unsafe, incomplete or unreadable folder runs."""
+    import torch
+
     from pipeline.engines.folder import load
 
     found, device = _checked(settings)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load(found, settings.dtype, device)
     return TransformersEngine(model, ChatTokenizer(tokenizer), found.folders, settings.batch_size)
 
@@ -79,9 +84,8 @@ def check(settings: EngineSettings) -> None:
 
 
 def _checked(settings: EngineSettings) -> tuple[ModelFolder, str]:
-    """The model's folder and the device it is for."""
-    import torch
-
+    """The model's folder and the device it is for ("auto" still). torch is imported where a GPU is asked for, no
+    sooner: it takes seconds."""
     from pipeline.engines.folder import find_model
 
     if settings.options:
@@ -91,12 +95,15 @@ def _checked(settings: EngineSettings) -> tuple[ModelFolder, str]:
     if settings.batch_size < 1:
         raise UserError(f"batch_size {settings.batch_size} must be at least 1.")
     device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise UserError(f"device {device!r} is not one of auto, cpu, cuda.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError("device is 'cuda', and torch sees no GPU here. Set it to 'auto' or 'cpu'.")
+    if device.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(f"device is {device!r}, and torch sees no GPU here. Set it to 'auto' or 'cpu'.")
+        if int(device.partition(":")[2] or 0) >= (count := torch.cuda.device_count()):
+            raise UserError(f"device is {device!r}, and torch sees {count} GPUs here, counted from 0.")
     return find_model(settings.model, settings.revision), device
 
 
@@ -122,6 +129,11 @@ class TransformersEngine:
 
     def render(self, chat: Chat) -> list[int]:
         return self._tokenizer.prompt(chat)[1]
+
+    def refusal(self, chat: Chat) -> str:
+        """Why no answer to `chat` can be sampled; empty where one can."""
+        refused = self._prompts([chat], room=1)[1]
+        return refused[0].said if refused else ""
 
     def generate(self, requests: Sequence[Generate]) -> list[Completion | Refused]:
         """Sample an answer to each chat. One that reaches the end of the model's context is cut there ("length")."""
@@ -227,6 +239,7 @@ class TransformersEngine:
         """Log-probability of each completion after its chat, by one pass over both."""
         import torch
 
+        from pipeline.engines.decoding import NOT_A_NUMBER
         from pipeline.engines.tree import plain_logits
 
         read, refused = self._prompts([request.chat for request in requests])
@@ -251,6 +264,8 @@ class TransformersEngine:
             logits = plain_logits(self._model, [whole[i][:-1] for i in batch], counts)
             targets = torch.tensor([token for i in batch for token in tails[i]], device=logits.device)
             found = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
+            if found.isnan().any():
+                raise UserError(NOT_A_NUMBER)
             return [Scored(part.double().sum().item(), len(part)) for part in torch.split(found, counts)]
 
         # Logits are of every token of a completion: long ones over a large vocabulary make smaller batches.

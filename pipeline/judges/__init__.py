@@ -9,6 +9,7 @@ from typing import Any
 from constitution.errors import UserError
 from pipeline import plugins
 from pipeline.asking import Role
+from pipeline.engines.engine import EngineError
 from pipeline.judges.judge import Another, Judge
 
 
@@ -22,7 +23,9 @@ def build(method: str, role: Role, options: Mapping[str, Any] | None = None, ano
 
     Raises UserError where there is no such judge, or where it cannot work in this role.
     """
-    judge: Judge = load(method).build(role, options or {}, another or _no_other)
+    module = load(method)
+    with plugins.mended(module, "judge", EngineError):
+        judge: Judge = module.build(role, options or {}, another or _no_other)
     return judge
 
 

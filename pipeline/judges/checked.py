@@ -1,7 +1,8 @@
 """What a judge said, before anybody believes it.
 
-A verdict for each question it was asked and no other, numbers that are probabilities, reasons of its own verdicts. A
-plug-in that answers otherwise would be asked for ever, or be stored as another judge's word.
+A verdict for each question it was asked and no other, but for those that it says it had to omit, numbers that are
+probabilities, reasons of its own verdicts. A plug-in that answers otherwise would be asked for ever, or be stored as
+another judge's word.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def checked(judge: Judge, cases: Sequence[Case], said: Judged) -> Judged:
     if not isinstance(said, Judged):
         raise UserError(f"{who} returned a {type(said).__name__}, and not what it judged (Judged); {mend}")
     asked = Counter((judge.question(p).id, case.comparison.id) for case in cases for p in case.principles)
-    given = Counter((v.question, v.comparison) for v in said.verdicts)
+    verdicts = Counter((v.question, v.comparison) for v in said.verdicts)
+    given = verdicts + Counter((o.question, o.comparison) for o in said.omitted)
     if given != asked:
         raise UserError(
             f"{who} was asked {asked.total()} questions and answered {(asked & given).total()} of them, and "
@@ -36,7 +38,7 @@ def checked(judge: Judge, cases: Sequence[Case], said: Judged) -> Judged:
             if getattr(verdict, name) is not None:
                 _probability(who, name, getattr(verdict, name), mend)
     for reason in said.reasons:
-        known = (reason.question, reason.comparison) in asked and reason.shown in (1, 2)
+        known = (reason.question, reason.comparison) in verdicts and reason.shown in (1, 2)
         if not known or not isinstance(reason.text, str):
             raise UserError(f"{who} gave a reason that is of none of its verdicts, or no text; {mend}")
     used = said.used

@@ -15,8 +15,8 @@ from constitution.principles import Principle
 from constitution.records import Question, Verdict, probability
 from constitution.templates import comparison_request, question_template
 from pipeline.asking import Role
-from pipeline.engines.engine import Choose, all_answered
-from pipeline.judges.judge import Another, Case, Judged, Used
+from pipeline.engines.engine import Choose, Refused
+from pipeline.judges.judge import Another, Case, Judged, Omitted, Used
 
 LETTERS = ("A", "B")
 
@@ -50,11 +50,16 @@ class ChoiceJudge:
 
     def judge(self, cases: Sequence[Case]) -> Judged:
         groups = [group for case in cases for group in (self._group(case), self._group(case, swapped=True))]
-        asked = [all_answered(group) for group in self.role.engine.choose(groups)]
+        asked = self.role.engine.choose(groups)
         choices = iter(asked)
-        verdicts = []
+        verdicts, omitted = [], []
         for case in cases:
             for principle, shown_a, shown_b in zip(case.principles, next(choices), next(choices), strict=True):
+                if isinstance(shown_a, Refused) or isinstance(shown_b, Refused):
+                    refused = shown_a if isinstance(shown_a, Refused) else shown_b
+                    assert isinstance(refused, Refused)
+                    omitted.append(Omitted(self.question(principle).id, case.comparison.id, refused))
+                    continue
                 verdicts.append(
                     Verdict(
                         question=self.question(principle).id,
@@ -65,9 +70,9 @@ class ChoiceJudge:
                         mass2=probability(shown_b.mass),
                     )
                 )
-        found = [choice for group in asked for choice in group]
+        found = [choice for group in asked for choice in group if not isinstance(choice, Refused)]
         used = Used(requests=len(found), prompt_tokens=sum(choice.prompt_tokens for choice in found))
-        return Judged(verdicts, used=used)
+        return Judged(verdicts, used=used, omitted=tuple(omitted))
 
     def _group(self, case: Case, swapped: bool = False) -> Choose:
         a, b = (case.second, case.first) if swapped else (case.first, case.second)

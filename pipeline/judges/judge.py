@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from constitution.principles import Principle
-from constitution.records import Comparison, Messages, Question, Reason, Verdict
+from constitution.records import Comparison, Id, Messages, Question, Reason, Verdict
 from pipeline.asking import Role
+from pipeline.engines.engine import Refused
 
 # A further role of a judge, from a mapping of role settings (the keys of `[judge]` in precept.toml: kind, model, ...).
 # Raises UserError for settings that are none.
@@ -61,13 +62,25 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
+class Omitted:
+    """A question about a comparison that the judge's engine refused in one order or both: too long for it, say. That
+    is no verdict, and nothing of it is stored: a later run asks again."""
+
+    question: Id
+    comparison: Id
+    refused: Refused
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
-    """What came of asking a judge. `verdicts`: one for each principle of each case, in order. `reasons`: those that it
-    has, in any order and of any of the verdicts; a judge that gives none has none."""
+    """What came of asking a judge. `verdicts`: one for each principle of each case, in order, but for those that are
+    `omitted`. `reasons`: those that it has, in any order and of any of the verdicts; a judge that gives none has
+    none."""
 
     verdicts: Sequence[Verdict]
     reasons: Sequence[Reason] = ()
     used: Used = Used()
+    omitted: Sequence[Omitted] = ()
 
 
 @runtime_checkable

@@ -74,7 +74,8 @@ class Against:
 
 def against(votes: Votes, baseline: Sequence[tuple[Id, bool] | None]) -> Against:
     """`baseline`: for each of its answers the comparison with the answer and whether the answer is its first, or None
-    where both are the same text. Votes are cast by the label rule, as the store casts them."""
+    where both are the same text. Votes are cast by the label rule, as the store casts them. A comparison without votes
+    could not be asked about, and counts as unreadable."""
     row = {id: number for number, id in enumerate(votes.comparisons)}
     outcomes = attribution.labels(attribution.sums(votes), votes.rule)[1]
     pulls = np.where(votes.bears, np.sign(votes.s()), 0)
@@ -85,6 +86,9 @@ def against(votes: Votes, baseline: Sequence[tuple[Id, bool] | None]) -> Against
             values.append(0.5)
             continue
         comparison, first = pair
+        if comparison not in row:
+            values.append(float("nan"))
+            continue
         outcome = outcomes[row[comparison]]
         values.append(
             float("nan") if outcome == UNREADABLE else 0.5 if outcome == TIED else float((outcome == FIRST) == first)

@@ -38,10 +38,11 @@ class Probe:
         """Whether nothing shows that the judge reads this principle: neither is its consistency above guessing's 1/2,
         nor does it, where consistent, name the revision more often than the answer (one-sided 97.5% bounds)."""
         same = round(self.consistent * self.readable)
-        return not (_above_half(self.consistent, self.readable) or _above_half(self.revision, same))
+        return not (above_half(self.consistent, self.readable) or above_half(self.revision, same))
 
 
-def _above_half(share: float, n: int) -> bool:
+def above_half(share: float, n: int) -> bool:
+    """Whether a share of `n` lies above 1/2 by more than chance: a one-sided 97.5% bound."""
     return n > 0 and share > 0.5 + Z_TWO * (0.25 / n) ** 0.5
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
+from pipeline.models import stops
 from pipeline.models.checkpoint import (
     ADAPTER,
     TRAINING,
@@ -121,7 +122,7 @@ def merge(folder: Path, out: Path) -> Manifest:
         model = load(folder, AutoModelForCausalLM)
     model.save_pretrained(partial)
     copy_tokenizer(folder, partial)
-    for name in ("README.md", TRAINING):
+    for name in ("README.md", TRAINING, *([stops.NAME] if (folder / stops.NAME).is_file() else [])):
         shutil.copyfile(folder / name, partial / name)
     return seal(
         partial,

@@ -42,6 +42,15 @@ def check(spec: Spec) -> None:
     _line(module, shaping, options)
 
 
+def check_options(spec: Spec) -> None:
+    """As `check`, of the options alone: what they name need not be there yet."""
+    module, _, options = _parts(spec)
+    if hasattr(module, "check_options"):
+        module.check_options(options)
+    else:
+        module.check(options)
+
+
 def fingerprint(spec: Spec) -> str:
     """32 hex digits over what determines the numbers, the same before and after `build`. No model is loaded.
 

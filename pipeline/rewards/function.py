@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import itertools
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
 
 Function = Callable[[Sequence[Dialogue], Sequence[str]], Any]
+MANY = 1_000  # rewards more than answers, after which a generator is not read on
 _imported: set[str] = set()  # modules that were imported for their functions, and by nobody else before
 PATTERN = r"^[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*$"
 
@@ -75,7 +77,10 @@ class FunctionReward:
 
         def call() -> None:
             try:
-                outcome[:] = [self._function(list(prompts), list(answers)), None]
+                found = self._function(list(prompts), list(answers))
+                if isinstance(found, Iterator):  # it is run by reading it: here, where time is counted
+                    found = list(itertools.islice(found, len(answers) + MANY))
+                outcome[:] = [found, None]
             except BaseException as error:
                 outcome[:] = [None, error]
 

@@ -4,7 +4,9 @@
 
 over the principles whose verdict votes under the label rule (`constitution.records.LabelRule`), turned to
 the side of the answer that is rewarded: the p of the label that the store would compute from the same verdicts, in the
-same integers. It is 1/2 where all principles abstain, where the two texts are equal, and where the label is unreadable.
+same integers. It is 1/2 where all principles abstain, where the two texts are equal, and where the label is unreadable;
+and where the judge had to omit a question of the pair (too long for it, say), which is said in the log and asked again
+by the next reward.
 
 `against` is a JSONL file of rows {"prompt": messages, "answer": text}, with every prompt that will be asked about. A
 prompt with several stored answers: the mean over them. No pair is judged twice by one reward.
@@ -12,6 +14,7 @@ prompt with several stored answers: the mean over them. No pair is judged twice 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,6 +48,8 @@ from pipeline.models.checkpoint import file_digest
 from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
 from pipeline.training_rows import read_rows
+
+log = logging.getLogger(__name__)
 
 
 class JudgeOptions(Options):
@@ -80,11 +85,16 @@ class FurtherRole(Options):
 
 def check(options: Mapping[str, Any]) -> None:
     """The engine's settings, the constitution and the stored answers are sound. No model is loaded."""
+    check_options(options)
+    stored(read(JudgeOptions, "judge", options).against)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """The engine's settings and the constitution are sound; the stored answers need not be there yet."""
     given = read(JudgeOptions, "judge", options)
     pipeline.engines.check(given.engine)
     pipeline.judges.load(given.method)
     loading.load(given.constitution)
-    stored(given.against)
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:
@@ -214,12 +224,26 @@ class JudgeReward:
         if not missing:
             return
         try:
-            verdicts = iter(self._judge.judge(missing).verdicts)
+            judged = self._judge.judge(missing)
         except EngineError as error:
             raise UserError(f"the judge {self.name}: {error}") from None
-        for case in missing:
-            of_case = {verdict.question: verdict for _, verdict in zip(self._principles, verdicts, strict=False)}
-            self._said[case.comparison.id] = probability_of_first(of_case.values(), self._weights, self._rule)
+        of_case: dict[Id, dict[Id, Verdict]] = {case.comparison.id: {} for case in missing}
+        for verdict in judged.verdicts:
+            of_case[verdict.comparison][verdict.question] = verdict
+        omitted = {o.comparison: o for o in judged.omitted}
+        for comparison, verdicts in of_case.items():
+            label = probability_of_first(verdicts.values(), self._weights, self._rule)
+            self._said[comparison] = None if comparison in omitted else label
+        if omitted:
+            first = next(iter(omitted.values())).refused.said
+            log.warning(
+                "the judge %s could not be asked about %d of %d pairs, which are rewarded as if neither answer were "
+                "better: %s",
+                self.name,
+                len(omitted),
+                len(missing),
+                first,
+            )
 
     def _of(self, case: Case | None, answer: Id) -> float:
         p = None if case is None else self._said[case.comparison.id]

@@ -1,8 +1,9 @@
 """A reward model in memory: dialogues as text in, the raw reward of each head out.
 
-It reads with its own tokenizer and chat template, so it can reward a policy of any other. Special tokens spelled out
-in a text are only text (`pipeline.engines.chats`): an answer cannot forge the end of its turn. A dialogue that does
-not fit the model's positions is a UserError, never cut: half an answer would be given the reward of another.
+It reads with its own tokenizer and chat template, so it can reward a policy of any other: the very ids that it was
+trained on. Special tokens spelled out in a text are only text (`pipeline.engines.chats`): an answer cannot forge the
+end of its turn. A dialogue that does not fit the model's positions is a UserError, never cut: half an answer would be
+given the reward of another.
 
 This module imports torch and transformers: import it inside `build`.
 """
@@ -11,17 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from constitution.errors import UserError
+from constitution.records import Message, Role
 from pipeline.engines.chats import ChatTokenizer
+from pipeline.engines.engine import Chat
 from pipeline.models import merging
+from pipeline.rewards import last_token
 from pipeline.rewards.reward import Dialogue
 
 
@@ -53,11 +56,11 @@ class RewardModel:
                 logging.enable_progress_bar()
         if self._tokenizer.chat_template is None:
             raise UserError(f"{folder}: the tokenizer has no chat template; add chat_template.jinja to the folder")
-        self._only_text = ChatTokenizer(self._tokenizer).only_text
+        self._chats = ChatTokenizer(self._tokenizer)
         config = model.config.get_text_config()
         pad = self._tokenizer.pad_token_id
         self._pad: int = self._tokenizer.eos_token_id if pad is None else pad
-        config.pad_token_id = self._pad  # by it the model finds a text's last token
+        config.pad_token_id = self._pad  # transformers insists on one; where a text ends is told by its length
         if len(self._tokenizer) > config.vocab_size:
             raise UserError(
                 f"{folder}: the tokenizer has {len(self._tokenizer)} tokens and the model {config.vocab_size}; they do "
@@ -81,26 +84,22 @@ class RewardModel:
                 ids[row, : len(texts[index])] = torch.tensor(texts[index])
                 attention[row, : len(texts[index])] = 1
             ids, attention = ids.to(self._model.device), attention.to(self._model.device)
-            logits = self._model(input_ids=ids, attention_mask=attention, use_cache=False).logits
-            for index, values in zip(some, logits.float().tolist(), strict=True):
+            scores = last_token.rewards(self._model, ids, attention)
+            for index, values in zip(some, scores.float().tolist(), strict=True):
                 rewards[index] = values
         return rewards
 
     def _ids(self, prompt: Dialogue, answer: str) -> list[int]:
-        turns = [*prompt, {"role": "assistant", "content": answer}]
-        rows = [{"role": turn["role"], "content": self._only_text(turn["content"])} for turn in turns]
+        chat = Chat(tuple(Message(cast(Role, turn["role"]), turn["content"]) for turn in prompt), "", self._template)
         try:
-            encoded = self._tokenizer.apply_chat_template(rows, tokenize=True, return_dict=True, **self._template)
-        except TemplateError as error:
-            roles = ", ".join(row["role"] for row in rows)
-            raise UserError(
-                f"the chat template of the reward model {self._folder} refuses a dialogue of the roles {roles}: {error}"
-            ) from None
-        ids: list[int] = encoded["input_ids"]
+            before, said = self._chats.answered(chat, answer)
+        except UserError as error:
+            raise UserError(f"the reward model {self._folder}: {error}") from None
+        ids = [*before, *said]
         if self._positions is not None and len(ids) > self._positions:
             raise UserError(
                 f"the reward model {self._folder} has {self._positions} positions, and the prompt "
-                f"{turns[-2]['content'][:60]!r} with its answer is {len(ids)} tokens to it; leave the prompt out, "
+                f"{prompt[-1]['content'][:60]!r} with its answer is {len(ids)} tokens to it; leave the prompt out, "
                 "lower max_completion_length, or use a reward model with a longer context"
             )
         return ids

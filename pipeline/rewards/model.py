@@ -64,6 +64,11 @@ def check(options: Mapping[str, Any]) -> None:
     _norms(_read(options))
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """The options are sound; the folders need not be there yet."""
+    _read(options)
+
+
 def fingerprint(options: Mapping[str, Any]) -> str:
     given = _read(options)
     parts: dict[str, Any] = {"combine": given.combine} if given.combine != "mean" else {}

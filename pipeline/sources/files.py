@@ -83,15 +83,7 @@ def rows(path: Path) -> Iterator[Row]:
             found = _csv(path, packed, "\t" if kind == "tsv" else "")
         for row in found:
             reached = f" after {row.unit} {row.number}"
-            if row.problem:
-                yield row
-                continue
-            try:
-                value = _without_null(row.value)
-            except RecursionError:
-                yield Row(row.unit, row.number, problem=_DEEP)
-                continue
-            yield Row(row.unit, row.number, value)
+            yield row
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: the file is damaged or was cut off{reached} ({error}); fetch it again") from None
     except UnicodeDecodeError as error:
@@ -233,9 +225,11 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def parse(text: str) -> Any:
-    """The value of one JSON text. Raises ValueError that says what is wrong, for nesting that is too deep as well."""
+    """The value of one JSON text, keys with null left out. Raises ValueError that says what is wrong, for nesting that
+    is too deep as well."""
     try:
-        return _STRICT.decode(text)
+        value = _STRICT.decode(text)
+        return _without_null(value) if "null" in text else value
     except (ValueError, RecursionError) as error:
         raise ValueError(_said(error)) from None
 
@@ -354,6 +348,8 @@ def _json_values(path: Path, packed: bool, array: bool) -> Iterator[Row]:
                 problem = ""
                 try:
                     value, end = _STRICT.raw_decode(buffer, place)
+                    if buffer.find("null", place, end) >= 0:
+                        value = _without_null(value)
                     break
                 except json.JSONDecodeError as error:
                     cut = error.pos >= len(buffer) - 16 or error.msg.startswith("Unterminated string")
@@ -487,7 +483,7 @@ def cell(text: str) -> Any:
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         found = None
     if isinstance(found, list | dict):
-        return found
+        return [_without_null(one) for one in found] if isinstance(found, list) else _without_null(found)
     if re.match(r"\s*\[\s*\{\s*['\"](role|content|from|value)['\"]\s*:", text):
         raise ValueError("a cell looks like a list of messages and is not JSON")
     return text
@@ -517,20 +513,30 @@ def _parquet_rows(path: Path, source: Path | IO[bytes]) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=BATCH):
                 if batch.nbytes > BATCH_BYTES:
                     raise UserError(f"{path}: {BATCH} rows from row {number + 1} on are over 1 GB")
-                for at in range(batch.num_rows) if batch.num_rows else ():
-                    if at == 0:
-                        try:
-                            values = batch.to_pylist()
-                        except UnicodeDecodeError:
-                            values = None
-                    number += 1
-                    try:
-                        yield Row(
-                            "row", number, values[at] if values is not None else batch.slice(at, 1).to_pylist()[0]
-                        )
-                    except UnicodeDecodeError as error:
-                        yield Row("row", number, problem=f"not UTF-8 ({error.reason})")
+                try:
+                    values = [Row("row", number + at, value) for at, value in enumerate(batch.to_pylist(), start=1)]
+                except (ValueError, OverflowError, pa.ArrowException):
+                    values = [_row(batch, at, number + at + 1) for at in range(batch.num_rows)]
+                number += batch.num_rows
+                for row in values:
+                    yield row if row.problem else Row("row", row.number, _without_null(row.value))
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         after = f" after row {number}" if number else ""
         raise UserError(f"{path}: not a Parquet file that can be read{after}: {said}; fetch it again") from None
+
+
+def _row(batch: Any, at: int, number: int) -> Row:
+    """One row of a batch that cannot be turned into Python whole: without the columns of it that cannot, dates beyond
+    the calendar for example, but for texts that are no texts."""
+    import pyarrow as pa
+
+    found = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            found[name] = column[at].as_py()
+        except UnicodeDecodeError as error:
+            return Row("row", number, problem=f"{name!r} is not UTF-8 ({error.reason})")
+        except (ValueError, OverflowError, pa.ArrowException):
+            continue
+    return Row("row", number, found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from constitution.errors import UserError
 from constitution.records import Id, LabelRule, Messages, Prompt, Split, split_group, split_of
@@ -18,10 +18,6 @@ from pipeline.sources import files, shapes
 Kind = Literal["prompts", "preferences", "pairs"]
 MOST_SHOWN = 20
 MOST_KEPT = 10_000  # bad rows of a file of which nothing is taken anyway
-_SPLITS: dict[str, Split] = {  # as ours, and as others name them
-    **{name: name for name in get_args(Split)},
-    "test": "heldout", "validation": "dev", "valid": "dev", "val": "dev",
-}  # fmt: skip
 HELD_OUT: tuple[Split, ...] = ("heldout", "dev", "train")  # the most held out first
 
 
@@ -38,12 +34,14 @@ class Imported:
 
 @dataclass(frozen=True)
 class Found:
-    """What a file gave. `problems`: rows that cannot be used, `ties`: those, or pairs of a ranking, that prefer
-    neither answer; each with its place and why. `moved`: rows whose split is that of another row that opens alike."""
+    """What a file gave. `problems`: rows that cannot be used. `ties`: those, or pairs of a ranking, that prefer neither
+    answer; each with its place and why. `tied`: their pairs. `moved`: rows whose split is that of another row that
+    opens alike."""
 
     rows: list[Imported]
     problems: list[str] = field(default_factory=list)
     ties: list[str] = field(default_factory=list)
+    tied: list[Imported] = field(default_factory=list)
     moved: int = 0
 
 
@@ -86,6 +84,8 @@ def read(
     Raises UserError that lists bad rows by line, unless they are to be left out, and where there are no others.
     """
     shapes.check_names(names or {})
+    if names:
+        shapes.check_found(names, (row.value for row in files.rows(path) if not row.problem), path)
     found = Found([])
     said: dict[str, Split] = {}  # by opening, the split that some row gives it
     for count, row in enumerate(files.rows(path)):
@@ -108,12 +108,10 @@ def read(
 
 
 def pair_kind(path: Path, names: Mapping[str, str] | None = None) -> Kind:
-    """Whether a file holds preferences (its first row says which answer is the better) or unlabelled pairs."""
+    """Whether a file holds preferences (some row says which answer is the better) or unlabelled pairs."""
     shapes.check_names(names or {})
-    for row in files.rows(path):
-        if not row.problem:
-            return "preferences" if shapes.is_preference(shapes.renamed(row.value, names or {})) else "pairs"
-    raise UserError(f"{path} has no usable rows")
+    some = any(shapes.is_preference(shapes.renamed(row.value, names or {})) for row in files.rows(path))
+    return "preferences" if some else "pairs"
 
 
 def agreed(rows: Sequence[Imported]) -> list[Imported]:
@@ -140,10 +138,10 @@ def split_in(row: Mapping[str, Any]) -> Split | None:
     said = row.get("split")
     if said is None:
         return None
-    if not isinstance(said, str) or said not in _SPLITS:
+    if said not in get_args(Split):
         shown = repr(said)[:40] if isinstance(said, str | int | float) else f"a {type(said).__name__}"
-        raise ValueError(f"'split' is one of {', '.join(get_args(Split))}, not {shown}")
-    return _SPLITS[said]
+        raise ValueError(f"'split' is one of {', '.join(get_args(Split))}, not {shown}; --map split= leaves it out")
+    return cast(Split, said)
 
 
 def openings(prompts: Iterable[Prompt]) -> dict[str, Split]:
@@ -165,12 +163,13 @@ def _say(said: dict[str, Split], messages: Messages, split: Split) -> None:
 
 
 def _of_their_openings(found: Found, said: Mapping[str, Split]) -> Found:
-    rows, moved = [], 0
-    for row in found.rows:
+    def of(row: Imported) -> Imported:
         split = said.get(split_group(row.prompt.messages), row.prompt.split)
-        moved += split != row.prompt.split
-        rows.append(row if split == row.prompt.split else replace(row, prompt=replace(row.prompt, split=split)))
-    return replace(found, rows=rows, moved=moved)
+        return row if split == row.prompt.split else replace(row, prompt=replace(row.prompt, split=split))
+
+    rows = [of(row) for row in found.rows]
+    moved = sum(one is not other for one, other in zip(rows, found.rows, strict=True))
+    return replace(found, rows=rows, tied=[of(row) for row in found.tied], moved=moved)
 
 
 def _read(
@@ -190,6 +189,7 @@ def _read(
     if not isinstance(row, dict):
         raise ValueError("a row is an object with the key 'prompt'")
     tags = row.get("tags", ())
+    tags = (tags,) if isinstance(tags, str) else tags
     if not isinstance(tags, (list, tuple)) or not all(isinstance(t, str) for t in tags):
         raise ValueError("'tags' is a list of strings")
     split = split_in(row)
@@ -199,11 +199,11 @@ def _read(
         pairs = shapes.Pairs((shapes.Pair(shapes.prompt(row), "", ""),))
     else:
         pairs = shapes.preferences(row) if kind == "preferences" else shapes.pairs(row)
-    if pairs.ties:
-        found.ties.append(f"{where}: {pairs.ties} of its pairs are ties" if pairs.pairs else f"{where}: a tie")
-    for pair in pairs.pairs:
+    if pairs.tied:
+        found.ties.append(f"{where}: {len(pairs.tied)} of its pairs are ties" if pairs.pairs else f"{where}: a tie")
+    for pair, rows in (*((pair, found.rows) for pair in pairs.pairs), *((pair, found.tied) for pair in pairs.tied)):
         if split is not None:
             _say(said, pair.prompt, split)
         prompt = Prompt(pair.prompt, split or split_of(pair.prompt, heldout, dev), source, tuple(tags))
         answers = () if kind == "prompts" else (pair.first, pair.second)
-        found.rows.append(Imported(prompt, answers, pair.p, count))
+        rows.append(Imported(prompt, answers, pair.p, count))

@@ -8,7 +8,7 @@ answer. Nothing is guessed: an answer that is no text is refused and never turne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any, get_args
@@ -49,10 +49,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The pairs of a row, and of how many more it says that neither answer is the better."""
+    """The pairs of a row, and those of which it says that neither answer is the better."""
 
     pairs: tuple[Pair, ...]
-    ties: int = 0
+    tied: tuple[Pair, ...] = ()
 
 
 # --- columns under other names -----------------------------------------------------------------------------------
@@ -63,17 +63,31 @@ def check_names(names: Mapping[str, str]) -> None:
     for ours, theirs in names.items():
         if ours not in OURS:
             raise UserError(f"--map {ours}={theirs}: {ours!r} is no column of ours; there are {', '.join(OURS)}")
-        if not isinstance(theirs, str) or not theirs:
+        if not isinstance(theirs, str):
             raise UserError(f"--map {ours}=...: say which column of the file it is, as in --map prompt=question")
 
 
 def renamed(row: Any, names: Mapping[str, str]) -> Any:
     """A row with `names[ours]`, a column of the file, under our name; inside of it by dots, as `conversation.0.text`.
-    Columns that the row does not have are left as they are."""
+    Columns that the row does not have are left as they are, and those that are mapped to nothing are left out."""
     if not names or not isinstance(row, Mapping):
         return row
-    found = {ours: held for ours, theirs in names.items() if (held := _at(row, theirs)) is not None}
+    row = {name: held for name, held in row.items() if names.get(name) != ""}
+    found = {ours: held for ours, theirs in names.items() if theirs and (held := _at(row, theirs)) is not None}
     return {**row, **found}
+
+
+def check_found(names: Mapping[str, str], rows: Iterable[Any], path: object) -> None:
+    """Raises UserError for a `--map` of a column that no row has. `rows`: as the file has them."""
+    wanted, first = {ours: theirs for ours, theirs in names.items() if theirs}, None
+    for row in rows:
+        first = first or row
+        wanted = {ours: theirs for ours, theirs in wanted.items() if _at(row, theirs) is None}
+        if not wanted:
+            return
+    for ours, theirs in wanted.items():
+        has = ", ".join(repr(str(key)[:40]) for key in list(first)[:12]) if isinstance(first, Mapping) else "nothing"
+        raise UserError(f"--map {ours}={theirs}: no row of {path} has {theirs!r}; the first has {has}")
 
 
 def _at(row: Any, path: str) -> Any:
@@ -229,10 +243,10 @@ def _missing(row: Row, name: str) -> str:
 def _answer(row: Row, name: str) -> tuple[Messages | None, str]:
     if name not in row:
         raise ValueError(_missing(row, name) if name == "chosen" else f"the key {name!r} is missing")
-    return _answer_of(row[name], name)
+    return answer(row[name], name)
 
 
-def _answer_of(value: Any, name: str) -> tuple[Messages | None, str]:
+def answer(value: Any, name: str) -> tuple[Messages | None, str]:
     """An answer: the turns that come before it where they are there, and its text."""
     if isinstance(value, str):
         if not value.strip():
@@ -312,10 +326,14 @@ def preferences(row: Row) -> Pairs:
     `label` says, or the better ranked of several to the worse."""
     if "chosen" in row or "rejected" in row:
         return _chosen(row)
-    if "a" in row and "b" in row and (verdict := winner(row)) is not None:
+    if "a" in row and "b" in row:
+        verdict = winner(row)
+        if verdict is None:
+            said = _shown(row.get("winner", row.get("label")))
+            raise ValueError(f"'winner' (or 'label') has to say which is the better, a, b or tie, not {said}")
         found = _two(row, "a", "b")
         if verdict == "tie":
-            return Pairs((), 1)
+            return Pairs((), (found,))
         return Pairs((found if verdict == "a" else Pair(found.prompt, found.second, found.first),))
     if (name := _several(row)) is not None:
         return _ranked(row, name)
@@ -372,13 +390,22 @@ def _chosen(row: Row) -> Pairs:
         if len(good) + len(bad) > MOST_ANSWERS:
             raise ValueError(f"{len(good) + len(bad)} answers are more than the {MOST_ANSWERS} that a row may have")
         found = [_chosen({**row, "chosen": one, "rejected": other}) for one, other in product(good, bad)]
-        return Pairs(tuple(pair for each in found for pair in each.pairs), sum(each.ties for each in found))
+        return Pairs(
+            tuple(pair for each in found for pair in each.pairs), tuple(pair for each in found for pair in each.tied)
+        )
     pair = _two(row, "chosen", "rejected")
     p = probability(row["p"]) if "p" in row else 1.0
-    scores = [row[name] for name in ("score_chosen", "score_rejected") if name in row]
-    if p == 0.5 or (len(scores) == 2 and scores[0] == scores[1]):
-        return Pairs((), 1)
+    scores = [_score(row.get(name)) for name in ("score_chosen", "score_rejected")]
+    if p == 0.5 or (scores[0] is not None and scores[0] == scores[1]):
+        return Pairs((), (pair,))
     return Pairs((Pair(pair.prompt, pair.first, pair.second, p),))
+
+
+def _score(value: Any) -> float | None:
+    try:
+        return number(value, "score")
+    except ValueError:  # it only stands beside, and says nothing
+        return None
 
 
 def _texts(value: Any) -> bool:
@@ -410,14 +437,19 @@ def _ranked(row: Row, name: str) -> Pairs:
     column, higher = next(iter(ratings.items()))
     before = _ends_in_user(_required(row))
     rated = _answers(row, name, {column: higher})
-    found, ties = [], 0
+    if not higher and any(rank < 1 for _, rank in rated):
+        raise ValueError(f"{column!r} count from 1, the best; a 0 may as well be a place in an order, best first")
+    found: list[Pair] = []
+    tied: list[Pair] = []
     for (one, at_one), (other, at_other) in combinations(rated, 2):
-        if one == other or at_one == at_other:
-            ties += 1
+        if one == other:  # the same answer twice is no pair
+            continue
+        if at_one == at_other:
+            tied.append(Pair(before, one, other))
             continue
         better = (at_one > at_other) == higher
         found.append(Pair(before, one, other) if better else Pair(before, other, one))
-    return Pairs(tuple(dict.fromkeys(found)), ties)
+    return Pairs(tuple(dict.fromkeys(found)), tuple(tied))
 
 
 def _answers(row: Row, name: str, rating: Mapping[str, bool]) -> list[tuple[str, float]]:
@@ -430,26 +462,26 @@ def _answers(row: Row, name: str, rating: Mapping[str, bool]) -> list[tuple[str,
     if column and "[]" not in column and (not isinstance(beside, list) or len(beside) != len(given)):
         raise ValueError(f"{column!r} has to be a list of {len(given)} numbers, one for each of {name!r}")
     found = []
-    for place, answer in enumerate(given):
+    for place, one in enumerate(given):
         where = f"{name}[{place}]"
-        text = _text_of(answer, where)
+        text = _text_of(one, where)
         if beside is not None:
             found.append((text, number(beside[place], f"{column}[{place}]")))
         elif column:
             key = column.rsplit(".", 1)[-1]
-            held = answer.get(key) if isinstance(answer, Mapping) else None
+            held = one.get(key) if isinstance(one, Mapping) else None
             found.append((text, number(held, f"{where}.{key}")))
         else:
             found.append((text, 0.0))
     return found
 
 
-def _text_of(answer: Any, where: str) -> str:
-    if isinstance(answer, Mapping) and "role" not in answer and "from" not in answer:
-        answer = next((answer[key] for key in _TEXTS if isinstance(answer.get(key), str)), None)
-        if answer is None:
+def _text_of(held: Any, where: str) -> str:
+    if isinstance(held, Mapping) and "role" not in held and "from" not in held:
+        held = next((held[key] for key in _TEXTS if isinstance(held.get(key), str)), None)
+        if held is None:
             raise ValueError(f"{where} needs a text: one of {', '.join(_TEXTS)}")
-    before, text = _answer_of(answer, where)
+    before, text = answer(held, where)
     if before is not None:
         raise ValueError(f"{where} is a whole dialogue; give the answer alone")
     return text
@@ -474,7 +506,7 @@ def completion(row: Row) -> tuple[Messages, str]:
     column = _dialogue_column(row) if "prompt" not in row else None
     if column is None:
         raise ValueError(_missing(row, "completion"))
-    before, text = _answer_of(row[column], column)
+    before, text = answer(row[column], column)
     if before is None:
         raise ValueError(f"{column!r} has no user's turn")
     return _before({key: row[key] for key in ("system", "system_prompt") if key in row}, before), text

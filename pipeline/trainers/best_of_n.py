@@ -71,7 +71,7 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
     from pipeline.trainers import fitting
     from pipeline.trainers.evaluation_callback import EvaluationCallback, TrainerHook, log_ratios
     from pipeline.trainers.rollouts import InProcess, Reference
-    from pipeline.trainers.rows import load_rows
+    from pipeline.trainers.rows import check_prompts, load_rows
 
     class Trainer(fitting.TrainerMixin, SFTTrainer):  # type: ignore[misc]
         pass
@@ -83,7 +83,8 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
     tuning = dataclasses.replace(job, arguments={k: v for k, v in arguments.items() if k not in SAMPLING})
     tokenizer = fitting.load_tokenizer(job)
     limit = fitting.context_length(job, tokenizer)
-    prompts = list(load_rows(Path(job.dataset), COLUMNS, tokenizer, tuning, limit).table["prompt"])
+    asked_of = load_rows(Path(job.dataset), COLUMNS, tokenizer, tuning, limit)
+    prompts = list(asked_of.table["prompt"])
     device = "cuda" if fitting.use_cuda(job) else "cpu"
 
     def settings(batch_size: int) -> Any:
@@ -106,6 +107,7 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
     try:
         if len(drawn := _drawn(job)) < len(prompts):
             parent = fitting.load_model(job, AutoModelForCausalLM).to(device)
+            check_prompts(job, asked_of.table, render=sampler(parent).render)
             draw(job, prompts, sampler(parent), parent, reward, tokenizer.pad_token_id)
             drawn = _drawn(job)
             del parent
@@ -141,7 +143,9 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
             if not callbacks or not callbacks[0].rescue(stop, trainers[0].model):
                 raise
             metrics["steps"] = trainers[0].state.global_step
-        metrics |= {"rows": len(rows.table), "left_out": rows.left_out}
+        metrics |= {**rows.counted, "left_out": asked_of.left_out + rows.left_out}
+        if named := [*asked_of.named, *rows.named]:
+            metrics["left_out_rows"] = named
         model = trainers[0].accelerator.unwrap_model(trainers[0].model)
         if callbacks:
             metrics |= callbacks[0].settle(model)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from pipeline.models.checkpoint import Kind
+from pipeline.models.checkpoint import Kind, stack
 from pipeline.trainers.trainer import Job
 
 TITLES = {"policy": "A policy trained by precept", "reward_model": "A reward model trained by precept"}
 LOADERS = {"policy": "AutoModelForCausalLM", "reward_model": "AutoModelForSequenceClassification"}
+
+_STACKED = (
+    "An adapter of an adapter: `precept model merge` writes its full weights into a folder, because transformers loads",
+    "one adapter only. Of that folder:",
+    "",
+)
 
 
 def write(job: Job, kind: Kind, parent: str, metrics: Mapping[str, Any]) -> str:
@@ -29,6 +36,7 @@ def write(job: Job, kind: Kind, parent: str, metrics: Mapping[str, Any]) -> str:
             f"Method: {job.method}{' (LoRA)' if job.lora else ''}. Job: `{job.id}`. Seed: {job.seed}. "
             f"Parent weights: `{parent}`.",
             "",
+            *(_STACKED if job.lora and len(stack(Path(job.model))) > 1 else ()),
             "```python",
             f"from transformers import {LOADERS[kind]}",
             f"model = {LOADERS[kind]}.from_pretrained(folder)",

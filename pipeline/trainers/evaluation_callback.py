@@ -32,11 +32,12 @@ This module imports torch and transformers: import it inside `train`.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ from pipeline import rewards
 from pipeline.metrics import style
 from pipeline.rewards.reward import Reward
 from pipeline.trainers.progress import read
-from pipeline.trainers.rollouts import Dialogue, Reference, Rollout, Sampler, evaluating, logprobs, pack
+from pipeline.trainers.rollouts import Dialogue, InProcess, Reference, Rollout, Sampler, evaluating, logprobs, pack
 from pipeline.trainers.stop_rules import (
     DIVERGED,
     NOT_FINITE,
@@ -63,6 +64,8 @@ from pipeline.trainers.stop_rules import (
 )
 from pipeline.trainers.trainer import Job, TrainingStopped
 from pipeline.training_rows import read_rows
+
+log = logging.getLogger(__name__)
 
 EVALUATIONS, SAMPLES, GOOD = "watch.jsonl", "samples.jsonl", "good"
 ROWS = 16  # answers in one pass for their log-probabilities
@@ -106,6 +109,20 @@ class Plan:
         return 1 + math.ceil(total / self.every)
 
 
+def _answerable(plan: Plan, sampler: InProcess) -> tuple[Plan, int]:
+    """The plan with the prompts that can be answered, and how many others there are. UserError where there is none."""
+    refused = [sampler.refusal(prompt) for prompt in plan.prompts]
+    kept = [prompt for prompt, why in zip(plan.prompts, refused, strict=True) if not why]
+    first = next(((place, why) for place, why in enumerate(refused, start=1) if why), None)
+    if first is None:
+        return plan, 0
+    if not kept:
+        raise UserError(f"watch: none of the {len(refused)} prompts can be answered; the first: {first[1]}")
+    left_out = len(refused) - len(kept)
+    log.warning("watch: %d prompts are left out, the first the %d.: %s", left_out, *first)
+    return replace(plan, prompts=kept), left_out
+
+
 class EvaluationCallback:
     """Measures a model every few updates of an online training. Of a job without `watch` it does and writes nothing.
 
@@ -122,6 +139,9 @@ class EvaluationCallback:
         self._sampler, self._reward, self._reference, self._pad = sampler, reward, reference, pad
         self._temperature = float(job.arguments.get("temperature", 1.0))
         self._plan = Plan.read(job.watch) if job.watch is not None else None
+        self._left_out = 0
+        if self._plan and isinstance(sampler, InProcess):
+            self._plan, self._left_out = _answerable(self._plan, sampler)
         self._judge = rewards.build(self._plan.judge) if self._plan else None
         self._seeds = [
             seed_of("watch", job.seed, index) for index in range(len(self._plan.prompts) if self._plan else 0)
@@ -180,6 +200,7 @@ class EvaluationCallback:
             "watch_stopped_step": self._stop.step if self._stop else None,
             "watch_kept_step": good["step"],
             "watch_steps": last["step"],
+            **({"watch_left_out": self._left_out} if self._left_out else {}),
             "watch_seconds": round(sum(line["seconds"] for line in self._lines), 2),
             **{
                 f"{name}_{which}": line[name]

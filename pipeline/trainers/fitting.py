@@ -36,9 +36,12 @@ from transformers import (
 )
 
 from constitution.errors import UserError
+from pipeline import trainers
+from pipeline.engines.chats import ChatTokenizer
 from pipeline.models import checkpoint, merging
-from pipeline.trainers import processes
-from pipeline.trainers.rows import LengthGrouped, like_lengths
+from pipeline.models.stops import write_stop_ids
+from pipeline.trainers import processes, trackers
+from pipeline.trainers.rows import LengthGrouped, as_trained, check_prompts, like_lengths
 from pipeline.trainers.trainer import Job, Progress, TrainingStopped
 
 log = logging.getLogger(__name__)
@@ -198,6 +201,10 @@ class TrainerMixin:
 
     train_dataset: Any
 
+    def as_trained(self, row: dict[str, Any]) -> tuple[list[int], list[list[int]]]:
+        """The ids before the first answer of a row of the tokenised training set, and each answer's."""
+        return as_trained(row)
+
     def filler(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """A row like `row`, of the tokenised training set, that weighs nothing in the loss and has `length` 0."""
         return None
@@ -289,7 +296,10 @@ def fit(job: Job, progress: Progress, build: Callable[[int], Trainer]) -> tuple[
                 f"{job.dataset}: {rows} rows fill no batch of {batch}, and none is left to train on; leave "
                 "out dataloader_drop_last, or lower per_device_train_batch_size"
             )
+        if "prompt_ids" in trainer.train_dataset.column_names:
+            check_prompts(job, trainer.train_dataset, as_trained=trainer.as_trained)
         trainer.remove_callback(PrinterCallback)
+        trackers.forgive(trainer)
         trainer.add_callback(_Report(job, progress, batch_size))
         together.in_turn(lambda: progress.start(state[2] if state else 0))
         trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
@@ -392,7 +402,8 @@ def save(job: Job, trainer: Trainer) -> None:
 
 
 def save_model(job: Job, model: Any, weights: dict[str, torch.Tensor] | None = None) -> None:
-    """Weights and the parent's tokenizer into `job.partial`: safetensors, no pickle, nothing of the optimiser's.
+    """Weights and the parent's tokenizer into `job.partial`: safetensors, no pickle, nothing of the optimiser's; of a
+    policy also every token that ends its answers, for servers, in generation_config.json.
     `weights`: gathered ones, of a model that holds a part of itself. Called by every process."""
     if job.lora is not None:
         # peft remembers the lowest base; where the parent was an adapter itself, that is not what this one sits on.
@@ -407,6 +418,8 @@ def save_model(job: Job, model: Any, weights: dict[str, torch.Tensor] | None = N
     def write() -> None:
         model.save_pretrained(job.partial, state_dict=weights)
         checkpoint.copy_tokenizer(Path(job.model), job.partial)
+        if trainers.load(job.method).KIND == "policy":
+            write_stop_ids(job.partial, Path(job.model), ChatTokenizer(load_tokenizer(job)).stop_ids)
 
     processes.current().once(write)
 

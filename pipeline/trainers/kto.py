@@ -7,8 +7,9 @@ With r = log pi(y|x) - log ref(y|x), z0 the KL of the policy from its reference,
 z0 is no constant: it is max(0, mean of log pi(y'|x) - log ref(y'|x)) over a micro-batch whose answers were moved on by
 one row, without a gradient. So KTO is the one method whose loss depends on the micro-batch and not only on the
 effective batch: 8 x 1 is not 4 x 2 accumulated, two processes share one z0, and one row alone, whose y' would be its
-own answer, is refused. TRL pairs every prompt with its y' before training. Micro-batches therefore hold the same rows
-in every epoch; rows are shuffled once, by the seed, and not grouped by length, or z0 would be one of like lengths.
+own answer, is refused. Every prompt is paired with its y' before training, as TRL does it. Micro-batches therefore
+hold the same rows in every epoch; rows are shuffled once, by the seed, and not grouped by length, or z0 would be one of
+like lengths.
 
 The reference is the parent: its log-probabilities are computed once, before the first step (see `dpo`).
 """
@@ -79,6 +80,10 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
         """TRL's, with the numbers that need no gradient computed as our DPO does: on a CPU TRL's fused head works
         through the prompts' places, too. TRL hands them on in a temporary file, which other processes do not find."""
 
+        def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *_: Any, **__: Any) -> Any:
+            """The rows as `rows` has tokenised them, by the engine's path, each with its y'."""
+            return dataset.map(_moved_on, batched=True, batch_size=args.per_device_train_batch_size)
+
         @torch.no_grad()
         def _compute_kl_logps(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
             names = ("input_ids", "attention_mask", "completion_mask")
@@ -131,6 +136,12 @@ def train(job: Job, progress: Progress) -> dict[str, Any]:
         metrics |= {name: evaluation[name] for name in wanted if name in evaluation}
         metrics["eval_rows"] = len(given.heldout.table)
     return metrics
+
+
+def _moved_on(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """y' of a micro-batch's rows: the answer of the row before."""
+    answers = rows["completion_ids"]
+    return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
 
 
 def _left_alone(rows: int, batch_size: int) -> int:

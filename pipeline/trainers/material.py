@@ -35,9 +35,9 @@ class Material:
         return cls(tokenizer, limit, rows, heldout)
 
     @property
-    def counted(self) -> dict[str, int]:
-        """For the metrics: how many rows there are, and how many did not fit."""
-        return {"rows": len(self.rows.table), "left_out": self.rows.left_out}
+    def counted(self) -> dict[str, Any]:
+        """For the metrics: how many rows there are, and how many were left out."""
+        return self.rows.counted
 
     def options(self, job: Job, task: str) -> dict[str, Any]:
         """What TRL's trainers take of it. Their `train_dataset` may be replaced."""

@@ -22,6 +22,7 @@ This module imports TRL: import it inside `train`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -40,8 +41,10 @@ from pipeline.rewards.reward import Reward
 from pipeline.trainers import fitting, processes
 from pipeline.trainers.evaluation_callback import EvaluationCallback, TrainerHook
 from pipeline.trainers.rollouts import Batch, Dialogue, InProcess, Reference, Rollout, logprobs
-from pipeline.trainers.rows import load_rows
+from pipeline.trainers.rows import NAMED, Rows, check_prompts, load_rows
 from pipeline.trainers.trainer import Job, Progress, TrainingStopped
+
+log = logging.getLogger(__name__)
 
 FIGURES = {  # TRL's names and ours
     "reward": "reward",
@@ -98,8 +101,7 @@ class Online(fitting.TrainerMixin):
             self.reference = Reference(self.model)
         tokenizer: PreTrainedTokenizerBase = options["processing_class"]
         chats = ChatTokenizer(tokenizer)
-        ends = {*self.eos_token_ids, chats.end_of_turn, chats.end_of_text}  # type: ignore[has-type]
-        self.eos_token_ids = sorted(token for token in ends if token is not None)  # as the sampler has it
+        self.eos_token_ids = sorted({*self.eos_token_ids, *chats.stop_ids})  # type: ignore[has-type]  # as the sampler
         self.sampler = InProcess(
             self.model,
             tokenizer,
@@ -202,7 +204,7 @@ def learn(job: Job, progress: Progress, trainer_class: type[Any], config_class: 
             f'{job.method} learns from a reward; name one, for example {{"kind": "model", "paths": ["checkpoints/x"]}}'
         )
     tokenizer = fitting.load_tokenizer(job)
-    table = _prompts(job, tokenizer, answers // a["num_generations"])
+    found = _prompts(job, tokenizer, answers // a["num_generations"])
     reward = rewards.build(job.reward or {})
     trainer: Any = None
     callback: EvaluationCallback | None = None
@@ -219,10 +221,11 @@ def learn(job: Job, progress: Progress, trainer_class: type[Any], config_class: 
             args=fitting.configure(named, config_class, batch_size, 0, **fixed),
             reward=reward,
             measured=job.watch is not None,
-            train_dataset=table,
+            train_dataset=found.table.select_columns(["prompt"]),
             processing_class=tokenizer,
             peft_config=fitting.lora_config(job, "CAUSAL_LM"),
         )
+        check_prompts(job, found.table, render=trainer.sampler.render)
         if job.watch is not None:
             callback = EvaluationCallback(job, trainer.sampler, reward, trainer.reference, tokenizer.pad_token_id)
             trainer.add_callback(TrainerHook(callback))
@@ -242,26 +245,32 @@ def learn(job: Job, progress: Progress, trainer_class: type[Any], config_class: 
             callback.close()
         reward.close()
     fitting.save(job, trainer)
-    return {**metrics, "rows": len(table)}
+    return {**metrics, **found.counted}
 
 
-def _prompts(job: Job, tokenizer: PreTrainedTokenizerBase, needed: int) -> Any:
-    """The prompts, at least as many as one update takes, each with room for an answer."""
+def _prompts(job: Job, tokenizer: PreTrainedTokenizerBase, needed: int) -> Rows:
+    """The prompts, at least as many as one update takes, each with room for an answer: others are left out."""
     found = load_rows(Path(job.dataset), ("prompt",), tokenizer, job, fitting.context_length(job, tokenizer))
-    table = found.table
-    if len(table) < needed:
-        raise UserError(
-            f"{job.dataset}: {len(table)} prompts, and an update takes {needed} different ones (answers of an update / "
-            "num_generations); add prompts, or lower per_device_train_batch_size or gradient_accumulation_steps"
-        )
     everything = dataclasses.replace(job, arguments={**job.arguments, "max_length": None})
-    context = fitting.context_length(everything, tokenizer)
-    longest, line = max(zip(table["length"], table["line"], strict=True))
-    room = context - longest
-    if job.arguments["max_completion_length"] > room:
+    context, longest = fitting.context_length(everything, tokenizer), job.arguments["max_completion_length"]
+    lengths = found.table["length"]
+    fit = [place for place, length in enumerate(lengths) if length + longest <= context]
+    if len(fit) < len(found.table):
+        crowded = [
+            f"line {line}: after a prompt of {length} tokens the model has room for {context - length} of an answer, "
+            f"not for max_completion_length {longest}; lower that"
+            for line, length in zip(found.table["line"], lengths, strict=True)
+            if length + longest > context
+        ]
+        if not fit:
+            raise UserError(f"{job.dataset}: no row is left to train on; {crowded[0]}")
+        log.warning("%s: %d prompts are left out, the first: %s", job.dataset, len(crowded), crowded[0])
+        named = (*found.named, *crowded)[:NAMED]
+        found = Rows(found.table.select(fit), found.left_out + len(crowded), named)
+    if len(found.table) < needed:
         raise UserError(
-            f"{job.dataset}, line {line}: after a prompt of {longest} tokens the model has room for {room} of an "
-            f"answer, not for max_completion_length {job.arguments['max_completion_length']}; lower that, or leave the "
-            "row out"
+            f"{job.dataset}: {len(found.table)} prompts, and an update takes {needed} different ones (answers of an "
+            "update / num_generations); add prompts, or lower per_device_train_batch_size or "
+            "gradient_accumulation_steps"
         )
-    return table.select_columns(["prompt"])
+    return found

@@ -497,11 +497,12 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
     from pipeline.trainers import fitting
     from pipeline.trainers.evaluation_callback import EvaluationCallback
     from pipeline.trainers.rollouts import InProcess, Reference
-    from pipeline.trainers.rows import load_rows
+    from pipeline.trainers.rows import check_prompts, load_rows
 
     a = job.arguments
     tokenizer = fitting.load_tokenizer(job)
-    table = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, fitting.context_length(job, tokenizer)).table
+    found = load_rows(Path(job.dataset), COLUMNS, tokenizer, job, fitting.context_length(job, tokenizer))
+    table = found.table
     model = fitting.load_model(job, AutoModelForCausalLM).to("cuda" if fitting.use_cuda(job) else "cpu")
     critic = Critic(model, a["value_trunk"])
     if config := fitting.lora_config(job, "CAUSAL_LM"):
@@ -519,6 +520,7 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
         batch_size=a["per_device_train_batch_size"] * a["gradient_accumulation_steps"],
         template=a["chat_template_kwargs"],
     )
+    check_prompts(job, table, render=sampler.render)
     pad = tokenizer.pad_token_id
     ppo = PPO(job, model, critic, Reference(model), sampler, reward, table["prompt"][:], pad, rows)
     start = 0
@@ -536,7 +538,7 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
     last = ppo.history[-max(1, min(10, len(ppo.history) // 4)) :]
     means = {name: sum(each[name] for each in last) / len(last) for name in last[0]} if last else {}
     spent = {f"seconds_{name}": round(seconds, 2) for name, seconds in ppo.seconds.items()}
-    sizes = {"steps": len(ppo.history), "rows": len(table), "per_device_train_batch_size": rows}
+    sizes = {"steps": len(ppo.history), **found.counted, "per_device_train_batch_size": rows}
     return {**means, **spent, **sizes, **judged}
 
 

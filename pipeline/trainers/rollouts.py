@@ -69,6 +69,14 @@ class InProcess:
     def refresh(self, model: Any) -> None:
         pass
 
+    def render(self, chat: Chat) -> list[int]:
+        """The ids that an answer to `chat` is sampled after."""
+        return self._engine.render(chat)
+
+    def refusal(self, prompt: Dialogue) -> str:
+        """Why `prompt` cannot be answered; empty where it can."""
+        return self._engine.refusal(Chat(as_messages(prompt), "", self._template))
+
     def sample(self, prompts: Sequence[Dialogue], seeds: Sequence[int]) -> list[Rollout]:
         chats = [Chat(as_messages(prompt), "", self._template) for prompt in prompts]
         with evaluating(self._model):

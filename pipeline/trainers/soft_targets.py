@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, RewardTrainer
 
 from pipeline.engines import tree
+from pipeline.rewards import last_token
 from pipeline.trainers import fitting, processes
 from pipeline.trainers.calibration import calibrate, fit_temperature, slope
 from pipeline.trainers.material import Material
@@ -120,6 +121,9 @@ class _Packed:
 class SoftDPOTrainer(SoftTargets, DPOTrainer):  # type: ignore[misc]
     """Needs `precompute_ref_log_probs=True`: the reference is the parent as it was, or the adapter switched off."""
 
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        return dataset  # `rows` has tokenised it, by the engine's path
+
     def logits(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         chosen, rejected = self._logprobs(model, inputs).chunk(2)  # [chosen, rejected]
         chosen = chosen - inputs["ref_chosen_logps"]
@@ -171,8 +175,15 @@ class SoftRewardTrainer(SoftTargets, RewardTrainer):  # type: ignore[misc]
 
     def rewards(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """[2 x pairs, heads]: the chosen answers' first, then the rejected ones'."""
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        return outputs.logits.float()  # type: ignore[no-any-return]
+        return last_token.rewards(model, inputs["input_ids"], inputs["attention_mask"]).float()
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        """A reward model reads an answer behind its prompt, as `rows` has tokenised both."""
+        return dataset.map(_behind_prompts)
+
+    def as_trained(self, row: dict[str, Any]) -> tuple[list[int], list[list[int]]]:
+        prompt = len(row["prompt_ids"])
+        return row["chosen_ids"][:prompt], [row["chosen_ids"][prompt:], row["rejected_ids"][prompt:]]
 
     def logits(self, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         heads = self.rewards(model, inputs)
@@ -192,6 +203,10 @@ class SoftRewardTrainer(SoftTargets, RewardTrainer):  # type: ignore[misc]
 
     def losses(self, logits: torch.Tensor, p: torch.Tensor, seen: dict[str, torch.Tensor]) -> torch.Tensor:
         return seen["heads_loss"] if "heads_loss" in seen else super().losses(logits, p, seen)
+
+
+def _behind_prompts(row: dict[str, Any]) -> dict[str, list[int]]:
+    return {name: row["prompt_ids"] + row[name] for name in ("chosen_ids", "rejected_ids")}
 
 
 @torch.no_grad()

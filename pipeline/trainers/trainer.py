@@ -72,7 +72,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
 ONLINE_DEFAULTS: dict[str, Any] = {
     **{k: v for k, v in COMMON_DEFAULTS.items() if k not in ("train_sampling_strategy", "per_device_eval_batch_size")},
     "max_steps": -1,  # updates; -1: num_train_epochs passes over the prompts
-    "max_length": 1024,  # a longer prompt is refused; an answer may go on to the end of the model's context
+    "max_length": 1024,  # a longer prompt is left out; an answer may go on to the end of the model's context
     "max_completion_length": 256,  # new tokens
     "temperature": 1.0,
     "lr_scheduler_type": "linear",

@@ -144,12 +144,15 @@ def _cell(value: Any, name: str) -> str:
     if not isinstance(value, list):
         return str(value).lower() if isinstance(value, bool) else str(value)
     text = value[0]["content"]
-    wanted = value if name == "prompt" else [{"role": "user", "content": text}]
-    safe = files.guarded(text)
+    safe, plain = files.guarded(text), len(value) == 1 and "\x00" not in text
     try:
-        read = [{"role": m.role, "content": m.content} for m in shapes.messages(files.cell(safe), name)]
-        plain = len(value) == 1 and read == wanted and "\x00" not in text and bool(text.encode("utf-8"))
-    except (ValueError, UnicodeEncodeError):
+        text.encode("utf-8")
+        if name == "prompt":
+            read = [{"role": m.role, "content": m.content} for m in shapes.messages(files.cell(safe), name)]
+            plain = plain and read == value
+        else:
+            plain = plain and shapes.answer(files.cell(safe), name) == (None, text)
+    except ValueError:  # nothing but space, or a lone surrogate
         plain = False
     return safe if plain else json.dumps(value)
 

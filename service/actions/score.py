@@ -169,17 +169,26 @@ def _revise(at: Playground, answer: str, against: Against | None, reward: Reward
         if at.settings.revise.critique:
             asks = revise.critiques(chains, critic, alone, seed=at.seed, round=0)
             critique = at.generate("critique", asks, critic)
+            if not critique:
+                return None
         asks = revise.revisions(chains, critique, critic, alone, seed=at.seed, round=0)
-        (revision,) = at.generate("revision", asks, critic)
+        revised = at.generate("revision", asks, critic)
+        if not revised:
+            return None
+        revision = revised[0]
     except (EngineError, UserError) as error:
         at.missing.append(f"a revision: {error}")
         return None
-    dropped, preferred, rewarded = revise.why_dropped(revision) or "", None, None
+    critic_said = critique[0] if critique else None
+    dropped, preferred, rewarded = revise.why_dropped(revision, chains[0], critic_said, principle) or "", None, None
     if not dropped:
         same = revision.text == answer
-        outcome = "tied" if same else at.opinion(revision.text, answer).outcome
-        preferred = {"first": "revision", "second": "answer", "tied": "neither"}.get(outcome, outcome)
+        try:
+            outcome = "tied" if same else at.opinion(revision.text, answer).outcome
+            preferred = {"first": "revision", "second": "answer", "tied": "neither"}.get(outcome, outcome)
+        except UserError as error:
+            at.missing.append(f"what the judge says of the revision: {error}")
         found = at.rewards(reward, [(at.prompt, revision.text)])
         rewarded = found[0] if found else None
-    said = critique[0].text if critique else ""
+    said = critic_said.text if critic_said else ""
     return Revised(principle.id, worst is not None, said, revision.text, dropped, preferred, rewarded)

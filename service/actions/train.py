@@ -5,7 +5,9 @@ The id of a job hashes what determines its weights, so that the same order again
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,13 +34,14 @@ class EvaluationCallback:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be trained. `reward`: of an online method, folders of reward models, `package.module:function`, a
-    URL, `judge`, or the kind of a plug-in, with `reward_options`. `lora`: of the adapter, or none for all weights.
-    `names`: columns of the files by the names that they have here."""
+    """What is to be trained. `model`: a folder, `sandbox:policy`, a checkpoint's id, or `promoted`. `reward`: of an
+    online method, folders of reward models, `package.module:function`, a URL, `judge`, or the kind of a plug-in, with
+    `reward_options`. `lora`: of the adapter, or none for all weights. `names`: columns of the files by the names that
+    they have here."""
 
     method: str
     data: Path
-    model: Path
+    model: str | Path
     out: Path
     evaluate: Path | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -77,8 +80,10 @@ def job(order: Order, settings: Callable[[], Settings], tell: Callable[[str], No
     from pipeline.models.checkpoint import file_digest, weights_digest
 
     method, arguments = order.method.replace("-", "_"), dict(order.arguments)
-    resolved = trainers.resolve(method, arguments)
-    checks.check_model_folder(order.model)
+    resolved = trainers.resolve(method, arguments, "--arg")
+    _check(order)
+    model = Path(_folder(str(order.model), settings))
+    checks.check_model_folder(model)
     columns = trainers.load(method).COLUMNS
     data, evaluate, chosen = _files(order, columns, settings)
     for why, count in chosen.left_out.items():
@@ -96,11 +101,11 @@ def job(order: Order, settings: Callable[[], Settings], tell: Callable[[str], No
         seen = {"judge": rewards.fingerprint(watch["judge"]), "dataset": file_digest(Path(watch["dataset"]))}
         determined["watch"] = {**watch, **seen}
     ident = job_id(
-        parent=weights_digest(order.model), dataset=file_digest(data), method=method, arguments=determined,
+        parent=weights_digest(model), dataset=file_digest(data), method=method, arguments=determined,
         seed=order.seed,
     )  # fmt: skip
     return trainers.Job(
-        id=ident.hex(), method=method, model=str(order.model), out=str(order.out), dataset=str(data),
+        id=ident.hex(), method=method, model=str(model), out=str(order.out), dataset=str(data),
         arguments=arguments, seed=order.seed, eval_dataset=str(evaluate) if evaluate else None,
         lora=adapter, device=order.device, dtype=order.dtype, reward=rewarded, watch=watch,
     )  # fmt: skip
@@ -167,6 +172,34 @@ def train(job: Job, report: Progress) -> Trained:
     return Trained(job, manifest)
 
 
+def _check(order: Order) -> None:
+    """Raises UserError for what no training has: a device, a number format, a seed."""
+    from pipeline.trainers import arguments
+
+    arguments.check_lora(order.lora, "--lora")
+    if order.device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {order.device}: it must be auto, cpu or cuda")
+    if order.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"--dtype {order.dtype}: it must be float32 or bfloat16")
+    if not 0 <= order.seed < 2**32:
+        raise UserError(f"--seed {order.seed}: it must be a whole number from 0 to {2**32 - 1}")
+    if not math.isfinite(order.callback.kl_budget):
+        raise UserError(f"--kl-budget {order.callback.kl_budget}: it must be a finite number, 0 for none")
+
+
+def _folder(model: str, settings: Callable[[], Settings]) -> str:
+    """The folder of a model: one that is there, that of a package (sandbox:policy), or a checkpoint's in the store."""
+    from pipeline.plugins import packaged_model
+    from service.wiring import CHECKPOINT, PROMOTED, Wiring
+
+    if packaged := packaged_model(model):
+        return packaged
+    if Path(model).exists() or not (model == PROMOTED or CHECKPOINT.fullmatch(model)):
+        return model
+    with closing(Wiring(settings())) as wiring:
+        return wiring.resolve(model)
+
+
 def _online(
     method: str, order: Order, settings: Callable[[], Settings]
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -176,8 +209,8 @@ def _online(
 
     callback = order.callback
     if not getattr(trainers.load(method), "ONLINE", False):
-        if order.reward or callback.rows:
-            raise UserError(f"{method} learns from its rows alone: leave out --reward and --watch")
+        if order.reward or order.reward_options or callback.rows:
+            raise UserError(f"{method} learns from its rows alone: leave out --reward, --reward-arg and --watch")
         return None, None
     if not order.reward:
         raise UserError(f"{method} answers prompts itself: say with --reward what its answers are worth")

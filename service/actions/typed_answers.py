@@ -114,14 +114,17 @@ class Playground:
         return [g for g in found if g.kind == "response" and g.engine == engine][:most]
 
     def generate(self, what: str, asks: Sequence[Ask], role: Role) -> list[Generation]:
+        """The answers to a plan, in its order, without those that were refused; these are told as missing."""
         made: dict[Id, Generation] = {}
         with self.report.stage(what, len(asks)) as progress:
             for batch in asking.batches(asks, self.settings.policy.batch_size):
                 self._afford(len(batch))
-                made |= {g.id: g for g in asking.answer(batch, role.engine)}
-                self.budget.generated += len(batch)
+                answered, refused = asking.answer(batch, role.engine)
+                made |= {g.id: g for g in answered}
+                self.missing += [f"{what}: {said}" for said in dict.fromkeys(r.said for r in refused.values())]
+                self.budget.generated += len(answered)
                 progress.advance(len(batch))
-        return [made[a.id] for a in asks]
+        return [made[a.id] for a in asks if a.id in made]
 
     # --- the judge ---
 
@@ -144,7 +147,8 @@ class Playground:
         return comparison, comparison.first == digests[0]
 
     def _votes(self, comparisons: Mapping[Id, Comparison], texts: Sequence[str]) -> Votes:
-        """What the judge says of each under every principle, both orders, cast by the label rule."""
+        """What the judge says of each under every principle, both orders, cast by the label rule. A comparison with a
+        question that it had to omit is left out, and told as missing. Raises UserError where none is left."""
         principles, settings = self.constitution.principles, getattr(self.settings, self.named)
         by_digest = {text_digest(text): text for text in texts}
         cases = [
@@ -152,16 +156,25 @@ class Playground:
             for c in comparisons.values()
         ]
         verdicts: list[Verdict] = []
+        omitted: dict[Id, str] = {}
         size = max(1, self.settings.compare.questions_per_batch // len(principles))
         with self.report.stage(f"verdicts of the {self.named}", len(cases) * len(principles)) as progress:
             judge = self.wiring.judge(settings)
             for start in range(0, len(cases), size):
                 some = cases[start : start + size]
                 self._afford(2 * len(some) * len(principles))
-                said = checked(judge, some, judge.judge(some))
-                verdicts += said.verdicts
-                self.budget.judged(said.used)
+                judged = checked(judge, some, judge.judge(some))
+                verdicts += judged.verdicts
+                omitted |= {o.comparison: o.refused.said for o in judged.omitted}
+                self.budget.judged(judged.used)
                 progress.advance(len(some) * len(principles))
+        if omitted:
+            said = next(iter(omitted.values()))
+            why = f"the {self.named} cannot be asked about {len(omitted)} of {len(cases)} pairs: {said}"
+            if len(omitted) == len(cases):
+                raise UserError(why)
+            self.missing.append(why)
+            verdicts = [v for v in verdicts if v.comparison not in omitted]
         questions = pool.questions(judge, principles)
         return voting.votes(voting.evidence(verdicts), questions, self.constitution.weights(), self.settings.rule())
 

@@ -57,7 +57,7 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float | None], what:
 def reliability(name: str, bins: Sequence[Sequence[float]], say: str) -> Markup:
     """A reliability plot of (mean confidence, mean agreement, pairs) bins: on the diagonal, confidence is honest.
 
-    The area of a point is its share of the pairs.
+    The area of a point is its share of the pairs, and beside it stands how many they are.
     """
     total = sum(n for _, _, n in bins)
 
@@ -66,10 +66,16 @@ def reliability(name: str, bins: Sequence[Sequence[float]], say: str) -> Markup:
         x, y = [c for c, _, _ in bins], [a for _, a, _ in bins]
         axes.plot(x, y, color=ACCENT, linewidth=1.2)
         axes.scatter(x, y, s=[20 + 300 * n / total for _, _, n in bins], color=ACCENT, alpha=0.75, linewidth=0)
+        for confidence, agreement, n in bins:
+            above = confidence <= agreement < 0.95  # away from the diagonal, where there is room
+            axes.annotate(
+                f"{n:.0f}", (confidence, agreement), (0, 9 if above else -9), textcoords="offset points",
+                ha="center", va="bottom" if above else "top", fontsize=8, color=MUTED,
+            )  # fmt: skip
         axes.set_xlim(0.48, 1.02)
-        axes.set_ylim(min(0.48, *y) - 0.02, 1.03)
+        axes.set_ylim(min(0.48, *y) - 0.06, 1.06)
         axes.set_xlabel("confidence of the reward model")
-        axes.set_ylabel("labels that agree")
+        axes.set_ylabel("labels that agree (number of pairs)")
         axes.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 
     return _svg(name, (3.7, 2.9), draw, say)

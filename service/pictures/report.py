@@ -97,6 +97,7 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "settings": [(name, redact(json.dumps(value, ensure_ascii=False))) for name, value in settings],
         "run": work.run,
         "gate": work.settings.gate,
+        "left_out": result["left_out"],
     }
 
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import html
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from constitution.visible import visible
 from pipeline.models import checkpoint
@@ -198,10 +198,12 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> str:
 
     def draw(figure: Figure) -> None:
         row = figure.subplots(1, len(shown), squeeze=False)[0]
+        labels: list[tuple[Axes, list[Label]]] = []
         for axes, (name, what) in zip(row, shown, strict=True):
+            labels.append((axes, []))
             for place, method in enumerate(methods):
                 mine = [p for p in points if str(p["method"]) == method and p.get(name) is not None]
-                _points(axes, mine, name, place)
+                labels[-1][1].extend(_points(axes, mine, name, place))
             axes.set_title(what)
             axes.set_xlabel(
                 "square root of the KL (nats)\nnumbers: KL coefficient" if axes is row[0] else "square root of the KL"
@@ -209,13 +211,19 @@ def frontier(points: Sequence[Mapping[str, Any]]) -> str:
             axes.tick_params(length=0)
             axes.margins(x=0.1, y=0.08)
         figure.legend(*_legend(methods), loc="outside upper left", ncols=min(9, len(methods)), handletextpad=0.3)
+        _label(figure, labels)
 
     words = "; ".join(_in_words([p for p in points if str(p["method"]) == method], method) for method in methods)
     return _svg((WIDTH, 4.6), draw, f"Reward, independent judge and truth against the KL. {words}.")
 
 
-def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: int) -> None:
-    """One method's points in one panel, by KL coefficient. The judge's interval is the mean of its seeds'."""
+LINED = 20.0  # points from its point from which a label is joined to it: a shorter line looks like a minus
+Label: TypeAlias = tuple[float, float, str, str]  # where its point is, its words, its colour
+
+
+def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: int) -> list[Label]:
+    """One method's points in one panel, by KL coefficient; returns their labels. The judge's interval is the mean of
+    its seeds'."""
     colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
     by_coefficient: dict[Any, list[Mapping[str, Any]]] = {}
     for point in points:
@@ -234,13 +242,62 @@ def _points(axes: Axes, points: Sequence[Mapping[str, Any]], name: str, place: i
     axes.plot(
         [x for x, _, _ in means], [y for _, y, _ in means], color=colour, marker=mark, markersize=6, linewidth=1.3
     )
-    for at, height, coefficient in means:
-        if coefficient is not None:
+    return [(at, height, f"{number:g}", colour) for at, height, number in means if number is not None]
+
+
+def _label(figure: Figure, wanted: Sequence[tuple[Axes, Sequence[Label]]]) -> None:
+    """Write each number beside its point, where it covers no other number and no point: near, or on a thin line."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.draw_without_rendering()  # where the points are is known only now
+    figure.set_layout_engine("none")
+    pixels, renderer = figure.dpi / 72, FigureCanvasAgg(figure).get_renderer()
+    for axes, labels in wanted:
+        points = [axes.transData.transform((at, height)) for at, height, _, _ in labels]
+        taken = [(x - 5 * pixels, y - 5 * pixels, x + 5 * pixels, y + 5 * pixels) for x, y in points]
+        inside = tuple(axes.get_window_extent(renderer).extents)
+        for (at, height, text, colour), (x, y) in zip(labels, points, strict=True):
+            probe = axes.text(at, height, text, fontsize=7.5)
+            size = probe.get_window_extent(renderer)
+            probe.remove()
+            wide, high = size.width / pixels, size.height / pixels
+            best: tuple[float, float, float] | None = None
+            for dx, dy in _beside(wide, high):
+                left, low = x + dx * pixels, y + dy * pixels
+                box = (left, low, left + wide * pixels, low + high * pixels)
+                bad = sum(_shared(box, other) for other in taken) + _outside(box, inside)
+                if best is None or bad < best[0]:
+                    best = (bad, dx, dy)
+                if not bad:
+                    break
+            assert best is not None
+            line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
             axes.annotate(
-                f"{coefficient:g}", (at, height), (5, -10 if place % 2 else 4), textcoords="offset points",
-                fontsize=7.5, color=colour, zorder=5,
+                text, (at, height), best[1:], textcoords="offset points", fontsize=7.5, color=colour, zorder=5,
                 bbox={"boxstyle": "round,pad=0.05", "facecolor": PAPER, "alpha": 0.6, "linewidth": 0},
+                arrowprops=line if math.hypot(*best[1:]) > LINED else None,
             )  # fmt: skip
+            left, low = x + best[1] * pixels, y + best[2] * pixels
+            taken.append((left, low, left + wide * pixels, low + high * pixels))
+
+
+def _beside(wide: float, high: float) -> Iterator[tuple[float, float]]:
+    """Places of a label's lower left corner, in points from its point, the nearest first."""
+    for far in (6, 10, 16, 24, 34, 46, 60, 76):
+        flat = far * 0.7
+        yield from ((flat, flat), (flat, -flat - high), (-flat - wide, flat), (-flat - wide, -flat - high))
+        yield from ((far, -high / 2), (-far - wide, -high / 2), (-wide / 2, far), (-wide / 2, -far - high))
+
+
+def _shared(one: Sequence[float], other: Sequence[float]) -> float:
+    """The area that two boxes (left, low, right, high) share."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    up = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, across) * max(0.0, up)
+
+
+def _outside(box: Sequence[float], of: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1]) - _shared(box, of)
 
 
 def _legend(methods: Sequence[str]) -> tuple[list[Any], list[str]]:

@@ -36,7 +36,7 @@ class Retraining(Wiring):
             if given.start == "scratch":  # its answers are new ones: a seed that the base did not have
                 seed = self.base.settings["settings"]["seed"]
                 resolved["seed"] = seed + 1 if settings.seed == seed else settings.seed
-            self.settings = settings.model_copy(update=resolved)
+            self.settings = self.settings.model_copy(update=resolved)
         except BaseException:
             self.close()
             raise

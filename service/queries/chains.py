@@ -26,7 +26,7 @@ def ended(work: RunRecords, stage: str, of: str) -> list[revising.Chain]:
     chains = start(work, of)
     for round in range(work.settings.revise.rounds):
         revised, found = (_by_text(work, name) for name in (f"{stage}.{round}", f"{stage}.{round}.critique"))
-        chains = [_advance(work, c, round, found.get(_text(c)), revised[_text(c)]) for c in chains]
+        chains = [_advance(work, c, round, found.get(_text(c)), revised.get(_text(c))) for c in chains]
     return chains
 
 
@@ -46,13 +46,14 @@ def _by_text(work: RunRecords, stage: str) -> dict[Text, Generation]:
 
 
 def _advance(
-    work: RunRecords, chain: revising.Chain, round: int, critique: Generation | None, revision: Generation
+    work: RunRecords, chain: revising.Chain, round: int, critique: Generation | None, revision: Generation | None
 ) -> revising.Chain:
     """The chain after a round, its steps said to be its own and of the principle that was drawn: where they were stored
     first, that may have had another name."""
-    drawn = revising.principle_of(chain, work.constitution, work.settings.seed, round).id
-    own: dict[str, Any] = {"parent": chain.current.id, "principle": drawn}
-    return revising.advance(chain, replace(critique, **own) if critique else None, replace(revision, **own))
+    drawn = revising.principle_of(chain, work.constitution, work.settings.seed, round)
+    own: dict[str, Any] = {"parent": chain.current.id, "principle": drawn.id}
+    said, revised = (replace(step, **own) if step else None for step in (critique, revision))
+    return revising.advance(chain, said, revised, drawn, round)
 
 
 def probed(work: RunRecords, judge: Judge, ended: Sequence[revising.Chain]) -> dict[str, consistency.Probe]:

@@ -142,7 +142,7 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
     if "kind" in settings.optimise.reward:
         named.append(("optimise.reward", rewards.load, settings.optimise.reward["kind"]))
     if isinstance(settings.prompts, dict):
-        named.append(("prompts", sources.load, settings.prompts.get("source", "")))
+        named.append(("prompts", sources.load, settings.prompts.get("source", "file")))
     broken = False
     for what, load, name in named:
         try:
@@ -191,7 +191,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
     """Whether a role's server gives a real token: a port may answer while the engine behind it is dead."""
     from pipeline import engines
     from pipeline.engines.engine import EngineError, EngineSettings
-    from pipeline.keys import secret
+    from pipeline.keys import Key, secret
 
     what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
     options = dict(role.options)
@@ -199,6 +199,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
     if key is not None:
         options["api_key"] = key
     if role.kind == "openai":
+        options.setdefault("api_key", Key("", role.api_key_env))
         options |= {"attempts": 1, "timeout": TOKEN_SECONDS, "deadline": TOKEN_SECONDS}
     try:
         engine: Any = engines.build(
@@ -239,6 +240,8 @@ def _constitution(settings: Settings) -> Iterator[Finding]:
         found = f"{settings.constitution}, {len(principles)} principles"
         yield Finding("constitution", True, found, "everything", True)
     where, mend = settings.prompts, "precept improve --set prompts=FILE.jsonl"
+    if isinstance(where, dict) and "path" in where and where.get("source", "file") == "file":
+        where = str(where["path"])
     if isinstance(where, str) and where not in sources.names():
         there = Path(where).is_file()
         yield Finding("prompts", there, where if there else f"there is no file {where}", "the run", True, mend)

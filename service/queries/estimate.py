@@ -2,14 +2,14 @@
 
 Counts are upper bounds: answers of equal text are never compared, dropped revisions are never judged, and what the
 store holds already is not asked again (a finished run asks nothing). Tokens are those that an earlier run of the same
-store used for such a request, or else guessed from the length of the texts. Seconds come from earlier runs alone:
-without one they are None, because a guess would be worse than nothing.
+store used for such a request, or else guessed from the length of the texts. Seconds come from an earlier run, or from a
+few requests that are timed now (`timing`): without either they are None, because a guess would be worse than nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from constitution.templates import comparison_request, critique_request, revisio
 from pipeline import suites, trainers
 from service.identity import run_key
 from service.queries.runs import as_it_is
+from service.queries.timing import Timed, timed
 from service.settings import Settings
 from service.wiring import Wiring
 from storage.runs import Run
@@ -47,6 +48,7 @@ class Estimate:
     seconds: float | None
     cost_per_1k_tokens: float
     measured_by: str = ""  # the run that the averages and the rates come from
+    sample: Timed | None = None  # or the few requests that were timed for it; training is not in them
     prompts: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -71,19 +73,26 @@ class Estimate:
             "cost": self.tokens / 1000 * self.cost_per_1k_tokens if self.cost_per_1k_tokens else None,
             "seconds": 0.0 if self.finished else self.seconds,
             "measured_by": self.measured_by or None,
+            "sample": asdict(self.sample) if self.sample else None,
         }
 
 
-def estimate(wiring: Wiring) -> Estimate:
-    """The estimate of `improve` under a wiring's settings. Opens the store and reads the prompts; loads no model."""
+def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
+    """The estimate of `improve` under a wiring's settings. Opens the store and reads the prompts; loads no model, but
+    with `sample`, where no run was measured and the models are at hand: then each role is asked a few questions."""
     prompts = wiring.prompts()
     earlier = measured(wiring.store)
     lengths = Lengths(wiring.settings, wiring.constitution, prompts, wiring.store, earlier)
     stages = tuple(count(wiring.settings, len(wiring.constitution), _by_split(prompts), lengths))
+    run = find("improve", wiring, prompts)
+    wanted = sample and earlier is None and not (run and run.status == "finished")
+    found = timed(wiring, prompts) if wanted else None
+    seconds = _seconds(earlier, sum(s.calls for s in stages))
     return Estimate(
-        run=find("improve", wiring, prompts),
+        run=run,
         stages=stages,
-        seconds=_seconds(earlier, sum(s.calls for s in stages)),
+        seconds=found.loading + sum(s.calls * found.by_role[_asks(s)] for s in stages) if found else seconds,
+        sample=found,
         cost_per_1k_tokens=wiring.settings.limits.cost_per_1k_tokens,
         measured_by=earlier.id.hex() if earlier else "",
         prompts=_by_split(prompts),
@@ -92,7 +101,9 @@ def estimate(wiring: Wiring) -> Estimate:
 
 def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> Run | None:
     """The run that a flow would begin or go on with under these settings, where the store has it."""
-    run = wiring.store.run_of_key(run_key(kind, wiring, wiring.prompts() if prompts is None else prompts))
+    if prompts is None:
+        prompts = wiring.prompts() if wiring.settings.prompts or kind != "judge" else []
+    run = wiring.store.run_of_key(run_key(kind, wiring, prompts))
     return None if run is None else as_it_is(wiring.store, run)
 
 
@@ -201,6 +212,13 @@ def _seconds(earlier: Run | None, calls: int) -> float | None:
     spent = earlier.result["seconds"]
     fixed = spent["startup"] + spent["models"] + spent["training"]
     return float(fixed + spent["asking"] / _asked(earlier) * calls)
+
+
+def _asks(stage: Stage) -> str:
+    """The role that a stage asks."""
+    if stage.kind == "choose":
+        return "evaluator" if stage.name == "verdicts on evaluation" else "judge"
+    return "critic" if stage.name in ("critiques", "revisions") else "policy"
 
 
 def _by_split(prompts: Sequence[Prompt]) -> dict[str, int]:

@@ -47,12 +47,13 @@ class Comparisons:
 
 @dataclass(frozen=True)
 class Step:
-    """A round of a chain. `dropped`: why its revision did not replace the answer, or None."""
+    """A round of a chain. `revision`: None where there was none to be had. `dropped`: why it did not replace the
+    answer, in words, or None."""
 
     round: int
     principle: str
     critique: str | None
-    revision: str
+    revision: str | None
     dropped: str | None
 
 
@@ -86,7 +87,7 @@ class Panel:
         )
 
     def labels(self, work: RunRecords, comparisons: Iterable[Id]) -> dict[Id, Label]:
-        found = work.store.labels(sorted(set(comparisons)), self.weights, work.settings.rule())
+        found = work.store.labels(sorted(set(comparisons)), self.weights, work.settings.rule(), whole=True)
         return {label.comparison: label for label in found}
 
 
@@ -184,7 +185,7 @@ def revisions(work: RunRecords) -> tuple[dict[str, int], list[ChainShown]]:
     outcomes: dict[Id, str] = {}
     for chain in ended:
         counts["revisions"] += sum(step.kind == "revision" for step in chain.steps)
-        counts.update({f"dropped: {reason}": n for reason, n in chain.dropped.items()})
+        counts.update({f"dropped: {revise.REASONS[reason]}": n for reason, n in chain.dropped.items()})
         comparison = last.get(chain.original.id)
         label = labels.get(comparison.id) if comparison else None
         outcomes[chain.original.id] = outcome = _outcome(chain, label)
@@ -209,11 +210,16 @@ def _outcome(chain: revise.Chain, label: Label | None) -> str:
 
 
 def _shown(chain: revise.Chain, outcome: str) -> ChainShown:
-    critiques = {g.round: g.text for g in chain.steps if g.kind == "critique"}
+    critiques, revisions = ({g.round: g for g in chain.steps if g.kind == kind} for kind in ("critique", "revision"))
     steps = [
-        Step(g.round + 1, g.principle or "", critiques.get(g.round), g.text, revise.why_dropped(g))
-        for g in chain.steps
-        if g.kind == "revision"
+        Step(
+            number + 1,
+            (revisions.get(number) or critiques[number]).principle or "",
+            critiques[number].text if number in critiques else None,
+            revisions[number].text if number in revisions else None,
+            revise.REASONS[chain.reasons[number]] if number in chain.reasons else None,
+        )
+        for number in sorted(critiques.keys() | revisions.keys())
     ]
     return ChainShown(chain.prompt.messages, chain.original.text, steps, outcome)
 

@@ -47,7 +47,7 @@ class Judged:
         return tuple(dict.fromkeys(members))
 
     def labels(self, comparisons: Sequence[Id]) -> dict[Id, Label]:
-        return {x.comparison: x for x in self.store.labels(comparisons, self.weights, self.rule)}
+        return {x.comparison: x for x in self.store.labels(comparisons, self.weights, self.rule, whole=True)}
 
     def contributions(self, comparisons: Sequence[Id]) -> Iterator[Contribution]:
         """Each verdict on some of the comparisons: whether it can be read, votes, and which way it pulls."""

@@ -84,7 +84,7 @@ def counts(store: Store, run: str = "") -> dict[LabelState, int]:
     about = judged.newest(store, run)
     found: dict[LabelState, int] = dict.fromkeys(STATES, 0)
     for some in chunks(about.comparisons, 25 * SLICE):
-        for label in store.labels(some, about.weights, about.rule):
+        for label in store.labels(some, about.weights, about.rule, whole=True):
             found[label.state] += 1
     return found
 

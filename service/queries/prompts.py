@@ -1,4 +1,4 @@
-"""Prompts as rows of a file: what `pipeline.prompts` reads, with the split that they have."""
+"""Prompts as rows of a file: what `pipeline.sources` reads, with the split that they have."""
 
 from __future__ import annotations
 

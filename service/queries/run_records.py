@@ -55,9 +55,10 @@ class RunRecords:
         }
 
     def labels(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Label]:
-        """The labels of comparisons under this run's constitution and rule: a query, no model."""
+        """The labels of comparisons under this run's constitution and rule: a query, no model. One that lacks a verdict
+        is unreadable."""
         weights = label.weights(self.constitution, judge)
-        found = self.store.labels(sorted(set(comparisons)), weights, self.settings.rule())
+        found = self.store.labels(sorted(set(comparisons)), weights, self.settings.rule(), whole=True)
         return {x.comparison: x for x in found}
 
     def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:

@@ -21,7 +21,8 @@ from pipeline.metrics import effects
 from pipeline.respond import respond as plan_responses
 from service.queries import pool
 from service.queries.base_run import ancestors
-from service.work.roles import critic_of, role_of
+from service.work.roles import role_of
+from service.work.stages import one_round
 from service.work.work import Work
 from storage.runs import Run
 
@@ -81,7 +82,7 @@ def top_up(work: Work, stage: str, model: str, into: str = "feedback") -> int:
         silent = [prompts[i] for i in first if i not in spoken]
         pairs += _shown_under(work, f"{stage}.{principle.id}", alone, [first[p.id] for p in silent])
         pairs += _more(work, f"{stage}.{principle.id}.more", model, silent, first)
-    made = [i for i in work.compare(into, pairs) if i is not None]
+    made = [i for i in work.compare(into, pairs, more=True) if i is not None]
     work.log(f"topped up: {len(made)} pairs where an added principle found nothing to prefer")
     return len(made)
 
@@ -95,16 +96,8 @@ def _shown_under(
     work: Work, stage: str, alone: Constitution, answers: Sequence[Generation]
 ) -> list[tuple[Generation, Generation]]:
     """Answers and their revisions under the one principle of a constitution."""
-    settings, seed = work.settings.critic or work.settings.policy, work.settings.seed
-    critic = critic_of(work)
     chains = revising.start(work.prompts("train"), answers)
-    found = None
-    if work.settings.revise.critique:
-        asks = revising.critiques(chains, critic, alone, seed=seed, round=0)
-        found = work.gather(f"{stage}.critique", asks, critic, settings.batch_size)
-    asks = revising.revisions(chains, found, critic, alone, seed=seed, round=0)
-    revised = work.gather(stage, asks, critic, settings.batch_size)
-    ended = [revising.advance(c, None, r) for c, r in zip(chains, revised, strict=True)]
+    ended = one_round(work, (f"{stage}.critique", stage), chains, alone, 0)
     return [(c.original, c.kept[-1]) for c in ended if c.kept]
 
 
@@ -115,7 +108,8 @@ def _more(
     role, samples = role_of(work, model), work.settings.compare.samples
     plan = plan_responses(prompts, role, seed=work.settings.seed, samples=samples + 1)
     asks = [a for a in plan if a.sample == samples]
-    made = comparing.whole(work.gather(stage, asks, role, work.settings.policy.batch_size))
+    found = work.gather(stage, asks, role, work.settings.policy.batch_size)
+    made = comparing.whole(g for g in found if g is not None)
     return [(first[g.prompt], g) for g in made]
 
 

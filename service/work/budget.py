@@ -39,8 +39,8 @@ class Budget:
         ):
             if limit is not None and spent > limit:
                 raise BudgetReached(
-                    f"stopped at limits.{name} = {limit} ({self.calls} calls, {self.tokens} tokens, cost "
-                    f"{self.cost:.2f}); all that was answered is kept"
+                    f"stopped at limits.{name} = {limit} ({self.calls} calls, {self.judge_calls} of them to judges, "
+                    f"{self.tokens} tokens, cost {self.cost:.2f}); all that was answered is kept"
                 )
 
     def judged(self, used: Used) -> None:

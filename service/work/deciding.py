@@ -84,6 +84,7 @@ def result_of(
         "suites": evaluation["suites"],
         "promoted": decision["promoted"],
         "reasons": decision["reasons"],
+        "left_out": work.what_was_left_out(),
         "calls": work.budget.as_dict(),
         "seconds": work.clock(),
         "model": model,
@@ -104,6 +105,9 @@ def _online(work: Work, model: str) -> dict[str, Any]:
 
 def finish(work: Work, **found: Any) -> dict[str, Any]:
     """The result of a flow that is not the whole loop."""
-    result = {"run": work.run.id.hex(), **found, "calls": work.budget.as_dict(), "seconds": work.clock()}
+    result = {
+        "run": work.run.id.hex(), **found, "left_out": work.what_was_left_out(), "calls": work.budget.as_dict(),
+        "seconds": work.clock(),
+    }  # fmt: skip
     work.store.finish_run(work.run.id, "finished", result=result)
     return result

@@ -32,19 +32,32 @@ def evaluate(
     """Before against after on held-out prompts, by a judge that made none of the training labels. The SFT model `sft`
     between them is counted, not judged. `besides`: ids of principles that an amendment took away; the evaluator is
     asked about them too, and its answers have no part in the win rate. What chooses between models looks at the
-    `split` dev instead."""
+    `split` dev instead.
+
+    A prompt that one of the two models could not be asked, or whose pair the evaluator could not, is left out for both:
+    `omitted` counts them. Raises UserError where no prompt is left."""
     prompts = work.prompts(split, work.settings.evaluate.prompts)
     by_id = {p.id: p for p in prompts}
-    answers: dict[str, list[Generation]] = {}
+    found: dict[str, dict[Id, Generation]] = {}
     # "halfway" is the SFT model: stages and evaluations that are stored have the word of before.
     for name, model in (("before", before), ("halfway", sft), ("after", after)):
         if model is not None:
-            answers[name] = _answers(work, f"{stage}.{name}", model, prompts)
-    pairs = list(zip(answers["before"], answers["after"], strict=True))
+            found[name] = _answers(work, f"{stage}.{name}", model, prompts)
+    both = [p.id for p in prompts if p.id in found["before"] and p.id in found["after"]]
+    pairs = [(found["before"][i], found["after"][i]) for i in both]
     ids = work.compare(f"{stage}.pairs", pairs)
-    asked = [i for i in ids if i is not None]
     evaluator = work.wiring.judge(work.settings.evaluator)
-    work.ask_judge(f"{stage}.pairs", evaluator, asked)
+    work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None])
+    omitted = work.omitted(evaluator)
+    kept = [(pair, i) for pair, i in zip(pairs, ids, strict=True) if i not in omitted]
+    if prompts and not kept:
+        raise UserError(_nothing_left(work, stage))
+    pairs, ids = [pair for pair, _ in kept], [i for _, i in kept]
+    answers = {"before": [b for b, _ in pairs], "after": [a for _, a in pairs]}
+    if sft is not None:
+        answers["halfway"] = list(found["halfway"].values())
+    answers = {name: answers[name] for name in ("before", "halfway", "after") if name in answers}
+    asked = [i for i in ids if i is not None]
     labels = work.labels(evaluator, asked)
     values = win_rate.wins(labels, pairs, ids)
     principles = list(work.constitution.principles)
@@ -57,38 +70,49 @@ def evaluate(
         seen = Evidence(by_id, answers["before"], answers["after"], ids, labels, work.settings.seed)
         names = suites.chosen(work.settings.evaluate.suites)
         own = {
-            name: _of_its_own(work, f"{stage}.{name}", found, before, after)
-            for name, found in suites.prompts(names).items()
+            name: _of_its_own(work, f"{stage}.{name}", of_suite, before, after)
+            for name, of_suite in suites.prompts(names).items()
         }
         measured = {"suites": suites.as_dict(measure.suites_of(work, names, seen, own))}
     return {
         "prompts": len(prompts),
+        "omitted": {"answers": len(prompts) - len(both), "comparisons": len(both) - len(kept)},
         "win_rate": intervals.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
         "length_controlled": win_rate.length_controlled(labels, pairs, ids),
         "unreadable": win_rate.unreadable(values, pairs),
         "by_principle": _by_principle(work, evaluator, principles, pairs, ids),
-        **{name: style.metrics(by_id, found) for name, found in answers.items()},
-        "truth": {name: measure.answers(work, by_id, found) for name, found in answers.items()},
+        **{name: style.metrics(by_id, given) for name, given in answers.items()},
+        "truth": {name: measure.answers(work, by_id, given) for name, given in answers.items()},
         "truth_moved": measure.moved(work, by_id, pairs),
         **measured,
     }
 
 
 def _of_its_own(work: Work, stage: str, prompts: Sequence[Prompt], before: str, after: str) -> Evidence:
-    """Both models' answers to the prompts that a suite has itself."""
+    """Both models' answers to the prompts that a suite has itself, to those that both could be asked."""
     work.store.add_prompts(prompts)
     if any(p.split != "heldout" for p in work.store.prompts(ids=[p.id for p in prompts])):
         raise UserError(f"a prompt of the suite of {stage} was stored before as one to train on: it measures nothing")
     old, new = (
         _answers(work, f"{stage}.{name}", model, prompts) for name, model in (("before", before), ("after", after))
     )
-    return Evidence({p.id: p for p in prompts}, old, new, seed=work.settings.seed)
+    both = [p.id for p in prompts if p.id in old and p.id in new]
+    return Evidence({p.id: p for p in prompts}, [old[i] for i in both], [new[i] for i in both], seed=work.settings.seed)
 
 
-def _answers(work: Work, stage: str, model: str, prompts: Sequence[Prompt]) -> list[Generation]:
+def _answers(work: Work, stage: str, model: str, prompts: Sequence[Prompt]) -> dict[Id, Generation]:
+    """By prompt, the answers of a model to those that it could be asked."""
     role = role_of(work, model)
     asks = plan_responses(prompts, role, seed=work.settings.seed)
-    return work.gather(stage, asks, role, work.settings.policy.batch_size)
+    found = work.gather(stage, asks, role, work.settings.policy.batch_size)
+    made = [g for g in found if g is not None]
+    work.left_out.cut[stage] = sum(g.finish_reason != "stop" for g in made), len(made)
+    return {g.prompt: g for g in made}
+
+
+def _nothing_left(work: Work, stage: str) -> str:
+    said = next(o for o in work.left_out.everything if o.stage.startswith(stage)).refused.said
+    return f"none of the prompts of the {stage} could be answered by both models and compared by the evaluator: {said}"
 
 
 _NOT_KNOWN = {"mean": None, "low": None, "high": None}

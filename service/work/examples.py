@@ -9,6 +9,7 @@ labels leave out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -69,10 +70,10 @@ class Examined:
                     "number": found.case.number,
                     "outcome": found.outcome,
                     "reason": examples.reason(found, self.rule),
-                    "p_shown_as_a": found.shown_a,
-                    "p_shown_as_b": found.shown_b,
-                    "margin": found.margin,
-                    "mass": found.mass,
+                    "p_shown_as_a": _known(found.shown_a),
+                    "p_shown_as_b": _known(found.shown_b),
+                    "margin": _known(found.margin),
+                    "mass": _known(found.mass),
                     "prompt": [{"role": m.role, "content": m.content} for m in found.case.example.prompt],
                     "better": found.case.example.better,
                     "worse": found.case.example.worse,
@@ -129,12 +130,22 @@ def _examine(work: Work, cases: Sequence[ExampleCase], judge: Judge, rule: Label
         refuse_drift(work, "judge")
     work.ask_judge(KIND, judge, list(wanted), wanted)
     verdicts = _verdicts(work, pairs)
-    found = [examples.result(c, verdicts[c.comparison.id, questions[c.principle.id]], rule) for c in cases]
+    said = {o.of: o.refused.said for o in work.left_out.everything}
+    found = [
+        examples.result(c, verdict, rule)
+        if (verdict := verdicts.get((c.comparison.id, questions[c.principle.id])))
+        else examples.left_out(c, said[c.comparison.id])
+        for c in cases
+    ]
     _, seconds = work.budget.rates.get("judge", (0, 0.0))
     return Examined(
         work.run.id, work.constitution, judge.fingerprint, rule, found, frozenset(missing), questions, seconds,
         work.budget.as_dict(),
     )  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _verdicts(work: Work, pairs: set[tuple[Id, Id]]) -> dict[tuple[Id, Id], Verdict]:

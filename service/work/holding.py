@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from constitution.records import Id
 from service.queries.processes import is_there, own_name
 from service.queries.run_records import RunRecords
 from service.wiring import Wiring
 from service.work.budget import Budget
+from service.work.left_out import LeftOut
 from service.work.progress import Progress
 from storage.claims import Lease, StaleLease
 from storage.runs import Run
@@ -31,6 +33,7 @@ class Holding(RunRecords):
         self.who, self.report = who, report
         wiring.tell(self.log)
         self.budget = Budget(self.settings.limits)
+        self.left_out = LeftOut()
         self.worker = own_name()
         self._said = -PRESENT
         self._bury_the_dead()
@@ -39,6 +42,18 @@ class Holding(RunRecords):
     def log(self, text: str) -> None:
         """Said to whoever watches the run."""
         self.report.say(f"  {text}")
+
+    def say_left_out(self, stage: str) -> None:
+        """Say what a stage left out, if anything: how many, and why the first of them."""
+        found = self.left_out.of_stage(stage)
+        if found:
+            some = "1 is" if len(found) == 1 else f"{len(found)} are"
+            self.log(f"{stage}: {some} left out, and the rest goes on ({found[0].refused.said})")
+
+    def what_was_left_out(self) -> dict[str, Any]:
+        """What results have of it."""
+        named = self.store.prompts(ids=list(self.left_out.prompts)) if self.left_out.prompts else []
+        return self.left_out.as_dict({p.id: p for p in named})
 
     @contextmanager
     def claimed(self, what: str, ids: Sequence[Id]) -> Iterator[Lease]:

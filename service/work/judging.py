@@ -1,6 +1,7 @@
 """Verdicts: has a judge answer what it was not asked yet, both orders, and stores what it says.
 
-Batches are cut from the whole plan, not from what remains, and committed whole: see `gather.py`.
+Batches are cut from the whole plan, not from what remains, and committed whole: see `gather.py`. What the judge had to
+omit is no verdict: it is kept in `left_out`, its comparison has no label in this run, and a later run asks again.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from constitution.principles import Constitution
-from constitution.records import Id, make_id
+from constitution.records import Id, Label, make_id
 from pipeline import compare
+from pipeline.engines.engine import Refused
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Case, Judge, Judged
 from service.work.holding import WAIT, Holding
+from service.work.left_out import Omission
 
 
 class Judging(Holding):
@@ -32,6 +35,7 @@ class Judging(Holding):
         another whose principles are asked about besides.
         """
         constitution = constitution or self.constitution
+        omitted: dict[tuple[Id, Id], Refused] = {}
         store, plan = self.store, sorted(set(comparisons))
         by_question = {judge.question(p).id: p for p in constitution.principles}
         store.add_questions(
@@ -42,7 +46,7 @@ class Judging(Holding):
         def lacking(ids: Sequence[Id]) -> dict[Id, list[Id]]:
             found: dict[Id, list[Id]] = {}
             for c, q in store.missing_verdicts(ids, list(by_question)):
-                if only is None or q in only[c]:
+                if (only is None or q in only[c]) and (c, q) not in omitted:
                     found.setdefault(c, []).append(q)
             return found
 
@@ -63,13 +67,35 @@ class Judging(Holding):
                                 mine.setdefault(c, []).append(q)
                         if mine:
                             said = self._ask_batch(judge, self._cases(mine, by_question))
+                            omitted |= {(o.comparison, o.question): o.refused for o in said.omitted}
                             store.add_verdicts(
                                 said.verdicts, reasons=said.reasons, run=self.run.id, stage=stage, lease=lease
                             )
-                            progress.advance(len(said.verdicts))
+                            progress.advance(len(said.verdicts) + len(said.omitted))
                     batch = lacking(list(batch))
                     if batch and not mine:
                         time.sleep(WAIT)
+        self._leave_out(stage, plan, list(by_question), omitted)
+
+    def labels(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Label]:
+        """As `RunRecords` has them, without the comparisons that the judge had to omit a question about in this run:
+        whatever the others say of them, they are not labelled."""
+        found = super().labels(judge, comparisons)
+        without = self.omitted(judge)
+        return {ident: label for ident, label in found.items() if ident not in without}
+
+    def omitted(self, judge: Judge) -> set[Id]:
+        """The comparisons that the judge had to omit a question of this run's constitution about."""
+        return self.left_out.comparisons({judge.question(p).id for p in self.constitution.principles})
+
+    def _leave_out(
+        self, stage: str, plan: Sequence[Id], questions: Sequence[Id], omitted: Mapping[tuple[Id, Id], Refused]
+    ) -> None:
+        self.left_out.answered(stage, {(c, q) for c in plan for q in questions} - omitted.keys())
+        about = {p.comparison.id: p.comparison.prompt for p in self.store.pairs(sorted({c for c, _ in omitted}))}
+        for (c, q), refused in omitted.items():
+            self.left_out.put((c, q), Omission(stage, "comparison", c, about[c], refused))
+        self.say_left_out(stage)
 
     def _ask_batch(self, judge: Judge, cases: Sequence[Case]) -> Judged:
         """What the judge says. Two requests a verdict are what it has to afford; what it used is what is counted."""

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import PROBABILITY, Id, Label, split_group
+from constitution.records import PROBABILITY, Generation, Id, Label, split_group
 from pipeline import assemble, trainers
+from pipeline.compare import whole
 from pipeline.respond import respond as plan_responses
 from pipeline.sources import rows as reading
 from pipeline.sources.file import located
@@ -86,7 +87,9 @@ def optimise(
         if rewarded is None:
             work.log("there is no reward model: there is nothing to train a policy on")
             return parent
-        rows = assemble.prompts(work.prompts("train"))
+        # What the model cannot be asked would sink the training: a prompt that was left out before is left out here.
+        unanswered = {o.prompt for o in work.left_out.everything if o.what == "answer"}
+        rows = assemble.prompts([p for p in work.prompts("train") if p.id not in unanswered])
         return work.train(
             stage, given, parent, rows, reward=rewarded, watch=evaluation_callback(work, stage, parent)
         ).path
@@ -184,7 +187,7 @@ def reward_of(work: Work, reward: Mapping[str, Any], settings: OptimiseSettings)
             return None
         return {"kind": "model", **settings.reward, "paths": list(reward["paths"])}
     if kind == "judge" and "engine" not in settings.reward:
-        against = _answers_file(work, "samples", [(g.prompt, g.text) for g in work.generations("samples")])
+        against = _answers_file(work, "samples", work.generations("samples"))
         return {**judge_spec(work, work.settings.judge, against), **settings.reward}
     return dict(settings.reward)
 
@@ -200,7 +203,11 @@ def evaluation_callback(work: Work, stage: str, parent: str) -> dict[str, Any] |
     role = role_of(work, parent)
     asks = plan_responses(prompts, role, seed=work.settings.seed)
     answers = work.gather(f"{stage}.watch", asks, role, work.settings.policy.batch_size)
-    against = _answers_file(work, "watch", [(g.prompt, g.text) for g in answers])
+    found = [g for g in answers if g is not None]
+    if not found:
+        work.log("no prompt of the development split could be answered: the training has no evaluation callback")
+        return None
+    against = _answers_file(work, "watch", found)
     judge = judge_spec(work, work.settings.evaluator, against)
     how = {"every": settings.every, "kl_budget": settings.kl_budget or None, "stop": settings.stop}
     return {"dataset": against, "judge": judge, **how}
@@ -213,12 +220,14 @@ def judge_spec(work: Work, settings: JudgeSettings, against: str) -> dict[str, A
     return work.wiring.judge_spec(settings, constitution, against)
 
 
-def _answers_file(work: Work, name: str, answers: Sequence[tuple[Id, str]]) -> str:
-    """A data set of prompts, each with the first answer it was given, named by its content."""
-    prompts = {p.id: p for p in work.store.prompts(ids=[prompt for prompt, _ in answers])}
-    first: dict[Id, str] = {}
-    for prompt, text in answers:
-        first.setdefault(prompt, text)
+def _answers_file(work: Work, name: str, answers: Sequence[Generation]) -> str:
+    """A data set of prompts, each with the first answer it was given, named by its content. One that was cut, or is
+    empty, stands only for a prompt that has no other: to beat it is too easy."""
+    prompts = {p.id: p for p in work.store.prompts(ids=list({g.prompt for g in answers}))}
+    first = dict.fromkeys((g.prompt for g in answers), "")
+    for given in (answers, whole(answers)):
+        for g in reversed(given):
+            first[g.prompt] = g.text
     rows = [{"prompt": assemble.messages(prompts[i].messages), "answer": text} for i, text in first.items()]
     path = work.home / "datasets" / f"{name}-{assemble.dataset_digest(rows)[:16]}.jsonl"
     write_text(path, assemble.write(rows))

@@ -4,11 +4,14 @@ asks a model and stores what it says: flows, a constitution's examples, the samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from constitution.errors import UserError
+from constitution.records import Prompt, split_group
+from pipeline.sources.rows import openings
 from pipeline.trainers.trainer import TrainingStopped
 from service.identity import run_key
 from service.wiring import Wiring
@@ -53,6 +56,16 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def as_they_open(prompts: Sequence[Prompt], stored: Sequence[Prompt]) -> list[Prompt]:
+    """Prompts with their splits, but those that are new and open like a stored one with that one's: what was trained on
+    in another turn of the same dialogue measures nothing."""
+    known, there = openings(stored), {prompt.id for prompt in stored}
+    return [
+        prompt if prompt.id in there else replace(prompt, split=known.get(split_group(prompt.messages), prompt.split))
+        for prompt in prompts
+    ]
+
+
 @contextmanager
 def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iterator[Work]:
     """The run of a flow: on the prompts of its wiring, which are stored with it. Ratifies the first constitution of a
@@ -64,16 +77,16 @@ def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iter
             constitution.version, who=who, message="the first constitution of this store",
             key=f"first:{constitution.version}",
         )  # fmt: skip
-    prompts = wiring.prompts()
-    if not prompts:
+    prompts = wiring.prompts() if settings.prompts or kind != "judge" else []  # pairs bring their own
+    if not prompts and kind != "judge":
         raise UserError(f"there are no prompts in {settings.prompts}")
     # "The promoted one" must not move when a run is resumed: what it stood for is kept with the run.
-    about = {"settings": settings.identity(kind), "policy": wiring.start()}
+    about = {"settings": settings.identity(kind), "policy": wiring.start() if settings.policy.model else ""}
     with at_work(wiring, kind, run_key(kind, wiring, prompts), about, who=who, report=report) as work:
         if work.run.status != "finished":
             refuse_drift(work)
-        store.add_prompts(prompts)
         ids = [p.id for p in prompts]
+        store.add_prompts(as_they_open(prompts, store.prompts()))
         kept = {p.id: p.split for p in store.prompts(ids=ids)}
         moved = sum(kept[p.id] != p.split for p in prompts)
         if moved:

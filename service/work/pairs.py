@@ -11,28 +11,28 @@ from pipeline import label as labelling
 from pipeline.metrics import intervals
 from pipeline.sources.file import located
 from pipeline.sources.rows import pair_kind, read
-from service.work.stages import stop_if_unreadable
+from service.work.stages import stop_if_all_omitted, stop_if_unreadable
 from service.work.work import Work
 
 
 def import_pairs(work: Work, stage: str) -> dict[str, str]:
     """The pairs of the file that the settings name, as comparisons. Returns, by comparison (hex), which side the file
-    prefers (`first`, `second`), empty for unlabelled pairs, and for one that it has both ways."""
+    prefers (`first`, `second`), empty for unlabelled pairs, for ties, and for one that it has both ways."""
     path, names, skip_bad = located(work.settings.pairs, "pairs")
     kind, splits = pair_kind(path, names), work.settings.splits
     found = read(path, kind, heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names)
-    rows = found.rows
-    if found.problems or found.ties:
-        work.log(f"{path}: left out {len(found.problems)} rows that cannot be used, {len(found.ties)} with ties")
+    rows = [*found.rows, *found.tied]
+    if found.problems:
+        work.log(f"{path}: left out {len(found.problems)} rows that cannot be used")
     work.store.add_prompts([row.prompt for row in rows])
     work.store.add_answers([text for row in rows for text in row.answers])
     preferred: dict[str, str] = {}
     comparisons: dict[Id, Comparison] = {}
-    for row in rows:
+    for place, row in enumerate(rows):
         one, other = (text_digest(text) for text in row.answers)
         comparison = Comparison.of(row.prompt.id, one, other)
         name, side = comparison.id.hex(), "first" if comparison.first == one else "second"
-        side = "" if kind == "pairs" else side
+        side = "" if kind == "pairs" or place >= len(found.rows) else side
         preferred[name] = side if comparison.id not in comparisons or preferred[name] == side else ""
         comparisons[comparison.id] = comparison
     work.store.add_comparisons(
@@ -46,6 +46,7 @@ def judge_pairs(work: Work, stage: str, preferred: Mapping[str, str]) -> dict[st
     judge = work.wiring.judge(work.settings.judge)
     ids = work.members(stage)
     work.ask_judge(stage, judge, ids)
+    stop_if_all_omitted(work, judge, ids)
     found = stop_if_unreadable(work, judge, ids)
     labels = work.labels(judge, ids)
     names = {True: "first", False: "second"}

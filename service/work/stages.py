@@ -6,11 +6,13 @@ A stage says what is wanted; `Work` finds what is stored and asks for the rest.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from constitution.errors import UserError
+from constitution.principles import Constitution
 from constitution.records import Generation, Id
 from pipeline import compare as comparing
 from pipeline import label as labelling
@@ -20,8 +22,12 @@ from pipeline.metrics import consistency
 from pipeline.respond import respond as plan_responses
 from service.queries import chains as chaining
 from service.queries import measure
+from service.work import probing
 from service.work.roles import critic_of, role_of
 from service.work.work import Work
+
+TOLD = 0.2  # from this share on it is said that answers were cut
+LIMIT = "policy.max_tokens (and trained.max_tokens, where checkpoints have a section of their own)"
 
 
 def start_model(work: Work) -> str:
@@ -34,10 +40,7 @@ def start_model(work: Work) -> str:
 
 
 def look_ahead(work: Work) -> None:
-    """What the whole loop will need: a mistake in what comes last is told now, and the training process starts."""
-    work.wiring.check()
-    if work.settings.rounds > 1 and not work.prompts("dev"):
-        raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
+    """What the whole loop will need: the training process starts. (Mistakes were told before: `service.preflight`.)"""
     work.warm_up()
 
 
@@ -45,38 +48,93 @@ def look_ahead(work: Work) -> None:
 
 
 def respond(work: Work, stage: str, model: str, split: str, samples: int = 1, most: int | None = None) -> int:
-    """Answers of a model to the prompts of a split."""
+    """Answers of a model to the prompts of a split. Returns how many. Raises UserError where none can be gone on with:
+    all were refused, or cut, or empty."""
     role = role_of(work, model)
     asks = plan_responses(work.prompts(split, most), role, seed=work.settings.seed, samples=samples)
-    return len(work.gather(stage, asks, role, work.settings.policy.batch_size))
+    made = [g for g in work.gather(stage, asks, role, work.settings.policy.batch_size) if g is not None]
+    _tell_cut(work, stage, made, role.sampling.max_tokens)
+    if asks and not comparing.whole(made):
+        raise UserError(_all_lost(work, stage, made, role.sampling.max_tokens))
+    return len(made)
+
+
+def _tell_cut(work: Work, stage: str, made: Sequence[Generation], limit: int) -> None:
+    """Count the answers that were cut, and say so where they are many."""
+    cut = sum(g.finish_reason != "stop" for g in made)
+    work.left_out.cut[stage] = cut, len(made)
+    if cut and cut >= TOLD * len(made):
+        work.log(
+            f"warning: {cut} of {len(made)} {stage} ({cut / len(made):.0%}) were cut at the limit of {limit} tokens: "
+            f"they are neither revised, compared nor learnt from. Set {LIMIT} higher"
+        )
+
+
+def _all_lost(work: Work, stage: str, made: Sequence[Generation], limit: int) -> str:
+    if not made:
+        lost = work.left_out.of_stage(stage)
+        said = lost[0].refused.said
+        return f"none of the {len(lost)} {stage} could be asked for, so there is nothing to go on with: {said}"
+    cut = sum(g.finish_reason != "stop" for g in made)
+    if not cut:
+        return (
+            f"all {len(made)} {stage} are empty, so there is nothing to go on with: look at the model's chat template"
+        )
+    return (
+        f"{cut} of {len(made)} {stage} were cut at the limit of {limit} tokens and the others are empty, so there is "
+        f"nothing to revise, compare or learn from. Set {LIMIT} to more than {limit}, as {4 * limit}"
+    )
 
 
 def revise(work: Work, stage: str, of: str) -> dict[str, int]:
     """Rounds of critique and revision of a stage's answers. Returns how many revisions were kept and dropped."""
-    settings, seed = work.settings.revise, work.settings.seed
-    critic = critic_of(work)
-    batch = (work.settings.critic or work.settings.policy).batch_size
     chains = chaining.start(work, of)
-    for round in range(settings.rounds):
-        found = None
-        if settings.critique:
-            asks = revising.critiques(chains, critic, work.constitution, seed=seed, round=round)
-            found = work.gather(f"{stage}.{round}.critique", asks, critic, batch)
-        asks = revising.revisions(chains, found, critic, work.constitution, seed=seed, round=round)
-        revised = work.gather(f"{stage}.{round}", asks, critic, batch)
-        critiques: Sequence[Generation | None] = found or [None] * len(chains)
-        chains = [revising.advance(c, f, r) for c, f, r in zip(chains, critiques, revised, strict=True)]
-    dropped: dict[str, int] = {}
+    for round in range(work.settings.revise.rounds):
+        names = f"{stage}.{round}.critique", f"{stage}.{round}"
+        chains = one_round(work, names, chains, work.constitution, round)
+    dropped: Counter[str] = Counter()
     for chain in chains:
-        for reason, count in chain.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
+        dropped.update(chain.dropped)
+    work.left_out.dropped[stage] = dict(dropped)
+    if lost := dropped.total():
+        why = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+        work.log(f"{lost} of {len(chains) * work.settings.revise.rounds} revisions were dropped: {why}")
     return {"chains": len(chains), "kept": sum(len(c.kept) for c in chains), **dropped}
+
+
+def one_round(
+    work: Work,
+    names: tuple[str, str],
+    chains: Sequence[revising.Chain],
+    constitution: Constitution,
+    round: int,
+) -> list[revising.Chain]:
+    """One round of critique, where the settings ask for it, and revision. `names`: of the two stages. A chain whose
+    critique or revision cannot be had goes on with the answer it has."""
+    critic, seed = critic_of(work), work.settings.seed
+    batch = (work.settings.critic or work.settings.policy).batch_size
+    principles = [revising.principle_of(c, constitution, seed, round) for c in chains]
+    found: list[Generation | None] = [None] * len(chains)
+    if work.settings.revise.critique:
+        asks = revising.critiques(chains, critic, constitution, seed=seed, round=round)
+        found = work.gather(names[0], asks, critic, batch)
+    able = [
+        i
+        for i, (critique, principle) in enumerate(zip(found, principles, strict=True))
+        if not work.settings.revise.critique
+        or (critique is not None and revising.why_not_used(critique, principle) is None)
+    ]
+    critiques = [c for i in able if (c := found[i]) is not None] if work.settings.revise.critique else None
+    asks = revising.revisions([chains[i] for i in able], critiques, critic, constitution, seed=seed, round=round)
+    revised = dict(zip(able, work.gather(names[1], asks, critic, batch), strict=True))
+    return [revising.advance(c, found[i], revised.get(i), principles[i], round) for i, c in enumerate(chains)]
 
 
 def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, Any]:
     """Which revisions the judge finds better than the answer they began from: only those are learnt from.
 
-    Returns ids of generations: `better`, and `fine` (answers in which no round found anything to mend).
+    Returns ids of generations: `better`, and `fine` (answers in which no round found anything to mend; not those of
+    which a revision was dropped, whatever for).
     """
     judge = work.wiring.judge(work.settings.judge)
     ended = chaining.ended(work, stage, of)
@@ -91,13 +149,16 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     work.ask_judge(f"{stage}.judged", judge, asked)
     stop_if_unreadable(work, judge, asked)
     _probe(work, f"{stage}.probes", judge, ended)
+    probing.refuse_chance(work, chaining.probed(work, judge, ended).values())
     labels = work.labels(judge, asked)
     better = [
         revision.id
         for (original, revision), ident in zip(candidates, ids, strict=True)
-        if ident is not None and labels[ident].preferred_first == (revision.content < original.content)
+        if ident is not None
+        and ident in labels  # the judge may have had to omit it
+        and labels[ident].preferred_first == (revision.content < original.content)
     ]
-    fine = [c.original.id for c in ended if c.current.content == c.original.content]
+    fine = [c.original.id for c in ended if c.untouched]
     work.log(f"{len(better)} of {len(candidates)} revisions are better by the judge; {len(fine)} answers needed none")
     return {"better": better, "fine": fine, "candidates": len(candidates)}
 
@@ -119,6 +180,14 @@ def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dic
     return found
 
 
+def stop_if_all_omitted(work: Work, judge: Judge, comparisons: Sequence[Id]) -> None:
+    """Raise UserError where the judge could not be asked about any of the comparisons: there is no label then."""
+    omitted = work.omitted(judge)
+    if comparisons and omitted.issuperset(comparisons):
+        said = next(o for o in work.left_out.everything if o.of == comparisons[0]).refused.said
+        raise UserError(f"the judge could not be asked about any of the {len(comparisons)} pairs: {said}")
+
+
 # --- comparing and labelling -------------------------------------------------------------------------------------
 
 
@@ -137,12 +206,14 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     train, held = work.members(stage), work.members(heldout)
     work.ask_judge(stage, judge, train)
     work.ask_judge(heldout, judge, held)
+    stop_if_all_omitted(work, judge, train)
     found = stop_if_unreadable(work, judge, [*train, *held])
     labels = work.labels(judge, train)
     principles = {judge.question(p).id: p for p in work.constitution.principles}
     probes = chaining.probed(work, judge, chaining.ended(work, "revisions", "answers"))
+    probing.refuse_chance(work, probes.values())
     for name, seen in probes.items():
-        if seen.at_chance:
+        if seen.at_chance and seen.readable >= probing.FEW:  # of two or three nothing can be said
             work.log(
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
                 f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",

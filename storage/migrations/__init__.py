@@ -44,4 +44,10 @@ def upgrade(connection: Connection, where: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except (ValueError, KeyError, TypeError) as error:  # a row that is no JSON, or of another shape
+        raise UserError(
+            f"the store {where} could not be brought to version {HEAD}, and was left as it was: a row of it cannot be "
+            f"read ({type(error).__name__}: {error}). Was it edited by hand? Restore it from a backup, or begin another"
+        ) from error

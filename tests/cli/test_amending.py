@@ -305,6 +305,7 @@ def test_ratifying_is_one_amendment(place: Place, precept: Any) -> None:
     assert made.parent == place.first.version and made.version == loading.parse(text).version
     assert f"ratified: amendment 2, version {made.version[:12]}, by ada" in done.out
     assert f"next: precept retrain, which asks for {PAIRS} verdicts on the labels" in done.out
+    assert "by itself" not in done.out
     again = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "fewer words")
     assert again.code == 2 and "there is nothing to ratify" in again.err
     assert place.store.ratified() == made
@@ -598,3 +599,16 @@ def test_somebody_who_ratifies_between_preview_and_ratifying(
     )
     now = place.store.ratified()
     assert now is not None and (now.number, now.who) == (2, "bob") and place.file.read_text() == text
+
+
+def test_a_retrain_that_starts_by_itself_is_not_asked_of_the_person(place, precept, monkeypatch) -> None:
+    from flows import announcing
+
+    monkeypatch.setattr(announcing, "ratified", lambda amendment, url: True)
+    monkeypatch.setattr(announcing, "awaiting", lambda url: ("relabel/scheduled", "retrain/nightly"))
+    place.edit(REWORDED)
+    done = precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "fewer words")
+    assert done.code == 0, done.err
+    assert "next: precept retrain" not in done.out
+    assert "retrain/nightly starts by itself, on the Prefect server" in done.out
+    assert "relabel/scheduled starts by itself" in done.out

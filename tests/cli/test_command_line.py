@@ -86,7 +86,7 @@ def test_the_promised_commands_are_there() -> None:
         (["run", "show", "abc"], "there is no run 'abc'"),
         (["run", "report"], "no such run has a report"),
         (["review", "agreement"], "nothing was judged yet"),
-        (["data", "export", "out.csv"], "give a .jsonl or a .parquet file"),
+        (["data", "export", "out.txt"], "give a .jsonl, a .parquet or a .csv file"),
         (["model", "promote", "abc"], "--why"),
         (["model", "promote"], "Missing argument 'CHECKPOINT'"),
         (["promote"], "name a checkpoint"),

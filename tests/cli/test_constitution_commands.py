@@ -189,3 +189,17 @@ def _env() -> dict[str, str]:
     """The test's own environment, with the project on the path wherever the test runs."""
     plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     return {**plain, "PYTHONPATH": str(Path(constitution.__file__).parents[1])}
+
+
+def test_the_file_that_the_settings_name_is_the_one_that_is_read(project, precept) -> None:
+    other = Path("principles.yaml").rename("values.yaml").read_text().replace("id: short", "id: brief")
+    Path("values.yaml").write_text(other)
+    Path("precept.toml").write_text('constitution = "values.yaml"\n' + Path("precept.toml").read_text())
+    for words in (["show"], ["show", "brief"], ["show", "brief", "--json"], ["show", "--source"], ["check"]):
+        done = precept("constitution", *words)
+        assert done.code == 0, (words, done.err)
+    assert json.loads(precept("constitution", "show", "brief", "--json").out)["id"] == "brief"
+    assert "values.yaml: 2 principles" in precept("constitution", "check").out
+    Path("old.yaml").write_text(other.replace("Be kind", "Be nice"))
+    assert precept("constitution", "diff", "--against", "old.yaml").code == 0
+    assert "values.yaml has no principle" in precept("constitution", "show", "short").err

@@ -4,12 +4,15 @@ were."""
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cli import main
 from constitution.errors import UserError
 from service.actions import exports
 from service.actions.data_files import COLUMNS, DataSet, Format, Split
@@ -119,6 +122,24 @@ def test_an_export_that_fails_leaves_the_old_file(store, labelled, precept, monk
     assert outcome.code == 2 and "make room" in outcome.err
     assert out.read_text() == "old"
     assert sorted(p.name for p in Path().glob("*pairs*")) == ["pairs.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet", "pairs.csv"])
+def test_an_export_on_a_full_disk_is_one_line_and_leaves_the_old_file(store, labelled, precept, name: str) -> None:
+    out = Path(name)
+    out.write_text("old")
+    before = sorted(Path().iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    store.runs()  # its own files are there
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        code = main.run(["data", "export", name, "--json"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert code == 2
+    assert out.read_text() == "old" and sorted(Path().iterdir()) == before
 
 
 def test_somebody_elses_readme_is_left_alone(store, labelled, precept) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from constitution import loading
+from pipeline.engines.scripted import ScriptedEngine
 from service.queries.estimate import Lengths, count, estimate
 from service.settings import Settings, load
 from service.wiring import Wiring
+from storage.store import Store
 
 
 @pytest.fixture
@@ -65,10 +69,10 @@ def test_lengths_come_from_the_texts_when_nothing_was_measured(project) -> None:
 
 
 def test_a_dry_run_asks_nothing_and_knows_a_finished_run(project, store, labelled, precept) -> None:
-    fresh = precept("improve", "--dry-run", "--json", "--seed", "7").json
+    fresh = precept("improve", "--dry-run", "--no-sample", "--json", "--seed", "7").json
     assert fresh["status"] == "new"
     assert fresh["calls"]["total"] == fresh["calls"]["generated"] + fresh["calls"]["chosen"] > 0
-    assert fresh["seconds"] is None
+    assert fresh["seconds"] is fresh["sample"] is None
 
     result = {
         "calls": {"generated": 100, "chosen": 100, "reused": 0},
@@ -97,3 +101,36 @@ def test_stored_averages_replace_the_guess(project, store, labelled, precept) ->
 def test_a_price_makes_a_cost(project, precept) -> None:
     found = precept("improve", "--dry-run", "--json", "--set", "limits.cost_per_1k_tokens=2").json
     assert found["cost"] == pytest.approx(found["tokens"] / 1000 * 2)
+
+
+def test_a_few_requests_are_timed_where_no_run_told(project, precept, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = {"generate": 0.02, "choose": 0.01}
+    asked = {"generate": 0, "choose": 0}
+    for name in slow:
+        real = getattr(ScriptedEngine, name)
+
+        def waits(self, requests, name=name, real=real):
+            count = len(requests) if name == "generate" else sum(len(group.chats) for group in requests)
+            asked[name] += count
+            time.sleep(slow[name] * count)
+            return real(self, requests)
+
+        monkeypatch.setattr(ScriptedEngine, name, waits)
+    found = precept("improve", "--dry-run", "--json").json
+    by_role, calls = found["sample"]["by_role"], found["calls"]
+    for name, role in (("generate", "policy"), ("generate", "critic"), ("choose", "judge"), ("choose", "evaluator")):
+        assert slow[name] <= by_role[role] < slow[name] * 3
+    least = calls["generated"] * slow["generate"] + calls["chosen"] * slow["choose"]
+    assert least <= found["seconds"] < least * 3
+    assert 0 < asked["generate"] <= 10 and 0 < asked["choose"] <= 2 * 2 * 2 * 5
+    with Store.open("runs/precept.db") as store:
+        assert store.runs() == []  # nothing of it is stored
+    said = precept("improve", "--dry-run").out
+    assert "and the training, measured now on" in said
+    asked.update(generate=0, choose=0)
+    assert precept("improve", "--dry-run", "--no-sample").code == 0 and set(asked.values()) == {0}
+
+
+def test_a_model_that_is_not_at_hand_leaves_the_time_unknown(project, precept) -> None:
+    found = precept("improve", "--dry-run", "--json", "--set", "evaluator={kind='transformers', model='gone'}").json
+    assert found["seconds"] is found["sample"] is None and found["calls"]["total"] > 0

@@ -313,6 +313,7 @@ def test_ratifying_starts_what_waits_for_it(
     done = server.precept("constitution", "amend", "principles.yaml", "--ratify", "-m", "a better title")
     assert done.returncode == 0, done.stderr
     assert "could not be told" not in done.stderr
+    assert "retrain/scheduled starts by itself" in done.stdout and "next: precept retrain" not in done.stdout
 
     def ended() -> Any:
         runs = server.all("flow_runs")

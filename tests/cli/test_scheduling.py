@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -38,6 +40,9 @@ PROBLEMS = [
     (["none"], "there is no flow 'none'"),
     (["improve", "--set", "nonsense=1"], "nonsense"),
     (["retrain"], "say when it is to run: --cron"),
+    (["improve", "--cron", "0 2 31 2 *"], "no moment is at '0 2 31 2 *' in 'UTC'"),
+    (["improve", "--cron", "0 25 * * *"], "in 'UTC': Invalid cron string: \"0 25 * * *\"; write for example --cron"),
+    (["improve", "--cron", "0 2 * * *", "--timezone", "Mars/X"], 'Invalid timezone: "Mars/X"'),
 ]
 
 
@@ -45,6 +50,46 @@ PROBLEMS = [
 def test_mistakes_are_told_at_once(project, precept, words, said) -> None:
     outcome = precept("schedule", "add", *words)
     assert outcome.code == 2 and said in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone", "days"),
+    [
+        ("30 2 * * *", "Europe/Berlin", []),
+        ("0 2 1 * 1", "UTC", ["02:00+00:00"] * 3),
+        ("@daily", "UTC", ["00:00+00:00"] * 3),
+        ("0 9 * * mon-fri", "Asia/Kolkata", ["09:00+05:30"] * 3),
+    ],
+)
+def test_the_next_times_of_a_schedule_are_told(cron: str, timezone: str, days: list[str]) -> None:
+    from flows.schedule import upcoming
+
+    found = upcoming(cron, timezone)
+    assert len(found) == 3 and found == sorted(found)
+    if timezone != "Europe/Berlin":  # where the hour depends on the season
+        assert [each.partition(" ")[2] for each in found] == days
+    moments = [datetime.fromisoformat(each) for each in found]
+    assert all(moment > datetime.now(UTC) for moment in moments)
+    if cron == "0 2 1 * 1":  # the first of a month, or a Monday
+        assert all(moment.day == 1 or moment.weekday() == 0 for moment in moments)
+
+
+@pytest.mark.parametrize(
+    ("cron", "after", "slots"),
+    [
+        ("30 2 * * *", "2027-03-27T12:00", ["03-28T01:30+01:00", "03-29T02:30+02:00"]),  # there is no 02:30 that night
+        ("30 2 * * *", "2027-10-30T12:00", ["10-31T02:30+02:00", "11-01T02:30+01:00"]),  # there are two
+        ("0 * * * *", "2027-10-31T00:30", ["10-31T01:00+02:00", "10-31T02:00+02:00", "10-31T03:00+01:00"]),
+    ],
+)
+def test_a_slot_is_planned_once_where_the_clock_is_moved(cron: str, after: str, slots: list[str]) -> None:
+    import asyncio
+
+    from prefect.server.schemas.schedules import CronSchedule  # as the server plans them; docs/operate.md says so
+
+    start = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo("Europe/Berlin"))
+    found = asyncio.run(CronSchedule(cron=cron, timezone="Europe/Berlin").get_dates(len(slots), start=start))
+    assert [moment.isoformat(timespec="minutes")[5:] for moment in found] == slots
 
 
 @pytest.mark.parametrize("words", [["list"], ["remove", "retrain"]])
@@ -88,6 +133,8 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project: Path, server: Pref
     until(server.healthy, 300)
     bad = server.precept("schedule", "add", "nightly", "--cron", "every night")
     assert bad.returncode == 2 and "no schedule can be made of 'every night'" in bad.stderr
+    told = server.precept(*words[:-1])
+    assert told.returncode == 0 and "the next times: 20" in told.stdout, told.stderr
     done = server.precept(*words)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
@@ -107,6 +154,21 @@ def test_a_slot_is_carried_out_once_on_a_real_server(project: Path, server: Pref
     assert len(slots) == len(set(slots))
     listed = server.precept("run", "list", "--json")
     assert {run["kind"] for run in json.loads(listed.stdout)} == {"nightly"}
+
+    # The same slot fires again: a flow run of its own, which ends as well, and no second run.
+    asked = {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": slot}}}
+    again = httpx.post(f"{server.url}/deployments/{said['id']}/create_flow_run", json=asked, timeout=30)
+    assert again.status_code == 201 and again.json()["id"] != flow_run["id"]
+
+    def both() -> bool:
+        ended = {run["id"] for run in server.all("flow_runs") if run["state_type"] == "COMPLETED"}
+        _finished(server)  # none has failed
+        return {flow_run["id"], again.json()["id"]} <= ended
+
+    until(both, 300)
+    with Store.open("sqlite:///runs/precept.db", create=False) as store:
+        slots = [run.result["slot"] for run in store.runs() if run.result]
+        assert [s[:19] for s in slots].count(slot[:19]) == 1
 
 
 def _listed_and_removed(server: Prefect, ident: str) -> None:

@@ -7,13 +7,16 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from sandbox.models import folder
 from storage.store import Store
-from tests.cli.terminal import NOBODY, call, child_of, ended, gone, lines, spawn
+from tests.cli.terminal import NOBODY, call, child_of, ended, environment, gone, lines, spawn
 
 pytestmark = pytest.mark.timeout(600)  # a fresh Prefect server takes 10 s to start, and minutes on a busy machine
 SLOW = "rules: [{match: 'Question 0', text: An answer.}, {text: An answer., sleep: 600}]\n"
@@ -51,6 +54,35 @@ def test_a_signal_is_one_line_its_code_and_nothing_lost(slow: Path, name: str, c
     (line,) = lines(said)
     assert line.startswith("interrupted: what was answered is kept; go on with: precept run resume ")
     check_stopped()
+
+
+def test_sigterm_without_a_terminal(slow: Path) -> None:
+    """As a process manager sends it."""
+    command = [sys.executable, "-m", "cli.main", *RESPOND]
+    with subprocess.Popen(
+        command,
+        env=environment(PREFECT_API_URL=NOBODY),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        begun = time.monotonic()
+        while not answered() and time.monotonic() < begun + 120:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        out, said = process.communicate(timeout=10)
+    assert process.returncode == 143 and out == b""
+    told = [line for line in said.decode().splitlines() if "does not answer" not in line and "answers:" not in line]
+    assert len(told) == 1 and told[0].startswith("interrupted: what was answered is kept; go on with: precept run")
+    check_stopped()
+
+
+def answered() -> int:
+    if not Path("runs/precept.db").exists():
+        return 0
+    with Store.open("sqlite:///runs/precept.db") as store:
+        return sum(len(store.stage_members(run.id, "answers")) for run in store.runs())
 
 
 def test_a_second_ctrl_c_ends_at_once_what_does_not_end(slow: Path) -> None:

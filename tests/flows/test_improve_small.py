@@ -13,6 +13,7 @@ import pytest
 from constitution.records import canonical
 from service.work.budget import BudgetReached
 from storage.store import Store
+from tests.flows.conftest import prepare
 
 PROMISED = {  # of `precept improve --json`: others read these
     "run": str,
@@ -88,6 +89,35 @@ def test_no_held_out_prompt_reaches_a_training_file(loop: Any) -> None:
         used = "train" if name.removesuffix(".jsonl") in trained_on else "heldout"
         seen[used] |= {splits[canonical(json.loads(line)["prompt"])] for line in data.splitlines()}
     assert seen == {"train": {"train"}, "heldout": {"heldout"}}
+
+
+def test_a_prompt_that_is_too_long_changes_nothing_of_the_rest(
+    loop: Any, tmp_path: Path, run_improve: Callable[..., Any]
+) -> None:
+    """One of 8,000 characters to train on and one to measure on: the same answers, verdicts, models and figures."""
+    home = tmp_path / "home"
+    prepare(home)
+    with (home / "prompts.jsonl").open("a") as file:
+        for split in ("train", "heldout"):
+            file.write(
+                json.dumps({"prompt": f"How can I {split} it? " * 400, "split": split, "source": "theirs"}) + "\n"
+            )
+    run = run_improve(home)
+    for table in ("generation", "verdict", "comparison"):
+        assert run.rows(table) == loop.rows(table), table
+    for name in ("labels", "judge", "reward_model", "before", "after", "win_rate"):
+        assert run.result[name] == loop.result[name], name
+    assert run.datasets() == loop.datasets()
+    assert run.result["left_out"]["stages"] == {
+        stage: {"too_long": 1}
+        for stage in (
+            "answers", "samples", "held-out samples", "evaluation.before", "evaluation.halfway", "evaluation.after"
+        )
+    }  # fmt: skip
+    assert any(r.startswith("held: 1 of 25 held-out prompts were left out") for r in run.result["reasons"])
+    page = Path(run.result["report"]).read_text(encoding="utf-8")
+    assert "What could not be asked" in page and "How can I heldout it?" in page
+    assert loop.result["left_out"]["count"] == 0
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,10 @@ def test_all_is_well_before_the_mistake(precept) -> None:
         ("prompts = 'prompts.jsonl'\n", ["policy.model", "precept init"]),
         (SETTINGS.replace("prompts.jsonl", ""), ["there are no prompts"]),
         (SETTINGS.replace("prompts.jsonl", "gone.jsonl"), ["there is no file gone.jsonl"]),
-        (SETTINGS.replace("prompts.jsonl", "script.yaml"), ["script.yaml", ".jsonl or a .parquet"]),
+        (
+            SETTINGS.replace("prompts.jsonl", "script.yaml"),
+            ["script.yaml: give a .jsonl, .json, .csv, .tsv or .parquet file"],
+        ),
         ("constitution = 'gone.yaml'\n" + SETTINGS, ["gone.yaml"]),
         (SETTINGS.replace('kind = "scripted"', 'kind = "psychic"', 1), ["there is no engine 'psychic'", "scripted"]),
         (SETTINGS.replace('"script.yaml"', '"gone.yaml"'), ["gone.yaml"]),
@@ -140,11 +143,14 @@ def test_a_mistake_in_the_settings(precept, text: str, said: list[str]) -> None:
         ("judge.method=oracular", "there is no judge 'oracular'; there are choice"),
         ("optimise.method=luck", "there is no training method 'luck'; there are best_of_n, dpo"),
         ("oracle=delphi", "there is no oracle 'delphi'"),
+        ("reward.human=gone.csv", "there is no file gone.csv"),
+        ("reward.human={path='prompts.jsonl'}", "prompts.jsonl:1: the key 'chosen' is missing"),
+        ("reward.human={path='prompts.jsonl', columns={}}", "a file has its path"),
     ],
 )
 def test_a_mistake_in_what_comes_last_is_told_first(precept, setting: str, said: str) -> None:
     assert_told(precept("improve", "--quiet", "--set", setting), said)
-    assert answers() == []
+    assert not Path("runs").exists()  # no run, and no store
 
 
 def test_a_settings_file_that_is_not_there(precept) -> None:
@@ -171,6 +177,22 @@ def test_bad_rows_of_prompts_are_all_told_by_line(precept) -> None:
     told = respond(precept)
     assert_told(told, "prompts.jsonl:2: not JSON", "prompts.jsonl:3: the key 'prompt' is missing", "prompts.jsonl:4:")
     assert "prompts.jsonl:5: 'split' is one of" in told.err and "prompts.jsonl:1:" not in told.err
+
+
+def test_pairs_of_another_file_and_other_columns_are_judged(precept) -> None:
+    """A ranking in CSV, with its columns' names, a tie, and a pair that two people see the opposite way."""
+    rows = ["asked;good;bad", *(f"Q{n}?;A long one {n};Brief {n}" for n in range(3)), "Q0?;Brief 0;A long one 0"]
+    Path("pairs.csv").write_text("\n".join(rows))
+    words = [word for name in ("prompt=asked", "chosen=good", "rejected=bad") for word in ("--map", name)]
+    done = precept("judge", "pairs", "pairs.csv", *words, "--json", "--quiet")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["labels"]["count"] == 3 and told["agrees_with_file"]["mean"] == 1
+    Path("ranked.json").write_text(
+        json.dumps([{"prompt": "Q?", "responses": ["A long one", "B", "C"], "ranks": [1, 2, 2]}])
+    )
+    done = precept("judge", "pairs", "ranked.json", "--json", "--quiet")
+    assert done.code == 0 and json.loads(done.out)["labels"]["count"] == 3, done.err
 
 
 def test_bad_rows_of_pairs_are_all_told_by_line(precept) -> None:
@@ -312,8 +334,21 @@ def judge_with(precept: Callable[..., Outcome], rules: str) -> Outcome:
         "rules: [{choose: {A: 0.0, B: 0.0, mass: 0.0}}]\n",  # says nothing
     ],
 )
-def test_a_judge_that_answers_garbage_stops_the_labelling_with_the_rate(precept, rules: str) -> None:
-    assert_told(judge_with(precept, rules), "16 of 16 verdicts (100%)", "label.max_unreadable", "Nothing was labelled")
+def test_a_judge_that_answers_garbage_is_told_before_any_pair_is_judged(precept, rules: str) -> None:
+    """By questions with known answers, and with what other beginnings of its answer would give."""
+    told = ("the judge's answers cannot be read: of 4 questions", "Other beginnings of its answer do not help")
+    assert_told(judge_with(precept, rules), *told, "label.min_mass = 0.5", "judge.template_args")
+    with Store.open("runs/precept.db") as store:
+        (run,) = store.runs()
+        assert run.status == "failed" and run.result is None
+        assert not store.stage_members(run.id, "pairs.questions")  # nothing was asked of the pairs
+
+
+@pytest.mark.parametrize("rules", ["{choose: {A: 0.5, B: 0.5, mass: 0.01}}", "{choose: {A: 0.0, B: 0.0, mass: 0.0}}"])
+def test_a_judge_that_answers_garbage_to_these_pairs_stops_the_labelling_with_the_rate(precept, rules: str) -> None:
+    known = "rules: [{match: 'France|egg|letter|week', choose: {A: 0.5, B: 0.5}}, "
+    told = ("16 of 16 verdicts (100%)", "label.max_unreadable", "Nothing was labelled")
+    assert_told(judge_with(precept, f"{known}{rules}]\n"), *told)
     with Store.open("runs/precept.db") as store:
         (run,) = store.runs()
         assert run.status == "failed" and run.result is None
@@ -336,7 +371,7 @@ def test_what_cannot_be_read_is_counted_and_never_guessed(precept) -> None:
 
 def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     Path("judge.yaml").write_text("rules: [{choose: {A: 0.99, B: 0.01}}]\n")
-    with at_work("improve", "precept.toml", {"revise.rounds": 1}) as work:
+    with at_work("improve", "precept.toml", {"revise.rounds": 1, "limits.stop_at_chance": False}) as work:
         policy = work.start
         stages.respond(work, "answers", policy, split="train")
         stages.revise(work, "revisions", of="answers")
@@ -357,6 +392,16 @@ def test_a_judge_that_always_says_a_makes_ties_and_no_training_pairs(capsys: pyt
         assert not list(work.home.glob("datasets/*"))
 
 
+def test_a_judge_that_always_says_a_is_trained_on_by_nobody(precept) -> None:
+    """Before: a run went on to train on what is left of such labels, where something is."""
+    script = Path("script.yaml").read_text()
+    Path("evaluator.yaml").write_text(script + "  - {choose: {A: 0.5, B: 0.5}}\n")
+    Path("judge.yaml").write_text("rules: [{choose: {A: 0.99, B: 0.01}}]\n")
+    done = precept("improve", "--quiet", "--set", "revise.rounds=1", "--set", "evaluator.model=evaluator.yaml")
+    assert_told(done, "the judge is at chance: of 20 questions its two orders agree on 0 (0%; guessing: 50%)")
+    assert not list(Path("runs").glob("checkpoints/*"))
+
+
 # --- with everything: a process of its own, and Prefect's embedded server ---
 
 
@@ -370,5 +415,4 @@ def test_a_mistake_is_one_message_under_prefect_too(model: Path, tmp_path: Path)
     )  # fmt: skip
     assert_told(Outcome(done.returncode, done.stdout, done.stderr), "model is not a whole model", "tokenizer.json")
     assert len(done.stderr.splitlines()) == 1
-    with Store.open("runs/precept.db") as store:
-        assert [run.status for run in store.runs()] == ["failed"]
+    assert not Path("runs").exists()  # it was told before a run was begun

@@ -32,6 +32,7 @@ from pipeline import engines, judges, rewards
 from pipeline.engines.engine import EngineSettings
 from pipeline.metrics.intervals import wilson
 from sandbox.models import folder
+from service import preflight
 from service.actions.train import Order, job
 from service.queries import doctor, settings
 from service.queries.estimate import estimate
@@ -357,7 +358,7 @@ def test_what_is_wrong_with_one_is_told_before_the_first_call(
 ) -> None:
     def check(flags: dict[str, object]) -> None:
         with closing(Wiring(load(None, flags)[0])) as wiring:
-            wiring.check()
+            preflight.check("improve", wiring)
 
     check({})
     with pytest.raises(UserError, match=said):

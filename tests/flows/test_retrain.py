@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -292,12 +293,22 @@ def topped(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(place, place.retrain(retrain__top_up=True).result, 0)
 
 
+def compared_of(place: Place, generations: list[bytes]) -> set[bytes]:
+    """The comparisons that any of these texts is in."""
+    with closing(sqlite3.connect(place.home / "precept.db")) as database:
+        held = ", ".join("?" * len(generations))
+        rows = database.execute(f"select comparison from origin where generation in ({held})", generations)
+        return {comparison for (comparison,) in rows}
+
+
 def test_pairs_are_added_on_training_prompts_where_the_new_principle_was_silent(topped: Done) -> None:
     place, run = topped.place, topped.result["run"]
     with Store.open(place.url, home=place.home) as store:
         old, new = (store.stage_members(i, "feedback") for i in (place.base.id, bytes.fromhex(run)))
         added = store.comparisons([i for i in new if i not in set(old)])
         assert set(old) < set(new) and len(added) >= 5
+        made = [i for part in ("", ".more") for i in store.stage_members(bytes.fromhex(run), f"top-up.inviting{part}")]
+        assert compared_of(place, made) - set(old) == {c.id for c in added}  # all that was made, and nothing else
         held = place.members(run, "held-out feedback")
         assert held == place.members(place.base.id.hex(), "held-out feedback")
         splits = {p.id: p.split for p in store.prompts(ids=[c.prompt for c in added])}

@@ -6,19 +6,36 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from constitution.errors import UserError
+from constitution.records import Message
 from pipeline import judges, plugins, rewards, trainers
-from pipeline.engines.engine import EngineSettings
+from pipeline.asking import Role
+from pipeline.engines.engine import Chat, Choose, Engine, EngineSettings, Generate, Sampling, Score
 from tests.pipeline.packages import installed, write_package
 
 ROOT = Path(__file__).parents[2]
 MODULES = {
     "acme.judge": "def build(role, options, another):\n    return (role, dict(options), another)",
     "acme.train": 'KIND = "policy"\nCOLUMNS = ("prompt",)\nDEFAULTS = {"patience": 1}\ndef train(job, progress): ...',
-    "acme.engine": "def build(settings):\n    return settings.kind",
+    "acme.engine": """
+        from pipeline.engines.engine import Capabilities
+        class Engine:
+            fingerprint, capabilities = "quiet", Capabilities()
+            def render(self, chat): return []
+            def generate(self, requests): return []
+            def choose(self, groups): return [[] for group in groups]
+            def score(self, requests): return "none"
+            def close(self): ...
+        def build(settings):
+            return Engine() if settings.model != "odd" else settings.model
+        """,
+    "acme.exits": "import sys; sys.exit(3)",
+    "acme.bare": "def train(job, progress): ...",
+    "acme.falls": "def build(role, options, another):\n    raise KeyError('depth')",
     "acme.broken": "import a_module_that_nobody_has",
     "acme.odd": "raise RuntimeError('odd')",
     "acme.empty": "build = 3",
@@ -32,8 +49,10 @@ POINTS = {
         "empty": "acme.empty",
         "attribute": "acme.judge:build",
         "choice": "acme.judge",
+        "exits": "acme.exits",
+        "falls": "acme.falls",
     },
-    "precept.trainers": {"patient": "acme.train"},
+    "precept.trainers": {"patient": "acme.train", "bare": "acme.bare"},
     "precept.engines": {"quiet": "acme.engine"},
     "precept.rewards": {"kindly": "acme.engine"},
     "precept.flows": {"nightly": "acme.flow"},
@@ -62,7 +81,7 @@ def test_it_is_chosen_by_name_like_one_of_the_folder(acme: Path) -> None:
     assert trainers.resolve("patient", {"patience": 3}) == {"patience": 3}
     from pipeline import engines
 
-    assert engines.build(EngineSettings(kind="quiet")) == "quiet"  # type: ignore[comparison-overlap]
+    assert engines.build(EngineSettings(kind="quiet")).fingerprint == "quiet"
 
 
 @pytest.mark.parametrize(
@@ -70,9 +89,13 @@ def test_it_is_chosen_by_name_like_one_of_the_folder(acme: Path) -> None:
     [
         ("broken", r"'broken' \(acme.broken of the package acme-plugins 1.0\) cannot be imported: ModuleNotFoundError"),
         ("odd", "cannot be imported: RuntimeError: odd; mend the package"),
+        ("exits", "cannot be imported: SystemExit: 3; mend the package"),
         ("empty", r"acme-plugins 1.0\) has no function build; mend the package"),
         ("attribute", "must name a module, like my_package.my_module"),
-        ("nobody", "there is no judge 'nobody'; there are attribute, broken, choice, empty, loud, odd, two_words"),
+        (
+            "nobody",
+            "no judge 'nobody'; there are attribute, broken, choice, empty, exits, falls, loud, odd, two_words",
+        ),
     ],
 )
 def test_a_broken_one_is_one_message_that_names_its_package_and_the_others_still_work(
@@ -81,6 +104,30 @@ def test_a_broken_one_is_one_message_that_names_its_package_and_the_others_still
     with pytest.raises(UserError, match=message):
         judges.load(name)
     assert judges.load("loud")
+
+
+def test_one_that_misbehaves_after_its_import_is_told_by_name(acme: Path) -> None:
+    from pipeline import engines
+
+    with pytest.raises(UserError, match=r"the training method in acme\.bare has no KIND; it must be a str"):
+        trainers.resolve("bare", {})
+    with pytest.raises(
+        UserError, match=r"the judge in acme\.falls failed: KeyError: 'depth'; mend it, or take another"
+    ):
+        judges.build("falls", Role(cast(Engine, None)))
+    with pytest.raises(
+        UserError, match=r"the engine in acme\.engine built a str, which is no engine: it has no render"
+    ):
+        engines.build(EngineSettings(kind="quiet", model="odd"))
+    engine = engines.build(EngineSettings(kind="quiet"))
+    chat = Chat((Message("user", "Hi"),))
+    with pytest.raises(UserError, match="generate was asked 1 and answered 0"):
+        engine.generate([Generate(chat, Sampling(), 0)])
+    with pytest.raises(UserError, match="choose was asked 2 and answered 0"):
+        engine.choose([Choose((chat, chat), ("A", "B"))])
+    with pytest.raises(UserError, match="score returned a str, and not a list"):
+        engine.score([Score(chat, "Ho")])
+    assert engine.generate([]) == []
 
 
 def test_a_name_that_the_folder_has_is_refused_and_both_are_named(acme: Path) -> None:

@@ -111,9 +111,9 @@ def test_a_page_computes_its_own_labels_alone(store: Store, monkeypatch: pytest.
     asked: list[int] = []
     whole = store.labels
 
-    def counting(comparisons: Sequence[Id], *rest: object) -> object:
+    def counting(comparisons: Sequence[Id], *rest: object, **named: object) -> object:
         asked.append(len(comparisons))
-        return whole(comparisons, *rest)  # type: ignore[arg-type]
+        return whole(comparisons, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(store, "labels", counting)
     labels(store, most=5)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import prefect.artifacts
@@ -17,7 +19,8 @@ import pytest
 from constitution.records import Checkpoint, make_id
 from flows import steps
 from flows.session import at_work
-from service.pictures.report import save_report
+from service.pictures import report
+from service.pictures.report import _environment, save_report
 from service.queries import findings
 from service.work import evaluation, stages
 from service.work.work import Work
@@ -128,7 +131,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     flags: dict[str, Any] = {
         "store": f"sqlite:///{home}/precept.db", "home": str(home / "runs"), "oracle": "", "revise.rounds": 2,
         "prompts": str(home / "prompts.jsonl"), "constitution": str(home / "principles.yaml"),
-        "policy.base_url": "http://me:hunter2@localhost/v1",
+        "policy.base_url": "http://localhost/v1",
     }  # fmt: skip
     for role, model in (("policy", policy), ("critic", policy), ("judge", judge), ("evaluator", judge)):
         flags |= {f"{role}.kind": "scripted", f"{role}.model": model}
@@ -279,7 +282,7 @@ def test_what_happened_is_on_the_page(ran: Ran) -> None:
     assert ran.work.constitution.version in text and "ratified" in text
     for digest in ("sft-made", "dpo-made", "reward-made", "sft-data", "dpo-data", "reward-data"):
         assert digest in text
-    assert "hunter2" not in text and "http://me:***@localhost/v1" in text
+    assert "http://localhost/v1" in text  # one with a password in it is refused before a run begins
 
 
 def test_a_principle_the_judge_cannot_read_is_flagged(ran: Ran) -> None:
@@ -299,6 +302,22 @@ def test_examples_name_what_decided_and_the_worst_come_first(ran: Ran) -> None:
     assert f"{dialogue} before Kind from the start. after Rude at the end." in text
 
 
+def test_what_was_left_out_is_on_the_page(ran: Ran) -> None:
+    item = {
+        "stage": "answers", "what": "answer", "why": "too_long", "said": "A text has 5000 tokens <b>", "prompt": "a1b2",
+        "source": "theirs", "words": "How do <script>",
+    }  # fmt: skip
+    left_out = {
+        "count": 3, "stages": {"answers": {"too_long": 3}}, "items": [item], "cut": {"samples": {"count": 7, "of": 9}},
+        "dropped": {},
+    }  # fmt: skip
+    said = assert_inert(ran.changed({**ran.result, "left_out": left_out})).text
+    for words in ("What could not be asked", "A text has 5000 tokens <b>", "How do <script>", "a1b2", "theirs"):
+        assert words in said, words
+    assert "The first 1 of 3." in said and "Cut at the token limit: samples" in said and "7 of 9" in said
+    assert "What could not be asked" not in assert_inert(ran.changed()).text
+
+
 def test_chains_are_shown_whole(ran: Ran) -> None:
     counts, chains = findings.revisions(ran.work)
     assert counts["answers"] == 8 and counts["revisions"] == 16 and counts["better"] == 8
@@ -309,11 +328,24 @@ def test_chains_are_shown_whole(ran: Ran) -> None:
         assert chain.outcome == "better"
 
 
+def test_sentences_of_an_example_do_not_run_into_each_other() -> None:
+    environment = _environment()
+    source = (Path(report.__file__).parent / "templates" / "report.html").read_text(encoding="utf-8")
+    macros = environment.from_string(source[: source.index("<!doctype")], globals={"titles": {}})
+    found = SimpleNamespace(
+        messages=[], before="One.", after="Two.", p=0.75, decided_by=["a", "b", "c", "d"], against=["e", "f", "g", "h"]
+    )
+    said = re.sub(r"<[^>]*>", "", str(macros.module.example(found))).strip()  # type: ignore[attr-defined]
+    assert said.endswith("Decided by a, b, c and 1 more. The other way: e, f, g and 1 more.")
+
+
 def test_curves_belong_to_this_run_parents_first(ran: Ran) -> None:
     shown = findings.checkpoints(ran.work, ran.result, ran.details["reward"])
     assert [c.method for c in shown] == ["sft", "reward", "dpo"]
     page = ran.page
     assert page.count('class="plot"') == 7  # loss and accuracy of three, and reliability
+    reliability = page[page.index("<title>Reliability") :].partition("</svg>")[0]
+    assert [n for n in ("12", "30", "158") if f">{n}</text>" in reliability] == ["12", "30", "158"]  # pairs at each
     assert "Supervised fine-tuning (SFT): loss, from 2 at step 1 to 0.0667 at step 30." in page
 
 

@@ -213,6 +213,26 @@ def test_undo_goes_back_as_far_as_one_likes_and_only_over_ones_own(store: Store,
     assert len(store.events("spot_check", "spot_check_undone")) == 5 + 3  # the history keeps all
 
 
+def test_an_undo_sent_twice_at_once_takes_one_answer_back_and_shows_it(
+    store: Store, run: Reviewed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        item = review.next_item(store, "", "ada")
+        assert item is not None
+        review.answer(store, "ada", item.token, f"answer {number}", "a")
+    last = review.undo(store, "", "ada", "u")
+    really = review._taken_back
+    seen: list[object] = []  # the second click looks before the first is written
+    monkeypatch.setattr(
+        review,
+        "_taken_back",
+        lambda store, key: really(store, key) if seen else seen.append(key),  # type: ignore[func-returns-value]
+    )
+    again = review.undo(store, "", "ada", "u")
+    assert last is not None and again is not None and again.comparison == last.comparison
+    assert len(store.spot_checks()) == 1 and len(store.events("spot_check_undone")) == 1
+
+
 def test_what_was_undone_is_shown_next_and_answered_anew(store: Store, run: Reviewed) -> None:
     first, second = say(store, "ada", "1"), say(store, "ada", "2", "a")
     waiting = shown(store, "ada")

@@ -120,7 +120,7 @@ def finish(project: Made, reward: dict[str, Any], name: str = "first") -> Run:
         store.add_prompts(prompts)
         store.add_members(run.id, "prompts", [p.id for p in prompts])
         role = wiring.role(wiring.settings.policy)
-        answers = asking.answer(respond(prompts[:2], role, seed=wiring.settings.seed), role.engine)
+        answers, _ = asking.answer(respond(prompts[:2], role, seed=wiring.settings.seed), role.engine)
         store.add_generations(answers, run=run.id, stage="answers")
         tuned = [
             Generation(make_id("tuned", prompt=p.id), "response", p.id, "tuned", "stop", "another") for p in prompts
@@ -149,7 +149,7 @@ def test_stored_answers_come_first_and_only_the_rest_is_asked_for(made: Made) ->
     with closing(made.wiring()) as wiring:
         role = wiring.role(wiring.settings.policy)
         asks = respond([Prompt((Message("user", PROMPTS[0]),), "train")], role, seed=0, samples=4)
-        assert [g.text for g in asking.answer(asks, role.engine)] == [other.text for other in found.others]
+        assert [g.text for g in asking.answer(asks, role.engine)[0]] == [other.text for other in found.others]
     assert made.score(PROMPTS[0], "no", n=1, revision=False).by.calls["generated"] == 0
     assert "tuned" not in [other.text for other in found.others]
 

@@ -58,6 +58,19 @@ def test_prompts_that_come_again_under_another_split_are_told_of(project: Path) 
     assert any(told in text for text in second.said) and not any(told in text for text in first.said)
 
 
+def test_a_new_prompt_that_opens_like_a_stored_one_has_its_split(project: Path) -> None:
+    write("train")
+    with at_work("respond", "precept.toml", {}, "ada", Heard()) as work:
+        assert len(work.prompts("train")) == 3
+    turns = [("user", "0 ?"), ("assistant", "What?"), ("user", "More.")]
+    later = [{"role": role, "content": content} for role, content in turns]
+    rows = [{"prompt": later, "split": "heldout"}, {"prompt": "Other?", "split": "heldout"}]
+    Path("prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with at_work("respond", "precept.toml", {"seed": 1}, "ada", Heard()) as work:
+        assert [len(p.messages) for p in work.prompts("train")] == [3]
+        assert [p.messages[0].content for p in work.prompts("heldout")] == ["Other?"]
+
+
 def test_a_suite_measures_nothing_on_a_prompt_that_was_trained_on(project: Path) -> None:
     write("train")
     with at_work("respond", "precept.toml", {}, "ada", Heard()) as work:

@@ -48,7 +48,7 @@ def test_rows_that_open_like_held_out_ones_are_not_trained_on() -> None:
     data = write(
         "rows.jsonl",
         *({"prompt": prompt, "completion": "So."} for prompt in ("How do I sing?", "How do I bake", longer, "Stored?")),
-        {"prompt": "Marked?", "completion": "So.", "split": "test"},
+        {"prompt": "Marked?", "completion": "So.", "split": "heldout"},
     )
     evaluated = write("eval.jsonl", {"prompt": "How do I bake?", "completion": "So."})
     with Store.open("sqlite:///runs/precept.db") as store:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from service.pictures.frontier import on_the_way
 from service.pictures.training import COLOURS, MARKS, STOPPED, curves, frontier, hacking
 
+ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -152,3 +154,38 @@ def test_runs_that_hack() -> None:
 def test_the_same_figures_are_the_same_file() -> None:
     assert curves(evaluations()) == curves(evaluations())
     assert frontier(points()) == frontier(points())
+
+
+def test_no_label_of_a_frontier_covers_another_or_a_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation, Text
+
+    drawn: list[Figure] = []
+    really = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), really(self, *a, **k))[1])
+    frontier(on_the_way(json.loads((ROOT / "docs" / "pictures" / "methods.json").read_text())))
+    frontier(
+        [
+            {
+                "method": method, "leash": leash, "seed": 0, "kl": 0.5 + 0.3 * step + 0.05 * place, "truth": None,
+                "reward": 1 + 0.1 * step + 0.02 * place, "judge": 0.8, "judge_low": 0.75, "judge_high": 0.85,
+            }
+            for place, method in enumerate(["dpo", "kto", "orpo", "ppo"])
+            for step, leash in enumerate([0.01, 0.05, 0.1])
+        ]
+    )  # fmt: skip
+    assert len(drawn) == 2
+    for figure in drawn:
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        for axes in figure.axes:
+            labels = [each for each in axes.texts if isinstance(each, Annotation)]
+            assert len(labels) >= 7
+            for each in labels:
+                each.update_positions(renderer)  # they were drawn at another resolution
+            boxes = [Text.get_window_extent(each, renderer) for each in labels]
+            points = [axes.transData.transform(each.xy) for each in labels]
+            for number, box in enumerate(boxes):
+                assert not any(box.overlaps(other) for other in boxes[number + 1 :]), labels[number].get_text()
+                assert not any(box.contains(*point) for point in points), labels[number].get_text()
+                assert axes.get_window_extent(renderer).contains(*box.min)

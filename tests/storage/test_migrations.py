@@ -10,6 +10,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
+from constitution.errors import UserError
 from storage import migrations
 from storage.store import Store
 
@@ -109,6 +110,18 @@ def check(url, tmp_path):
 def test_a_store_of_version_0001_comes_along_with_its_rows(v0001, tmp_path):
     check(v0001, tmp_path)
     check(v0001, tmp_path)  # opened again, nothing more happens
+
+
+def test_a_row_that_is_no_json_is_told_of_and_the_store_is_left_as_it_was(v0001, tmp_path):
+    engine = engine_of(v0001)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE run SET settings = 'no json'"))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"could not be brought to version .*left as it was.*Restore it from"):
+            Store.open(v0001, home=tmp_path)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM run WHERE settings = 'no json'")).scalar() == 3
+    engine.dispose()
 
 
 INTERRUPTED = """

@@ -90,6 +90,9 @@ class ProtocolServer(ThreadingHTTPServer):
         self.faults: dict[str, deque[Fault]] = {}  # by path
         self.forever: dict[str, Fault] = {}
         self.honours_logprob_token_ids = True
+        self.refuses: dict[str, str] = {}  # settings that it does not take, and what it says then
+        self.without: set[str] = set()  # paths that are not there
+        self.drops_zero_width = False  # as normalisers do
         self.shows_logprobs = True
         self.shows_logits = False
         self.reply: str | None = None  # what every generation says, whatever max_tokens
@@ -211,13 +214,21 @@ class Handler(BaseHTTPRequestHandler):
                 "/v1/models": self._models,
                 "/v1/chat/completions": self._chat,
                 **(
-                    {"/tokenize": self._tokenize, "/detokenize": self._detokenize, "/v1/completions": self._complete}
+                    {
+                        "/tokenizer_info": self._tokenizer_info,
+                        "/tokenize": self._tokenize,
+                        "/detokenize": self._detokenize,
+                        "/v1/completions": self._complete,
+                    }
                     if server.dialect == "vllm"
                     else {}
                 ),
             }
-            if self.path not in answers:
+            if self.path not in answers or self.path in server.without:
                 return self._send(404, {"error": {"message": "no such path"}})
+            for name, words in server.refuses.items():
+                if name in body and not (name == "top_logprobs" and body[name] <= 5):
+                    return self._send(400, {"error": {"message": words}})
             try:
                 self._send(200, answers[self.path](body))
             except TooLong as error:
@@ -283,8 +294,14 @@ class Handler(BaseHTTPRequestHandler):
             text = self.server.template + chat_text(body["messages"], body["add_generation_prompt"], **arguments)
         else:
             text = body["prompt"]
+        if self.server.drops_zero_width:
+            text = text.replace("\u200b", "")
         tokens = encode(text)
         return {"count": len(tokens), "max_model_len": 4096, "tokens": tokens}
+
+    def _tokenizer_info(self, body: dict[str, Any]) -> dict[str, Any]:
+        added = {str(token): text for text, token in SPECIAL.items() if text.startswith("<")}
+        return {"tokenizer_class": "Toy", "eos_token": "<|end|>", "added_tokens_decoder": added, "chat_template": "{}"}
 
     def _detokenize(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"prompt": decode(body["tokens"])}
@@ -324,7 +341,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.server.reply, "stop"
         seed = body.get("seed") if body.get("temperature") else None
         text = f"said {hashlib.sha256(repr((ids, seed)).encode()).hexdigest()}"
-        return text[: body["max_tokens"]], "length" if len(text) > body["max_tokens"] else "stop"
+        most = body.get("max_tokens") or body["max_completion_tokens"]
+        return text[:most], "length" if len(text) > most else "stop"
 
     def _chat(self, body: dict[str, Any]) -> dict[str, Any]:
         messages = body["messages"]

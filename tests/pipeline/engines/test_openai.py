@@ -97,7 +97,9 @@ def test_labels_cost_no_request_a_chat(vllm: ProtocolServer, connect: Connect) -
     chats = tuple(chat(f"q{number}", answer_prefix="(" * (number % 2)) for number in range(50))
     connect(vllm).choose([Choose(chats, ("A", "B"))])
     tokenized = vllm.asked("/tokenize")
-    assert sum("messages" in body for body in tokenized) == 50 + 2  # two find out how the template opens an answer
+    assert (
+        sum("messages" in body for body in tokenized) == 50 + 2 + 1
+    )  # two find out how the template opens an answer, one what it is of
     assert sum("prompt" in body for body in tokenized) == 4 * 2 + 2  # two labels after two openings; one prefix
 
 
@@ -165,7 +167,9 @@ def test_a_thinking_block_is_kept_apart(vllm: ProtocolServer, plain: ProtocolSer
     assert said(vllm, "<think>\nhm\n</think>\n\nYes.") == ("hm", "Yes.")
     assert said(vllm, "hm</think>Yes.", think=True) == ("hm", "Yes.")
     assert said(vllm, "still thinking", think=True) == ("still thinking", "")
-    assert said(vllm, "The tag </think> closes.") == ("", "The tag </think> closes.")
+    assert said(vllm, "hm</think>Yes.") == ("hm", "Yes.")  # templates and servers swallow the tag that opens
+    assert said(vllm, "The tags <think> and </think>.") == ("", "The tags <think> and </think>.")
+    assert said(plain, "[THINK]hm[/THINK]Yes.") == ("hm", "Yes.")
     assert said(plain, "<think>hm</think>Yes.") == ("hm", "Yes.")
 
 
@@ -183,13 +187,14 @@ def test_a_tokenizer_folder_saves_the_requests(vllm: ProtocolServer, connect: Co
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     tokenizer.save_pretrained(tmp_path)
+    vllm.without |= {"/tokenize", "/detokenize", "/tokenizer_info"}
     engine = connect(vllm, tokenizer=str(tmp_path))
     [[choice]] = engine.choose([Choose((chat("which?"),), ("A", "B"))])
     text = "user:which?<|end|>assistant:"
     logs = distribution(tokenizer.encode(text, add_special_tokens=False))
     a, b = (math.exp(logs[letters.index(label)]) for label in "AB")
     assert choice.probabilities == pytest.approx((a / (a + b), b / (a + b)), abs=1e-12)
-    assert not vllm.asked("/tokenize")
+    assert not [body for body in vllm.asked("/tokenize") if "messages" in body]
     assert engine.fingerprint != connect(vllm).fingerprint
 
 

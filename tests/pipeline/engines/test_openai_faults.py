@@ -23,6 +23,7 @@ from constitution.errors import UserError
 from constitution.records import Message
 from pipeline.engines.engine import (
     Chat,
+    Choice,
     Choose,
     Completion,
     EngineError,
@@ -442,3 +443,56 @@ def test_an_interrupt_ends_the_call_and_leaves_the_engine_well(vllm: ProtocolSer
     thread.join()
     assert say(engine).text.startswith("said")
     assert len(vllm.asked(COMPLETIONS)) == 5  # the 46 that waited were never sent
+
+
+# --- servers that do not take every setting -----------------------------------------------------------------------
+
+HOSTED = {  # what hosted models say, in words of our own
+    "max_tokens": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens'.",
+    "seed": "Unrecognized request argument supplied: seed",
+    "temperature": "Unsupported value: 'temperature' does not support 0.7 with this model. Only the default is.",
+    "top_p": "top_p: Extra inputs are not permitted",
+    "top_logprobs": "Invalid 'top_logprobs': must be at most 5",
+}
+
+
+@pytest.mark.parametrize("settings", [[name] for name in HOSTED] + [list(HOSTED)], ids=[*HOSTED, "all of them"])
+def test_a_setting_that_a_server_does_not_take_is_left_out_and_told_once(
+    plain: ProtocolServer, connect: Connect, settings: list[str]
+) -> None:
+    plain.refuses = {name: HOSTED[name] for name in settings}
+    engine = connect(plain)
+    words: list[str] = []
+    engine.tell(words.append)
+    [[choice]] = engine.choose(AB)
+    assert isinstance(choice, Choice) and choice.mass > 0
+    said = all_answered(engine.generate([Generate(CHAT, Sampling(0.7, 0.9, 7), seed) for seed in range(30)]))
+    assert all(len(completion.text) <= 7 for completion in said)
+    assert len(words) == len(settings) and all("does not take" in text for text in words)
+    asked = len(plain.requests)
+    engine.generate([Generate(CHAT, Sampling(0.7, 0.9, 7), seed) for seed in range(30)])
+    assert len(plain.requests) == asked + 30  # it is remembered
+    last = plain.requests[-1][1]
+    assert not [name for name in settings if name in last and name != "top_logprobs"]
+    assert ("max_completion_tokens" in last) == ("max_tokens" in settings)
+    kept = {"seed", "temperature", "top_p"} - set(settings)
+    assert kept <= last.keys()
+
+
+def test_a_text_that_names_a_setting_takes_none_away(plain: ProtocolServer, connect: Connect) -> None:
+    engine = connect(plain, concurrency=1)
+    engine.check()
+    words: list[str] = []
+    engine.tell(words.append)
+    plain.fail("/v1/chat/completions", 400, 400, body="content policy: 'what temperature melts steel'")
+    first, second = engine.generate([Generate(CHAT, Sampling(0.7), seed) for seed in (1, 2)])
+    assert isinstance(first, Refused) and first.kind == "refused" and isinstance(second, Completion)
+    assert not words and plain.requests[-1][1]["temperature"] == 0.7
+
+
+def test_a_server_that_takes_no_logprobs_generates_and_is_no_judge(plain: ProtocolServer, connect: Connect) -> None:
+    plain.refuses = {"logprobs": "'logprobs' is not supported with this model"}
+    engine = connect(plain)
+    assert say(engine).text.startswith("said")
+    with pytest.raises(UserError, match=r"shows no log-probabilities .* reasons in words"):
+        engine.choose(AB)

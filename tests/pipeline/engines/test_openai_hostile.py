@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import socket
 import zlib
 from collections.abc import Callable, Iterator
@@ -180,12 +181,11 @@ def test_the_reader_takes_what_the_protocol_needs_and_nothing_deeper() -> None:
     assert read_object(json.dumps(fine).encode(), hiding) == fine
     assert read(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, hiding)
     assert read(b'"' + b"1" * 6000 + b'"', hiding) == "1" * 6000  # a text is not a number
+    assert read(b"[1000000000000000019884624838656, -" + b"9" * 5000 + b"]", hiding) == [1e30, -math.inf]
     for data, why in (
         (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nests"),
         (b"[" * 100_000, "nests|not JSON"),
         (b'{"a":' * 900 + b"1" + b"}" * 900, "nests"),
-        (b'{"n": ' + b"9" * 19 + b"}", "digits"),
-        (b'{"n": -' + b"9" * 5000 + b"}", "digits"),
         (b"[1]", "no JSON object"),
         (b"\xff\xfe\x00", "not JSON"),
         (b"", "not JSON"),

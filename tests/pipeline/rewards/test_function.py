@@ -119,6 +119,52 @@ def test_a_function_that_raises_or_answers_by_half_is_named(here: Path) -> None:
         rewards.build(spec("rules:half")).score([HELLO, HELLO], ["a", "b"])
 
 
+ODD = """
+import itertools, time
+
+class Silent:
+    def __repr__(self):
+        raise RuntimeError("no text")
+    __float__ = __repr__
+
+def huge(prompts, answers):
+    return [10 ** 5000] * len(answers)
+
+def silent(prompts, answers):
+    return [Silent()] * len(answers)
+
+def endless(prompts, answers):
+    return itertools.repeat(1.0)
+
+def slow(prompts, answers):
+    return (time.sleep(5) for _ in answers)
+
+def failing(prompts, answers):
+    yield 1.0
+    raise KeyError("x")
+
+def fine(prompts, answers):
+    return (float(len(a)) for a in answers)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("huge", "a int that cannot be shown for the answer"),
+        ("silent", "a Silent that cannot be shown for the answer"),
+        ("endless", "returned 1002 .*rewards for 2 answers"),
+        ("slow", "no answer within 0.3 s"),
+        ("failing", "raised KeyError"),
+    ],
+)
+def test_what_a_function_returns_crashes_and_holds_up_nothing(here: Path, name: str, message: str) -> None:
+    (here / "rules.py").write_text(ODD)
+    with pytest.raises(UserError, match=message):
+        rewards.build(spec(f"rules:{name}", timeout=0.3)).score([HELLO, HELLO], ["a", "b"])
+    assert rewards.build(spec("rules:fine")).score([HELLO], ["abc"]) == [3.0]
+
+
 def test_a_function_that_hangs_is_given_up(here: Path) -> None:
     (here / "rules.py").write_text(CODE)
     reward = rewards.build(spec("rules:hang", timeout=0.05))

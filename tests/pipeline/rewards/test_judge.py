@@ -225,7 +225,7 @@ def test_the_fingerprint_follows_the_judge_the_constitution_the_rule_and_the_sto
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"against": "nowhere.jsonl"}, "nowhere.jsonl: the data set cannot be read"),
+        ({"against": "nowhere.jsonl"}, "there is no file nowhere.jsonl"),
         ({"engine": {"kind": "scripted", "model": "nowhere.yaml"}}, "cannot read the script nowhere.yaml"),
         ({"engine": {"kind": "scripted", "modle": "x"}}, "engine.modle"),
         ({"method": "guess"}, "there is no judge 'guess'"),
@@ -245,5 +245,5 @@ def test_a_row_of_stored_answers_that_is_none_is_told_with_its_line(
 ) -> None:
     with (tmp_path / "against.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": ROW, "answer": ["x"]}) + "\n")
-    with pytest.raises(UserError, match="line 2: answer must be a text, not list"):
+    with pytest.raises(UserError, match="line 2: answer\[0\] needs"):
         rewards.check(spec())

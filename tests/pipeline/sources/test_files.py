@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import gzip
 import json
 import os
@@ -11,7 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,8 @@ import pytest
 
 from constitution.errors import UserError
 from pipeline.sources import files
-from pipeline.sources.rows import read, read_prompts
+from pipeline.sources.rows import Kind, read, read_prompts
+from pipeline.training_rows import read_rows
 
 LINE = '{"prompt": "hi"}\n'
 ASKED = [{"prompt": "one"}, {"prompt": "two"}]
@@ -82,7 +84,7 @@ DIGITS = '{"prompt": "x", "n": ' + "9" * 5_000 + "}"
 DAMAGED: list[tuple[str, str | bytes, str]] = [
     ("x.jsonl", LINE + DEEP, ":2: nested too deep"),
     ("x.json", f"[{LINE},{DEEP}]", "row 2 .*nested too deep"),
-    ("x.jsonl", LINE + '{"prompt": "x", "e": ' + '[{"a":' * 450 + "1" + "}]" * 450 + "}", ":2: nested too deep"),
+    ("x.jsonl", LINE + '{"prompt": "x", "e": ' + '[{"a":' * 450 + "null" + "}]" * 450 + "}", ":2: nested too deep"),
     ("x.jsonl", LINE + DIGITS, ":2: .*thousands of digits"),
     ("x.json", f"[{DIGITS}, {LINE}]", "row 1: .*thousands of digits"),
     ("x.jsonl", LINE + '{"prompt": NaN}', ":2: 'prompt' is a string or a list of messages"),
@@ -200,6 +202,66 @@ def test_a_large_file_is_read_as_a_stream(tmp_path: Path, name: str) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12_000_000
+
+
+def test_a_column_that_python_cannot_hold_is_in_nobodys_way(tmp_path: Path) -> None:
+    far = pa.array([2**60, 1], pa.timestamp("ms"))
+    pq.write_table(pa.table({"prompt": ["one", "two"], "at": far}), tmp_path / "x.parquet")
+    found = read_prompts(tmp_path / "x.parquet", heldout=0.2, dev=0.1)
+    assert [prompt.messages[0].content for prompt in found] == ["one", "two"]
+    wrong = pa.StringArray.from_buffers(2, pa.py_buffer(b"\x00\0\0\0\x03\0\0\0\x06\0\0\0"), pa.py_buffer(b"onetw\xff"))
+    pq.write_table(pa.table({"prompt": wrong}), tmp_path / "y.parquet")
+    with pytest.raises(UserError, match="row 2: 'prompt' is not UTF-8"):
+        read(tmp_path / "y.parquet", "prompts", heldout=0.2, dev=0.1)
+
+
+WHOLE = {
+    "prompt": [{"role": "user", "content": "caf\xe9"}], "chosen": "a", "rejected": "b", "a": "x", "b": "y",
+    "winner": "a", "p": 0.8, "responses": ["a", "b"], "ranks": [1, 2], "split": "train", "tags": ["t"],
+}  # fmt: skip
+PIECES = [
+    b"{",
+    b"}",
+    b"[",
+    b'"',
+    b",",
+    b":",
+    b"null",
+    b"\\ud800",
+    b"\0",
+    b"\xff",
+    b"\n",
+    b"1e999",
+    b"NaN",
+    b"[]",
+    b"'",
+    b"\r",
+]
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.json", "x.csv", "x.jsonl.gz"])
+def test_whatever_happens_to_a_file_is_a_message_or_rows(tmp_path: Path, name: str) -> None:
+    """Bytes flipped, cut and put in at random places: never another exception than UserError."""
+    cells = ",".join('"' + json.dumps(cell).replace('"', '""') + '"' for cell in WHOLE.values())
+    text = {
+        "x.json": json.dumps([WHOLE] * 4, indent=1), "x.csv": ",".join(WHOLE) + "\n" + (cells + "\n") * 4,
+    }.get(name, (json.dumps(WHOLE) + "\n") * 4).encode()  # fmt: skip
+    whole = gzip.compress(text) if name.endswith(".gz") else text
+    draw = random.Random(0)
+    for _ in range(120):
+        data = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(len(data))
+            if draw.random() < 0.5:
+                data[at : at + draw.randint(0, 6)] = draw.choice(PIECES)
+            else:
+                data[at] ^= 1 << draw.randrange(8)
+        path = write(tmp_path / name, bytes(data))
+        for kind in get_args(Kind):
+            with contextlib.suppress(UserError):
+                read(path, kind, heldout=0.2, dev=0.1)
+        with contextlib.suppress(UserError):
+            read_rows(path, ("prompt", "chosen", "rejected", "p"))
 
 
 def test_lone_surrogates_and_nul_are_texts(tmp_path: Path) -> None:

@@ -98,6 +98,32 @@ def test_columns_by_other_names_and_from_inside(tmp_path: Path) -> None:
     assert found.prompt.source == "tagged"
 
 
+def test_votes_on_whole_dialogues_are_mapped(tmp_path: Path) -> None:
+    """As an arena has them, in Parquet or in lines."""
+    sides = ([{"role": "user", "content": "Why?"}, {"role": "assistant", "content": text}] for text in ("a", "b"))
+    row = dict(zip(("conversation_a", "conversation_b"), sides, strict=True))
+    names = {"a": "conversation_a", "b": "conversation_b"}
+    rows = [{**row, "winner": winner} for winner in ("model_b", "tie (bothbad)", "model_a")]
+    found = read(write(tmp_path, *rows), "preferences", heldout=0.2, dev=0.1, names=names)
+    assert [one.answers for one in found.rows] == [("b", "a"), ("a", "b")] and len(found.tied) == 1
+
+
+def test_a_column_that_means_something_else_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, {"prompt": "q", "split": "testing", "tags": "one"})
+    assert "--map split= leaves it out" in told(path, "prompts")
+    (found,) = read(path, "prompts", heldout=1, dev=0, names={"split": ""}).rows
+    assert (found.prompt.split, found.prompt.tags) == ("heldout", ("one",))
+
+
+@pytest.mark.parametrize("kind", ["prompts", "preferences"])
+def test_a_mapped_column_that_no_row_has_is_told(tmp_path: Path, kind: Kind) -> None:
+    path = write(tmp_path, {"prompt": "q", "chosen": "a", "rejected": "b"})
+    with pytest.raises(UserError, match=r"--map prompt=quesion: no row of .* has 'quesion'; the first has 'prompt'"):
+        read(path, kind, heldout=0.2, dev=0.1, names={"prompt": "quesion"})
+    with pytest.raises(UserError, match=r"no row of .* has 'good'"):
+        read_rows(path, dpo.COLUMNS, {"chosen": "good", "answer": "of another file"})
+
+
 USER, TOLD = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 
 
@@ -139,6 +165,7 @@ USER, TOLD = {"role": "user", "content": "q"}, {"role": "assistant", "content": 
             "'chosen' has to end in an assistant's",
         ),
         ("preferences", {"prompt": "q", "responses": ["a", "b"]}, "has no ranks .* and no scores"),
+        ("preferences", {"prompt": "q", "responses": ["a", "b"], "rankings": [1, 0]}, "'rankings' count from 1"),
         ("preferences", {"prompt": "q", "responses": ["a", "b"], "ranks": [1]}, "has to be a list of 2 numbers"),
         (
             "preferences",
@@ -152,6 +179,7 @@ USER, TOLD = {"role": "user", "content": "q"}, {"role": "assistant", "content": 
         ),
         ("preferences", {"prompt": "q", "responses": ["a"], "ranks": [1]}, "has 1 answers; two to 64"),
         ("preferences", {"prompt": "q", "responses": ["a"] * 5000, "ranks": [1] * 5000}, "two to 64"),
+        ("preferences", {"prompt": "q", "a": "x", "b": "y", "winner": 1}, "a, b or tie, not 1"),
         ("pairs", {"prompt": "q", "a": "x"}, "the key 'b' is missing"),
         ("pairs", {"prompt": "q", "a": {"role": "user", "content": "x"}, "b": "y"}, "'a' has to end in an assistant's"),
     ],
@@ -168,7 +196,7 @@ def test_dialogues_that_open_alike_have_one_split_the_most_held_out_that_a_row_s
         {"prompt": "Tell me a joke", "split": "train"},
         {"prompt": "tell me  a JOKE!", "split": "heldout"},
         {"prompt": [{"role": "user", "content": "Tell me a joke."}, TOLD, {"role": "user", "content": "More."}]},
-        {"prompt": "Sing", "split": "validation"},
+        {"prompt": "Sing", "split": "dev"},
     ]
     found = read(write(tmp_path, *rows), "prompts", heldout=0, dev=0)
     assert [one.prompt.split for one in found.rows] == ["heldout", "heldout", "heldout", "dev"]

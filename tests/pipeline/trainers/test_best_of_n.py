@@ -228,7 +228,7 @@ def test_resuming_does_not_draw_again(best_job: MakeJob, code: Path, monkeypatch
 @pytest.mark.parametrize("adapter", [True, False])
 def test_a_run_with_an_evaluation_callback(best_job: MakeJob, tmp_path: Path, adapter: bool) -> None:
     """Measured at every step; a KL budget that nothing can keep gives the parent back."""
-    watch = tmp_path / "watch.rows"
+    watch = tmp_path / "watched.jsonl"
     prompts = rows(Path(best_job("prompts").dataset))
     watch.write_text("".join(json.dumps({**row, "answer": "the cat"}) + "\n" for row in prompts))
     spec = {"dataset": str(watch), "judge": {"kind": "function", "name": "rewarded_words:judge"}, "every": 1}

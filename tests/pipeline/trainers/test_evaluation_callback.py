@@ -244,7 +244,7 @@ def measured(model: Path, tmp_path: Path, sample_rows: Callable[..., Any]) -> Ma
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     rows = [{"prompt": row["prompt"], "answer": "thanks"} for row in sample_rows("prompts", count=10)]
-    dataset = tmp_path / "watch.rows"
+    dataset = tmp_path / "watched.jsonl"
     dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def make(name: str = "out", lora: bool = False, watch: Any = "given", **options: Any) -> Drift:
@@ -461,7 +461,7 @@ def test_a_full_disk_leaves_the_good_weights_as_they_were(measured: Make) -> Non
         ({"every": 0}, "every is 0"),
         ({"kl_budget": -1}, "kl_budget is -1"),
         ({"evry": 3}, "evry: missing or unknown"),
-        ({"dataset": "nowhere"}, "nowhere: the data set cannot be read"),
+        ({"dataset": "nowhere"}, "there is no file nowhere"),
         ({"judge": {"kind": "nobody"}}, "nobody"),
     ],
 )

@@ -226,3 +226,30 @@ def test_weights_that_do_not_fit_at_the_very_end_leave_no_checkpoint(make_job: M
     assert not Path(job.out).exists()
     assert run(job).metrics["steps"] == 1
     assert checkpoint.verify(Path(job.out)).job == job.id
+
+
+# --- the experiment tracker (promises, row 22) ---
+
+
+@pytest.mark.parametrize("dies_at", ["on_train_begin", "on_log"])
+def test_a_tracker_that_is_down_or_dies_is_one_warning(
+    dies_at: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import TrainerCallback
+    from transformers.integrations import integration_utils
+
+    told: list[str] = []
+
+    def dies(self: Any, *_: Any, **__: Any) -> None:
+        told.append(dies_at)
+        raise ConnectionError("nobody answers")
+
+    tracker = type("MLflowCallback", (TrainerCallback,), {dies_at: dies, "__module__": integration_utils.__name__})
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "mlflow", tracker)
+    monkeypatch.setattr("pipeline.trainers.arguments._untracked", lambda value: "")
+    job = make_job("sft", "tracked", report_to="mlflow")
+    manifest = run(job)
+    assert checkpoint.verify(Path(job.out)).digest == manifest.digest
+    (warning,) = [r.message for r in caplog.records if "tracker" in r.message]
+    assert warning == "the tracker MLflow failed (ConnectionError: nobody answers): training goes on without it"
+    assert told == [dies_at]

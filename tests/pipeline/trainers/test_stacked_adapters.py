@@ -90,6 +90,11 @@ def test_an_adapter_of_an_adapter_is_the_merged_model_in_the_engine(llama: Path,
         assert not torch.allclose(found, logits(by_hand(llama, *below)), atol=1e-2)
 
 
+def test_its_card_says_that_transformers_loads_one_adapter_only(sft: Job, dpo: Job) -> None:
+    assert "precept model merge" in (Path(dpo.out) / "README.md").read_text()
+    assert "precept model merge" not in (Path(sft.out) / "README.md").read_text()
+
+
 def test_a_third_adapter_goes_on_from_what_the_engine_has(
     make_job: MakeJob, llama: Path, sft: Job, dpo: Job, tmp_path: Path
 ) -> None:
@@ -246,3 +251,16 @@ def test_the_engine_scores_with_a_stack(sft: Job, dpo: Job) -> None:
     request = [Score(Chat((Message("user", "the cat"),)), " sings")]
     one, other = (build(EngineSettings(model=job.out, device="cpu")).score(request)[0].logprob for job in (sft, dpo))
     assert abs(one - other) > 1e-3
+
+
+def test_a_classifier_takes_the_trunk_of_an_adapter_that_also_trained_the_head_of_words(
+    make_job: MakeJob, llama: Path
+) -> None:
+    lora = {**LORA, "target_modules": ["q_proj", "v_proj"], "modules_to_save": ["norm", "lm_head"]}
+    job = make_job("sft", "sft", model=str(llama), lora=lora, **FAST)
+    run(job)
+    found = merging.load(Path(job.out), AutoModelForSequenceClassification, num_labels=1)
+    expected = by_hand(llama, job.out).model.state_dict()
+    assert torch.equal(found.model.state_dict()["norm.weight"], expected["norm.weight"])
+    assert not torch.equal(expected["norm.weight"], torch.ones(32))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.model.state_dict().items())

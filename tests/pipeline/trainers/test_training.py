@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,9 +224,16 @@ def long_row(method: str, where: str, sample_rows: Any) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def test_a_prompt_that_leaves_no_room_is_named_by_its_line(make_job: MakeJob, sample_rows: Any) -> None:
-    with pytest.raises(UserError, match=r"line 4: the prompt is \d+ tokens and leaves no room for an answer in 128"):
-        run(make_job("dpo", rows=long_row("dpo", "prompt", sample_rows)))
+def test_a_prompt_that_leaves_no_room_is_left_out_and_named_by_its_line(make_job: MakeJob, sample_rows: Any) -> None:
+    rows = long_row("dpo", "prompt", sample_rows)
+    manifest = run(make_job("dpo", rows=rows, max_steps=1))
+    assert (manifest.metrics["rows"], manifest.metrics["left_out"]) == (8, 1)
+    assert re.fullmatch(
+        r"line 4: the prompt is \d+ tokens and leaves no room for an answer in 128; raise max_length",
+        manifest.metrics["left_out_rows"][0],
+    )
+    with pytest.raises(UserError, match="no row is left to train on; line 1: the prompt is"):
+        run(make_job("dpo", "none", rows=[rows[3]]))
 
 
 def test_a_row_whose_answer_does_not_fit_is_left_out_and_counted(make_job: MakeJob, sample_rows: Any) -> None:

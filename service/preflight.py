@@ -1,0 +1,234 @@
+"""What a flow would find out late, told before it begins: hours may lie between its first step and its last.
+
+Settings alone come first, then files, then models and servers. Nothing is asked, no model is loaded, no run is begun,
+and Prefect is not needed. A run that is finished needs no model any more, so what is missing for it is no mistake.
+
+Left out: what only a model can say (`doctor` asks them), and what a step of the loop makes first.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pipeline.engines
+from constitution.errors import UserError
+from pipeline import rewards, suites, trainers
+from pipeline.sources.file import located
+from pipeline.sources.rows import pair_kind, read
+from pipeline.trainers import arguments
+from service.queries.estimate import find
+from service.settings import JudgeSettings, OptimiseSettings, RoleSettings, Settings
+from service.wiring import Wiring
+
+ASKS = {  # the roles that each flow asks
+    "respond": ("policy",),
+    "revise": ("policy", "critic", "judge"),
+    "judge": ("judge",),
+    "relabel": ("judge",),
+    "evaluate": ("policy", "trained", "evaluator"),
+    **dict.fromkeys(("improve", "retrain", "sweep"), ("policy", "critic", "trained", "judge", "evaluator")),
+}
+TRAINS = ("improve", "retrain", "sweep")
+MEASURES = (*TRAINS, "evaluate")
+TAKES = {"sft": {"prompt", "completion"}, "reward": {"prompt", "chosen", "rejected", "p"}}  # the columns of their rows
+
+
+def check(kind: str, wiring: Wiring, *, pool: bool = True) -> None:
+    """Raises the UserError that a flow of this kind would raise on its way. A flow that is not the house's own is left
+    to itself. `pool` False leaves out prompts that a retrain takes from a run that there may not be yet."""
+    if kind not in ASKS:
+        return
+    try:
+        _settings(kind, wiring)
+        _files(kind, wiring, pool)
+        for name in ASKS[kind]:
+            _role(name, wiring)
+        if kind == "evaluate":
+            _candidate(wiring)
+        if kind in TRAINS:
+            wiring.refuse_one_model_twice()
+    except UserError:
+        if pool and _finished(kind, wiring):
+            return
+        raise
+    _writable(wiring.settings.home, "home")
+    if file := _store_file(wiring.settings):
+        _writable(file.parent, "store")
+    assert wiring.store is not None  # it is opened now: a database that cannot be reached is told of, too
+
+
+@contextmanager
+def _of(name: str) -> Iterator[None]:
+    """A mistake is told with the setting that it is in."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+# --- settings alone ----------------------------------------------------------------------------------------------
+
+
+def _settings(kind: str, wiring: Wiring) -> None:
+    settings = wiring.settings
+    if kind in TRAINS:
+        _training(settings)
+        _reward(wiring, settings.optimise)
+    if kind == "sweep":
+        _sweep(settings)
+    if kind in MEASURES:
+        with _of("evaluate.suites"):
+            suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
+        wiring.oracle()
+    if kind == "evaluate" and not settings.evaluate.candidate:
+        raise UserError("name the model to measure: precept model evaluate MODEL")
+    if kind == "judge" and not settings.pairs:
+        raise UserError("name the pairs: precept judge pairs FILE.jsonl (or pairs = in the settings)")
+
+
+def _training(settings: Settings) -> None:
+    """Each method is one of its kind, takes the rows that it will be given, and reads its arguments."""
+    for method, given in settings.arguments.items():
+        trainers.resolve(method, given, f"arguments.{method}")
+    for name, kind in (("sft", "policy"), ("reward", "reward_model"), ("optimise", "policy")):
+        training = getattr(settings, name)
+        module = trainers.load(training.method)
+        if kind != module.KIND:
+            raise UserError(f"{name}.method is {training.method!r}, which trains a {module.KIND.replace('_', ' ')}")
+        if name in TAKES and not {"prompt"} < set(module.COLUMNS) <= TAKES[name]:
+            raise UserError(
+                f"{name}.method is {training.method!r}, which learns from rows of {', '.join(module.COLUMNS)}; here "
+                f"there are {', '.join(sorted(TAKES[name]))}"
+            )
+        shared = settings.arguments.get(training.method, {}) if name == "optimise" else {}
+        trainers.resolve(training.method, {**shared, **training.arguments}, f"{name}.arguments")
+        arguments.check_lora(training.lora, f"{name}.lora")
+
+
+def _reward(wiring: Wiring, settings: OptimiseSettings) -> None:
+    """What rewards an online method; its gaps a run fills in with its own reward models, or its own judge."""
+    if not settings.reward:
+        return
+    kind = settings.reward.get("kind", "model")
+    if not isinstance(kind, str):
+        raise UserError(f"optimise.reward: kind is {kind!r}; it must be the name of a kind of reward, in quotes")
+    spec: dict[str, Any] = {"kind": kind, **settings.reward}
+    with _of("optimise.reward"):
+        if kind == "model" and "paths" not in spec:
+            rewards.check_options({**spec, "paths": ["this run's own"]})
+        elif kind == "judge" and "engine" not in spec:
+            own = wiring.judge_spec(wiring.settings.judge, wiring.settings.constitution, "this run's own answers")
+            rewards.check_options({**own, **spec})
+        else:
+            rewards.check(spec)
+
+
+def _sweep(settings: Settings) -> None:
+    from service.work.frontier import plan
+
+    if not settings.sweep.methods:
+        raise UserError("sweep.methods names no method; write for example {ppo = [0, 0.05], dpo = []}")
+    for point, _ in plan(settings):
+        module = trainers.load(point.method)
+        if module.KIND != "policy":
+            raise UserError(f"sweep.methods: {point.method} trains a {module.KIND.replace('_', ' ')}, and no policy")
+        shared = settings.arguments.get(point.method, {})
+        trainers.resolve(point.method, {**shared, **point.arguments}, f"sweep.methods.{point.method}")
+
+
+# --- files -------------------------------------------------------------------------------------------------------
+
+
+def _files(kind: str, wiring: Wiring, pool: bool) -> None:
+    settings, _ = wiring.settings, wiring.constitution
+    if kind == "judge":
+        _rows(settings, settings.pairs, "pairs")
+    if kind in TRAINS and settings.reward.human:
+        _rows(settings, settings.reward.human, "reward.human")
+    if kind == "judge" and not settings.prompts:
+        return
+    if kind in ("retrain", "relabel") and not pool:
+        return
+    given = {prompt.split for prompt in wiring.prompts()}
+    if kind in (*TRAINS, "respond", "revise") and "train" not in given:
+        raise UserError("no prompt is in the training split: add prompts, or lower splits.heldout and splits.dev")
+    if kind in MEASURES and kind != "sweep" and "heldout" not in given:
+        raise UserError(
+            "no prompt is in the held-out split, on which models are measured: add prompts, or raise splits.heldout"
+        )
+    if kind == "sweep" and settings.sweep.split not in given:
+        raise UserError(f"no prompt is in the split {settings.sweep.split}, on which a sweep measures: set splits.dev")
+    if kind == "improve" and settings.rounds > 1 and "dev" not in given:
+        raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
+
+
+def _rows(settings: Settings, given: str | dict[str, Any], setting: str) -> None:
+    """The rows of a file that a setting names can be used."""
+    path, names, skip_bad = located(given, setting)
+    kind = pair_kind(path, names) if setting == "pairs" else "preferences"
+    splits = settings.splits
+    read(path, kind, heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names)
+
+
+def _writable(folder: Path, setting: str) -> None:
+    """A folder of what a run makes can be made, and written to. It is made here, if it is not there."""
+    folder = folder.expanduser().absolute()
+    mend = (
+        f"set {setting} to a place that can be written, as {'runs' if setting == 'home' else 'sqlite:///runs/x.db'!r}"
+    )
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir():
+        raise UserError(f"{setting}: {there} is a file, and no folder can be made there; {mend}")
+    if folder.parts[1:2] in (("mnt",), ("media",), ("Volumes",)) and len(there.parts) < 3:
+        disk = "/".join(folder.parts[:3])[1:]
+        raise UserError(f"{setting}: {disk} is not there: is the disk mounted? Mount it, or {mend}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"{setting}: {folder} cannot be written: {error.strerror}; {mend}") from None
+
+
+# --- models and servers ------------------------------------------------------------------------------------------
+
+
+def _role(name: str, wiring: Wiring) -> None:
+    settings: RoleSettings | None = getattr(wiring.settings, name)
+    if settings is None:
+        return
+    with _of(name):
+        if name == "trained":  # its model is what a run trains
+            pipeline.engines.load(settings.kind)
+            return
+        wiring.check_role(settings)
+        if isinstance(settings, JudgeSettings):
+            wiring.check_judge(settings)
+
+
+def _candidate(wiring: Wiring) -> None:
+    settings = wiring.settings
+    with _of("evaluate.candidate"):
+        wiring.check_role(settings.trained or settings.policy, settings.evaluate.candidate)
+
+
+def _finished(kind: str, wiring: Wiring) -> bool:
+    """Whether the run of these settings is finished. A store that is not there is not made for the question."""
+    file = _store_file(wiring.settings)
+    if file is not None and not file.is_file():
+        return False
+    try:
+        found = find(kind, wiring)
+    except UserError:
+        return False
+    return found is not None and found.status == "finished"
+
+
+def _store_file(settings: Settings) -> Path | None:
+    """The file of a store in SQLite; None of one on a server."""
+    url = settings.store.get_secret_value()
+    return Path(url.partition(":///")[2].partition("?")[0]) if url.startswith("sqlite:///") else None
