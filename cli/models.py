@@ -170,7 +170,8 @@ def merge(
     if as_json:
         put_json(done.as_dict())
     else:
-        put(f"{out}: the full weights of {done.checkpoint.id.hex()[:12]}, digest {done.digest[:12]}")
+        of = done.checkpoint.id.hex()[:12] if done.checkpoint else checkpoint
+        put(f"{out}: the full weights of {of}, digest {done.digest[:12]}")
 
 
 app.command("lineage")(lineage.lineage)

@@ -91,10 +91,10 @@ def _together(rows: Sequence[Row]) -> tuple[list[Row], int]:
 def _rows(path: Path, columns: Sequence[str], names: Mapping[str, str]) -> list[tuple[Row, Split | None]]:
     shapes.check_names(names)
     if mine := {ours: theirs for ours, theirs in names.items() if ours in columns}:  # others may be of another file
-        shapes.check_found(mine, (raw.value for raw in files.rows(path) if not raw.problem), path)
+        shapes.check_found(mine, (raw.value for raw in files.rows(path, unnamed=True) if not raw.problem), path)
     rows: list[tuple[Row, Split | None]] = []
     first, problems, ties = "", 0, 0
-    for raw in files.rows(path):
+    for raw in files.rows(path, unnamed=True):
         try:
             if raw.problem:
                 raise ValueError(raw.problem)

@@ -116,8 +116,8 @@ def _reward(wiring: Wiring, settings: OptimiseSettings) -> None:
     kind = settings.reward.get("kind", "model")
     if not isinstance(kind, str):
         raise UserError(f"optimise.reward: kind is {kind!r}; it must be the name of a kind of reward, in quotes")
-    spec: dict[str, Any] = {"kind": kind, **settings.reward}
     with _of("optimise.reward"):
+        spec = wiring.resolved_reward({"kind": kind, **settings.reward})
         if kind == "model" and "paths" not in spec:
             rewards.check_options({**spec, "paths": ["this run's own"]})
         elif kind == "judge" and "engine" not in spec:

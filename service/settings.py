@@ -81,7 +81,11 @@ class RoleSettings(_Section):
     answer_prefix: str = Field(
         "", description="What the model's answer is made to begin with, for a judge that will not say a bare letter."
     )
-    template_args: dict[str, Any] = Field({}, description="Arguments of the chat template, as enable_thinking = false.")
+    template_args: dict[str, Any] = Field(
+        {},
+        description="Arguments of the chat template, as enable_thinking = false. thinking_tags, two marks, names a "
+        "pair that holds thinking.",
+    )
     temperature: float = Field(
         1.0,
         ge=0,

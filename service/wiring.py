@@ -159,6 +159,19 @@ class Wiring:
             found[key] = {**value, "model": self.resolve(value["model"])} if role else value
         return found
 
+    def resolved_reward(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """What describes a reward, with the models that it names as folders: reward models, or a judge's own engine."""
+        found = dict(spec)
+        if found.get("kind", "model") == "model" and "paths" in found:
+            paths = found["paths"]
+            found["paths"] = [
+                plugins.packaged_model(str(p)) or p for p in ([paths] if isinstance(paths, str) else paths)
+            ]
+        engine = found.get("engine")
+        if isinstance(engine, Mapping) and engine.get("model"):
+            found["engine"] = {**engine, "model": self.resolve(str(engine["model"]))}
+        return found
+
     def check_role(self, settings: RoleSettings, model: str | None = None) -> None:
         """Raises the UserError that the role's engine would, as far as it can be known without loading a model; a
         server that answers is asked for its models."""

@@ -50,11 +50,14 @@ def decode(
     samplings: Sequence[Sampling],
     seeds: Sequence[int],
     stop: Collection[int],
+    *,
+    careless: bool = False,
 ) -> list[list[int]]:
     """New tokens of each prompt, up to and including its first token in `stop`, at most its `max_tokens`.
 
     Prompts are padded on the left, and positions counted from the first real token. Rows that have stopped leave the
-    batch once they are an eighth of it.
+    batch once they are an eighth of it. `careless`: a model whose numbers are NaN samples anything, and whoever trains
+    it looks at the loss.
     """
     device = model.device
     width, steps = max(map(len, prompts)), max(sampling.max_tokens for sampling in samplings)
@@ -85,7 +88,7 @@ def decode(
         )
         cache = output.past_key_values
         logits = output.logits[:, -1].float()
-        if (logits if step == 0 else logits[:, :1]).isnan().any():  # in a state that is NaN all are
+        if not careless and (logits if step == 0 else logits[:, :1]).isnan().any():  # in a state that is NaN all are
             raise UserError(NOT_A_NUMBER)
         tokens = sample(logits, temperature, top_p, uniform[:, step])[:, None]
         positions = positions[:, -1:] + 1

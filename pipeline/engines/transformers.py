@@ -112,8 +112,12 @@ class TransformersEngine:
 
     capabilities = Capabilities()
 
-    def __init__(self, model: Any, tokenizer: ChatTokenizer, folders: Sequence[Path], batch_size: int) -> None:
-        """`model` is transformers' own, in evaluation mode; `folders` are what the fingerprint is made from."""
+    def __init__(
+        self, model: Any, tokenizer: ChatTokenizer, folders: Sequence[Path], batch_size: int, *, training: bool = False
+    ) -> None:
+        """`model` is transformers' own, in evaluation mode; `folders` are what the fingerprint is made from.
+        `training`: it is being trained, and whether its numbers are finite is looked at there."""
+        self._training = training
         self._model, self._tokenizer, self._folders, self._batch_size = model, tokenizer, folders, batch_size
         self._lock = threading.RLock()
         config = model.config.get_text_config(decoder=True)
@@ -152,7 +156,8 @@ class TransformersEngine:
 
         def run(batch: list[int]) -> list[list[int]]:
             seeds = [requests[places[i]].seed for i in batch]
-            return decode(self._model, [prompts[i] for i in batch], [samplings[i] for i in batch], seeds, self._stop)
+            asked = [prompts[i] for i in batch], [samplings[i] for i in batch]
+            return decode(self._model, *asked, seeds, self._stop, careless=self._training)
 
         written = self._in_batches([len(prompt) for prompt in prompts], [1] * len(prompts), run)
         made = [

@@ -67,12 +67,13 @@ class Row:
         return f"{path}:{self.number}" if self.unit == "line" else f"{path}, row {self.number}"
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """The rows of a file, in its order. A key whose value is null is absent.
+def rows(path: Path, *, unnamed: bool = False) -> Iterator[Row]:
+    """The rows of a file, in its order. A key whose value is null is absent. `unnamed`: a file whose name says nothing
+    of its kind is JSON Lines.
 
     Raises UserError for what is no such file, is of another kind, is damaged, or has a row of over `LONGEST`.
     """
-    kind, packed = _kind(path)
+    kind, packed = _kind(path, unnamed)
     reached = ""
     try:
         if kind == "parquet":
@@ -92,7 +93,7 @@ def rows(path: Path) -> Iterator[Row]:
         raise UserError(f"{path}: the file cannot be read: {error.strerror or error}") from None
 
 
-def _kind(path: Path) -> tuple[Literal["json", "csv", "tsv", "parquet"], bool]:
+def _kind(path: Path, unnamed: bool) -> tuple[Literal["json", "csv", "tsv", "parquet"], bool]:
     """What a file is, by its name and its first bytes, and whether it is packed by gzip."""
     try:
         about = path.stat()
@@ -119,9 +120,9 @@ def _kind(path: Path) -> tuple[Literal["json", "csv", "tsv", "parquet"], bool]:
         if first.startswith(sign):
             raise UserError(f"{path} is {what}; precept reads {KINDS}")
     kind = "parquet" if first.startswith(b"PAR1") else _SUFFIXES.get(Path(name).suffix)
-    if kind is None:
+    if kind is None and not unnamed:
         raise UserError(f"{path}: give {KINDS}")
-    return kind, packed
+    return kind or "json", packed
 
 
 def _without_null(value: Any) -> Any:
@@ -406,6 +407,9 @@ def _csv(path: Path, packed: bool, delimiter: str) -> Iterator[Row]:
         reader: Any = None
         for first in counted:
             if not first.strip():
+                continue
+            if said := re.fullmatch(r"sep=(.)\s*", first):  # as Excel has it before the header
+                delimiter = said[1]
                 continue
             if problem := _not_utf8(first):
                 raise UserError(f"{path}:{counted.number}: {problem}")

@@ -61,7 +61,7 @@ class InProcess:
         template: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
-        self._engine = TransformersEngine(model, ChatTokenizer(tokenizer), [Path()], batch_size)
+        self._engine = TransformersEngine(model, ChatTokenizer(tokenizer), [Path()], batch_size, training=True)
         self._sampling = Sampling(temperature, 1.0, max_new_tokens)
         self._template = dict(template or {})
         self._prompt_ids: dict[Messages, list[int]] = {}  # prompts come again, update after update

@@ -35,14 +35,16 @@ class Promoted:
 
 @dataclass(frozen=True)
 class Merged:
-    """A checkpoint's full weights, in a folder with a manifest of its own."""
+    """A model's full weights, in a folder with a manifest of its own. `checkpoint`: what was merged, where the store
+    knows it."""
 
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint | None
     folder: Path
     digest: str
 
     def as_dict(self) -> dict[str, Any]:
-        return {"checkpoint": self.checkpoint.id.hex(), "path": str(self.folder), "digest": self.digest}
+        ident = self.checkpoint.id.hex() if self.checkpoint else None
+        return {"checkpoint": ident, "path": str(self.folder), "digest": self.digest}
 
 
 def promote(store: Store, home: Path, name: str, who: str, why: str, merged: Path | None = None) -> Promoted:
@@ -71,12 +73,18 @@ def roll_back(store: Store, home: Path, who: str, why: str) -> Promoted:
 
 
 def merge(store: Store, name: str, out: Path) -> Merged:
-    """Write a LoRA checkpoint as a folder of full weights. Raises UserError where it has none to merge, or the folder
-    is there already."""
+    """Write a LoRA checkpoint, or an adapter in a folder or a package (sandbox:x), as a folder of full weights. Raises
+    UserError where it has none to merge, or the folder is there already."""
     from pipeline.models.merging import merge as write_merged
+    from pipeline.plugins import packaged_model
 
-    checkpoint = store.checkpoint(name)
-    return Merged(checkpoint, out, write_merged(Path(checkpoint.path), out).digest)
+    known = next((c for c in store.checkpoints() if c.path == name), None)
+    given = packaged_model(name) or (name if known is None and Path(name, "adapter_config.json").is_file() else None)
+    checkpoint = None if given else store.checkpoint(name)
+    folder = Path(given) if given else Path(checkpoint.path if checkpoint else name)
+    if given and not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{name}: there is no adapter to merge, its weights are whole already")
+    return Merged(checkpoint, out, write_merged(folder, out).digest)
 
 
 def _reason(why: str) -> None:

@@ -35,7 +35,7 @@ class Between:
 @dataclass(frozen=True)
 class Agreement:
     """`overall` and `by_principle`: of random pairs. `others`: by how they were drawn. `reviewers`: how many answers
-    each gave."""
+    each gave, what they skipped apart."""
 
     run: str
     reviewers: Mapping[str, int]
@@ -59,7 +59,10 @@ def agreement(store: Store, run: str = "") -> Agreement:
     random = drawn.pop("random", [])
     return Agreement(
         run=about.run.id.hex(),
-        reviewers={name: sum(c.reviewer == name for c in checks) for name in sorted({c.reviewer for c in checks})},
+        reviewers={
+            name: sum(c.reviewer == name and c.answer != "skip" for c in checks)
+            for name in sorted({c.reviewer for c in checks})
+        },
         overall=_with_judge(random, labels),
         by_principle=_by_principle(about, random),
         others={name: _with_judge(some, labels) for name, some in sorted(drawn.items())},

@@ -189,7 +189,7 @@ def reward_of(work: Work, reward: Mapping[str, Any], settings: OptimiseSettings)
     if kind == "judge" and "engine" not in settings.reward:
         against = _answers_file(work, "samples", work.generations("samples"))
         return {**judge_spec(work, work.settings.judge, against), **settings.reward}
-    return dict(settings.reward)
+    return work.wiring.resolved_reward(settings.reward)
 
 
 def evaluation_callback(work: Work, stage: str, parent: str) -> dict[str, Any] | None:

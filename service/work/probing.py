@@ -156,15 +156,22 @@ def _ask(work: Work, judge: Judge) -> Reading:
 
 
 def _verdicts(judge: Judge, cases: Sequence[Case]) -> list[Verdict]:
-    """All together, or one by one where one of them cannot be asked (too long for this judge): that one is left out."""
+    """All together, or one by one where one of them cannot be asked: that one is left out, as one that the judge omits
+    (too long for it) is. Raises UserError where there is none that can be asked."""
     try:
-        return list(judge.judge(cases).verdicts)
+        said = judge.judge(cases)
+        if said.omitted and not said.verdicts:
+            raise UserError(f"the judge can be asked nothing: {said.omitted[0].refused.said}")
+        return list(said.verdicts)
     except UserError:
         found: list[Verdict] = []
         refused: UserError | None = None
         for case in cases:
             try:
-                found += judge.judge([case]).verdicts
+                said = judge.judge([case])
+                found += said.verdicts
+                if said.omitted:
+                    refused = UserError(f"the judge can be asked nothing: {said.omitted[0].refused.said}")
             except UserError as error:
                 refused = error
         if not found and refused is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pipeline import suites
 from service.wiring import Wiring
 from service.work.gather import Gather
 from service.work.judging import Judging
@@ -30,8 +31,21 @@ class Work(Gather, Judging, Training):
         """The result of a run that was finished before, with what it costs now: nothing."""
         if self.run.status != "finished":
             return None
+        self._say_what_is_not_measured()
         calls = self.run.result["calls"]
         return {**self.run.result, "calls": {"generated": 0, "chosen": 0, "reused": sum(calls.values())}}
+
+    def _say_what_is_not_measured(self) -> None:
+        """A suite that was installed since is no part of a finished run: named, it makes a run that measures it."""
+        measured = self.run.result.get("suites")
+        if measured is None or self.settings.evaluate.suites is not None:
+            return
+        if missing := [name for name in suites.chosen(None) if name not in measured]:
+            every = ", ".join(f'"{name}"' for name in [*measured, *missing])
+            self.log(
+                f"the suite {', '.join(missing)} was not there when this run finished, and is not measured in it: set "
+                f"evaluate.suites = [{every}], and what is stored is used again"
+            )
 
     def timed(self, name: str, began: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began

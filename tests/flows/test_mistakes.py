@@ -201,6 +201,10 @@ def test_bad_rows_of_pairs_are_all_told_by_line(precept) -> None:
     assert_told(
         precept("judge", "pairs", "pairs.jsonl"), "pairs.jsonl:1: ", "same text", "pairs.jsonl:2: the key 'rejected'"
     )
+    with Path("pairs.jsonl").open("a") as file:
+        file.write(json.dumps(PAIRS[0]))
+    skipped = precept("judge", "pairs", "pairs.jsonl", "--skip-bad", "--json", "--quiet")
+    assert skipped.code == 0 and json.loads(skipped.out)["labels"]["count"] == 1, skipped.err
 
 
 # --- model folders ---

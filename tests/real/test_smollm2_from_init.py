@@ -116,7 +116,7 @@ def test_smollm2_is_told_that_it_is_at_chance_as_its_own_judge(project: Path) ->
         "and nothing is trained on them. Name a better judge (judge.model; what was generated is kept)" in done.stderr
     )
     asked = dict(rows(project, "select kind, count(*) from generation group by kind"))
-    assert asked == {"response": TRAIN, "critique": 4 * TRAIN, "revision": 4 * TRAIN}
+    assert asked["response"] == TRAIN and 0 < asked["revision"] <= asked["critique"] <= 4 * TRAIN
     assert rows(project, "select count(*) from checkpoint") == [(0,)]
     [(status, error)] = rows(project, "select status, error from run order by created desc limit 1")
     assert status == "failed" and "the judge is at chance" in error

@@ -161,6 +161,7 @@ def test_two_people_are_compared_over_the_pairs_that_both_answered(store: Store,
             check(store, who, id, answer)
     check(store, "dee", run.pairs[7], "first")  # with nobody
     found = agreement(store)
+    assert found.reviewers == {"ada": 4, "bea": 3, "cy": 1, "dee": 1}  # a skip is no answer
     two = {b.reviewers: b.figures for b in found.between_reviewers}
     assert set(two) == {("ada", "bea"), ("ada", "cy"), ("bea", "cy")}
     assert (two["ada", "bea"]["count"], two["ada", "bea"]["left_out"]) == (3, 1)

@@ -245,5 +245,5 @@ def test_a_row_of_stored_answers_that_is_none_is_told_with_its_line(
 ) -> None:
     with (tmp_path / "against.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": ROW, "answer": ["x"]}) + "\n")
-    with pytest.raises(UserError, match="line 2: answer\[0\] needs"):
+    with pytest.raises(UserError, match=r"line 2: answer\[0\] needs a 'role'"):
         rewards.check(spec())

@@ -29,8 +29,9 @@ def write(path: Path, *rows: Any) -> Path:
 
 
 def test_good_rows_come_back_with_their_line_numbers(tmp_path: Path) -> None:
-    rows = read_rows(write(tmp_path / "d.jsonl", {**PAIR, "extra": 1}, "", PAIR), COLUMNS)
-    assert rows == [{**PAIR, "line": 1}, {**PAIR, "line": 3}]
+    for name in ("d.jsonl", "d", "d.rows"):
+        rows = read_rows(write(tmp_path / name, {**PAIR, "extra": 1}, "", PAIR), COLUMNS)
+        assert rows == [{**PAIR, "line": 1}, {**PAIR, "line": 3}]
 
 
 def test_a_line_separator_inside_a_text_is_not_a_new_row(tmp_path: Path) -> None:
