@@ -24,6 +24,7 @@ from flows.session import at_work
 from sandbox.models import folder
 from service.work import learning, stages
 from storage.store import Store
+from tests.pipeline.packages import installed, write_package
 
 ROOT = Path(__file__).parents[2]
 PRINCIPLES = """\
@@ -420,3 +421,24 @@ def test_a_mistake_is_one_message_under_prefect_too(model: Path, tmp_path: Path)
     assert_told(Outcome(done.returncode, done.stdout, done.stderr), "model is not a whole model", "tokenizer.json")
     assert len(done.stderr.splitlines()) == 1
     assert not Path("runs").exists()  # it was told before a run was begun
+
+
+def test_a_finished_run_is_shown_though_its_model_is_gone(precept) -> None:
+    """What is missing for a run that asks nothing any more is no mistake."""
+    first = respond(precept, "--json")
+    assert first.code == 0
+    Path("script.yaml").unlink()
+    again = respond(precept, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["run"] == json.loads(first.out)["run"]
+    assert_told(respond(precept, "--set", "seed=3"), "policy: ", "script.yaml")
+
+
+def test_a_flow_of_a_package_that_takes_nothing_or_exits_is_one_message(precept, tmp_path: Path) -> None:
+    modules = {"flowing.nothing": "def nothing(): return {}", "flowing.exits": "import sys; sys.exit(4)"}
+    points = {"precept.flows": {"nothing": "flowing.nothing", "exits": "flowing.exits"}}
+    with installed(write_package(tmp_path / "site", "flowing", points, modules)):
+        assert_told(precept("flow", "nothing"), "the flow 'nothing' takes nothing; it must take file")
+        assert_told(
+            precept("flow", "exits"), "the flow 'exits' (flowing.exits of the package flowing 1.0)", "SystemExit: 4"
+        )
