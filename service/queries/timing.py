@@ -26,7 +26,7 @@ from service.wiring import Wiring
 
 SECONDS = 20.0  # for all roles together, loading apart
 BATCH = 4  # requests, after one that wakes the model up
-TOKENS = 32  # of an answer that is timed
+TOKENS = 16  # of an answer that is timed
 LARGEST = 4e9  # bytes of weights that are loaded for an estimate
 
 
@@ -51,14 +51,17 @@ def timed(wiring: Wiring, prompts: Sequence[Prompt]) -> Timed | None:
         few = prompts[: BATCH + 1]
         replies = watch.texts("policy", wiring, settings.policy, lambda role: _questions(role, few))
         principle = wiring.constitution.principles[0]
-        critic = settings.critic or settings.policy
-        watch.texts(
-            "critic", wiring, critic,
-            lambda role: [
-                ask("critique", role, critique_request(p.messages, r, principle), prompt=p.id, seed=0)
-                for p, r in zip(few, replies, strict=False)
-            ],
-        )  # fmt: skip
+        if settings.critic is None and watch.over:  # the same model: as long as the policy takes
+            watch.by_role["critic"] = watch.by_role["policy"]
+        else:
+            critic = settings.critic or settings.policy
+            watch.texts(
+                "critic", wiring, critic,
+                lambda role: [
+                    ask("critique", role, critique_request(p.messages, r, principle), prompt=p.id, seed=0)
+                    for p, r in zip(few, replies, strict=False)
+                ],
+            )  # fmt: skip
         for name, judge in (("judge", settings.judge), ("evaluator", settings.evaluator)):
             watch.verdicts(name, wiring, judge, few)
     except (UserError, EngineError):  # the run itself will say what is wrong
@@ -85,6 +88,11 @@ class _Watch:
         self.loading, self.requests = 0.0, 0
         self._ends = ends
 
+    @property
+    def over(self) -> bool:
+        """Whether the seconds are spent."""
+        return time.monotonic() > self._ends
+
     def texts(self, name: str, wiring: Wiring, settings: RoleSettings, plan: Callable[[Role], list[Ask]]) -> list[str]:
         """Time a role that writes. Returns what it wrote."""
         role = self._loaded(wiring, settings)
@@ -108,7 +116,7 @@ class _Watch:
         """Time a judge, a call being one order of one question."""
         self._loaded(wiring, settings)
         judge = wiring.judge(settings)
-        principles = wiring.constitution.principles[:2]
+        principles = wiring.constitution.principles[:1]
         cases = [_case(prompt, principles) for prompt in prompts]
         began = time.monotonic()
         judge.judge(cases[:1])
