@@ -118,6 +118,8 @@ def test_a_prompt_that_is_too_long_changes_nothing_of_the_rest(
     page = Path(run.result["report"]).read_text(encoding="utf-8")
     assert "What could not be asked" in page and "How can I heldout it?" in page
     assert loop.result["left_out"]["count"] == 0
+    # No revision of the sandbox is taken for a copy.
+    assert not any("copy" in why for found in loop.result["left_out"]["dropped"].values() for why in found)
 
 
 @pytest.fixture(scope="module")
