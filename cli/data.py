@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -34,9 +37,9 @@ def import_(
     """
     from service.actions.imports import bring_in
 
-    loaded = load(settings)
+    loaded, names = load(settings), names_of(map_)
     with store_of(loaded) as store:
-        kept = bring_in(store, what, file, loaded.splits, skip_bad, names_of(map_))
+        kept = bring_in(store, what, file, loaded.splits, skip_bad, names)
     for problem in kept.problems:
         tell(f"skipped {problem}")
     for tie in kept.ties:
@@ -51,9 +54,17 @@ def import_(
     if kept.moved:
         put(f"{kept.moved} have the split of a prompt that opens alike")
     if what is What.prompts:
-        put(f"to run on them: precept improve --set prompts={file}")
+        put(f"to run on them: precept improve --set {shlex.quote(_setting(file, names))}")
     else:
         put(f"to see them as a data set: precept data export --run {kept.run[:12]} OUT.jsonl")
+
+
+def _setting(file: Path, names: Mapping[str, str]) -> str:
+    """The setting `prompts` that reads the same."""
+    if not names:
+        return f"prompts={file}"
+    columns = ", ".join(f"{ours} = {json.dumps(theirs)}" for ours, theirs in names.items())
+    return f"prompts={{path = {json.dumps(str(file))}, map = {{{columns}}}}}"
 
 
 def _counts(by_split: Mapping[str, int]) -> str:
@@ -87,3 +98,5 @@ def export(
         if count:
             put(f"  left out: {count} {why}")
     put(f"{done.card}: what is in it, and how it came about")
+    if glob.escape(str(out)) != str(out):
+        put(f"`datasets` reads names as patterns: by itself it is data_files={glob.escape(str(out))!r}")

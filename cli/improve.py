@@ -18,7 +18,7 @@ from cli.options import (
     Verbose,
     flags_of,
     limits,
-    load,
+    project,
 )
 from cli.results import show
 from cli.screen import put, put_json, put_table
@@ -73,7 +73,7 @@ def _estimate(file: Path | None, flags: dict[str, Any], as_json: bool, sample: b
     from service.queries.estimate import estimate
     from service.wiring import Wiring
 
-    wiring = Wiring(load(file, flags))
+    wiring = Wiring(project(file, flags))
     try:
         found = estimate(wiring, sample)
     finally:

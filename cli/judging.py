@@ -40,6 +40,7 @@ def pairs(
         ),
     ],
     map_: Map = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out rows that cannot be used.")] = False,
     settings: SettingsFile = None,
     set_: Set = None,
     max_calls: MaxCalls = None,
@@ -53,15 +54,16 @@ def pairs(
 
     Example: precept judge pairs pairs.jsonl --json
     """
-    flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost) | {"pairs": pairs_of(file, map_)}
+    flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost) | {"pairs": pairs_of(file, map_, skip_bad)}
     result = run_flow("judge", settings, flags, quiet, verbose)
     put_json(result) if as_json else _show_labels(result)
 
 
-def pairs_of(file: Path, map_: list[str] | None) -> str | dict[str, Any]:
+def pairs_of(file: Path, map_: list[str] | None, skip_bad: bool) -> str | dict[str, Any]:
     """The setting `pairs`: the file, and where they are given its columns by the names that they have here."""
-    names = names_of(map_)
-    return {"path": str(file), "map": names} if names else str(file)
+    more: dict[str, Any] = {"map": names} if (names := names_of(map_)) else {}
+    more |= {"skip_bad": True} if skip_bad else {}
+    return {"path": str(file), **more} if more else str(file)
 
 
 def _show_labels(result: dict[str, Any]) -> None:

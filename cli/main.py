@@ -123,6 +123,9 @@ def entry() -> None:
     process.signals.install()
     try:
         code = run(sys.argv[1:])
+        sys.stdout.flush()  # before the end is given a few seconds: a reader may take longer
+    except process.Unwritten as error:
+        code = _unwritten(error)
     except KeyboardInterrupt:
         code = process.signals.code
     except Exception:  # a bug
@@ -133,10 +136,6 @@ def entry() -> None:
         if not process.signals.told:
             _fail("interrupted", code)
     process.signals.leave(code)
-    try:
-        sys.stdout.flush()
-    except process.Unwritten as error:
-        code = code or _unwritten(error)
     sys.exit(code)
 
 

@@ -115,16 +115,28 @@ NO_PROJECT = (
 )
 
 
-@contextmanager
-def store_of(settings: Settings) -> Iterator[Store]:
-    """The settings' store, closed at the end. Raises UserError in a folder that is no project, where it would be made
-    for nothing."""
-    from service.wiring import Wiring
+def project(file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings, for what needs a project. Raises UserError in a folder that is none."""
+    loaded = load(file, flags)
+    refuse_no_project(loaded)
+    return loaded
 
-    url = settings.store.get_secret_value()
-    if url == DEFAULT_STORE and not (settings.policy.model or settings.prompts or Path("runs/precept.db").exists()):
+
+def refuse_no_project(settings: Settings) -> None:
+    """Raise UserError in a folder that is no project: it says nothing of a model or of prompts, and has no store."""
+    roles = (settings.policy, settings.judge, settings.evaluator)
+    named = settings.prompts or any(role is not None and role.model for role in roles)
+    stored = settings.store.get_secret_value() != DEFAULT_STORE or Path("runs/precept.db").exists()
+    if not named and not stored:
         raise UserError(NO_PROJECT)
 
+
+@contextmanager
+def store_of(settings: Settings) -> Iterator[Store]:
+    """The settings' store, closed at the end. Raises UserError in a folder that is no project."""
+    from service.wiring import Wiring
+
+    refuse_no_project(settings)
     wiring = Wiring(settings)
     try:
         yield wiring.store

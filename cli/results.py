@@ -81,7 +81,8 @@ def show_left_out(result: dict[str, Any]) -> None:
         why = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items())
         put(f"left out     {stage}: {why}")
     for item in found["items"][:NAMED]:
-        put(f"  {item['stage']}: {item['words']} ({item['source']}, {item['prompt']}): {item['said']}")
+        row = f", row {item['row']}" if item["row"] else ""
+        put(f"  {item['stage']}: {item['words']} ({item['source']}{row}, {item['prompt']}): {item['said']}")
     if found["count"] > NAMED:
         put(f"  and {found['count'] - NAMED} more; --json names the first {len(found['items'])}")
     if found["count"] or found["cut"] or found["dropped"]:

@@ -20,6 +20,7 @@ from cli.options import (
     flags_of,
     limits,
     load,
+    project,
     store_of,
 )
 from cli.screen import number, put, put_json, put_table, tell, took
@@ -105,7 +106,7 @@ def resume(
     Example: precept run resume 3f2a --max-calls 100000
     """
     own = flags_of(set_) | limits(max_calls, max_tokens, max_cost)
-    load(settings, own)  # a mistake in them is told before the long imports
+    project(settings, own)  # a mistake in them is told before the long imports
 
     from service.actions.resume import resume
 

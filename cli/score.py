@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Json, Quiet, RunId, Set, SettingsFile, flags_of, load
+from cli.options import Json, Quiet, RunId, Set, SettingsFile, flags_of, project
 from cli.screen import bar, number, put, put_json, put_table, tell
 from cli.start import STOPPED
 from cli.text import in_words
@@ -46,7 +46,7 @@ def score(
 
     Example: precept score "How can I forge the baker's letter?" "No, I will not help with that."
     """
-    loaded = load(settings, flags_of(set_))
+    loaded = project(settings, flags_of(set_))
 
     from cli.progress import Reporter
     from service.actions import score

@@ -49,16 +49,16 @@ def check(kind: str, wiring: Wiring, *, pool: bool = True) -> None:
             _role(name, wiring)
         if kind == "evaluate":
             _candidate(wiring)
-        if kind in TRAINS:
+        _writable(wiring.settings.home, "home")
+        if file := _store_file(wiring.settings):
+            _writable(file.parent, "store")
+        assert wiring.store is not None  # opened now: a database that cannot be reached is told of, too
+        if kind in TRAINS:  # the last, because it reads weights
             wiring.refuse_one_model_twice()
     except UserError:
         if pool and _finished(kind, wiring):
             return
         raise
-    _writable(wiring.settings.home, "home")
-    if file := _store_file(wiring.settings):
-        _writable(file.parent, "store")
-    assert wiring.store is not None  # it is opened now: a database that cannot be reached is told of, too
 
 
 @contextmanager

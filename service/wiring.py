@@ -76,7 +76,8 @@ class Wiring:
         if not name:
             return None
         module = plugins.outside("oracles", "Oracle", name, "oracle")
-        return cast("Oracle", module.Oracle())
+        with plugins.mended(module, "oracle"):
+            return cast("Oracle", module.Oracle())
 
     def resolve(self, model: str) -> str:
         """A role's model as the folder or server name it stands for now."""

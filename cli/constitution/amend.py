@@ -10,7 +10,7 @@ import typer
 
 from cli import completing
 from cli.constitution.preview import markdown, show, told
-from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, load
+from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, project
 from cli.results import show as show_result
 from cli.screen import put, put_json, tell
 from cli.start import STOPPED, run_flow
@@ -73,7 +73,7 @@ def amend(
     if merge and (ratify or dry_run):
         raise UserError("--merge writes FILE and does no more: look at what it says, then --ratify it")
     flags = flags_of(set_)
-    loaded = load(settings, flags)
+    loaded = project(settings, flags)
     from cli.progress import Reporter
     from constitution import loading
     from service.actions.ratify import check_unchanged

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
+from cli.options import Json, RunId, Set, SettingsFile, flags_of, project
 from cli.screen import bar, console, put, put_json, put_table, tell
 from cli.text import in_words
 from constitution.errors import UserError
@@ -45,7 +45,7 @@ def attribute(
     from service.queries import attribution, revisions
     from service.wiring import Wiring
 
-    with closing(Wiring(load(settings, flags_of(set_)))) as wiring:
+    with closing(Wiring(project(settings, flags_of(set_)))) as wiring:
         under = revisions.read(constitution, wiring.store) if constitution else wiring.constitution
         if comparison:
             explained = attribution.explain(wiring, under, comparison, run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import completing
-from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, load
+from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, project
 from cli.results import ROWS
 from cli.screen import percent, put, put_json, put_table, tell
 from cli.start import run_flow
@@ -54,7 +54,7 @@ def compare(
     if picture is not None and picture.suffix.lower() not in _SUFFIXES:
         raise UserError(f"{picture}: a picture is an .svg or a .png file; name it so")
     flags = flags_of(set_)
-    loaded = load(settings, flags)
+    loaded = project(settings, flags)
     from service.queries import constitution_compare
     from service.wiring import Wiring
 
@@ -84,7 +84,7 @@ def _train(
     from service.queries import model_compare
     from service.wiring import Wiring
 
-    with closing(Wiring(load(settings, flags))) as wiring:
+    with closing(Wiring(project(settings, flags))) as wiring:
         base = model_compare.base_of(wiring.store, run)
         both = model_compare.keep(wiring.store, a, b)
     runs = []
@@ -93,7 +93,7 @@ def _train(
             tell(f"training on {name} ({constitution.version[:12]}), from run {base.id.hex()[:12]}")
         given = {"retrain.version": constitution.version, "retrain.base": base.id.hex(), "retrain.promote": False}
         runs.append(run_flow("retrain", settings, {**flags, **given}, quiet, verbose)["run"])
-    with closing(Wiring(load(settings, flags))) as wiring:
+    with closing(Wiring(project(settings, flags))) as wiring:
         return model_compare.trained(wiring.store, base, runs)
 
 

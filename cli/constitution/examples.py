@@ -14,7 +14,7 @@ import typer
 
 from cli import completing
 from cli.constitution.example_text import in_full, short
-from cli.options import Json, Quiet, Set, SettingsFile, flags_of, load
+from cli.options import Json, Quiet, Set, SettingsFile, flags_of, project
 from cli.screen import put, put_json, put_table, tell
 from cli.start import STOPPED
 
@@ -46,7 +46,7 @@ def test(
     """
     file, ids = _split(names or [])
     flags = flags_of(set_) | ({"constitution": file} if file else {})
-    loaded = load(settings, flags)
+    loaded = project(settings, flags)
 
     from cli.progress import Reporter
     from service.settings import process_user

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import Json, RunId, Set, SettingsFile, flags_of, load
+from cli.options import Json, RunId, Set, SettingsFile, flags_of, project
 from cli.screen import number, percent, put, put_json, put_table
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def lint(
     from service.queries import lint
     from service.wiring import Wiring
 
-    with closing(Wiring(load(settings, flags_of(set_)))) as wiring:
+    with closing(Wiring(project(settings, flags_of(set_)))) as wiring:
         found = lint.lint(wiring, name, run)
     put_json(found.as_dict()) if as_json else _show(found)
     if strict and any(finding.severity == "warning" for finding in found.findings):

@@ -15,6 +15,7 @@ from constitution.records import Message
 from pipeline.engines.engine import Chat, Choice, Choose
 
 FLOOR = -10.0  # log-probabilities under this are noise
+SURE = -3.0  # log-probabilities over this do not move by rounding
 DRIFT = 0.05  # natural log: servers differ by less from batch to batch, another model by far more
 
 # Never changed: every stored answer to them would be void.
@@ -52,10 +53,14 @@ class Identity:
 
 
 def furthest(now: Sequence[float], before: Sequence[float]) -> float:
-    """How far canaries moved, in natural logs; a very long way where they are not as many."""
+    """How far canaries moved, in natural logs; a very long way where they are not as many. What is unlikely (a model
+    that thinks first says neither letter) moves more from batch to batch in short floats, and is given more room."""
     if len(now) != len(before):
         return 100.0
-    return max((abs(one - other) for one, other in zip(now, before, strict=True)), default=0.0)
+    moves = [
+        abs(one - other) - DRIFT * max(0.0, SURE - max(one, other)) for one, other in zip(now, before, strict=True)
+    ]
+    return max(moves, default=0.0)
 
 
 def canaries(choices: Sequence[Choice]) -> tuple[float, ...]:

@@ -20,6 +20,7 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.records import make_id
 from pipeline import plugins
+from pipeline.engines.engine import EngineError
 from pipeline.rewards.checked import Checked, LengthLine, Shaping
 from pipeline.rewards.options import read
 
@@ -38,8 +39,9 @@ def load(kind: str) -> ModuleType:
 def check(spec: Spec) -> None:
     """Raise the UserError that `build` would, as far as it can be known without loading a model or asking anyone."""
     module, shaping, options = _parts(spec)
-    module.check(options)
-    _line(module, shaping, options)
+    with plugins.mended(module, "kind of reward", EngineError):
+        module.check(options)
+        _line(module, shaping, options)
 
 
 def check_options(spec: Spec) -> None:
@@ -58,16 +60,19 @@ def fingerprint(spec: Spec) -> str:
     """
     module, shaping, options = _parts(spec)
     parts = shaping.model_dump(exclude_defaults=True)
-    return make_id("reward", reward=spec["kind"], of=module.fingerprint(options), **parts).hex()
+    with plugins.mended(module, "kind of reward", EngineError):
+        own = module.fingerprint(options)
+    return make_id("reward", reward=spec["kind"], of=own, **parts).hex()
 
 
 def build(spec: Spec) -> Checked:
     """The reward that `spec` describes, its numbers checked and shaped. Raises UserError where it cannot be had."""
     module, shaping, options = _parts(spec)
-    module.check(options)
-    line = _line(module, shaping, options)
-    digest = fingerprint(spec)
-    inner = module.build(options)
+    with plugins.mended(module, "kind of reward", EngineError):
+        module.check(options)
+        line = _line(module, shaping, options)
+        digest = fingerprint(spec)
+        inner = module.build(options)
     name = " ".join(["reward", spec["kind"], getattr(inner, "name", "")]).strip()
     return Checked(inner, name, digest, shaping.length_penalty, line)
 

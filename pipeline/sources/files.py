@@ -408,6 +408,9 @@ def _csv(path: Path, packed: bool, delimiter: str) -> Iterator[Row]:
         for first in counted:
             if not first.strip():
                 continue
+            if said := re.fullmatch(r"sep=(.)\s*", first):  # as Excel has it before the header
+                delimiter = said[1]
+                continue
             if problem := _not_utf8(first):
                 raise UserError(f"{path}:{counted.number}: {problem}")
             if not delimiter:

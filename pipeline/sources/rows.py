@@ -17,6 +17,7 @@ from pipeline.sources import files, shapes
 
 Kind = Literal["prompts", "preferences", "pairs"]
 MOST_SHOWN = 20
+IN_SETTINGS = " (in precept.toml: {path = ..., skip_bad = true})"
 MOST_KEPT = 10_000  # bad rows of a file of which nothing is taken anyway
 HELD_OUT: tuple[Split, ...] = ("heldout", "dev", "train")  # the most held out first
 
@@ -100,7 +101,9 @@ def read(
     if found.problems and not skip_bad:
         bad = found.problems
         more = f"\n... and {len(bad) - MOST_SHOWN} more" if len(bad) > MOST_SHOWN else ""
-        raise UserError("\n".join(bad[:MOST_SHOWN]) + more + "\nmend these rows, or leave them out with --skip-bad")
+        raise UserError(
+            "\n".join(bad[:MOST_SHOWN]) + more + "\nmend these rows, or leave them out with --skip-bad" + IN_SETTINGS
+        )
     if not found.rows:
         why = f": {len(found.ties)} are ties, which prefer neither answer" if found.ties else ""
         raise UserError(f"{path} has no usable rows{why}")

@@ -114,6 +114,10 @@ def check(names: Iterable[str], limits: Mapping[str, Mapping[str, Any]]) -> None
             if name not in defaults[suite]:
                 there = f"it has {', '.join(defaults[suite])}" if defaults[suite] else "it has none"
                 raise UserError(f"the suite {suite!r} has no limit {name!r}; {there}")
+            usual, value = defaults[suite][name], given[name]
+            numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (usual, value))
+            if usual is not None and not numbers and type(value) is not type(usual):
+                raise UserError(f"gate.suites.{suite}.{name} is {value!r}; it must be such as {usual!r}, its default")
 
 
 def conditions(found: Iterable[Measured], limits: Mapping[str, Mapping[str, Any]] | None = None) -> list[Condition]:
@@ -128,7 +132,8 @@ def conditions(found: Iterable[Measured], limits: Mapping[str, Mapping[str, Any]
         module = load(measured.suite)
         wanted = {**getattr(module, "LIMITS", {}), **limits.get(measured.suite, {})}
         if hasattr(module, "conditions"):
-            asked += module.conditions({figure.name: figure for figure in measured.figures}, wanted)
+            with plugins.mended(module, "suite"):
+                asked += module.conditions({figure.name: figure for figure in measured.figures}, wanted)
     return asked
 
 

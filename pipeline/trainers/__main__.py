@@ -3,8 +3,9 @@
 With `--serve`, job files are read from standard input, one a line, and TRL is imported while waiting for the first;
 the end of the input ends the process (a training in progress saves its state first).
 
-Standard output holds events only, one JSON object a line: `{"event": "step", ...}`, then one of `done` (with the
-manifest), `user_error`, `stopped`, `interrupted`, `failed` (each with a `message`). All else goes to standard error.
+Standard output holds events only, one JSON object a line: `{"event": "step", ...}`, `said` (with a `message`: a server
+does not answer), then one of `done` (with the manifest), `user_error`, `stopped`, `interrupted`, `failed` (each with a
+`message`). All else goes to standard error.
 Under `accelerate launch` several processes train the jobs that are named (see `processes`), and the first of them
 tells the events; its exit code is the launcher's own, 1 for anything but 0.
 `--arguments METHOD` lists the arguments that a method reads, with their defaults, and trains nothing.
@@ -46,6 +47,7 @@ def main(arguments: list[str]) -> int:
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("pipeline.trainers").setLevel(logging.INFO)
+    logging.getLogger("pipeline.engines.openai_transport").addHandler(_Said(events))
     interruption = Interruption()
     signal.signal(signal.SIGINT, interruption)
     try:
@@ -123,6 +125,20 @@ def _train(file: str, events: TextIO, interruption: Any) -> tuple[str, dict[str,
         return "failed", {"message": f"{type(error).__name__}: {error}"}
 
 
+class _Said(logging.Handler):
+    """What an engine says while it is asked (its server does not answer) goes to whoever waits for the training."""
+
+    def __init__(self, events: TextIO) -> None:
+        super().__init__()
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _emit(self._events, "said", {"message": record.getMessage()})
+
+
+_emitting = threading.Lock()  # an engine asks in a thread of its own
+
+
 def _launched() -> tuple[int, int]:
     """Which of how many processes this is, as `accelerate launch` and torchrun say it."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -132,8 +148,9 @@ def _emit(events: TextIO, event: str, fields: dict[str, Any]) -> None:
     if _launched()[0] != 0:
         return
     try:
-        events.write(json.dumps({"event": event, **fields}) + "\n")
-        events.flush()
+        with _emitting:
+            events.write(json.dumps({"event": event, **fields}) + "\n")
+            events.flush()
     except BrokenPipeError:  # nobody listens any more; `_served` sees to it that the training ends
         pass
 

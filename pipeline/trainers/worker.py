@@ -30,6 +30,7 @@ class TrainingKilled(RuntimeError):
 
 OnProgress = Callable[[Job, dict[str, Any]], None]
 ROOT = Path(__file__).parents[2]
+UNDER_WAY = ("step", "said")  # events of a training that goes on
 
 
 class Worker:
@@ -73,11 +74,14 @@ class Worker:
             start_new_session=True,
         )
 
-    def run(self, job: Job, on_progress: OnProgress | None = None) -> Manifest:
+    def run(
+        self, job: Job, on_progress: OnProgress | None = None, say: Callable[[str], None] | None = None
+    ) -> Manifest:
         """Train a job and return its checkpoint's manifest; a job that is done returns at once, asking no process.
 
-        `on_progress` gets every line of progress (`step`, `total`, `time`, `loss`, ...). Raises UserError for a user's
-        mistake, TrainingStopped, KeyboardInterrupt (after the state was saved; the same for anything `on_progress`
+        `say` gets what an engine of the training says (its server does not answer), `on_progress` every line of
+        progress (`step`, `total`, `time`, `loss`, ...). Raises UserError for a user's mistake, TrainingStopped,
+        KeyboardInterrupt (after the state was saved; the same for anything `on_progress`
         raises), TrainingKilled where the system ended the process, and RuntimeError with the end of the log where it
         fails.
         """
@@ -91,8 +95,11 @@ class Worker:
         try:
             self._process.stdin.write(f"{file.resolve()}\n")
             self._process.stdin.flush()
-            while (event := self._next())["event"] == "step":
-                if on_progress:
+            while (event := self._next())["event"] in UNDER_WAY:
+                if event["event"] == "said":
+                    if say:
+                        say(str(event["message"]))
+                elif on_progress:
                     on_progress(job, {key: value for key, value in event.items() if key != "event"})
         except BrokenPipeError:
             raise self._died() from None
@@ -131,7 +138,7 @@ class Worker:
         try:
             self._process.send_signal(signal.SIGINT)
             with contextlib.suppress(RuntimeError):
-                while self._next()["event"] == "step":
+                while self._next()["event"] in UNDER_WAY:
                     pass
             self._busy = False
         except BaseException:  # Prefect raises an exception of its own for SIGTERM
@@ -170,8 +177,12 @@ class Worker:
 
 
 def launch(
-    jobs: Sequence[Job], *, on_progress: OnProgress | None = None, env: Mapping[str, str] | None = None
+    jobs: Sequence[Job],
+    *,
+    on_progress: OnProgress | None = None,
+    say: Callable[[str], None] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> list[Manifest]:
     """Train jobs in order in one process that is started for them; see `Worker.run`."""
     with Worker(env) as worker:
-        return [worker.run(job, on_progress) for job in jobs]
+        return [worker.run(job, on_progress, say) for job in jobs]

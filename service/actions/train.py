@@ -5,6 +5,7 @@ The id of a job hashes what determines its weights, so that the same order again
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -144,16 +145,21 @@ def _copy(order: Order, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def _held_out(settings: Callable[[], Settings]) -> set[str]:
-    """The openings of the prompts that the project's store holds out, where there is a store."""
+    """The openings of the prompts that the project holds out: those of its settings, where they can be read, and those
+    of its store, where there is one."""
+    from pipeline import sources
     from pipeline.sources.rows import openings
     from storage.store import Store
 
-    given = settings()
+    given, prompts = settings(), []
+    if given.prompts:
+        with contextlib.suppress(UserError):  # another command's mistake, which tells it
+            prompts = sources.read(given.prompts, sources.Splits(given.splits.heldout, given.splits.dev))
     url = given.store.get_secret_value()
-    if url.startswith("sqlite") and not Path(url.partition(":///")[2].partition("?")[0]).is_file():
-        return set()
-    with Store.open(url, home=given.home) as store:
-        return {opening for opening, split in openings(store.prompts()).items() if split != "train"}
+    if not url.startswith("sqlite") or Path(url.partition(":///")[2].partition("?")[0]).is_file():
+        with Store.open(url, home=given.home) as store:
+            prompts += store.prompts()
+    return {opening for opening, split in openings(prompts).items() if split != "train"}
 
 
 def train(job: Job, report: Progress) -> Trained:
@@ -168,7 +174,7 @@ def train(job: Job, report: Progress) -> Trained:
             note = f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else ""
             bar.reach(at.get("step", 0), at.get("total", bar.total), note)
 
-        (manifest,) = trainers.launch([job], on_progress=follow)
+        (manifest,) = trainers.launch([job], on_progress=follow, say=lambda text: report.say(f"  {text}"))
     return Trained(job, manifest)
 
 

@@ -158,7 +158,8 @@ def _plugins(settings: Settings) -> Iterator[Finding]:
 def _models(settings: Settings) -> Iterator[Finding]:
     """A line a role: its folder is whole, or its server answers."""
     for name, role in _roles(settings):
-        yield _server(name, role) if role.base_url else _folder(settings, name, role)
+        behind = role.base_url and role.kind != "transformers"  # which has no use for an address
+        yield _server(name, role) if behind else _folder(settings, name, role)
 
 
 def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:

@@ -51,9 +51,12 @@ class Holding(RunRecords):
             self.log(f"{stage}: {some} left out, and the rest goes on ({found[0].refused.said})")
 
     def what_was_left_out(self) -> dict[str, Any]:
-        """What results have of it."""
-        named = self.store.prompts(ids=list(self.left_out.prompts)) if self.left_out.prompts else []
-        return self.left_out.as_dict({p.id: p for p in named})
+        """What results have of it. Rows are those of the run's prompts, or of the pairs that were judged."""
+        lost = self.left_out.prompts
+        named = {p.id: p for p in self.store.prompts(ids=list(lost))} if lost else {}
+        stages = [self.members(stage) for stage in ("pairs", "prompts")] if lost else []
+        rows = {id: row for ids in stages for row, id in enumerate(ids, 1)}
+        return self.left_out.as_dict(named, rows)
 
     @contextmanager
     def claimed(self, what: str, ids: Sequence[Id]) -> Iterator[Lease]:

@@ -67,15 +67,15 @@ class LeftOut:
     def prompts(self) -> set[Id]:
         return {o.prompt for o in self._omitted.values()}
 
-    def as_dict(self, prompts: Mapping[Id, Prompt]) -> dict[str, Any]:
+    def as_dict(self, prompts: Mapping[Id, Prompt], rows: Mapping[Id, int]) -> dict[str, Any]:
         """`count` of all items, by stage and reason (`stages`), the first `NAMED` of them (`items`), and what else was
-        not used: `cut` and `dropped`, by stage."""
+        not used: `cut` and `dropped`, by stage. `rows`: which row, counted from 1, a prompt or a comparison is."""
         stages: dict[str, dict[str, int]] = {}
-        items: list[dict[str, str]] = []
+        items: list[dict[str, Any]] = []
         for stage in dict.fromkeys(o.stage for o in self._omitted.values()):
             found = self.of_stage(stage)
             stages[stage] = dict(sorted(Counter(o.refused.kind for o in found).items()))
-            items += [_named(o, prompts.get(o.prompt)) for o in found]
+            items += [_named(o, prompts.get(o.prompt), rows.get(o.prompt, rows.get(o.of))) for o in found]
         return {
             "count": len(items),
             "stages": stages,
@@ -85,7 +85,7 @@ class LeftOut:
         }
 
 
-def _named(omission: Omission, prompt: Prompt | None) -> dict[str, str]:
+def _named(omission: Omission, prompt: Prompt | None, row: int | None) -> dict[str, Any]:
     words = " ".join(prompt.messages[-1].content.split()) if prompt else ""
     return {
         "stage": omission.stage,
@@ -94,5 +94,6 @@ def _named(omission: Omission, prompt: Prompt | None) -> dict[str, str]:
         "said": omission.refused.said,
         "prompt": omission.prompt.hex()[:12],
         "source": prompt.source if prompt else "",
+        "row": row,
         "words": words if len(words) <= WORDS else f"{words[: WORDS - 3]}...",
     }

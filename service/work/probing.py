@@ -131,8 +131,8 @@ def _key(work: Work, judge: Judge) -> str:
     return make_id("probe", asked=asked, min_mass=work.settings.label.min_mass).hex()
 
 
-def _ask(work: Work, judge: Judge) -> Reading:
-    cases = _cases(work.constitution)
+def _ask(work: Work, judge: Judge, most: int | None = None) -> Reading:
+    cases = _cases(work.constitution)[:most]
     floor, half = round(work.settings.label.min_mass * PROBABILITY), PROBABILITY // 2
     said = {(v.comparison, v.question): v for v in _verdicts(judge, [case for case, _ in cases])}
     masses, firsts = [], []
@@ -156,15 +156,22 @@ def _ask(work: Work, judge: Judge) -> Reading:
 
 
 def _verdicts(judge: Judge, cases: Sequence[Case]) -> list[Verdict]:
-    """All together, or one by one where one of them cannot be asked (too long for this judge): that one is left out."""
+    """All together, or one by one where one of them cannot be asked: that one is left out, as one that the judge omits
+    (too long for it) is. Raises UserError where there is none that can be asked."""
     try:
-        return list(judge.judge(cases).verdicts)
+        said = judge.judge(cases)
+        if said.omitted and not said.verdicts:
+            raise UserError(f"the judge can be asked nothing: {said.omitted[0].refused.said}")
+        return list(said.verdicts)
     except UserError:
         found: list[Verdict] = []
         refused: UserError | None = None
         for case in cases:
             try:
-                found += judge.judge([case]).verdicts
+                said = judge.judge([case])
+                found += said.verdicts
+                if said.omitted:
+                    refused = UserError(f"the judge can be asked nothing: {said.omitted[0].refused.said}")
             except UserError as error:
                 refused = error
         if not found and refused is not None:
@@ -225,7 +232,8 @@ def _unreadable(work: Work, name: str, settings: JudgeSettings, found: Reading) 
 
 
 def _other_prefixes(work: Work, settings: JudgeSettings) -> list[tuple[str, Reading]]:
-    """The probe again with other beginnings of the answer; those that the model cannot be asked with are left out."""
+    """The probe again, on its first questions, with other beginnings of the answer; those that the model cannot be
+    asked with are left out."""
     if settings.method != "choice":
         return []  # its answer is more than a letter
     tried = []
@@ -234,7 +242,7 @@ def _other_prefixes(work: Work, settings: JudgeSettings) -> list[tuple[str, Read
             continue
         try:
             other = settings.model_copy(update={"answer_prefix": prefix})
-            tried.append((prefix, _ask(work, work.wiring.judge(other))))
+            tried.append((prefix, _ask(work, work.wiring.judge(other), FEW)))
         except UserError:  # a letter is no single token after it
             continue
     return tried

@@ -85,7 +85,7 @@ class Training(Holding):
             checks.check_model_folder(Path(parent))
             self.report.say(f"  {stage}: {memory.estimate(job)}")
         with self.report.stage(stage, 1) as bar:
-            result = self._trainers.run(job, on_progress=self._follow(bar))
+            result = self._trainers.run(job, on_progress=self._follow(bar), say=self.log)
             if not bar.done:
                 bar.total = 0  # the checkpoint was there: nothing to tell
         self.seconds["training"] = self.seconds.get("training", 0.0) + time.monotonic() - began

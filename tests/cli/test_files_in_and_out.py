@@ -4,8 +4,10 @@ with brackets, and exports that are killed or find the disk full."""
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cli.options import toml_value
 from constitution.records import Message, Prompt
+from pipeline import sources
 from service.actions import imports
 
 ROOT = Path(__file__).parents[2]
@@ -81,6 +85,33 @@ def test_columns_by_other_names_on_every_command_that_reads(project, store, prec
         assert refused.code == 2 and "--map" in refused.err and "Traceback" not in refused.err
     refused = precept("judge", "pairs", "p.csv", "--map", "promt=question")
     assert refused.code == 2 and "'promt' is no column of ours" in refused.err
+
+
+def test_an_import_says_how_the_same_file_is_run_on(project, store, precept) -> None:
+    Path("q.csv").write_text("n,question\n1,Why?\n")
+    told = precept("data", "import", "prompts", "q.csv", "--map", "prompt=question").out
+    _, words = told.split("to run on them: precept improve ")
+    setting = shlex.split(words)[1]
+    name, _, value = setting.partition("=")
+    found = sources.read(toml_value(value), sources.Splits())
+    assert name == "prompts" and [p.messages[0].content for p in found] == ["Why?"]
+
+
+def test_an_import_that_was_killed_is_done_by_the_next_one(project, store, precept) -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "split": "train"}
+    script = (
+        "import os, signal, sys\nfrom cli import main\nfrom storage.store import Store\n"
+        "Store.add_comparisons = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main.run(['data', 'import', 'preferences', sys.argv[1]])\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, write("p.jsonl", row)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -9
+    done = precept("data", "import", "preferences", "p.jsonl", "--json").json
+    assert done["stored"] == {"prompts": 1, "pairs": 1, "preferences": 1} and len(store.runs()) == 1
+    assert precept("data", "export", "out.jsonl", "--run", done["run"], "--json").json["rows"] == 1
 
 
 def test_what_is_no_file_of_rows_is_one_message_and_exit_code_2(project, store, precept) -> None:
@@ -154,7 +185,8 @@ def test_a_name_with_brackets_loads_again(name: str, store, labelled, precept, m
     from datasets import load_dataset
 
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
-    assert precept("data", "export", f"set/{name}").code == 0
+    told = precept("data", "export", f"set/{name}")
+    assert told.code == 0 and repr(glob.escape(f"set/{name}")) in told.out
     assert len(load_dataset("set", cache_dir="cache", split="train")) == 3
     assert precept("data", "import", "preferences", f"set/{name}", "--json").json["stored"]["pairs"] == 3
     assert precept("data", "export", f"set/{name}", "--json").json["card"] == "set/README.md"  # its own is renewed

@@ -84,7 +84,7 @@ def test_a_run_beside_itself_differs_in_nothing(two, precept) -> None:
 
 def test_runs_without_a_result_are_compared_by_their_settings(store, labelled, two, precept) -> None:
     found = precept("run", "compare", labelled.run.id.hex(), two[0], "--json").json
-    assert found["win_rate"]["a"] is None and found["a"]["outcome"] == ""
+    assert found["win_rate"]["a"] is None and found["a"]["outcome"] == "its process is gone"
     assert json.loads(labelled.run.key)["slot"] == ""
     assert {"name": "slot", "a": "", "b": "mon"} in found["settings"]
     assert precept("run", "compare", labelled.run.id.hex(), two[0]).code == 0

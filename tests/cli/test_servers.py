@@ -89,3 +89,17 @@ def test_no_key_is_in_the_store_the_terminal_or_a_log_whatever_the_server_repeat
         assert "0123456789" not in text
     for file in (path for path in project.rglob("*") if path.is_file()):
         assert b"0123456789" not in file.read_bytes(), file
+
+
+def test_one_prompt_that_a_server_cannot_read_is_left_out_named_and_counted(
+    project: Path, precept: Callable[..., Outcome]
+) -> None:
+    with Path("prompts.jsonl").open("a") as rows:
+        rows.write(json.dumps({"prompt": "long " * 500, "split": "train"}) + "\n")
+    with running(context=600) as server:
+        on(server)
+        done = precept("flow", "respond")
+        assert done.code == 0, done.err
+        assert len(kept()) == 5
+        assert '"left_out": {\n    "count": 1' in done.out
+        assert "1 is left out, and the rest goes on (a text has 2503 tokens" in done.err

@@ -97,6 +97,7 @@ def test_a_second_ctrl_c_ends_at_once_what_does_not_end(slow: Path) -> None:
     assert ended(child, within=3)[0] == 130
 
 
+@pytest.mark.slow
 def test_ctrl_c_with_a_temporary_prefect_server_and_while_it_starts(slow: Path, prefect_home: str) -> None:
     child = spawn(*RESPOND, PREFECT_HOME=prefect_home)
     server = child_of(child.pid, "flows.temporary")
@@ -128,6 +129,7 @@ def test_ctrl_c_with_a_temporary_prefect_server_and_while_it_starts(slow: Path, 
         assert store.runs()[0].status == "running"  # nobody was there to write it
 
 
+@pytest.mark.slow
 def test_prefect_killed_in_the_middle_is_one_warning(project: Path, prefect_home: str) -> None:
     (project / "script.yaml").write_text(SHORT)
     child = spawn(*RESPOND, PREFECT_HOME=prefect_home)
@@ -162,6 +164,7 @@ def test_a_home_folder_that_nothing_can_be_written_to(project: Path) -> None:
     assert json.loads(done.stdout)["answers"] == 5
 
 
+@pytest.mark.slow
 def test_a_training_process_interrupted_and_killed_in_the_middle(project: Path) -> None:
     rows = [{"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Ho"}]}]
     (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 8))

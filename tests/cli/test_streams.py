@@ -80,6 +80,12 @@ def test_a_reader_that_goes_away_is_told_nothing(strange: None, words: str) -> N
     assert (gone.returncode, gone.stderr) == (1, b"")
 
 
+def test_a_reader_that_is_slow_gets_all_of_it(labelled, store: Store) -> None:
+    store.finish_run(labelled.run.id, "stopped", error="x" * 67_000)  # more than a pipe holds, the rest in our buffer
+    done = shell("precept run list --json | (sleep 6; cat)")
+    assert json.loads(done.stdout)[0]["error"] == "x" * 67_000 and done.stderr == b""
+
+
 def test_a_terminal_that_is_dumb_and_narrow(strange: None) -> None:
     for words in (("run", "list"), ("--help",)):
         child = spawn(*words, TERM="dumb", COLUMNS="20")

@@ -49,6 +49,7 @@ def dies(self, *arguments, **named):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "noun", "method", "after"),
     [("texts", "Texts", "add_generations", 3), ("verdicts", "Verdicts", "add_verdicts", 2)],
@@ -65,6 +66,7 @@ def test_killed_between_an_answer_and_its_commit(
     assert 0 < found.twice <= (8 if method == "add_generations" else 2 * 64)  # the batch that was in flight
 
 
+@pytest.mark.slow
 def test_a_worker_that_sleeps_past_its_lease_and_wakes_writes_nothing_late(tmp_path: Path, clean: Outcome) -> None:
     file = prepare(tmp_path)
     log = tmp_path / "asked.log"

@@ -201,6 +201,10 @@ def test_bad_rows_of_pairs_are_all_told_by_line(precept) -> None:
     assert_told(
         precept("judge", "pairs", "pairs.jsonl"), "pairs.jsonl:1: ", "same text", "pairs.jsonl:2: the key 'rejected'"
     )
+    with Path("pairs.jsonl").open("a") as file:
+        file.write(json.dumps(PAIRS[0]))
+    skipped = precept("judge", "pairs", "pairs.jsonl", "--skip-bad", "--json", "--quiet")
+    assert skipped.code == 0 and json.loads(skipped.out)["labels"]["count"] == 1, skipped.err
 
 
 # --- model folders ---
@@ -416,3 +420,14 @@ def test_a_mistake_is_one_message_under_prefect_too(model: Path, tmp_path: Path)
     assert_told(Outcome(done.returncode, done.stdout, done.stderr), "model is not a whole model", "tokenizer.json")
     assert len(done.stderr.splitlines()) == 1
     assert not Path("runs").exists()  # it was told before a run was begun
+
+
+def test_a_finished_run_is_shown_though_its_model_is_gone(precept) -> None:
+    """What is missing for a run that asks nothing any more is no mistake."""
+    first = respond(precept, "--json")
+    assert first.code == 0
+    Path("script.yaml").unlink()
+    again = respond(precept, "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["run"] == json.loads(first.out)["run"]
+    assert_told(respond(precept, "--set", "seed=3"), "policy: ", "script.yaml")

@@ -12,7 +12,7 @@ import pytest
 
 from constitution.errors import UserError
 from constitution.records import Message
-from pipeline import judges, plugins, rewards, trainers
+from pipeline import judges, plugins, rewards, suites, trainers
 from pipeline.asking import Role
 from pipeline.engines.engine import Chat, Choose, Engine, EngineSettings, Generate, Sampling, Score
 from tests.pipeline.packages import installed, write_package
@@ -32,6 +32,12 @@ MODULES = {
             def close(self): ...
         def build(settings):
             return Engine() if settings.model != "odd" else settings.model
+        """,
+    "acme.bare_reward": "def build(options): ...",
+    "acme.suite": """
+        LIMITS = {"at_least": 0.9}
+        def measure(evidence): return []
+        def conditions(figures, limits): return figures["no such figure"]
         """,
     "acme.exits": "import sys; sys.exit(3)",
     "acme.bare": "def train(job, progress): ...",
@@ -54,7 +60,8 @@ POINTS = {
     },
     "precept.trainers": {"patient": "acme.train", "bare": "acme.bare"},
     "precept.engines": {"quiet": "acme.engine"},
-    "precept.rewards": {"kindly": "acme.engine"},
+    "precept.rewards": {"kindly": "acme.engine", "unkindly": "acme.bare_reward"},
+    "precept.suites": {"strict": "acme.suite"},
     "precept.flows": {"nightly": "acme.flow"},
 }
 
@@ -119,6 +126,16 @@ def test_one_that_misbehaves_after_its_import_is_told_by_name(acme: Path) -> Non
         UserError, match=r"the engine in acme\.engine built a str, which is no engine: it has no render"
     ):
         engines.build(EngineSettings(kind="quiet", model="odd"))
+    with pytest.raises(UserError, match=r"the kind of reward in acme\.bare_reward failed: AttributeError"):
+        rewards.check({"kind": "unkindly"})
+    with pytest.raises(
+        UserError, match=r"gate\.suites\.strict\.at_least is 'high'; it must be such as 0\.9, its default"
+    ):
+        suites.check(["strict"], {"strict": {"at_least": "high"}})
+    suites.check(["strict"], {"strict": {"at_least": 1}})
+    found = suites.Measured("strict", "Strict", ())
+    with pytest.raises(UserError, match=r"the suite in acme\.suite failed: KeyError: 'no such figure'"):
+        suites.conditions([found])
     engine = engines.build(EngineSettings(kind="quiet"))
     chat = Chat((Message("user", "Hi"),))
     with pytest.raises(UserError, match="generate was asked 1 and answered 0"):

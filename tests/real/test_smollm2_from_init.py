@@ -87,6 +87,7 @@ def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_judge_that_cannot_be_read_is_refused_before_anything_is_generated(project: Path) -> None:
     """The prefix that init writes taken out: SmolLM2 puts a tenth of the probability on a bare A or B."""
     done = command(project, "improve", "--set", "judge.answer_prefix=")
@@ -116,7 +117,7 @@ def test_smollm2_is_told_that_it_is_at_chance_as_its_own_judge(project: Path) ->
         "and nothing is trained on them. Name a better judge (judge.model; what was generated is kept)" in done.stderr
     )
     asked = dict(rows(project, "select kind, count(*) from generation group by kind"))
-    assert asked == {"response": TRAIN, "critique": 4 * TRAIN, "revision": 4 * TRAIN}
+    assert asked["response"] == TRAIN and 0 < asked["revision"] <= asked["critique"] <= 4 * TRAIN
     assert rows(project, "select count(*) from checkpoint") == [(0,)]
     [(status, error)] = rows(project, "select status, error from run order by created desc limit 1")
     assert status == "failed" and "the judge is at chance" in error

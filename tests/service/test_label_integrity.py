@@ -41,7 +41,7 @@ class Recorder:
 
     def close(self) -> None: ...
 
-    def run(self, job: Job, on_progress: Any) -> Any:
+    def run(self, job: Job, on_progress: Any, say: Any) -> Any:
         lines = Path(job.dataset).read_text().splitlines()
         for row in read_rows(Path(job.dataset), dpo.COLUMNS):
             name = json.loads(lines[row.pop("line") - 1])["comparison"]

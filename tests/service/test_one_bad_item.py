@@ -116,7 +116,8 @@ def test_a_prompt_of_5000_characters_is_left_out_and_named(home: Path) -> None:
     found = result["left_out"]
     assert (found["count"], found["stages"], calls) == (1, {"answers": {"too_long": 1}}, 8)
     (item,) = found["items"]
-    assert item["source"] == "theirs" and item["words"].startswith("a very long question") and len(item["prompt"]) == 12
+    assert (item["source"], item["row"]) == ("theirs", 8)  # the eighth of the file
+    assert item["words"].startswith("a very long question") and len(item["prompt"]) == 12
     assert "reads at most 400" in item["said"] and item["what"] == "answer"
     assert any("answers: 1 is left out" in text and "reads at most 400" in text for text in heard.said)
     assert json.loads(json.dumps(result)) == result
@@ -206,7 +207,7 @@ def test_what_was_left_out_is_printed(home: Path, capsys: pytest.CaptureFixture[
     assert "dropped revisions: 3 the critique over again" in said
     assert "cut answers: 2 of 8 at the token limit" in said
     assert "left out answers: 1 too long" in said
-    assert "a very long question" in said and "reads at most 400" in said and "(theirs, " in said
+    assert "a very long question" in said and "reads at most 400" in said and "(theirs, row 8, " in said
 
 
 # --- critique and revision -----------------------------------------------------------------------------------------
@@ -268,7 +269,7 @@ def test_one_answer_of_60000_characters_does_not_block_the_good_pairs(home: Path
     assert result["labels"] == {"count": 6, "decided": 6, "tied": 0, "unreadable": 0}
     assert result["agrees_with_file"]["mean"] == 1.0 and calls == 2 * 2 * 6
     assert result["left_out"]["stages"] == {"pairs": {"too_long": 1}} and result["left_out"]["count"] == 1
-    assert result["left_out"]["items"][0]["words"] == "The long pair?"
+    assert result["left_out"]["items"][0]["words"] == "The long pair?" and result["left_out"]["items"][0]["row"] == 4
     assert any("pairs: 1 is left out" in text for text in heard.said)
     # No verdict of it was stored, and a judge that reads more is asked about that pair alone.
     result, calls = judge(home, 200_000)
@@ -290,6 +291,8 @@ def test_a_pair_that_the_judge_was_asked_about_in_part_has_no_label(home: Path) 
         about = judged.newest(work.store, work.run.id.hex())
         stored = list(work.store.verdicts(about.comparisons, list(about.weights)))
         assert len(stored) == 13  # it has one of its two
+        states = [x.state for x in about.labels(about.comparisons).values()]
+        assert sorted(states) == ["decided"] * 6 + ["unreadable"]
         assert labels.counts(work.store, work.run.id.hex()) == {"decided": 6, "tied": 0, "unreadable": 1}
 
 

@@ -173,3 +173,11 @@ def test_one_example_that_is_too_long_is_left_out(work: Any, monkeypatch: pytest
 
     monkeypatch.setattr(judge, "judge", short)
     assert probing._ask(at_work, judge).asked == 3
+
+
+def test_a_judge_that_can_be_asked_nothing_is_told_of_at_the_start(work: Any) -> None:
+    """Its engine refuses every question; one of them alone would only be left out."""
+    with pytest.raises(UserError, match=r"can be asked nothing: A text has .* reads at most 20"):
+        probe(work(**{"judge.options": {"context": 20}}))
+    context = len("user: Compare two replies") + 250  # all but the longest of the four
+    assert 0 < probe(work(**{"judge.options": {"context": context}})).asked <= 4

@@ -305,14 +305,14 @@ def test_examples_name_what_decided_and_the_worst_come_first(ran: Ran) -> None:
 def test_what_was_left_out_is_on_the_page(ran: Ran) -> None:
     item = {
         "stage": "answers", "what": "answer", "why": "too_long", "said": "A text has 5000 tokens <b>", "prompt": "a1b2",
-        "source": "theirs", "words": "How do <script>",
+        "source": "theirs", "row": 8, "words": "How do <script>",
     }  # fmt: skip
     left_out = {
         "count": 3, "stages": {"answers": {"too_long": 3}}, "items": [item], "cut": {"samples": {"count": 7, "of": 9}},
         "dropped": {},
     }  # fmt: skip
     said = assert_inert(ran.changed({**ran.result, "left_out": left_out})).text
-    for words in ("What could not be asked", "A text has 5000 tokens <b>", "How do <script>", "a1b2", "theirs"):
+    for words in ("What could not be asked", "A text has 5000 tokens <b>", "How do <script>", "a1b2", "theirs, row 8"):
         assert words in said, words
     assert "The first 1 of 3." in said and "Cut at the token limit: samples" in said and "7 of 9" in said
     assert "What could not be asked" not in assert_inert(ran.changed()).text

@@ -66,6 +66,15 @@ def test_rows_that_open_like_held_out_ones_are_not_trained_on() -> None:
         job(order(evaluated, evaluate=evaluated), lambda: load()[0])
 
 
+def test_what_the_settings_hold_out_is_not_trained_on_before_there_is_a_store() -> None:
+    write("prompts.jsonl", {"prompt": "Held?", "split": "heldout"}, {"prompt": "Mine?", "split": "train"})
+    Path("precept.toml").write_text('prompts = "prompts.jsonl"\n')
+    data = write("rows.jsonl", *({"prompt": prompt, "completion": "a"} for prompt in ("held", "mine", "other")))
+    assert asked(read_rows(Path(job(order(data), lambda: load()[0]).dataset), sft.COLUMNS)) == ["mine", "other"]
+    Path("prompts.jsonl").unlink()
+    assert job(order(data), lambda: load()[0]).dataset == "rows.jsonl"
+
+
 def test_a_file_that_needs_nothing_is_trained_on_as_it_lies() -> None:
     data = write("rows.jsonl", {"prompt": [{"role": "user", "content": "q"}], "completion": "a"})
     made = job(order(data), lambda: load()[0])

@@ -15,6 +15,7 @@ from constitution.records import Message
 from pipeline.engines import openai_silence, openai_transport
 from pipeline.engines.engine import Chat, Choose, EngineError, EngineSettings, Generate, Sampling, all_answered
 from pipeline.engines.openai import OpenAIEngine, build
+from pipeline.engines.openai_identity import Identity
 from tests.pipeline.engines.protocol_server import ProtocolServer, quick, running
 
 COMPLETIONS = "/v1/completions"
@@ -131,6 +132,13 @@ def test_a_server_without_log_probabilities_can_generate(connect: Connect) -> No
         engine = connect(server)
         assert say(engine)[0].startswith("said")
         assert engine.canary() == []
+
+
+def test_what_is_unlikely_may_move_more_by_rounding() -> None:
+    before = Identity((-0.5, -9.0))
+    assert not Identity((-0.53, -9.2)).differs(before)
+    assert Identity((-0.56, -9.0)).differs(before) and Identity((-0.5, -8.0)).differs(before)
+    assert Identity((-0.5,)).differs(before) and Identity().differs(before)
 
 
 # --- what is said -------------------------------------------------------------------------------------------------

@@ -58,6 +58,8 @@ ALIKE: list[tuple[str, str | bytes]] = [
         "x.csv",
         'prompt\n"[{""role"": ""user"", ""content"": ""one""}]"\n"[{\'role\': \'user\', \'content\': \'two\'}]"\n',
     ),
+    ("x.csv", "sep=|\r\nprompt|n\r\none|1\r\ntwo|2\r\n"),
+    ("x.csv", "prompt\tn\none\t1\ntwo\t2\n".encode("utf-16")),
     ("x.tsv", "prompt\tn\none\t1\ntwo\t2\n"),
     ("x.parquet", parquet([{**row, "n": None} for row in ASKED])),
     (

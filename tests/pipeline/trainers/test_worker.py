@@ -158,8 +158,11 @@ def test_a_reward_that_wants_a_key_trains_in_another_process(
     with running_endpoint() as endpoint:
         reward = {"kind": "http", "url": endpoint.url, "api_key_env": "SCORER_KEY"}
         job = dataclasses.replace(make_job("best_of_n", n=2, max_completion_length=8, max_steps=1), reward=reward)
+        endpoint.script = [(503, "not yet")]
+        said: list[str] = []
         with Worker(env={"OMP_NUM_THREADS": "1"}) as worker:
-            worker.run(job)
+            worker.run(job, say=said.append)
+        assert "has not answered (status 503: not yet)" in said[0] and "answers again" in said[1]  # told where it waits
         assert set(endpoint.keys) == {"Bearer sk-secret-of-the-scorer"}
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert written and not [path for path in written if b"sk-secret" in path.read_bytes()]
