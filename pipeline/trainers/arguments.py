@@ -11,8 +11,8 @@ reported. Of what transformers and TRL have besides, these are left out, and why
 - It would break a promise: `average_tokens_across_devices`, `accelerator_config`, `dataloader_in_order` change losses
   with the number of processes, `ignore_data_skip` and `save_only_model` resuming, `auto_find_batch_size` the batch, and
   `logging_strategy` hides losses from `progress`.
-- Our rows make it void: truncation and packing (a row that is too long is left out), `remove_unused_columns`, and but for
-  SFT `dataset_num_proc` (they come tokenised).
+- Our rows make it void: truncation and packing (a row that is too long is left out), `remove_unused_columns`, and, but
+  for SFT, `dataset_num_proc` (they come tokenised).
 - Nothing reads it here: TRL's generation and vLLM settings, its other losses where the loss is ours, evaluation by the
   library, and what needs a library that is no dependency (liger, deepspeed).
 
