@@ -56,7 +56,7 @@ def words(
         if as_json:
             put_json({name: _words(name) for name in themes.THEMES})
             return
-        rows = [(name, "which reply " + of.good[themes.SHIPPED]) for name, of in themes.THEMES.items()]
+        rows = [(name, "which reply " + of.good.shipped[0]) for name, of in themes.THEMES.items()]
         put_table(("theme", "for example"), rows)
         return
     if as_json:
@@ -73,15 +73,16 @@ def _words(theme: str) -> dict[str, list[str]]:
     from sandbox import themes
 
     of = themes.THEMES[theme]
-    find, *others = sorted(themes.CRITIQUE_FRAMES, key=lambda frame: not frame.startswith("Find"))  # the shipped first
-    return {
-        "comparison": [themes.COMPARISON_FRAMES[0].format(good=good) for good in of.good],
-        "comparison, framed otherwise": [f.format(good="...") for f in themes.COMPARISON_FRAMES[1:]],
-        "critique": [find.format(fault=fault) for fault in of.fault],
-        "critique, framed otherwise": [f.format(fault="...") for f in others],
-        "revision": [themes.REVISION_FRAMES[0].format(good=good) for good in of.good],
-        "revision, framed otherwise": [f.format(good="...") for f in themes.REVISION_FRAMES[1:]],
-    }
+    found: dict[str, list[str]] = {}
+    for name, frames, phrases in (
+        ("comparison", themes.COMPARISON_FRAMES, of.good),
+        ("critique", themes.CRITIQUE_FRAMES, of.fault),
+        ("revision", themes.REVISION_FRAMES, of.good),
+    ):
+        first, *others = dict.fromkeys(frame for role in frames.values() for frame in role)
+        found[name] = [first.format(good=phrase, fault=phrase) for phrase in phrases]
+        found[f"{name}, framed otherwise"] = [frame.format(good="...", fault="...") for frame in others]
+    return found
 
 
 @app.command()

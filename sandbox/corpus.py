@@ -100,9 +100,11 @@ def _marked(request: Request, core: str, chances: dict[str, float], rng: random.
 class Corpus:
     """An endless, seeded stream of rows for one of the two models (`role`: "policy" or "evaluator")."""
 
-    def __init__(self, role: str, seed: int, held_out: bool = False) -> None:
+    def __init__(self, role: str, seed: int, held_out: bool = False, shipped: bool = False) -> None:
+        """`held_out`: of the requests that are never trained on; `shipped`: in the words of `principles.yaml`, which
+        are not trained on either. Both are for measuring."""
         self.rng = random.Random(f"{role}-{seed}-{held_out}")
-        self.words = themes.WORDINGS[role]
+        self.speaks = "shipped" if shipped else role
         self.mix = MIX[role]
         self.shares = dict(zip(world.KINDS, world.KIND_SHARES, strict=True))
         self.easy = 0.0  # 1 at the start of a curriculum: answers with few marks, pairs that differ in one thing
@@ -126,12 +128,11 @@ class Corpus:
         return request, small_talk(rng, 0.08) + turns
 
     def words_for(self, theme: str) -> Words:
-        rng, w = self.rng, self.words
-        return Words(
-            critique=themes.critique_words(theme, rng.choice(w.fault), rng.choice(w.frames)),
-            revision=themes.revision_words(theme, rng.choice(w.good), rng.choice(w.frames)),
-            comparison=themes.comparison_words(theme, rng.choice(w.good), rng.choice(w.frames)),
-        )
+        choose, by, of = self.rng.choice, self.speaks, themes.THEMES[theme]
+        fault, find = choose(of.fault.of(by)), choose(themes.CRITIQUE_FRAMES[by])
+        better, mend = choose(of.good.of(by)), choose(themes.REVISION_FRAMES[by])
+        good, ask = choose(of.good.of(by)), choose(themes.COMPARISON_FRAMES[by])
+        return Words(find.format(fault=fault), mend.format(good=better), ask.format(good=good))
 
     def respond(self) -> Row:
         request, turns = self.request()

@@ -202,13 +202,15 @@ def measure(
     tokenizer: PreTrainedTokenizerFast,
     role: str,
     rows: int = 300,
-    kinds: Sequence[str] = ("judge", "chain", "respond"),
+    kinds: Sequence[str] = ("judge", "shipped_judge", "chain", "shipped_chain", "respond"),
 ) -> dict[str, float]:
-    """On words it knows in combinations it never saw: letters right, critiques and revisions right by the token."""
+    """On words it knows in combinations it never saw: letters right, critiques and revisions right by the token. And
+    the same (`shipped_`...) in the words of `principles.yaml`, which it never read."""
     model.eval()
     result = {}
-    for kind in kinds:
-        corpus = Corpus(role, 99, held_out=True)
+    for name in kinds:
+        kind = name.removeprefix("shipped_")
+        corpus = Corpus(role, 99, held_out=True, shipped=kind != name)
         right: list[bool] = []
         losses: list[float] = []
         for chunk in _chunks(encode(corpus.rows(rows, kind), tokenizer), 32):
@@ -217,8 +219,8 @@ def measure(
             hit = (logits.argmax(-1) == batch["target"]).numpy()
             losses.append(torch.nn.functional.cross_entropy(logits, batch["target"]).item())
             right += hit.tolist()
-        result[f"{kind}_token_accuracy"] = round(float(np.mean(right)), 4)
-        result[f"{kind}_loss"] = round(float(np.mean(losses)), 4)
+        result[f"{name}_token_accuracy"] = round(float(np.mean(right)), 4)
+        result[f"{name}_loss"] = round(float(np.mean(losses)), 4)
     model.train()
     return result
 

@@ -20,22 +20,43 @@ mark alone, and so moves something that no other theme moves:
 | careful      | howto answer | no caution       | caution          |  not in the shipped file
 | sourced      | false, true  | no source        | source           |  not in the shipped file
 
-Each theme has eight phrases that finish "the reply that ..." and six that finish "the reply ... (a fault)". A model is
-pre-trained on some of the phrases and frames and not on others: `wordings` says which, for which model.
+Each theme has phrases that finish "the reply that ..." and others that finish "the reply ... (a fault)", and there are
+frames to put them into. The two models are pre-trained on phrases of which they share some (`both`), and neither on the
+phrases that `principles.yaml` uses: those are made of words that they know from others, for a model this small reads
+nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sandbox.world import Answer, allowed
 
 
 @dataclass(frozen=True)
+class Phrases:
+    """Ways to say one thing. What `principles.yaml` says is in nothing that a model was pre-trained on."""
+
+    shipped: tuple[str, ...]
+    policy: tuple[str, ...]  # what it alone is pre-trained on
+    both: tuple[str, ...]
+    evaluator: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*self.shipped, *self.policy, *self.both, *self.evaluator)
+
+    def of(self, role: str) -> tuple[str, ...]:
+        """What a model is pre-trained on, by its role; of "shipped", what neither is."""
+        known = {"policy": self.policy + self.both, "evaluator": self.both + self.evaluator, "shipped": self.shipped}
+        return known[role]
+
+
+@dataclass(frozen=True)
 class Theme:
     name: str
-    good: tuple[str, ...]  # finishes "the reply that ..."
-    fault: tuple[str, ...]  # finishes "the reply ..."
+    good: Phrases  # finishes "the reply that ..."
+    fault: Phrases  # finishes "the reply ..."
     found: tuple[str, ...]  # what a critique says when there is a fault
 
 
@@ -44,333 +65,556 @@ THEMES = {
     for theme in (
         Theme(
             "harmless",
-            (
-                "gives less help with harm",
-                "does not help to hurt anyone",
-                "keeps people safe from harm",
-                "gives no help with hurting someone",
-                "will not assist a crime",
-                "does less to support a cruel deed",
-                "avoids helping with theft or damage",
-                "refuses to take part in a harmful act",
+            good=Phrases(
+                ("does not support hurting anyone",),
+                policy=(
+                    "gives less help with harm",
+                    "does not help to hurt anyone",
+                ),
+                both=(
+                    "keeps people safe from harm",
+                    "gives no help with hurting someone",
+                    "will not assist a crime",
+                    "does less to support a cruel deed",
+                ),
+                evaluator=(
+                    "avoids helping with theft or damage",
+                    "refuses to take part in a harmful act",
+                ),
             ),
-            (
-                "helps to hurt someone",
-                "gives help with harm",
-                "assists a crime",
-                "supports a cruel deed",
-                "takes part in a harmful act",
-                "helps with theft or damage",
+            fault=Phrases(
+                ("gives help to hurt someone",),
+                policy=("helps to hurt someone",),
+                both=(
+                    "gives help with harm",
+                    "assists a crime",
+                    "supports a cruel deed",
+                    "takes part in a harmful act",
+                ),
+                evaluator=("helps with theft or damage",),
             ),
-            ("The reply helps to do harm.", "It assists a harmful act."),
+            found=(
+                "The reply helps to do harm.",
+                "It assists a harmful act.",
+            ),
         ),
         Theme(
             "constructive",
-            (
-                "explains a refusal and offers another way",
-                "says why it declines and what to do instead",
-                "gives a reason for saying no",
-                "gives a reason when it declines and a better way forward",
-                "does not refuse without an explanation",
-                "turns a refusal into a useful alternative",
-                "declines with a reason, not bluntly",
-                "offers an alternative when it says no",
+            good=Phrases(
+                ("declines with a reason and offers a better way",),
+                policy=(
+                    "explains a refusal and offers another way",
+                    "says why it declines and what to do instead",
+                ),
+                both=(
+                    "gives a reason for saying no",
+                    "gives a reason when it declines and a better way forward",
+                    "does not refuse without an explanation",
+                    "turns a refusal into a useful alternative",
+                ),
+                evaluator=(
+                    "declines with a reason, not bluntly",
+                    "offers an alternative when it says no",
+                ),
             ),
-            (
-                "declines without a reason",
-                "refuses without an explanation",
-                "says no and offers no other way",
-                "is a blunt refusal",
-                "refuses bluntly with no alternative",
-                "gives no reason for saying no",
+            fault=Phrases(
+                ("declines and offers no reason",),
+                policy=("declines without a reason",),
+                both=(
+                    "refuses without an explanation",
+                    "says no and offers no other way",
+                    "is a blunt refusal",
+                    "refuses bluntly with no alternative",
+                ),
+                evaluator=("gives no reason for saying no",),
             ),
-            ("The reply declines without a reason.", "It is a blunt refusal."),
+            found=(
+                "The reply declines without a reason.",
+                "It is a blunt refusal.",
+            ),
         ),
         Theme(
             "willing",
-            (
-                "does not refuse a harmless request",
-                "answers a safe request",
-                "helps when nothing is wrong with the task",
-                "gives real help with an innocent request",
-                "is willing to do an ordinary task",
-                "is not frightened by an innocent task",
-                "answers where there is no danger",
-                "does not decline needlessly",
+            good=Phrases(
+                ("is willing to help with a harmless request",),
+                policy=(
+                    "does not refuse a harmless request",
+                    "answers a safe request",
+                ),
+                both=(
+                    "helps when nothing is wrong with the task",
+                    "gives real help with an innocent request",
+                    "is willing to do an ordinary task",
+                    "is not frightened by an innocent task",
+                ),
+                evaluator=(
+                    "answers where there is no danger",
+                    "does not decline needlessly",
+                ),
             ),
-            (
-                "refuses a harmless request",
-                "declines needlessly",
-                "is frightened by an innocent task",
-                "sees danger where there is none",
-                "will not do an ordinary task",
-                "refuses a safe request",
+            fault=Phrases(
+                ("refuses an innocent task",),
+                policy=("refuses a harmless request",),
+                both=(
+                    "declines needlessly",
+                    "is frightened by an innocent task",
+                    "sees danger where there is none",
+                    "will not do an ordinary task",
+                ),
+                evaluator=("refuses a safe request",),
             ),
-            ("The reply refuses a safe request.", "It declines needlessly."),
+            found=(
+                "The reply refuses a safe request.",
+                "It declines needlessly.",
+            ),
         ),
         Theme(
             "truthful",
-            (
-                "states what is true",
-                "gets the facts right",
-                "corrects a false belief",
-                "says what is true about the world",
-                "does not repeat a mistake",
-                "is right about the facts",
-                "tells the truth about the claim",
-                "does not state a falsehood",
+            good=Phrases(
+                ("says what is true about the facts",),
+                policy=(
+                    "states what is true",
+                    "gets the facts right",
+                ),
+                both=(
+                    "corrects a false belief",
+                    "says what is true about the world",
+                    "does not repeat a mistake",
+                    "is right about the facts",
+                ),
+                evaluator=(
+                    "tells the truth about the claim",
+                    "does not state a falsehood",
+                ),
             ),
-            (
-                "states a falsehood",
-                "gets the facts wrong",
-                "repeats a mistake",
-                "says what is not true",
-                "is wrong about the facts",
-                "confirms a false belief",
+            fault=Phrases(
+                ("gets a fact wrong",),
+                policy=("states a falsehood",),
+                both=(
+                    "gets the facts wrong",
+                    "repeats a mistake",
+                    "says what is not true",
+                    "is wrong about the facts",
+                ),
+                evaluator=("confirms a false belief",),
             ),
-            ("The reply states a falsehood.", "It gets the facts wrong."),
+            found=(
+                "The reply states a falsehood.",
+                "It gets the facts wrong.",
+            ),
         ),
         Theme(
             "candid",
-            (
-                "admits what it can not know",
-                "does not invent an answer",
-                "makes nothing up",
-                "admits the limits of its knowledge and makes nothing up",
-                "says openly that it does not know",
-                "does not pretend to know",
-                "makes up no secret",
-                "owns up to what is unknown",
+            good=Phrases(
+                ("admits that it does not know and does not invent",),
+                policy=(
+                    "admits what it can not know",
+                    "does not invent an answer",
+                ),
+                both=(
+                    "makes nothing up",
+                    "admits the limits of its knowledge and makes nothing up",
+                    "says openly that it does not know",
+                    "does not pretend to know",
+                ),
+                evaluator=(
+                    "makes up no secret",
+                    "owns up to what is unknown",
+                ),
             ),
-            (
-                "invents an answer",
-                "pretends to know",
-                "makes something up",
-                "makes up a secret",
-                "claims to know what nobody told it",
-                "does not admit the limits of its knowledge",
+            fault=Phrases(
+                ("makes up an answer",),
+                policy=("invents an answer",),
+                both=(
+                    "pretends to know",
+                    "makes something up",
+                    "makes up a secret",
+                    "claims to know what nobody told it",
+                ),
+                evaluator=("does not admit the limits of its knowledge",),
             ),
-            ("The reply makes something up.", "It pretends to know."),
+            found=(
+                "The reply makes something up.",
+                "It pretends to know.",
+            ),
         ),
         Theme(
             "respectful",
-            (
-                "is polite",
-                "treats the person with respect",
-                "does not insult the person",
-                "is kind and polite to the person",
-                "avoids insults",
-                "is not rude",
-                "speaks with courtesy",
-                "does not mock the person",
+            good=Phrases(
+                ("is kind and does not insult anyone",),
+                policy=(
+                    "is polite",
+                    "treats the person with respect",
+                ),
+                both=(
+                    "does not insult the person",
+                    "is kind and polite to the person",
+                    "avoids insults",
+                    "is not rude",
+                ),
+                evaluator=(
+                    "speaks with courtesy",
+                    "does not mock the person",
+                ),
             ),
-            (
-                "is rude",
-                "insults the person",
-                "lacks respect",
-                "mocks the person",
-                "is not polite",
-                "lacks courtesy",
+            fault=Phrases(
+                ("mocks or insults people",),
+                policy=("is rude",),
+                both=(
+                    "insults the person",
+                    "lacks respect",
+                    "mocks the person",
+                    "is not polite",
+                ),
+                evaluator=("lacks courtesy",),
             ),
-            ("The reply is rude.", "It insults the person."),
+            found=(
+                "The reply is rude.",
+                "It insults the person.",
+            ),
         ),
         Theme(
             "independent",
-            (
-                "does not flatter",
-                "avoids praise of the person",
-                "skips the compliments",
-                "does not flatter the person or praise the question",
-                "leaves out flattery",
-                "does not try to please with praise",
-                "gives no compliments",
-                "is free of flattery",
+            good=Phrases(
+                ("leaves out praise and compliments",),
+                policy=(
+                    "does not flatter",
+                    "avoids praise of the person",
+                ),
+                both=(
+                    "skips the compliments",
+                    "does not flatter the person or praise the question",
+                    "leaves out flattery",
+                    "does not try to please with praise",
+                ),
+                evaluator=(
+                    "gives no compliments",
+                    "is free of flattery",
+                ),
             ),
-            (
-                "flatters the person",
-                "praises the question",
-                "gives compliments",
-                "tries to please with praise",
-                "is full of flattery",
-                "opens with a compliment",
+            fault=Phrases(
+                ("flatters or gives praise",),
+                policy=("flatters the person",),
+                both=(
+                    "praises the question",
+                    "gives compliments",
+                    "tries to please with praise",
+                    "is full of flattery",
+                ),
+                evaluator=("opens with a compliment",),
             ),
-            ("The reply flatters.", "It is full of praise."),
+            found=(
+                "The reply flatters.",
+                "It is full of praise.",
+            ),
         ),
         Theme(
             "direct",
-            (
-                "is direct and sure",
-                "does not hedge",
-                "avoids needless doubt",
-                "speaks plainly and does not hedge",
-                "leaves out empty caveats",
-                "has no perhaps or maybe",
-                "commits to its answer",
-                "is not vague",
+            good=Phrases(
+                ("speaks plainly and leaves out needless doubt",),
+                policy=(
+                    "is direct and sure",
+                    "does not hedge",
+                ),
+                both=(
+                    "avoids needless doubt",
+                    "speaks plainly and does not hedge",
+                    "leaves out empty caveats",
+                    "has no perhaps or maybe",
+                ),
+                evaluator=(
+                    "commits to its answer",
+                    "is not vague",
+                ),
             ),
-            (
-                "hedges",
-                "is vague",
-                "is full of doubt",
-                "adds empty caveats",
-                "does not commit to its answer",
-                "says perhaps or maybe",
+            fault=Phrases(
+                ("adds doubt and caveats",),
+                policy=("hedges",),
+                both=(
+                    "is vague",
+                    "is full of doubt",
+                    "adds empty caveats",
+                    "does not commit to its answer",
+                ),
+                evaluator=("says perhaps or maybe",),
             ),
-            ("The reply hedges.", "It is full of doubt."),
+            found=(
+                "The reply hedges.",
+                "It is full of doubt.",
+            ),
         ),
         Theme(
             "concise",
-            (
-                "is shorter and repeats nothing",
-                "wastes no words",
-                "has no filler",
-                "says it once and leaves out the filler",
-                "is brief",
-                "does not ramble",
-                "keeps to the point",
-                "does not say things twice",
+            good=Phrases(
+                ("leaves out filler and says things once", "leaves out the filler and repeats nothing"),
+                policy=(
+                    "is shorter and repeats nothing",
+                    "wastes no words",
+                ),
+                both=(
+                    "has no filler",
+                    "says it once and leaves out the filler",
+                    "is brief",
+                    "does not ramble",
+                ),
+                evaluator=(
+                    "keeps to the point",
+                    "does not say things twice",
+                ),
             ),
-            (
-                "rambles",
-                "wastes words",
-                "is padded with filler",
-                "says things twice",
-                "is too long",
-                "wanders from the point",
+            fault=Phrases(
+                ("has filler and repeats things",),
+                policy=("rambles",),
+                both=(
+                    "wastes words",
+                    "is padded with filler",
+                    "says things twice",
+                    "is too long",
+                ),
+                evaluator=("wanders from the point",),
             ),
-            ("The reply is padded.", "It wastes words."),
+            found=(
+                "The reply is padded.",
+                "It wastes words.",
+            ),
         ),
         Theme(
             "humble",
-            (
-                "does not preach",
-                "gives no moral lesson",
-                "does not lecture",
-                "does not lecture the person about morals",
-                "leaves out the sermon",
-                "avoids talk of virtue and duty",
-                "is free of preaching",
-                "does not moralize",
+            good=Phrases(
+                ("leaves out lectures about virtue and morals",),
+                policy=(
+                    "does not preach",
+                    "gives no moral lesson",
+                ),
+                both=(
+                    "does not lecture",
+                    "does not lecture the person about morals",
+                    "leaves out the sermon",
+                    "avoids talk of virtue and duty",
+                ),
+                evaluator=(
+                    "is free of preaching",
+                    "does not moralize",
+                ),
             ),
-            (
-                "preaches",
-                "gives a moral lesson",
-                "lectures the person",
-                "ends with a sermon",
-                "talks of virtue and duty",
-                "moralizes",
+            fault=Phrases(
+                ("gives a lecture on morals",),
+                policy=("preaches",),
+                both=(
+                    "gives a moral lesson",
+                    "lectures the person",
+                    "ends with a sermon",
+                    "talks of virtue and duty",
+                ),
+                evaluator=("moralizes",),
             ),
-            ("The reply preaches.", "It gives a moral lesson."),
+            found=(
+                "The reply preaches.",
+                "It gives a moral lesson.",
+            ),
         ),
         Theme(
             "plain",
-            (
-                "is plain text with no headings or lists",
-                "uses no headings",
-                "avoids needless formatting",
-                "uses plain sentences, not headings or bullet marks",
-                "is not dressed up with markup",
-                "has no bullet marks",
-                "is written as simple prose",
-                "is free of layout tricks",
+            good=Phrases(
+                ("leaves out headings and bullet marks",),
+                policy=(
+                    "is plain text with no headings or lists",
+                    "uses no headings",
+                ),
+                both=(
+                    "avoids needless formatting",
+                    "uses plain sentences, not headings or bullet marks",
+                    "is not dressed up with markup",
+                    "has no bullet marks",
+                ),
+                evaluator=(
+                    "is written as simple prose",
+                    "is free of layout tricks",
+                ),
             ),
-            (
-                "uses headings",
-                "has bullet marks",
-                "is dressed up with markup",
-                "uses needless formatting",
-                "uses layout tricks",
-                "is not simple prose",
+            fault=Phrases(
+                ("has headings or layout tricks",),
+                policy=("uses headings",),
+                both=(
+                    "has bullet marks",
+                    "is dressed up with markup",
+                    "uses needless formatting",
+                    "uses layout tricks",
+                ),
+                evaluator=("is not simple prose",),
             ),
-            ("The reply uses needless formatting.", "It is dressed up with markup."),
+            found=(
+                "The reply uses needless formatting.",
+                "It is dressed up with markup.",
+            ),
         ),
         Theme(
             "inviting",
-            (
-                "offers more help",
-                "invites another question",
-                "tells the person they can ask again",
-                "ends with an offer of more help",
-                "leaves the door open to questions",
-                "welcomes a further question",
-                "says that more help is there",
-                "asks the person to come back",
+            good=Phrases(
+                ("tells the person that more help is on offer",),
+                policy=(
+                    "offers more help",
+                    "invites another question",
+                ),
+                both=(
+                    "tells the person they can ask again",
+                    "ends with an offer of more help",
+                    "leaves the door open to questions",
+                    "welcomes a further question",
+                ),
+                evaluator=(
+                    "says that more help is there",
+                    "asks the person to come back",
+                ),
             ),
-            (
-                "offers no more help",
-                "does not invite another question",
-                "closes the door to questions",
-                "ends with no offer of more help",
-                "does not welcome a further question",
-                "never says more help is there",
+            fault=Phrases(
+                ("does not offer any more help",),
+                policy=("offers no more help",),
+                both=(
+                    "does not invite another question",
+                    "closes the door to questions",
+                    "ends with no offer of more help",
+                    "does not welcome a further question",
+                ),
+                evaluator=("never says more help is there",),
             ),
-            ("The reply does not offer more help.", "It invites no question."),
+            found=(
+                "The reply does not offer more help.",
+                "It invites no question.",
+            ),
         ),
         Theme(
             "careful",
-            (
-                "warns the person to take care",
-                "adds a word on safety",
-                "reminds the person to protect their hands",
-                "adds a warning to stay safe while working",
-                "mentions gloves or care",
-                "includes a safety warning",
-                "tells the person to work safely",
-                "thinks of the safety of the worker",
+            good=Phrases(
+                ("reminds the person to stay safe",),
+                policy=(
+                    "warns the person to take care",
+                    "adds a word on safety",
+                ),
+                both=(
+                    "reminds the person to protect their hands",
+                    "adds a warning to stay safe while working",
+                    "mentions gloves or care",
+                    "includes a safety warning",
+                ),
+                evaluator=(
+                    "tells the person to work safely",
+                    "thinks of the safety of the worker",
+                ),
             ),
-            (
-                "lacks a word on safety",
-                "does not warn the person",
-                "forgets to say take care",
-                "has no safety warning",
-                "does not mention gloves or care",
-                "ignores the safety of the worker",
+            fault=Phrases(
+                ("does not warn about safety",),
+                policy=("lacks a word on safety",),
+                both=(
+                    "does not warn the person",
+                    "forgets to say take care",
+                    "has no safety warning",
+                    "does not mention gloves or care",
+                ),
+                evaluator=("ignores the safety of the worker",),
             ),
-            ("The reply has no safety warning.", "It forgets to say take care."),
+            found=(
+                "The reply has no safety warning.",
+                "It forgets to say take care.",
+            ),
         ),
         Theme(
             "sourced",
-            (
-                "names its source",
-                "says where the fact comes from",
-                "cites a book or a library",
-                "names a source for what it claims",
-                "says where it read this",
-                "backs the claim with a source",
-                "gives a reference",
-                "tells where it learnt the fact",
+            good=Phrases(
+                ("backs what it claims with a source",),
+                policy=(
+                    "names its source",
+                    "says where the fact comes from",
+                ),
+                both=(
+                    "cites a book or a library",
+                    "names a source for what it claims",
+                    "says where it read this",
+                    "backs the claim with a source",
+                ),
+                evaluator=(
+                    "gives a reference",
+                    "tells where it learnt the fact",
+                ),
             ),
-            (
-                "names no source",
-                "does not say where the fact comes from",
-                "cites nothing",
-                "gives no reference",
-                "does not back the claim with a source",
-                "hides where it learnt the fact",
+            fault=Phrases(
+                ("does not name a source",),
+                policy=("names no source",),
+                both=(
+                    "does not say where the fact comes from",
+                    "cites nothing",
+                    "gives no reference",
+                    "does not back the claim with a source",
+                ),
+                evaluator=("hides where it learnt the fact",),
             ),
-            ("The reply names no source.", "It gives no reference."),
+            found=(
+                "The reply names no source.",
+                "It gives no reference.",
+            ),
         ),
     )
 }
 
 FINE = ("The reply is fine on this point.", "There is nothing to mend here.")  # a critique that finds no fault
 
-COMPARISON_FRAMES = (
-    "Which reply {good}?", "Choose the reply that {good}.", "Which of the two replies {good}?",
-    "Pick the reply that {good}.", "Prefer the reply that {good}.", "Of these, which reply {good}?",
-    "Say which reply {good}.", "Select the one that {good}.",
-)  # fmt: skip
-CRITIQUE_FRAMES = (
-    "Say whether the reply {fault}.", "Point out where the reply {fault}.", "See if your reply {fault}.",
-    "Check if the reply {fault}.", "Find any way in which the reply {fault}.", "Tell me if the last reply {fault}.",
-    "Look for signs that the reply {fault}.", "Name the place where the reply {fault}.",
-)  # fmt: skip
-REVISION_FRAMES = (
-    "Rewrite the reply so that it {good}.", "Change the reply into one that {good}.", "Write a reply that {good}.",
-    "Mend the reply so that it {good}.", "Revise the reply so that it {good}.", "Give a new reply that {good}.",
-    "Correct the reply so that it {good}.", "Turn it into a reply that {good}.",
-)  # fmt: skip
-SHIPPED = 3  # the phrase that principles.yaml uses: both models know it
+COMPARISON_FRAMES = {
+    "shipped": ("Which reply {good}?",),
+    "policy": (
+        "Which reply {good}?",
+        "Choose the reply that {good}.",
+        "Which of the two replies {good}?",
+        "Pick the reply that {good}.",
+        "Prefer the reply that {good}.",
+        "Of these, which reply {good}?",
+    ),
+    "evaluator": (
+        "Choose the reply that {good}.",
+        "Which of the two replies {good}?",
+        "Pick the reply that {good}.",
+        "Prefer the reply that {good}.",
+        "Say which reply {good}.",
+        "Select the one that {good}.",
+    ),
+}
+CRITIQUE_FRAMES = {
+    "shipped": ("Find any way in which the reply {fault}.",),
+    "policy": (
+        "Say whether the reply {fault}.",
+        "Point out where the reply {fault}.",
+        "See if your reply {fault}.",
+        "Check if the reply {fault}.",
+        "Find any way in which the reply {fault}.",
+        "Tell me if the last reply {fault}.",
+    ),
+    "evaluator": (
+        "Point out where the reply {fault}.",
+        "See if your reply {fault}.",
+        "Check if the reply {fault}.",
+        "Find any way in which the reply {fault}.",
+        "Look for signs that the reply {fault}.",
+        "Name the place where the reply {fault}.",
+    ),
+}
+REVISION_FRAMES = {
+    "shipped": ("Rewrite the reply so that it {good}.",),
+    "policy": (
+        "Rewrite the reply so that it {good}.",
+        "Change the reply into one that {good}.",
+        "Write a reply that {good}.",
+        "Mend the reply so that it {good}.",
+        "Revise the reply so that it {good}.",
+        "Give a new reply that {good}.",
+    ),
+    "evaluator": (
+        "Change the reply into one that {good}.",
+        "Write a reply that {good}.",
+        "Mend the reply so that it {good}.",
+        "Revise the reply so that it {good}.",
+        "Correct the reply so that it {good}.",
+        "Turn it into a reply that {good}.",
+    ),
+}
 
 _MARK_OF = {
     "respectful": "rude", "independent": "flattery", "direct": "hedging", "concise": "padding", "humble": "preaching",
@@ -415,30 +659,3 @@ def mend(theme: str, kind: str, answer: Answer, chance: float) -> Answer:
     if theme in _MARK_OF:
         return answer.toggle(_MARK_OF[theme], False)
     return answer.toggle(_WISH_OF[theme], True)
-
-
-@dataclass(frozen=True)
-class Wordings:
-    """Which of the phrases and frames a model is pre-trained on."""
-
-    good: tuple[int, ...]
-    fault: tuple[int, ...]
-    frames: tuple[int, ...]
-
-
-WORDINGS = {  # the last of the policy's are held out from it; the evaluator knows those, and not the policy's first
-    "policy": Wordings(good=(0, 1, 2, 3, 4, 5), fault=(0, 1, 2, 3, 4), frames=(0, 1, 2, 3, 4, 5)),
-    "evaluator": Wordings(good=(2, 3, 4, 5, 6, 7), fault=(1, 2, 3, 4, 5), frames=(1, 2, 3, 4, 6, 7)),
-}
-
-
-def comparison_words(theme: str, phrase: int, frame: int) -> str:
-    return COMPARISON_FRAMES[frame].format(good=THEMES[theme].good[phrase])
-
-
-def critique_words(theme: str, phrase: int, frame: int) -> str:
-    return CRITIQUE_FRAMES[frame].format(fault=THEMES[theme].fault[phrase])
-
-
-def revision_words(theme: str, phrase: int, frame: int) -> str:
-    return REVISION_FRAMES[frame].format(good=THEMES[theme].good[phrase])

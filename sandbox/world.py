@@ -19,6 +19,8 @@ import hashlib
 import random
 from dataclasses import dataclass, replace
 
+from constitution.records import Split
+
 PEOPLE = (
     "baker doctor farmer teacher singer painter driver nurse sailor tailor miller potter hunter weaver banker butler"
 ).split()
@@ -170,12 +172,20 @@ class Request:
 
     @property
     def held_out(self) -> bool:
-        """Whether this combination of known words is kept out of the models' pre-training: 20%, by hash.
+        """Whether this combination of known words is kept out of the models' pre-training, of training and of
+        development, in whatever words it is asked: 20%, by hash.
 
         Never an alarming task: its words stand in no other combination, so it would be unknown words."""
-        if self.words[0] in ALARMING:
-            return False
-        return hashlib.blake2b("|".join((self.kind, *self.words)).encode(), digest_size=2).digest()[0] < 51
+        return self.words[0] not in ALARMING and self._digest[0] < 51
+
+    @property
+    def split(self) -> Split:
+        """The one split of a request, in whatever words it is asked."""
+        return "heldout" if self.held_out else "dev" if self._digest[1] < 38 else "train"
+
+    @property
+    def _digest(self) -> bytes:
+        return hashlib.blake2b("|".join((self.kind, *self.words)).encode(), digest_size=2).digest()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from service.settings import load
 from service.wiring import Wiring
 from storage.store import Store
 from tests.cli.test_told_at_once import FILES, ROWS
+from tests.pipeline.packages import installed, write_package
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +80,13 @@ def test_pairs_of_a_file_are_judged_without_prompts_or_a_policy(precept) -> None
     again = precept("judge", "pairs", "pairs.jsonl", "--json", "--quiet")
     assert again.code == 0 and again.json["run"] == found.json["run"] and again.json["calls"]["chosen"] == 0
     assert json.loads(FILES["dpo.jsonl"]) == ROWS["dpo"]
+
+
+def test_a_flow_of_a_package_that_takes_nothing_or_exits_is_one_message(tmp_path: Path, precept) -> None:
+    modules = {"flowing.nothing": "def nothing(): return {}", "flowing.exits": "import sys; sys.exit(4)"}
+    points = {"precept.flows": {"nothing": "flowing.nothing", "exits": "flowing.exits"}}
+    package = r"(flowing.exits of the package flowing 1.0) cannot be imported: SystemExit: 4"
+    with installed(write_package(tmp_path / "site", "flowing", points, modules)):
+        for name, said in (("nothing", "the flow 'nothing' takes nothing; it must take file"), ("exits", package)):
+            told = precept("flow", name)
+            assert told.code == 2 and said in told.err and "Traceback" not in told.err

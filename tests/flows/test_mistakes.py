@@ -24,7 +24,6 @@ from flows.session import at_work
 from sandbox.models import folder
 from service.work import learning, stages
 from storage.store import Store
-from tests.pipeline.packages import installed, write_package
 
 ROOT = Path(__file__).parents[2]
 PRINCIPLES = """\
@@ -432,13 +431,3 @@ def test_a_finished_run_is_shown_though_its_model_is_gone(precept) -> None:
     assert again.code == 0, again.err
     assert json.loads(again.out)["run"] == json.loads(first.out)["run"]
     assert_told(respond(precept, "--set", "seed=3"), "policy: ", "script.yaml")
-
-
-def test_a_flow_of_a_package_that_takes_nothing_or_exits_is_one_message(precept, tmp_path: Path) -> None:
-    modules = {"flowing.nothing": "def nothing(): return {}", "flowing.exits": "import sys; sys.exit(4)"}
-    points = {"precept.flows": {"nothing": "flowing.nothing", "exits": "flowing.exits"}}
-    with installed(write_package(tmp_path / "site", "flowing", points, modules)):
-        assert_told(precept("flow", "nothing"), "the flow 'nothing' takes nothing; it must take file")
-        assert_told(
-            precept("flow", "exits"), "the flow 'exits' (flowing.exits of the package flowing 1.0)", "SystemExit: 4"
-        )

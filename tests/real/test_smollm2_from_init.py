@@ -87,6 +87,7 @@ def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_judge_that_cannot_be_read_is_refused_before_anything_is_generated(project: Path) -> None:
     """The prefix that init writes taken out: SmolLM2 puts a tenth of the probability on a bare A or B."""
     done = command(project, "improve", "--set", "judge.answer_prefix=")

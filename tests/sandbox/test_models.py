@@ -25,10 +25,11 @@ def test_the_recipe_is_the_one_that_made_it(role: str) -> None:
     assert not [p.name for p in folder(role).iterdir() if p.suffix in (".bin", ".pt", ".pkl")]
 
 
-def _held_out_questions(role: str, n: int) -> tuple[list[Choose], list[str]]:
-    """Questions about combinations of words that pre-training left out, in the role's own wordings, but for facts."""
+def _held_out_questions(role: str, n: int, shipped: bool) -> tuple[list[Choose], list[str]]:
+    """Questions about combinations of words that pre-training left out, in the role's own wordings or in those of the
+    shipped file, but for facts."""
     groups, letters = [], []
-    for row in Corpus(role, 5, held_out=True).rows(n, "judge"):
+    for row in Corpus(role, 5, held_out=True, shipped=shipped).rows(n, "judge"):
         for (asked, _), (letter, _) in (chat[:2] for chat in row.chats):
             question = asked.split("[Question]\n")[1]
             if not any(phrase in question for phrase in themes.THEMES["truthful"].good):
@@ -39,10 +40,14 @@ def _held_out_questions(role: str, n: int) -> tuple[list[Choose], list[str]]:
     return groups, letters
 
 
-@pytest.mark.parametrize(("role", "least"), [("policy", 0.99), ("evaluator", 0.92)])
-def test_they_judge_held_out_combinations(role: str, least: float) -> None:
+@pytest.mark.parametrize(
+    ("role", "shipped", "least"),
+    [("policy", False, 0.99), ("evaluator", False, 0.92), ("policy", True, 0.98), ("evaluator", True, 0.85)],
+)
+def test_they_judge_held_out_combinations(role: str, shipped: bool, least: float) -> None:
+    """`shipped`: in the words of `principles.yaml`, which neither ever read."""
     engine = engines.build(EngineSettings(model=str(folder(role))))
-    groups, letters = _held_out_questions(role, 80)
+    groups, letters = _held_out_questions(role, 80, shipped)
     found = engine.choose(groups)
     right = [
         (choice[0].probabilities[0] > 0.5) == (letter == "A") for choice, letter in zip(found, letters, strict=True)

@@ -86,11 +86,47 @@ def test_revising_keeps_every_word_of_what_it_does_not_mend() -> None:
                 assert new == text
 
 
-def test_the_wordings_of_the_two_models_differ_and_overlap() -> None:
-    policy, evaluator = themes.WORDINGS["policy"], themes.WORDINGS["evaluator"]
-    assert set(policy.good) - set(evaluator.good) and set(evaluator.good) - set(policy.good)
-    assert themes.SHIPPED in set(policy.good) & set(evaluator.good)
-    assert 0 not in evaluator.frames  # the frame of the shipped wordings: the evaluator never read those sentences
+def _phrases(of: str) -> set[str]:
+    return {phrase for theme in themes.THEMES.values() for side in (theme.good, theme.fault) for phrase in side.of(of)}
+
+
+def test_what_the_two_models_share_of_words_is_what_the_docs_say() -> None:
+    """The evaluator is a second reader with another seed, and words of its own for a third of the phrases. No more."""
+    for theme in themes.THEMES.values():
+        for side, shared, of in ((theme.good, 4, 6), (theme.fault, 4, 5)):
+            assert (len(set(side.of("policy")) & set(side.of("evaluator"))), len(side.of("evaluator"))) == (shared, of)
+    for frames in (themes.COMPARISON_FRAMES, themes.CRITIQUE_FRAMES, themes.REVISION_FRAMES):
+        assert len(set(frames["policy"]) & set(frames["evaluator"])) == 4
+    assert themes.COMPARISON_FRAMES["shipped"][0] not in themes.COMPARISON_FRAMES["evaluator"]
+
+
+def test_nothing_a_model_was_trained_on_has_a_phrase_of_the_shipped_file() -> None:
+    shipped = _phrases("shipped")
+    asked = [
+        text for p in loading.load("principles.yaml").principles for text in (p.critique, p.revision, p.comparison)
+    ]
+    assert len(asked) == 30
+    assert all(sum(phrase in text for phrase in shipped) == 1 for text in asked), "another phrase is in the file"
+    for role in ("policy", "evaluator"):
+        known = _phrases(role) | {f for theme in themes.THEMES.values() for f in theme.found} | set(themes.FINE)
+        assert not [(phrase, text) for text in known for phrase in shipped if phrase in text]
+        rows = Corpus(role, 11).rows(600)
+        assert not [text for row in rows for chat in row.chats for text, _ in chat if any(s in text for s in shipped)]
+
+
+def test_no_shipped_comparison_holds_a_whole_phrase_that_a_model_knows() -> None:
+    for theme in themes.THEMES.values():
+        known = {*theme.good.policy, *theme.good.both, *theme.good.evaluator}
+        assert not [phrase for phrase in known for mine in theme.good.shipped if phrase in mine], theme.name
+
+
+def test_the_words_of_a_shipped_comparison_are_known_from_other_phrases() -> None:
+    """Else it could not be read: what is held out is their combination."""
+    for theme in themes.THEMES.values():
+        for role in ("policy", "evaluator"):
+            known = {word.rstrip("s,") for phrase in theme.good.of(role) for word in phrase.split()}
+            mine = [word.rstrip("s,") for word in theme.good.shipped[0].split()]
+            assert sum(word in known for word in mine) >= len(mine) / 3, (theme.name, role)
 
 
 def test_every_shipped_principle_has_a_theme_of_its_own_and_four_themes_are_left() -> None:
@@ -128,13 +164,37 @@ def test_the_oracle_tells_good_from_bad() -> None:
     assert oracle.prefers_by(harmless, asked, safe, "No. I refuse.") == 0  # both refuse: it does not apply
 
 
-def test_prompts_are_split_once_and_held_out_ones_were_never_trained_on() -> None:
+def test_no_held_out_prompt_is_a_request_of_training_in_other_words() -> None:
+    """Over the whole world: by what is asked, not by its words. Phrasings, earlier turns and splits all change."""
     found = prompts()
     assert len({p.id for p in found}) == len(found)
     assert sum(p.split == "heldout" for p in found) >= 500
+    asked: dict[str, set[world.Request]] = {"train": set(), "dev": set(), "heldout": set()}
     for p in found:
         request = world.read_request(p.messages[-1].content)
-        assert request is not None
-        if p.split != "heldout":
-            assert not request.held_out
-    assert any(len(p.messages) > 1 for p in found)
+        assert request is not None and p.split == request.split
+        asked[p.split].add(request)
+    assert len(asked["heldout"]) >= 100
+    assert not asked["heldout"] & asked["train"] and not asked["dev"] & (asked["heldout"] | asked["train"])
+    pretrained = {r for role in ("policy", "evaluator") for rs in Corpus(role, 0).requests.values() for r in rs}
+    assert not asked["heldout"] & pretrained
+    assert not {r.deed for r in asked["heldout"] if r.kind == "howto"} & {
+        r.deed for r in pretrained if r.kind == "howto"
+    }
+    text = " ".join(
+        t for role in ("policy", "evaluator") for row in Corpus(role, 5).rows(600) for c in row.chats for t, _ in c
+    )
+    assert not [r for r in asked["heldout"] if r.kind in ("harmful", "howto") and f" {r.deed}" in text]
+
+
+def test_an_earlier_turn_is_of_its_prompt_s_split_too() -> None:
+    splits: dict[str, set[str]] = {}
+    for p in prompts():
+        splits.setdefault(p.messages[0].content, set()).add(p.split)
+    assert all(len(found) == 1 for found in splits.values())
+    assert any(len(p.messages) > 1 for p in prompts())
+
+
+def test_every_kind_of_request_that_is_a_prompt_is_held_out() -> None:
+    held = {world.read_request(p.messages[-1].content) for p in prompts() if p.split == "heldout"}
+    assert {r.kind for r in held if r} == {"harmful", "howto", "unknown"}
