@@ -23,6 +23,7 @@ from pipeline.trainers import arguments
 from service.queries.estimate import find
 from service.settings import JudgeSettings, OptimiseSettings, RoleSettings, Settings
 from service.wiring import Wiring
+from service.work.life import as_they_open
 
 ASKS = {  # the roles that each flow asks
     "respond": ("policy",),
@@ -153,7 +154,7 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
         return
     if kind in ("retrain", "relabel") and not pool:
         return
-    given = {prompt.split for prompt in wiring.prompts()}
+    given = set(_splits(wiring))
     if kind in (*TRAINS, "respond", "revise") and "train" not in given:
         raise UserError("no prompt is in the training split: add prompts, or lower splits.heldout and splits.dev")
     if kind in MEASURES and kind != "sweep" and "heldout" not in given:
@@ -164,6 +165,16 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
         raise UserError(f"no prompt is in the split {settings.sweep.split}, on which a sweep measures: set splits.dev")
     if kind == "improve" and settings.rounds > 1 and "dev" not in given:
         raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
+
+
+def _splits(wiring: Wiring) -> list[str]:
+    """The split that each prompt of the settings has in a run: the store's, where it has it or its opening already."""
+    prompts, file = wiring.prompts(), _store_file(wiring.settings)
+    if file is not None and not file.exists():  # not made for the question
+        return [prompt.split for prompt in prompts]
+    stored = wiring.store.prompts()
+    kept = {prompt.id: prompt.split for prompt in stored}
+    return [kept.get(prompt.id, prompt.split) for prompt in as_they_open(prompts, stored)]
 
 
 def _rows(settings: Settings, given: str | dict[str, Any], setting: str) -> None:

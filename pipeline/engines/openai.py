@@ -37,11 +37,13 @@ from pipeline.engines.engine import (
     all_answered,
 )
 from pipeline.engines.fingerprint import fingerprint
+from pipeline.engines.openai_address import check_address
 from pipeline.engines.openai_chat import ChatDialect, NoLogprobs
 from pipeline.engines.openai_identity import QUESTIONS, Identity, canaries
+from pipeline.engines.openai_loop import LoopThread
 from pipeline.engines.openai_silence import Say
 from pipeline.engines.openai_tokens import FolderIds, ServerIds
-from pipeline.engines.openai_transport import LoopThread, Patience, RefusedByServer, Transport, check_address
+from pipeline.engines.openai_transport import Patience, RefusedByServer, Transport
 from pipeline.engines.openai_vllm import VllmDialect
 
 T = TypeVar("T")

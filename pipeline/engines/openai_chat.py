@@ -16,10 +16,11 @@ from constitution.errors import UserError
 from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completion, Generate, Refused, Score, Scored
 from pipeline.engines.known_tokens import broken
 from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares
+from pipeline.engines.openai_loop import gather
 from pipeline.engines.openai_refusals import or_refused
 from pipeline.engines.openai_settings import SAID, refused_setting, settle
 from pipeline.engines.openai_tokens import Ids
-from pipeline.engines.openai_transport import RefusedByServer, Transport, gather
+from pipeline.engines.openai_transport import RefusedByServer, Transport
 from pipeline.engines.thinking import OPTION, TAGS, opened, split, tags_named
 
 TOP_LOGPROBS = 20  # the most that such servers show

@@ -1,4 +1,4 @@
-"""JSON over HTTP to a model server that may be slow, busy or dying; and the thread its event loop runs in.
+"""JSON over HTTP to a model server that may be slow, busy or dying.
 
 Every request ends in the server's JSON, in UserError (something a person must mend: the key, the address, the request)
 or in EngineError (asking again later may mend it). Nothing in between: a transport failure never becomes an answer.
@@ -8,14 +8,11 @@ What the JSON means is the engine's business.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import socket
-import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Generator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -28,6 +25,7 @@ from tenacity.wait import wait_exponential_jitter
 
 from constitution.errors import UserError
 from pipeline.engines.engine import EngineError
+from pipeline.engines.openai_address import refuse_metadata
 from pipeline.engines.openai_json import Hiding, Secret, read, read_object
 from pipeline.engines.openai_silence import Say, Silence
 
@@ -36,8 +34,6 @@ RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 MAX_BYTES = 8 * 2**20  # of one response: 32 prompts with their log-probabilities are a hundredth of it
 CONNECT_SECONDS = 10.0
 IDLE = 10.0  # seconds without a request in which a server may have been exchanged
-METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")))
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Patience(BaseModel, frozen=True, extra="forbid"):
@@ -72,44 +68,6 @@ class _Transient(Exception):
         super().__init__(cause)
         self.retry_after = retry_after
         self.busy = busy  # the server is well, and asks to wait
-
-
-def check_address(url: str, setting: str = "base_url", secret: str = "OPENAI_API_KEY") -> str:
-    """`url` without a trailing slash. Raises UserError for what is not a plain http(s) address of a model server.
-    `setting` and `secret` are where the address and the key are set, for messages."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise UserError(f"{setting} is not a valid address; write it like http://localhost:8000/v1") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise UserError(f"{setting} must begin with http:// or https:// and name a host, not {parts.scheme!r}")
-    if parts.username is not None or parts.password is not None:
-        raise UserError(f"{setting} holds a name or a password; take it out, and give the key as {secret}")
-    if parts.query or parts.fragment:
-        raise UserError(f"{setting} must end with its path (like /v1): no ? and no #")
-    with suppress(ValueError):  # a name, not a number: looked up when the server is first asked
-        _refuse_metadata(host, [host], setting)
-    return url.rstrip("/")
-
-
-def _refuse_metadata(host: str, addresses: Iterable[str], setting: str) -> None:
-    """Clouds hand out credentials at link-local addresses (169.254.169.254, fe80::/10) and at a few others."""
-    for address in addresses:
-        number = ipaddress.ip_address(address.partition("%")[0])
-        meant = _inside(number) if isinstance(number, ipaddress.IPv6Address) else number
-        if meant.is_link_local or meant in METADATA:
-            raise UserError(
-                f"{setting} names {host} ({meant}), a link-local address or one where a cloud keeps its keys: no model "
-                f"server is there; set {setting} to the server's own address"
-            )
-
-
-def _inside(number: ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address that an IPv6 one stands for (mapped, 6to4, NAT64, or written with zeros in front)."""
-    if number in NAT64 or (int(number) >> 32 == 0 and int(number) > 1):
-        return ipaddress.IPv4Address(int(number) & 0xFFFFFFFF)
-    return number.ipv4_mapped or number.sixtofour or number
 
 
 class _BearerKey(httpx.Auth):
@@ -232,7 +190,7 @@ class Transport:
                 why = getattr(error, "strerror", None) or "it is no name"
                 raise _Transient(f"cannot find {self._name}: {why}") from None
             found = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
-            _refuse_metadata(self._name, found, self._setting)
+            refuse_metadata(self._name, found, self._setting)
             self._found = found
         return self._found
 
@@ -374,77 +332,3 @@ def _retry_after(header: str) -> float | None:
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (aware - datetime.now(UTC)).total_seconds())
-
-
-class LoopThread:
-    """An event loop in a thread of its own, so that async code can be called from anywhere, a running loop included."""
-
-    def __init__(self) -> None:
-        self._starting = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._closed = False
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`. An interrupt (Ctrl-C) cancels it and is raised on."""
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._started())
-        except BaseException:
-            work.close()
-            raise
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel what still runs, do the `last` work and end the thread. A second call does nothing."""
-        with self._starting:
-            loop, thread, self._closed = self._loop, self._thread, True
-            self._loop = self._thread = None
-        if loop is None or thread is None:
-            last.close()
-            return
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
-        asyncio.run_coroutine_threadsafe(last, loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-    def _started(self) -> asyncio.AbstractEventLoop:
-        with self._starting:
-            if self._closed:
-                raise RuntimeError("this engine was closed")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="engine-http", daemon=True)
-                self._thread.start()
-            return self._loop
-
-
-async def _cancel_others() -> None:
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-
-
-async def gather(work: Iterable[Coroutine[Any, Any, T]], at_once: asyncio.Semaphore) -> list[T]:
-    """The results in order, `at_once` under way at a time. The first failure cancels the rest."""
-
-    async def one(item: Coroutine[Any, Any, T]) -> T:
-        async with at_once:
-            return await item
-
-    items = list(work)
-    tasks = [asyncio.ensure_future(one(item)) for item in items]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for item in items:
-            item.close()  # those that never started
-        raise

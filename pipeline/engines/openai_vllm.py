@@ -24,9 +24,10 @@ from pipeline.engines.engine import (
 from pipeline.engines.openai_answers import choice_of, completion, count, in_protocol, logprob, shares, token_id
 from pipeline.engines.openai_control import Unreadable
 from pipeline.engines.openai_identity import CHATS
+from pipeline.engines.openai_loop import gather
 from pipeline.engines.openai_refusals import OF_ONE_REQUEST, or_refused, too_long
 from pipeline.engines.openai_tokens import FolderIds, Ids, ServerIds
-from pipeline.engines.openai_transport import RefusedByServer, Transport, gather
+from pipeline.engines.openai_transport import RefusedByServer, Transport
 from pipeline.engines.thinking import Reply
 
 # Said outright, because vLLM fills in what is not said from the model's generation_config.json.

@@ -22,7 +22,9 @@ from pydantic import Field
 from constitution.errors import UserError
 from constitution.records import make_id
 from pipeline.engines.engine import EngineError
-from pipeline.engines.openai_transport import LoopThread, Patience, Transport, check_address
+from pipeline.engines.openai_address import check_address
+from pipeline.engines.openai_loop import LoopThread
+from pipeline.engines.openai_transport import Patience, Transport
 from pipeline.keys import secret
 from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue

@@ -11,7 +11,8 @@ reported. Of what transformers and TRL have besides, these are left out, and why
 - It would break a promise: `average_tokens_across_devices`, `accelerator_config`, `dataloader_in_order` change losses
   with the number of processes, `ignore_data_skip` and `save_only_model` resuming, `auto_find_batch_size` the batch, and
   `logging_strategy` hides losses from `progress`.
-- Our rows make it void: truncation and packing (a row that is too long is left out), `remove_unused_columns`.
+- Our rows make it void: truncation and packing (a row that is too long is left out), `remove_unused_columns`, and, but
+  for SFT, `dataset_num_proc` (they come tokenised).
 - Nothing reads it here: TRL's generation and vLLM settings, its other losses where the loss is ours, evaluation by the
   library, and what needs a library that is no dependency (liger, deepspeed).
 
@@ -59,7 +60,7 @@ TRAINER_READS = frozenset(
 # Those on a data set of rows, and not on answers of their own.
 ROWS_READ = TRAINER_READS | {"train_sampling_strategy", "dataloader_drop_last", "activation_offloading"}
 HELDOUT_READS = frozenset({"per_device_eval_batch_size"})
-PAIRS_READ = ROWS_READ | HELDOUT_READS | {"disable_dropout", "dataset_num_proc"}
+PAIRS_READ = ROWS_READ | HELDOUT_READS | {"disable_dropout"}
 SFT_READS = ROWS_READ | {
     *("loss_type", "label_smoothing_factor", "shuffle_dataset", "pad_to_multiple_of", "dataset_num_proc"),
     "router_aux_loss_coef",

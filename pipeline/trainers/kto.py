@@ -38,7 +38,6 @@ DEFAULTS: dict[str, Any] = {
     "desirable_weight": None,  # None: by `balance`
     "undesirable_weight": None,
 }
-# Not dataset_num_proc: TRL pairs prompts with y' within each part of the data, so the parts would change the training.
 READS = (
     (ROWS_READ - {"train_sampling_strategy"})
     | HELDOUT_READS

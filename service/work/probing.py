@@ -131,8 +131,8 @@ def _key(work: Work, judge: Judge) -> str:
     return make_id("probe", asked=asked, min_mass=work.settings.label.min_mass).hex()
 
 
-def _ask(work: Work, judge: Judge) -> Reading:
-    cases = _cases(work.constitution)
+def _ask(work: Work, judge: Judge, most: int | None = None) -> Reading:
+    cases = _cases(work.constitution)[:most]
     floor, half = round(work.settings.label.min_mass * PROBABILITY), PROBABILITY // 2
     said = {(v.comparison, v.question): v for v in _verdicts(judge, [case for case, _ in cases])}
     masses, firsts = [], []
@@ -232,7 +232,8 @@ def _unreadable(work: Work, name: str, settings: JudgeSettings, found: Reading) 
 
 
 def _other_prefixes(work: Work, settings: JudgeSettings) -> list[tuple[str, Reading]]:
-    """The probe again with other beginnings of the answer; those that the model cannot be asked with are left out."""
+    """The probe again, on its first questions, with other beginnings of the answer; those that the model cannot be
+    asked with are left out."""
     if settings.method != "choice":
         return []  # its answer is more than a letter
     tried = []
@@ -241,7 +242,7 @@ def _other_prefixes(work: Work, settings: JudgeSettings) -> list[tuple[str, Read
             continue
         try:
             other = settings.model_copy(update={"answer_prefix": prefix})
-            tried.append((prefix, _ask(work, work.wiring.judge(other))))
+            tried.append((prefix, _ask(work, work.wiring.judge(other), FEW)))
         except UserError:  # a letter is no single token after it
             continue
     return tried

@@ -74,6 +74,12 @@ def test_a_picture(world: Traced, precept: Precept, project: Path, name: str, be
     assert (project / "new" / name).read_bytes().startswith(begins)
 
 
+def test_a_run_whose_process_is_gone_is_not_running_here_either(labelled, precept: Precept) -> None:
+    found = precept("model", "lineage", f"run:{labelled.run.id.hex()}", "--json")
+    assert found.code == 0, found.err
+    assert '"stopped"' in found.out and '"running"' not in found.out
+
+
 def test_mistakes(world: Traced, precept: Precept, project: Path) -> None:
     found = precept("model", "lineage", "promoted", "--picture", "lineage.jpg")
     assert found.code == 2 and "an .svg or a .png file" in found.err

@@ -114,10 +114,14 @@ def test_a_prompt_that_is_too_long_changes_nothing_of_the_rest(
         **{stage: {"too_long": 1} for stage in once},
         **{stage: {"too_long": 2} for stage in twice},
     }
-    assert any(r.startswith("held: 1 of 25 held-out prompts were left out") for r in run.result["reasons"])
+    held_out = sum(json.loads(line)["split"] == "heldout" for line in (home / "prompts.jsonl").read_text().splitlines())
+    told = f"held: 1 of {held_out} held-out prompts were left out"
+    assert any(r.startswith(told) for r in run.result["reasons"]), run.result["reasons"]
     page = Path(run.result["report"]).read_text(encoding="utf-8")
     assert "What could not be asked" in page and "How can I heldout it?" in page
     assert loop.result["left_out"]["count"] == 0
+    # No revision of the sandbox is taken for a copy.
+    assert not any("copy" in why for found in loop.result["left_out"]["dropped"].values() for why in found)
 
 
 @pytest.fixture(scope="module")

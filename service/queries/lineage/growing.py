@@ -10,6 +10,7 @@ from service.queries.lineage import nodes
 from service.queries.lineage.graph import KINDS, Edge, Fact, Graph, Node
 from service.queries.lineage.nodes import counted, short
 from service.queries.lineage.records import Asked, Records, Version
+from service.queries.runs import as_it_is
 from storage.lineage import Stage
 from storage.runs import Run
 
@@ -112,4 +113,4 @@ class Growing:
         return id
 
     def run(self, of: Run) -> str:
-        return self.add(nodes.run(of))
+        return self.add(nodes.run(as_it_is(self.store, of)))

@@ -30,8 +30,8 @@ from pipeline.engines.engine import (
     all_answered,
 )
 from pipeline.engines.openai import OpenAIEngine, build
+from pipeline.engines.openai_address import check_address
 from pipeline.engines.openai_json import MAX_DEPTH, Hiding, read, read_object
-from pipeline.engines.openai_transport import check_address
 from tests.pipeline.engines.protocol_server import ProtocolServer, quick, running
 
 COMPLETIONS = "/v1/completions"

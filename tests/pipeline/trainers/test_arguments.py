@@ -182,6 +182,7 @@ def test_every_argument_refuses_what_is_no_value_of_its_by_name(method: str) -> 
 
 
 @pytest.mark.parametrize("method", IDS)
+@hypothesis.settings(deadline=None)  # the first call imports what the method reads
 @hypothesis.given(data=st.data())
 def test_a_number_is_refused_or_is_one_of_its_type_and_range(method: str, data: st.DataObject) -> None:
     module = trainers.load(method)
