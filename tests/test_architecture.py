@@ -76,11 +76,12 @@ def test_nothing_but_the_command_line_knows_the_sandbox() -> None:
 
 
 def test_the_truth_is_looked_at_in_one_file() -> None:
-    """`oracle` is a word of the settings, of the wiring that builds one, and of the file that measures with it."""
+    """`oracle` is a word of the settings, of the wiring that builds one, of the file that measures with it, and of the
+    look at the settings before a run, which builds one and asks it nothing."""
     readers = {
         path
         for path, tree in modules()
         if path.split("/")[0] in ("service", "flows", "pipeline", "storage")
         and any(isinstance(node, ast.Attribute) and node.attr == "oracle" for node in ast.walk(tree))
     }
-    assert readers == {"service/queries/measure.py", "service/wiring.py"}
+    assert readers == {"service/preflight.py", "service/queries/measure.py", "service/wiring.py"}

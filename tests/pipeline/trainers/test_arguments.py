@@ -269,7 +269,7 @@ def test_types_are_read_from_the_source_of_libraries_that_stay_unimported() -> N
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-@pytest.mark.parametrize("name", {*CONFIGS.values()})
+@pytest.mark.parametrize("name", sorted({*CONFIGS.values()}))
 def test_the_types_that_are_read_are_those_of_the_dataclass(name: str) -> None:
     import trl
 
