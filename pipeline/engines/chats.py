@@ -49,7 +49,10 @@ class ChatTokenizer:
         # Of a tokenizer that says "unknown" to a rare character that token means nothing.
         unknown = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "unk_token", None)
         self._control = frozenset(ident for ident, token in control.items() if token != unknown)
-        self._tags = thinking.tags_of(control.values(), tokenizer.chat_template or "")
+        template = tokenizer.chat_template or ""
+        if isinstance(template, Mapping):  # several by name: transformers, too, takes this one
+            template = template.get("default", "")
+        self._tags = thinking.tags_of(control.values(), template)
         marks = {tag for tags in self._tags for tag in tags}
         if "<|channel|>" in control.values():
             marks |= set(CHANNEL_TOKENS)
@@ -130,14 +133,12 @@ class ChatTokenizer:
         return "".join(part if place % 2 else self._sure(part) for place, part in enumerate(parts))
 
     def _rendered(self, chat: Chat, contents: Sequence[str], **options: Any) -> str:
-        from jinja2 import TemplateError
-
         roles = [message.role for message in chat.messages]
         rows = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
         arguments = self.arguments(chat.template_args) if chat.template_args else {}
         try:
             text: str = self._tokenizer.apply_chat_template(rows, tokenize=False, **options, **arguments)
-        except TemplateError as error:
+        except Exception as error:  # a template is a program: a TypeError in it is no other than what it raises itself
             raise UserError(
                 f"The model's chat template refuses a dialogue of the roles {', '.join(roles)}: {error}. "
                 "Leave out what it refuses (often the system message), or use a model whose template takes it."
