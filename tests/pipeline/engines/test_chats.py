@@ -107,7 +107,9 @@ def test_a_template_that_refuses_a_role_is_a_user_error() -> None:
 )
 def test_a_template_that_fails_in_python_is_a_refusal_as_one_that_raises(broken: str) -> None:
     tokenizer = tokenizer_of(FAMILIES["thinking"])
-    tokenizer.chat_template = "{% if messages[0].content != 'fine' %}" + broken + "{% endif %}" + tokenizer.chat_template
+    tokenizer.chat_template = (
+        "{% if messages[0].content != 'fine' %}" + broken + "{% endif %}" + tokenizer.chat_template
+    )
     chats = ChatTokenizer(tokenizer)
     found = chats.prompts([chat(("user", "fine")), chat(("user", "pear"))])
     assert isinstance(found[1], UserError)
