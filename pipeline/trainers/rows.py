@@ -213,10 +213,11 @@ def check_prompts(
         roles = tuple(m["role"] for m in row["prompt"])
         if roles not in seen:
             seen.add(roles)
+            ours = engine.prompt(_chat(harmless, template))[1]  # first, for it says in words what a template refuses
             theirs = tokenizer.apply_chat_template(
                 harmless, tokenize=True, return_dict=False, add_generation_prompt=True, **engine.arguments(template)
             )
-            if theirs != engine.prompt(_chat(harmless, template))[1]:
+            if theirs != ours:
                 raise UserError(
                     f"{job.model}: its tokenizer renders a dialogue of the roles {', '.join(roles)} in two ways, so "
                     "what is trained on is not what would be sampled after; save the tokenizer with its chat template "
