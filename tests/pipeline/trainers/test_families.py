@@ -290,7 +290,7 @@ def test_a_system_message_that_the_template_refuses_leaves_its_row_out(table: Ca
     assert found.named[0].startswith(
         "out.jsonl, line 2: The model's chat template refuses a dialogue of the roles system, user"
     )
-    with pytest.raises(UserError, match="no row is left to train on; .*, line 1: The model's chat template refuses"):
+    with pytest.raises(UserError, match=r"no row is left to train on; .*, line 1: The model's chat template refuses"):
         table("sft", "brackets", bad)
 
 
