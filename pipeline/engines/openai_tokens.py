@@ -21,7 +21,7 @@ from pipeline.engines.chats import ChatTokenizer
 from pipeline.engines.engine import Chat
 from pipeline.engines.openai_control import Control, Unreadable, unsaid
 from pipeline.engines.openai_transport import RefusedByServer, Transport
-from pipeline.engines.thinking import TAGS, Reply, opened, split, tags_named
+from pipeline.engines.thinking import Reply, opened_by, split, tags_named
 
 HARMLESS = "x"
 REMEMBERED = 4096  # shapes of chats
@@ -91,8 +91,7 @@ class FolderIds:
     async def reply(self, chat: Chat, prompt: list[int], text: str, ids: list[int]) -> Reply:
         if ids:
             return self._chats.answer(self._read(chat)[0], ids, chat)
-        tags = (*tags_named(chat.template_args), *TAGS)
-        return split(text, self._chats.is_thinking(chat, self._read(chat)[0]), tags)
+        return self._chats.split(text, chat, self._read(chat)[0])
 
     def encode(self, text: str) -> list[int]:
         return self._chats.ids([text])[0]
@@ -234,7 +233,8 @@ class ServerIds:
         async with self._lock:
             if tail not in self._endings:
                 self._endings[tail] = await self._decode(list(tail))
-        return split(control.without(text), opened(self._endings[tail], prefix, tags), tags)
+        known = (*tags_named(chat.template_args), *control.known)
+        return split(control.without(text), opened_by(self._endings[tail], prefix, tags), tags, known)
 
     def _prefix(self, chat: Chat) -> str:
         """The answer prefix as `render` put it."""

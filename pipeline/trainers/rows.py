@@ -82,11 +82,11 @@ def load_rows(path: Path, columns: Sequence[str], tokenizer: PreTrainedTokenizer
                 raise
             left_out += 1
             if len(named) < NAMED:
-                named.append(f"line {row['line']}: {error}")
+                named.append(f"{path.name}, line {row['line']}: {error}")
     if not kept:
-        raise UserError(f"{path}: no row is left to train on; {named[0]}")
+        raise UserError(f"no row is left to train on; {named[0]}")
     if left_out:
-        log.warning("%s: %d rows are left out, the first: %s", path, left_out, named[0])
+        log.warning("%d rows are left out, the first: %s", left_out, named[0])
     return Rows(datasets.Dataset.from_list(kept), left_out, tuple(named))
 
 
@@ -213,10 +213,11 @@ def check_prompts(
         roles = tuple(m["role"] for m in row["prompt"])
         if roles not in seen:
             seen.add(roles)
+            ours = engine.prompt(_chat(harmless, template))[1]  # first, for it says in words what a template refuses
             theirs = tokenizer.apply_chat_template(
                 harmless, tokenize=True, return_dict=False, add_generation_prompt=True, **engine.arguments(template)
             )
-            if theirs != engine.prompt(_chat(harmless, template))[1]:
+            if theirs != ours:
                 raise UserError(
                     f"{job.model}: its tokenizer renders a dialogue of the roles {', '.join(roles)} in two ways, so "
                     "what is trained on is not what would be sampled after; save the tokenizer with its chat template "

@@ -153,3 +153,20 @@ def test_a_password_is_never_shown_whatever_is_in_it() -> None:
     shown = settings_module.redact("postgresql://u:s:ec@ret@host/db?sslmode=require&password=foo")
     assert shown == "postgresql://u:***@host/db?sslmode=require&password=***"
     assert settings_module.redact("sqlite:///runs/a@b.db") == "sqlite:///runs/a@b.db"
+
+
+def test_a_file_that_was_edited_under_its_name_is_another_run(tmp_path: Path) -> None:
+    """Its rows determine the result, and its name does not."""
+    file = tmp_path / "people.jsonl"
+    file.write_text('{"a": 1}\n')
+    before = keyed(**{"reward.human": str(file)})
+    assert keyed(**{"reward.human": str(file)}) == before
+    file.write_text('{"a": 2}\n')
+    assert keyed(**{"reward.human": str(file)}) != before
+
+    settings, _ = settings_module.load(ROOT / "precept.toml", {"pairs": str(file)})
+    judged = run_key("judge", Wiring(settings), [])
+    file.write_text('{"a": 3}\n')
+    assert run_key("judge", Wiring(settings), []) != judged
+    file.unlink()  # told of by whoever reads it
+    run_key("judge", Wiring(settings), [])

@@ -101,6 +101,34 @@ def test_a_template_that_refuses_a_role_is_a_user_error() -> None:
             made(name)[2].answered(chat(("system", "be kind"), ("user", "x")), "pear")
 
 
+@pytest.mark.parametrize(
+    "broken",
+    ["{{ 'b' + 1 }}", "{{ 1 // (messages | length - 1) }}", "{{ messages[0].content.split('|')[1] + 'x' }}", "{{ m.x"],
+)
+def test_a_template_that_fails_in_python_is_a_refusal_as_one_that_raises(broken: str) -> None:
+    tokenizer = tokenizer_of(FAMILIES["thinking"])
+    tokenizer.chat_template = (
+        "{% if messages[0].content != 'fine' %}" + broken + "{% endif %}" + tokenizer.chat_template
+    )
+    chats = ChatTokenizer(tokenizer)
+    found = chats.prompts([chat(("user", "fine")), chat(("user", "pear"))])
+    assert isinstance(found[1], UserError)
+    assert "refuses a dialogue of the roles user" in str(found[1])
+    assert isinstance(found[0], UserError) is (broken == "{{ m.x")  # which is no template at all
+    with pytest.raises(UserError, match="refuses a dialogue"):
+        chats.answered(chat(("user", "pear")), "plum")
+
+
+def test_of_templates_by_name_the_default_is_taken() -> None:
+    tokenizer = tokenizer_of(FAMILIES["thinking"])
+    ids = ChatTokenizer(tokenizer).prompt(chat(*TURNS))[1]
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": "{{ raise_exception('no') }}"}
+    assert ChatTokenizer(tokenizer).prompt(chat(*TURNS))[1] == ids
+    tokenizer.chat_template = {"tool_use": "x"}
+    with pytest.raises(UserError, match="default"):
+        ChatTokenizer(tokenizer).prompt(chat(*TURNS))
+
+
 # --- text that stays text ----------------------------------------------------------------------------------------
 
 

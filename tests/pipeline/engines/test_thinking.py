@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from constitution.errors import UserError
-from pipeline.engines.thinking import TAGS, Tags, opened, split, tags_named, tags_of
+from pipeline.engines.thinking import TAGS, Tags, known_tags, opened, opened_by, split, tags_named, tags_of
 
 HARMONY = "<|channel|>analysis<|message|>Is it?<|end|><|start|>assistant<|channel|>final<|message|>It is.<|return|>"
 
@@ -26,11 +26,19 @@ HARMONY = "<|channel|>analysis<|message|>Is it?<|end|><|start|>assistant<|channe
         (False, "<think>a</think>\n<think>b</think>c", "c", "a\nb"),
         (False, "<thinking>a</thinking>\nc", "c", "a"),
         (False, "[THINK]a[/THINK]c", "c", "a"),
-        (False, "a[/THINK]c", "c", "a"),
+        (False, "a[/THINK]c", "a[/THINK]c", ""),  # of a model that nobody knows to have this tag: it is text
         (True, "a[/THINK]c", "c", "a"),
         (False, "<|thinking|>a<|/thinking|>c", "c", "a"),
         (False, "\u25c1think\u25b7a\u25c1/think\u25b7c", "c", "a"),
         (False, "<thought>a</think>b</thought>c", "c", "a</think>b"),  # its own closing tag, not another's
+        (False, "Close with `</reasoning>` in XML.", "Close with `</reasoning>` in XML.", ""),
+        (False, "Close with `</think>` in XML.", "Close with `</think>` in XML.", ""),
+        (False, "```\n</think>\n```\nUse it.", "```\n</think>\n```\nUse it.", ""),
+        (False, "\ufeff<think>a</think>c", "c", "a"),
+        (False, "\u200b\n<THINK>a</THINK>c", "c", "a"),
+        (False, "<think>a<think>b</think>d</think>c", "c", "a<think>b</think>d"),
+        (False, "<think><think>a</think>c", "c", "<think>a"),
+        (False, "<think>a `</think>` b</think>c", "c", "a `</think>` b"),
         (False, HARMONY, "It is.", "Is it?"),
         (True, "Is it?<|end|><|start|>assistant<|channel|>final<|message|>It is.", "It is.", "Is it?"),
         (False, "<|channel|>analysis<|message|>Is it", "", "Is it"),
@@ -42,6 +50,29 @@ HARMONY = "<|channel|>analysis<|message|>Is it?<|end|><|start|>assistant<|channe
 )
 def test_thinking_and_answer_are_taken_apart(inside: bool, text: str, answer: str, reasoning: str) -> None:
     assert split(text, inside) == (answer, reasoning)
+
+
+THINK = Tags("<think>", "</think>")
+
+
+def test_a_block_ends_with_the_tag_that_opened_it() -> None:
+    for said in ("I write </thought> here", "maybe [/THINK] hm", "say </reasoning> x"):
+        assert split(f"{said}</think>\nc", THINK) == ("c", said)
+    assert opened_by("<|im_start|>assistant\n<think>\n") == THINK
+    assert opened_by("x", "<thought>") == Tags("<thought>", "</thought>")
+    assert split("no end [/THINK] c", THINK) == ("", "no end [/THINK] c")
+
+
+def test_a_later_block_is_thinking_where_the_model_has_its_tags() -> None:
+    known = known_tags([], "{{ '<think>' + x + '</think>' }}")
+    assert known == (THINK,)
+    assert split("Sure! <think>secret</think>c", known=known) == ("Sure! c", "secret")
+    assert split("<think>a</think>one <think>b</think> two", known=known) == ("one  two", "a\nb")
+    for text in ("Write `<think>x</think>` so.", "no <thought>fox</thought>", "hello <think>more", "a[/THINK]c"):
+        assert split(text, known=known) == (text, "")
+    brackets = known_tags(["[THINK]", "[/THINK]", "<s>"], "")
+    assert split("a[/THINK]c", known=brackets) == ("c", "a")
+    assert known_tags(["<|im_end|>"], "") == ()
 
 
 @pytest.mark.parametrize(
