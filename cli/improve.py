@@ -70,11 +70,13 @@ def improve(
 
 
 def _estimate(file: Path | None, flags: dict[str, Any], as_json: bool, sample: bool) -> None:
+    from service import preflight
     from service.queries.estimate import estimate
     from service.wiring import Wiring
 
     wiring = Wiring(project(file, flags))
     try:
+        preflight.check_settings("improve", wiring)  # what the run would refuse is no work to count
         found = estimate(wiring, sample)
     finally:
         wiring.close()

@@ -30,7 +30,7 @@ class Stage:
         self.done += n
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=n, note=note)
-        elif time.monotonic() - self._said > LINE_EVERY:
+        elif self.done < self.total and time.monotonic() - self._said > LINE_EVERY:  # the last line is `close`'s
             self._said = time.monotonic()
             print(f"  {self._line()} {note}".rstrip(), file=self._out, flush=True)
 

@@ -163,7 +163,11 @@ def compare(
 def _row(of: Summary) -> tuple[str, ...]:
     run = of.run
     begun = (run.id.hex()[:12], run.kind, run.status, run.created[:19])
-    return (*begun, _took(of.seconds), (run.constitution or "-")[:12], number(of.mean), of.outcome[:SHORT])
+    return (*begun, _took(of.seconds), (run.constitution or "-")[:12], number(of.mean), _short(of.outcome))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHORT else f"{text[: SHORT - 3]}..."
 
 
 def _took(seconds: float | None) -> str:
@@ -175,7 +179,7 @@ def _show_compared(found: RunsCompared) -> None:
     columns = (a.run.id.hex()[:12], b.run.id.hex()[:12])
     rows = [
         ("flow", a.run.kind, b.run.kind), ("status", a.run.status, b.run.status),
-        ("outcome", a.outcome[:SHORT], b.outcome[:SHORT]), ("took", _took(a.seconds), _took(b.seconds)),
+        ("outcome", _short(a.outcome), _short(b.outcome)), ("took", _took(a.seconds), _took(b.seconds)),
         ("win rate", *(_interval(of) for of in (a, b))),
     ]  # fmt: skip
     put_table(("run", *columns), rows)

@@ -114,5 +114,7 @@ def train(
 def _show(done: Trained) -> None:
     made = done.manifest
     put(f"{done.job.out}: a {made.kind.replace('_', ' ')}, digest {made.digest[:12]}")
+    width = max(map(len, made.metrics), default=0) + 2
     for name, value in made.metrics.items():
-        put(f"  {name:<24}{value}")
+        for place, each in enumerate(value if isinstance(value, list) else [value]):
+            put(f"  {'' if place else name:<{width}}{f'{each:.6g}' if isinstance(each, float) else each}")

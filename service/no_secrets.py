@@ -10,9 +10,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-NAMED = re.compile(r"(^|[_-])(api[_-]?key|(access|auth|hub|hf)[_-]token|secret|password|authorization|bearer)$|^token$")
+_KEYS = "api|access|private|secret|signing|openai|anthropic|azure|hf|hub|account|service|subscription|master|admin"
+_TOKENS = "api|access|auth|bearer|hub|hf|id|refresh|session|secret|openai|github|service|csrf|private"
+NAMED = re.compile(  # by the words of a name: max_tokens, pad_token, tokenizer and author are none
+    rf"(^|[_-])((({_KEYS})[_-]?key)|(({_TOKENS})[_-]?token)|secrets?|pass(word|wd|phrase|code)|pwd"
+    r"|credentials?|auth(orization)?|bearer|cookie)$|^(token|pass)$"
+)
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 IN_QUERY = re.compile(r"[?&][^=&]*(key|token|secret|password|passwd|sig)[^=&]*=[^&]", re.IGNORECASE)
+
+
+def _said(value: Any) -> bool:
+    """Whether a value says something that may be a key: a text, a number, or a list with one in it."""
+    if isinstance(value, list | tuple):
+        return any(_said(inner) for inner in value)
+    return bool(value) and isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def refuse_secrets(value: Any) -> None:
@@ -26,7 +38,7 @@ def refuse_secrets(value: Any) -> None:
             )
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            if isinstance(name, str) and inner and isinstance(inner, str) and NAMED.search(name.lower()):
+            if isinstance(name, str) and NAMED.search(name.lower()) and _said(inner):
                 raise ValueError("a key does not belong in settings: put it where api_key_env says, in the environment")
             refuse_secrets(inner)
     elif isinstance(value, list | tuple):

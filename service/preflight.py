@@ -17,6 +17,7 @@ from typing import Any
 import pipeline.engines
 from constitution.errors import UserError
 from pipeline import rewards, suites, trainers
+from pipeline.engines import thinking
 from pipeline.sources.file import located
 from pipeline.sources.rows import pair_kind, read
 from pipeline.trainers import arguments
@@ -44,7 +45,7 @@ def check(kind: str, wiring: Wiring, *, pool: bool = True) -> None:
     if kind not in ASKS:
         return
     try:
-        _settings(kind, wiring)
+        check_settings(kind, wiring)
         _files(kind, wiring, pool)
         for name in ASKS[kind]:
             _role(name, wiring)
@@ -60,6 +61,16 @@ def check(kind: str, wiring: Wiring, *, pool: bool = True) -> None:
         if pool and _finished(kind, wiring):
             return
         raise
+
+
+def check_settings(kind: str, wiring: Wiring) -> None:
+    """As `check`, of what settings alone tell: no file is opened, no model has to be at hand, and nothing is made."""
+    _settings(kind, wiring)
+    _home(wiring.settings)
+    for name in ASKS[kind]:
+        if (role := getattr(wiring.settings, name)) is not None:
+            with _of(name):
+                thinking.tags_named(role.template_args)
 
 
 @contextmanager
@@ -183,6 +194,17 @@ def _rows(settings: Settings, given: str | dict[str, Any], setting: str) -> None
     kind = pair_kind(path, names) if setting == "pairs" else "preferences"
     splits = settings.splits
     read(path, kind, heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names)
+
+
+def _home(settings: Settings) -> None:
+    """What is kept under `home` has a path: no loop of links is in it, and no name that is too long."""
+    try:
+        settings.home.resolve().exists()
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or "its links lead in a circle"
+        raise UserError(
+            f"home: {str(settings.home)[:200]} is no path: {why}; set home to a folder, as 'runs'"
+        ) from None
 
 
 def _writable(folder: Path, setting: str) -> None:

@@ -494,9 +494,9 @@ def process_user() -> str:
 
 
 def redact(url: str) -> str:
-    """A database URL without its password."""
+    """A database URL without its passwords, the one before the host and those after the question mark."""
     shown = re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", url)  # a password may hold a colon or an at
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", shown)
+    return re.sub(r"([?&][^=&\s]*(?:password|passwd|token|secret|api_?key)=)[^&\s]*", r"\1***", shown)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -141,8 +141,8 @@ class Database:
 
     @property
     def url(self) -> str:
-        """Where it is, without the password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        """Where it is, without the passwords."""
+        return _shown(self._engine.url)
 
     @property
     def _file(self) -> Path:
@@ -259,7 +259,13 @@ def _parse(url: str | Path) -> URL:
         return parsed.set(drivername="sqlite")
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
-    raise UserError(f"a store cannot be kept in {parsed.render_as_string()}; write a file name or postgresql://...")
+    raise UserError(f"a store cannot be kept in {_shown(parsed)}; write a file name or postgresql://...")
+
+
+def _shown(url: URL) -> str:
+    """A URL without its passwords: the one before the host, and those after the question mark (sslpassword)."""
+    secret = [name for name in url.query if re.search("pass(word|wd|phrase)|token|secret|api_?key", name.lower())]
+    return url.difference_update_query(secret).render_as_string(hide_password=True)
 
 
 def _engine(url: URL, create: bool, patience: float) -> Engine:

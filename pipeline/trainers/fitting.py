@@ -10,8 +10,10 @@ import contextlib
 import dataclasses
 import json
 import logging
+import re
 import shutil
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -122,6 +124,28 @@ def lora_config(job: Job, task: str) -> Any:
         return LoraConfig(**options)
     except (TypeError, ValueError) as error:
         raise UserError(f"lora: {error}") from None
+
+
+# Where the libraries read what a job gives them as it is, by the name of the function that does.
+_READERS = {
+    "inject_adapter": "lora",
+    "create_optimizer": "arguments (optim, optim_args)",
+    "create_scheduler": "arguments (lr_scheduler_type, lr_scheduler_kwargs)",
+}
+
+
+@contextlib.contextmanager
+def setting_up() -> Iterator[None]:
+    """What a library says of an adapter, an optimiser or a schedule that it cannot make, as a UserError. Other errors
+    pass: they are no user's mistake."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, re.error) as error:
+        frames = (frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__))
+        where = next((_READERS[name] for name in frames if name in _READERS), None)
+        if where is None or isinstance(error, UserError):
+            raise
+        raise UserError(f"{where}: {str(error)[:300] or type(error).__name__}") from error
 
 
 def configure(
@@ -289,7 +313,8 @@ def fit(job: Job, progress: Progress, build: Callable[[int], Trainer]) -> tuple[
     def run(batch_size: int) -> Trainer:
         if batch_size != first:
             clear_device_cache(garbage_collection=True)  # the attempt that failed is unreachable only now
-        trainer = build(batch_size)
+        with setting_up():
+            trainer = build(batch_size)
         rows, batch = len(trainer.train_dataset), batch_size * together.count
         if trainer.args.dataloader_drop_last and rows < batch:
             raise UserError(
@@ -302,7 +327,8 @@ def fit(job: Job, progress: Progress, build: Callable[[int], Trainer]) -> tuple[
         trackers.forgive(trainer)
         trainer.add_callback(_Report(job, progress, batch_size))
         together.in_turn(lambda: progress.start(state[2] if state else 0))
-        trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
+        with setting_up():
+            trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
         return trainer
 
     try:

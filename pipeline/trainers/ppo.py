@@ -508,7 +508,8 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
     if config := fitting.lora_config(job, "CAUSAL_LM"):
         from peft import get_peft_model
 
-        model = get_peft_model(model, config)
+        with fitting.setting_up():
+            model = get_peft_model(model, config)
     if a["gradient_checkpointing"]:
         for each in filter(None, (model, critic.trunk)):
             each.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

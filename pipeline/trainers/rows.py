@@ -82,11 +82,11 @@ def load_rows(path: Path, columns: Sequence[str], tokenizer: PreTrainedTokenizer
                 raise
             left_out += 1
             if len(named) < NAMED:
-                named.append(f"line {row['line']}: {error}")
+                named.append(f"{path.name}, line {row['line']}: {error}")
     if not kept:
-        raise UserError(f"{path}: no row is left to train on; {named[0]}")
+        raise UserError(f"no row is left to train on; {named[0]}")
     if left_out:
-        log.warning("%s: %d rows are left out, the first: %s", path, left_out, named[0])
+        log.warning("%d rows are left out, the first: %s", left_out, named[0])
     return Rows(datasets.Dataset.from_list(kept), left_out, tuple(named))
 
 

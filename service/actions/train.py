@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -83,6 +84,7 @@ def job(order: Order, settings: Callable[[], Settings], tell: Callable[[str], No
     method, arguments = order.method.replace("-", "_"), dict(order.arguments)
     resolved = trainers.resolve(method, arguments, "--arg")
     _check(order)
+    _check_out(order.out)
     model = Path(_folder(str(order.model), settings))
     checks.check_model_folder(model)
     columns = trainers.load(method).COLUMNS
@@ -191,6 +193,24 @@ def _check(order: Order) -> None:
         raise UserError(f"--seed {order.seed}: it must be a whole number from 0 to {2**32 - 1}")
     if not math.isfinite(order.callback.kl_budget):
         raise UserError(f"--kl-budget {order.callback.kl_budget}: it must be a finite number, 0 for none")
+
+
+def _check_out(out: Path) -> None:
+    """Raises UserError where no checkpoint can be made at `out`: found out now, and not when it is trained."""
+    if out == Path():
+        raise UserError("--out: name a folder to make, as models/tuned")
+    try:
+        for name in (str(out), f"{out}.partial"):  # the longest name of those that are made beside it
+            with contextlib.suppress(FileNotFoundError):
+                Path(name).stat()
+        if out.is_symlink() and not out.exists():
+            raise UserError(f"--out {out}: it is a link to nothing; take it away, or choose another folder")
+        if not out.exists():
+            folder = out.absolute().parent
+            with tempfile.TemporaryFile(dir=next(each for each in (folder, *folder.parents) if each.exists())):
+                pass
+    except OSError as error:
+        raise UserError(f"--out {str(out)[:200]}: no folder can be made there: {error.strerror}") from None
 
 
 def _folder(model: str, settings: Callable[[], Settings]) -> str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from constitution.errors import UserError
+from service.no_secrets import NAMED
 from service.settings import Settings, redact
 
 
@@ -195,7 +196,10 @@ def shown(name: str, value: Any) -> Any:
     """A setting's value as it may be shown. Engine options are free text, and somebody will put a key there."""
     if name == "store" and isinstance(value, str):
         return redact(value)
-    last = name.rpartition(".")[2].lower()
+    *outer, last = name.lower().split(".")
+    if "headers" in outer:  # whatever a header is called: servers read keys from names of their own
+        return "***" if value else value
     if last.endswith(("_env", "tokens")):  # the name of a variable, and max_tokens
         return value
-    return "***" if value and any(word in last for word in ("key", "token", "secret", "password")) else value
+    hidden = NAMED.search(last) or any(word in last for word in ("key", "token", "secret", "password"))
+    return "***" if value and hidden else value

@@ -78,8 +78,13 @@ def probe(work: Work, name: str, settings: JudgeSettings) -> Reading:
         work.log(
             f"warning: the {name} reads by position: of {found.readable} questions with known answers its two orders "
             f"agree on {found.consistent} (guessing: {found.readable / 2:g}), and it chose A in {found.first:.0%} of "
-            "its answers. Verdicts that change with the order do not vote: look for a better judge, or reword the "
-            "principles"
+            "its answers. Verdicts that change with the order do not vote"
+            + (
+                ", and a judge that is no better on what it will be asked ends the run before anything is trained"
+                if name == "judge" and work.settings.limits.stop_at_chance
+                else ""
+            )
+            + ": look for a better one, or reword the principles"
         )
     if asked:
         work.timed("models", began)

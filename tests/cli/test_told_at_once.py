@@ -64,22 +64,28 @@ FILES = {
 @dataclass(frozen=True)
 class Mistake:
     """`words`: the command line. `files`: what is written beside what is well; None takes a file away. `env`: what the
-    environment has. `said`: what the message holds."""
+    environment has. `links`: symbolic links, and where they lead. `said`: what the message holds."""
 
     words: str | list[str]
     said: list[str]
     files: dict[str, str | None] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         words = self.words.split() if isinstance(self.words, str) else self.words
-        return {"words": words, "files": {**FILES, **self.files}, "env": self.env}
+        return {"words": words, "files": {**FILES, **self.files}, "env": self.env, "links": self.links}
 
 
-def setting(value: str, *said: str, flow: str = "improve", **files: str | None) -> Mistake:
+def setting(
+    value: str, *said: str, flow: str = "improve", links: dict[str, str] | None = None, **files: str | None
+) -> Mistake:
     """One setting that is wrong, as a flag of a flow."""
     return Mistake(
-        [*flow.split(), "--quiet", "--set", value], [*said], {n.replace("_", "."): t for n, t in files.items()}
+        [*flow.split(), "--quiet", "--set", value],
+        [*said],
+        {n.replace("_", "."): t for n, t in files.items()},
+        links=links or {},
     )
 
 
@@ -88,9 +94,16 @@ def in_file(text: str, *said: str, words: str = "improve --quiet") -> Mistake:
     return Mistake(words, [*said], {"precept.toml": text})
 
 
-def train(method: str, *options: str, said: str, data: str = "dpo", model: str = "sandbox:policy") -> Mistake:
+def train(
+    method: str,
+    *options: str,
+    said: str,
+    data: str = "dpo",
+    model: str = "sandbox:policy",
+    links: dict[str, str] | None = None,
+) -> Mistake:
     words = ["train", "--quiet", "--method", method, "--data", f"{data}.jsonl", "--model", model, "--out", "out"]
-    return Mistake([*words, *options], [said])
+    return Mistake([*words, *options], [said], links=links or {})
 
 
 MISTAKES = [
@@ -216,10 +229,14 @@ MISTAKES = [
     setting("home=script.yaml", "home: ", "script.yaml is a file", "as 'runs'"),
     setting("home=script.yaml/runs", "home: ", "script.yaml is a file"),
     setting("home=/proc/precept", "home: /proc/precept cannot be written"),
+    setting("home=loop", "home: loop is no path", "circle", links={"loop": "loop"}),
+    setting("home=" + "n" * 300, "home: nnn", "too long"),
     setting("home=/mnt/gone/runs", "home: /mnt/gone is not there", "mounted"),
     setting("store=mysql://host/name", "cannot be kept in mysql"),
     setting("store=sqlite:///script.yaml/precept.db", "store: ", "script.yaml is a file"),
     setting("store=sqlite:///other.yaml", "cannot use"),
+    setting("policy.template_args={thinking_tags=['a']}", "policy: template_args: thinking_tags is ['a']"),
+    Mistake("improve --dry-run --no-sample --set optimise.arguments.learning_rate=-1", ["learning_rate is -1"]),
     setting("store=postgresql://u@127.0.0.1:1/db", "cannot reach the database"),
     # --- retrain, with nothing to start from ---
     Mistake("retrain", ["nothing has been ratified yet: the first run"]),
@@ -228,6 +245,20 @@ MISTAKES = [
     train("dpo", "--arg", "beta=nan", said="--arg: beta is nan"),
     train("dpo", "--arg", "learning_rate=fast", said="--arg: learning_rate is 'fast'"),
     train("dpo", "--arg", "learning_rat=1", said="--arg: dpo does not read learning_rat; did you mean learning_rate?"),
+    *(
+        train("sft", "--out", out, said=said, data="sft", links={"loop": "loop", "nothing": "gone"})
+        for out, said in {
+            "": "--out: name a folder to make",
+            ".": "--out: name a folder to make",
+            "loop": "--out loop: no folder can be made there: Too many levels",
+            "loop/x": "--out loop/x: no folder can be made there: Too many levels",
+            "nothing": "--out nothing: it is a link to nothing",
+            "sft.jsonl/x": "--out sft.jsonl/x: no folder can be made there: Not a directory",
+            "/proc/x": "--out /proc/x: no folder can be made there",
+            "n" * 300: "no folder can be made there: File name too long",
+            "n" * 250: "no folder can be made there: File name too long",
+        }.items()
+    ),
     train("dpo", "--lora", "rank=8", said="--lora: peft's LoRA has no rank"),
     train("dpo", "--lora", "r=0", said="--lora: r is 0"),
     train("dpo", "--reward", "x", said="dpo learns from its rows alone: leave out --reward"),
@@ -262,6 +293,8 @@ for number, row in enumerate(json.loads(sys.stdin.read())):
     for name, text in row["files"].items():
         if text is not None:
             Path(name).write_text(text)
+    for name, target in row["links"].items():
+        Path(name).symlink_to(target)
     os.environ.update(row["env"])
     known = set(sys.modules)
     out, err, began = io.StringIO(), io.StringIO(), time.process_time()

@@ -148,7 +148,7 @@ def test_prompts_that_cannot_be_answered_are_left_out_of_online_training_and_its
     watch = {"dataset": str(tmp_path / "watch.jsonl"), "judge": job.reward, "every": 1}
     metrics = run(dataclasses.replace(job, watch=watch)).metrics
     assert (metrics["rows"], metrics["left_out"], metrics["watch_left_out"]) == (2, 2, 2)
-    assert [line[:7] for line in metrics["left_out_rows"]] == ["line 2:", "line 3:"]
+    assert [line.split(", ")[1][:7] for line in metrics["left_out_rows"]] == ["line 2:", "line 3:"]
 
 
 # --- each path is broken once, and seen to fail ------------------------------------------------------------------
@@ -276,7 +276,9 @@ def test_two_answers_that_the_template_trims_to_one_are_no_pair(table: Callable[
     other = {**alike, "rejected": [turn("assistant", "Apple")]}
     found = table("dpo", "headers", other, alike)
     assert (len(found.table), found.left_out) == (1, 1)
-    assert found.named == ("line 2: the chat template writes both answers alike, so neither can be preferred",)
+    assert found.named == (
+        "out.jsonl, line 2: the chat template writes both answers alike, so neither can be preferred",
+    )
     assert len(table("dpo", "roles", other, {**alike, "rejected": [turn("assistant", "Pear.")]}).table) == 2
 
 
@@ -285,8 +287,10 @@ def test_a_system_message_that_the_template_refuses_leaves_its_row_out(table: Ca
     bad = {"prompt": [turn("system", "be kind"), *PROMPT], "completion": ANSWERS[0]}
     found = table("sft", "brackets", good, bad)
     assert (len(found.table), found.left_out) == (1, 1)
-    assert found.named[0].startswith("line 2: The model's chat template refuses a dialogue of the roles system, user")
-    with pytest.raises(UserError, match="no row is left to train on; line 1: The model's chat template refuses"):
+    assert found.named[0].startswith(
+        "out.jsonl, line 2: The model's chat template refuses a dialogue of the roles system, user"
+    )
+    with pytest.raises(UserError, match=r"no row is left to train on; .*, line 1: The model's chat template refuses"):
         table("sft", "brackets", bad)
 
 
@@ -304,7 +308,7 @@ def test_thinking_is_not_trained_on(table: Callable[..., rows.Rows], folders: di
     assert table("sft", "thinking", {"prompt": PROMPT, "completion": thought}).table["labels"][:] == plain["labels"][:]
     alone = {"prompt": PROMPT, "completion": [turn("assistant", "<think>the fox")]}
     found = table("sft", "thinking", {"prompt": PROMPT, "completion": thought}, alone)
-    assert found.named == ("line 2: an answer is thinking alone, which is never trained on",)
+    assert found.named == ("out.jsonl, line 2: an answer is thinking alone, which is never trained on",)
 
 
 def test_no_end_and_no_end_of_text_is_refused(tmp_path: Path, make_job: MakeJob) -> None:

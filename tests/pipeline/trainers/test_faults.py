@@ -144,6 +144,22 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(parent: Path, ma
         run(make_job("dpo", model=str(parent)))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lora": {"target_modules": "nope"}}, "lora: Target modules"),
+        ({"lora": {"target_modules": "(["}}, "lora: "),
+        ({"lora": {"target_modules": ["(["]}}, "lora: Target modules"),
+        ({"lora": {"layers_to_transform": 99, "target_modules": ["q_proj"]}}, "lora: Target modules"),
+        ({"optim_args": "foo"}, "arguments .*optim_args"),
+        ({"lr_scheduler_kwargs": {"x": 1}, "lr_scheduler_type": "linear"}, "arguments .*lr_scheduler_kwargs"),
+    ],
+)
+def test_what_a_library_cannot_set_up_is_told(make_job: MakeJob, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        run(make_job("sft", **options))
+
+
 def test_a_reference_with_another_vocabulary_is_refused(parent: Path, make_job: MakeJob) -> None:
     adapter = make_job("sft", "adapter", model=str(parent), lora=LORA, max_steps=1)
     run(adapter)

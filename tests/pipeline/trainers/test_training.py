@@ -229,10 +229,10 @@ def test_a_prompt_that_leaves_no_room_is_left_out_and_named_by_its_line(make_job
     manifest = run(make_job("dpo", rows=rows, max_steps=1))
     assert (manifest.metrics["rows"], manifest.metrics["left_out"]) == (8, 1)
     assert re.fullmatch(
-        r"line 4: the prompt is \d+ tokens and leaves no room for an answer in 128; raise max_length",
+        r"out.jsonl, line 4: the prompt is \d+ tokens and leaves no room for an answer in 128; raise max_length",
         manifest.metrics["left_out_rows"][0],
     )
-    with pytest.raises(UserError, match="no row is left to train on; line 1: the prompt is"):
+    with pytest.raises(UserError, match=r"no row is left to train on; .*, line 1: the prompt is"):
         run(make_job("dpo", "none", rows=[rows[3]]))
 
 
