@@ -28,6 +28,7 @@ REMEMBERED = 4096  # shapes of chats
 HARMLESS = "x"
 CHANNEL_TOKENS = (*thinking.CHANNEL_MARKS, "<|end|>", "<|return|>", "<|call|>")
 EMPTY_BLOCK = "\n{close}\n\n"  # closes a block of thinking that the prompt opened, as templates write it
+TURNS = Chat((Message("user", "Kq7"), Message("assistant", "Jw3"), Message("user", "Zv5")))  # found again in a text
 TEMPLATE = "chat_template"  # an argument of apply_chat_template that is no text
 
 
@@ -62,13 +63,26 @@ class ChatTokenizer:
     def _written_marks(self) -> set[str]:
         """What tells turns apart in ordinary letters, as `[/INST]` or `### Response:` do in some templates: it is in no
         list of tokens, and a text that spells it would forge a turn all the same."""
-        turns = (("user", "Kq7"), ("assistant", "Jw3"), ("user", "Zv5"))
-        chat = Chat(tuple(Message(role, text) for role, text in turns))  # type: ignore[arg-type]
         try:
-            text = self._rendered(chat, [text for _, text in turns], add_generation_prompt=True)
+            text = self._rendered(TURNS, [m.content for m in TURNS.messages], add_generation_prompt=True)
         except UserError:
             return set()
-        between = "\n".join(re.split("Kq7|Jw3|Zv5", text)[1:])
+        first, *rest = re.split("Kq7|Jw3|Zv5", text)
+        found = self._marks_in("\n".join(rest))
+        system = Chat((Message("system", "Bx4"), *TURNS.messages))
+        try:
+            text = self._rendered(system, [m.content for m in system.messages], add_generation_prompt=True)
+        except UserError:
+            return found
+        before, *rest = re.split("Bx4|Kq7|Jw3|Zv5", text)
+        # What opens a system turn is told from what begins every dialogue; it may stand behind another mark.
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, before, strict=False)))
+        opening = before[before.rfind("\n", 0, same) + 1 :]
+        if found:
+            opening = re.sub("|".join(map(re.escape, found)), "\n", opening)
+        return found | self._marks_in("\n".join([opening, *rest]))
+
+    def _marks_in(self, between: str) -> set[str]:
         for start, end in reversed(self._plain.spans(between)):
             between = f"{between[:start]}\n{between[end:]}"
         lines = {line.strip() for line in between.splitlines()}
@@ -358,7 +372,22 @@ class ChatTokenizer:
 
     @cached_property
     def _stops(self) -> frozenset[int]:
-        return frozenset(token for token in (self.end_of_turn, self.end_of_text) if token is not None)
+        ends = (self.end_of_turn, self.end_of_text, self._next_turn)
+        return frozenset(token for token in ends if token is not None)
+
+    @property
+    def _next_turn(self) -> int | None:
+        """The first token that steers between an answer and a user's next turn. Some templates end an answer by it
+        alone: `<|user|>`, or an end that they leave out behind the last answer. Behind a channel more of the same
+        answer may follow, so there it is none."""
+        try:
+            text = self._rendered(TURNS, [m.content for m in TURNS.messages])
+        except UserError:
+            return None
+        if "<|channel|>" in self._marks.values() or not re.search("Jw3.*Zv5", text, re.DOTALL):
+            return None
+        between = self.ids([text.split("Jw3")[-1].split("Zv5")[0]])[0]
+        return next((token for token in between if token in self._control and token not in self._marks), None)
 
     # --- ids to answers ---
 
