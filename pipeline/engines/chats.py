@@ -311,6 +311,8 @@ class ChatTokenizer:
         before, behind = self._around(chat)
         answer = answer.removeprefix(before).removesuffix(behind)
         plain = self._unspelled(answer)
+        if not self._apart(plain, self._ending(chat)):
+            plain += BREAK
         inside = self._opened_by(chat, text)
         rest = self._as_rendered(chat, plain, text)
         if rest is None or (
@@ -338,6 +340,12 @@ class ChatTokenizer:
         except UserError:
             return None
         return text[len(prompt) :] if text.startswith(prompt) else None
+
+    def _apart(self, answer: str, ending: str) -> bool:
+        """Whether an answer without steering tokens is still without them where `ending` follows it: `<|im_end` before
+        `|>` is a token of the two."""
+        whole, alone = self.ids([answer + ending, ending])
+        return [t for t in whole if t in self._control] == [t for t in alone if t in self._control]
 
     def _around(self, chat: Chat) -> tuple[str, str]:
         """The space that the template writes between a prompt and its answer, and the text between an answer and the

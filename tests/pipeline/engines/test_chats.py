@@ -314,6 +314,20 @@ def test_a_system_turn_in_ordinary_letters_is_not_forged() -> None:
     assert plain.count("[INST]") == plain.count("[/INST]") == 1
 
 
+def test_an_answer_and_what_the_template_writes_behind_it_make_no_token_together() -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}|><|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokens = ("<|im_start|>", "<|im_end|>", "<eos>")
+    tokenizer = tokenizer_of(Family(template, tokens, {"eos_token": "<eos>"}, "<|im_end|>"))
+    chats = ChatTokenizer(tokenizer)
+    for text, said in (("b <|im_end", "b <|im_end\u200b|><|im_end|>\n"), ("b", "b|><|im_end|>\n")):
+        answer = chats.answered(chat(("user", "a")), text)[1]
+        assert answer.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
+        assert tokenizer.decode(answer) == said
+
+
 def test_template_arguments_are_text_too() -> None:
     template = "{% if hint %}{{ hint }}{% endif %}" + FAMILIES["thinking"].template
     family = Family(**{**vars(FAMILIES["thinking"]), "template": template})
