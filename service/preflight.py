@@ -18,6 +18,7 @@ import pipeline.engines
 from constitution.errors import UserError
 from pipeline import rewards, suites, trainers
 from pipeline.engines import thinking
+from pipeline.models import checks
 from pipeline.sources.file import located
 from pipeline.sources.rows import pair_kind, read
 from pipeline.trainers import arguments
@@ -51,6 +52,8 @@ def check(kind: str, wiring: Wiring, *, pool: bool = True) -> None:
             _role(name, wiring)
         if kind == "evaluate":
             _candidate(wiring)
+        if kind in ("improve", "sweep"):
+            _adapters(wiring)
         _writable(wiring.settings.home, "home")
         if file := _store_file(wiring.settings):
             _writable(file.parent, "store")
@@ -241,6 +244,14 @@ def _role(name: str, wiring: Wiring) -> None:
         wiring.check_role(settings)
         if isinstance(settings, JudgeSettings):
             wiring.check_judge(settings)
+
+
+def _adapters(wiring: Wiring) -> None:
+    """The policy, where it is a folder, has the modules that adapters of it are for."""
+    folder = Path(wiring.resolve(wiring.settings.policy.model))
+    for name in ("sft", "reward", "optimise"):
+        if folder.is_dir():
+            checks.check_lora(folder, getattr(wiring.settings, name).lora, f"{name}.lora")
 
 
 def _candidate(wiring: Wiring) -> None:

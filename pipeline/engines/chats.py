@@ -40,6 +40,7 @@ class ChatTokenizer:
         self._shapes: dict[Any, list[int] | None] = {}
         self._plain_texts: dict[str, str] = {}
         self._endings: dict[str, str] = {}
+        self._arounds: dict[str, tuple[str, str]] = {}
         added = dict(tokenizer.added_tokens_decoder)
         named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
         control = {i: t.content for i, t in added.items() if steers(t.content, t.special)}
@@ -303,10 +304,15 @@ class ChatTokenizer:
 
         A block of thinking that the prompt opens is closed at once. Where the template puts nothing that ends an
         answer, the tokenizer's end of text does, which engines stop at, too. Raises UserError where there is neither,
-        and where the template refuses the chat.
+        and where the template refuses the chat. What the template writes itself around an answer, as the space behind
+        `assistant:`, a model writes too: an answer that has it is not given it again.
         """
         text, ids = self.prompt(chat)
+        before, behind = self._around(chat)
+        answer = answer.removeprefix(before).removesuffix(behind)
         plain = self._unspelled(answer)
+        if not self._apart(plain, self._ending(chat)):
+            plain += BREAK
         inside = self._opened_by(chat, text)
         rest = self._as_rendered(chat, plain, text)
         if rest is None or (
@@ -334,6 +340,28 @@ class ChatTokenizer:
         except UserError:
             return None
         return text[len(prompt) :] if text.startswith(prompt) else None
+
+    def _apart(self, answer: str, ending: str) -> bool:
+        """Whether an answer without steering tokens is still without them where `ending` follows it: `<|im_end` before
+        `|>` is a token of the two."""
+        whole, alone = self.ids([answer + ending, ending])
+        return [t for t in whole if t in self._control] == [t for t in alone if t in self._control]
+
+    def _around(self, chat: Chat) -> tuple[str, str]:
+        """The space that the template writes between a prompt and its answer, and the text between an answer and the
+        token that ends it: a model samples both."""
+        key = canonical(dict(chat.template_args)) if chat.template_args else ""
+        if key not in self._arounds:
+            asked = Chat((Message("user", HARMLESS),), "", chat.template_args)
+            try:
+                rest = self._as_rendered(asked, "Kq7", self._prompt(asked, [HARMLESS])) or ""
+            except UserError:
+                rest = ""
+            before = rest.partition("Kq7")[0] if "Kq7" in rest else ""
+            ending = self._ending(chat)
+            tokens = self._spans(ending)
+            self._arounds[key] = ("" if before.strip() else before, ending[: tokens[0][0]] if tokens else "")
+        return self._arounds[key]
 
     def _ending(self, chat: Chat) -> str:
         """What the template writes behind a last answer: where two that have nothing in common begin to be the same."""

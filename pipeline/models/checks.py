@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,39 @@ def check_model_folder(folder: Path) -> None:
                 f"{each}: its tokenizer has another vocabulary than the model it adapts, {lowest}; an adapter works "
                 "only on the model that it was trained on"
             )
+
+
+HEADS = ("lm_head", "score")  # modules that may have no weights of their own in a folder: tied, or drawn anew
+_LAYER = re.compile(r"\.(?:layers|layer|h|blocks)\.(\d+)\.")
+
+
+def check_lora(folder: Path, lora: Mapping[str, Any] | None, where: str) -> None:
+    """Raises UserError for an adapter's modules and layers that the model in `folder` does not have, by the names of
+    its weights. What only the library can say, of a pattern for example, is left to it."""
+    if not lora:
+        return
+    tensors = [name for path in stack(folder)[-1].glob("*.safetensors") for name in read_header(path)]
+    modules = {name.rpartition(".")[0] for name in tensors}
+    last = {name.rpartition(".")[2] for name in modules} | {*HEADS}
+    given = lora.get("target_modules")
+    if isinstance(given, str) and given != "all-linear":
+        try:
+            re.compile(given)
+        except re.error as error:
+            raise UserError(f"{where}: target_modules is {given!r}, which is no pattern: {error}") from None
+        if given.isidentifier() and given not in modules | {*HEADS}:  # a text is a pattern for a module's whole name
+            mend = f'write ["{given}"]' if given in last else f"it has {', '.join(sorted(last)[:20])}"
+            raise UserError(f"{where}: target_modules is {given!r}, and no module of {folder} is called so; {mend}")
+    elif isinstance(given, list) and given and not any(str(one).rpartition(".")[2] in last for one in given):
+        raise UserError(
+            f"{where}: target_modules is {given!r}, and {folder} has no such module; it has "
+            f"{', '.join(sorted(last)[:20])}"
+        )
+    layers = {int(found[1]) for name in tensors if (found := _LAYER.search(f".{name}"))}
+    chosen = lora.get("layers_to_transform")
+    chosen = [chosen] if isinstance(chosen, int) else chosen or []
+    if layers and chosen and not layers & {*chosen}:
+        raise UserError(f"{where}: layers_to_transform is {chosen}; the layers of {folder} are 0 to {max(layers)}")
 
 
 def _check_folder(folder: Path, adapter: bool) -> Any:

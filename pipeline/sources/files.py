@@ -116,6 +116,8 @@ def _kind(path: Path, unnamed: bool) -> tuple[Literal["json", "csv", "tsv", "par
         if not packed:
             raise UserError(f"{path} is not packed by gzip, as its name says")
         name = name.rsplit(".", 1)[0]
+    if packed and _packed_twice(path):
+        raise UserError(f"{path} is packed by gzip twice; unpack it once: gunzip -c {path.name} > once.gz")
     for sign, what in _FOREIGN:
         if first.startswith(sign):
             raise UserError(f"{path} is {what}; precept reads {KINDS}")
@@ -123,6 +125,14 @@ def _kind(path: Path, unnamed: bool) -> tuple[Literal["json", "csv", "tsv", "par
     if kind is None and not unnamed:
         raise UserError(f"{path}: give {KINDS}")
     return kind or "json", packed
+
+
+def _packed_twice(path: Path) -> bool:
+    try:
+        with gzip.open(path, "rb") as file:
+            return file.read(2) == b"\x1f\x8b"
+    except (EOFError, OSError, zlib.error):  # a damaged file, which its reader tells of
+        return False
 
 
 def _without_null(value: Any) -> Any:
@@ -514,6 +524,9 @@ def _parquet_rows(path: Path, source: Path | IO[bytes]) -> Iterator[Row]:
     number = 0
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            columns = file.schema_arrow.names
+            if twice := [name for name in columns if columns.count(name) > 1]:
+                raise UserError(f"{path}: the column {twice[0]!r} is there twice")
             for batch in file.iter_batches(batch_size=BATCH):
                 if batch.nbytes > BATCH_BYTES:
                     raise UserError(f"{path}: {BATCH} rows from row {number + 1} on are over 1 GB")

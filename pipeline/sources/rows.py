@@ -17,7 +17,7 @@ from pipeline.sources import files, shapes
 
 Kind = Literal["prompts", "preferences", "pairs"]
 MOST_SHOWN = 20
-IN_SETTINGS = " (in precept.toml: {path = ..., skip_bad = true})"
+IN_SETTINGS = " (of a file that settings name, as of a flow: {path = ..., skip_bad = true} in precept.toml)"
 MOST_KEPT = 10_000  # bad rows of a file of which nothing is taken anyway
 HELD_OUT: tuple[Split, ...] = ("heldout", "dev", "train")  # the most held out first
 
@@ -115,6 +115,18 @@ def pair_kind(path: Path, names: Mapping[str, str] | None = None) -> Kind:
     shapes.check_names(names or {})
     some = any(shapes.is_preference(shapes.renamed(row.value, names or {})) for row in files.rows(path))
     return "preferences" if some else "pairs"
+
+
+def unread_winner(path: Path, names: Mapping[str, str] | None = None) -> str:
+    """Of a file of which `pair_kind` found pairs: what the first row says in a column of winners that is none of the
+    words for one; empty where no row has such a column."""
+    for row in files.rows(path):
+        value = shapes.renamed(row.value, names or {})
+        if isinstance(value, Mapping) and "a" in value and "b" in value:
+            for name in ("winner", "label"):
+                if value.get(name) not in (None, ""):
+                    return f"{name} is {value[name]!r}"[:80]
+    return ""
 
 
 def agreed(rows: Sequence[Imported]) -> list[Imported]:

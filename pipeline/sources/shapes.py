@@ -114,7 +114,18 @@ def messages(value: Any, name: str) -> Messages:
         return _spoken(value, cue=True) or (Message("user", value),)
     if not isinstance(value, list) or not value:
         raise ValueError(f"{name!r} is a string or a list of messages")
-    return tuple(_message(turn, f"{name}[{place}]") for place, turn in enumerate(value))
+    spoken = [(place, turn) for place, turn in enumerate(value) if not _says_nothing(turn)]
+    if not spoken:
+        raise ValueError(f"{name!r} is empty")
+    return tuple(_message(turn, f"{name}[{place}]") for place, turn in spoken)
+
+
+def _says_nothing(turn: Any) -> bool:
+    """Whether a turn is an empty system message, as many data sets have them for none."""
+    if not isinstance(turn, Mapping):
+        return False
+    role, said = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+    return isinstance(role, str) and _ROLES.get(role.lower()) == "system" and isinstance(said, str) and not said.strip()
 
 
 def _message(turn: Any, where: str) -> Message:

@@ -223,6 +223,7 @@ def check_prompts(
                     "what is trained on is not what would be sampled after; save the tokenizer with its chat template "
                     "into the folder again"
                 )
+            _check_sampled(job, engine, _chat(harmless, template))
         trained, answers = (as_trained or globals()["as_trained"])(row)
         if trained != sampled_after:
             raise UserError(
@@ -236,6 +237,21 @@ def check_prompts(
                 "that the engine stops at, so that no end would be learnt; nothing was trained. Look at the chat "
                 "template of the model"
             )
+
+
+def _check_sampled(job: Job, engine: ChatTokenizer, chat: Chat) -> None:
+    """Raises UserError where an answer, sampled as it is trained on, would be trained on as other tokens."""
+    prompt, (_, answer) = engine.prompt(chat)[0], engine.answered(chat, "hello")
+    end = next((at for at, token in enumerate(answer) if token in engine.stop_ids), None)
+    if end is None:
+        return  # what no token ends is told of by its row
+    sampled = engine.answer(prompt, answer[:end], chat).answer
+    if engine.answered(chat, sampled)[1] != answer:
+        raise UserError(
+            f"{job.model}: its chat template writes around an answer what the model would sample, too, so that the "
+            f"answer {sampled!r} is trained on as other tokens than those sampled; nothing was trained. Let the "
+            "template write nothing but tokens around an answer"
+        )
 
 
 def as_trained(row: Mapping[str, Any]) -> tuple[list[int], list[list[int]]]:

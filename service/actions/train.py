@@ -87,6 +87,7 @@ def job(order: Order, settings: Callable[[], Settings], tell: Callable[[str], No
     _check_out(order.out)
     model = Path(_folder(str(order.model), settings))
     checks.check_model_folder(model)
+    checks.check_lora(model, order.lora, "--lora")
     columns = trainers.load(method).COLUMNS
     data, evaluate, chosen = _files(order, columns, settings)
     for why, count in chosen.left_out.items():

@@ -10,7 +10,7 @@ from constitution.records import Comparison, Id, text_digest
 from pipeline import label as labelling
 from pipeline.metrics import intervals
 from pipeline.sources.file import located
-from pipeline.sources.rows import pair_kind, read
+from pipeline.sources.rows import pair_kind, read, unread_winner
 from service.work.stages import stop_if_all_omitted, stop_if_unreadable
 from service.work.work import Work
 
@@ -24,6 +24,8 @@ def import_pairs(work: Work, stage: str) -> dict[str, str]:
     rows = [*found.rows, *found.tied]
     if found.problems:
         work.log(f"{path}: left out {len(found.problems)} rows that cannot be used")
+    if kind == "pairs" and (said := unread_winner(path, names)):
+        work.log(f"{path}: no row says a, b or tie ({said}): its pairs are judged as pairs that nobody compared")
     work.store.add_prompts([row.prompt for row in rows])
     work.store.add_answers([text for row in rows for text in row.answers])
     preferred: dict[str, str] = {}

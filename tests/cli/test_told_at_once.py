@@ -259,6 +259,16 @@ MISTAKES = [
             "n" * 250: "no folder can be made there: File name too long",
         }.items()
     ),
+    train("sft", "--lora", "target_modules=nope", data="sft", said="--lora: target_modules is 'nope', and no module"),
+    train("sft", "--lora", "target_modules=q_proj", data="sft", said='write ["q_proj"]'),
+    train("sft", "--lora", "target_modules=([", data="sft", said="--lora: target_modules is '([', which is no pattern"),
+    train("sft", "--lora", 'target_modules=["(["]', data="sft", said="--lora: target_modules is ['([']"),
+    train("sft", "--lora", "layers_to_transform=99", data="sft", said="--lora: layers_to_transform is [99]; the"),
+    Mistake(
+        "improve --set policy.kind=transformers --set policy.model=sandbox:policy "
+        "--set sft.lora={target_modules=['nope']}",
+        ["sft.lora: target_modules is ['nope'], and ", "q_proj"],
+    ),
     train("dpo", "--lora", "rank=8", said="--lora: peft's LoRA has no rank"),
     train("dpo", "--lora", "r=0", said="--lora: r is 0"),
     train("dpo", "--reward", "x", said="dpo learns from its rows alone: leave out --reward"),

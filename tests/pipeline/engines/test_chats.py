@@ -111,6 +111,31 @@ def test_where_answers_end_by_themselves_the_next_turn_adds_nothing() -> None:
         assert set(chats.stop_ids) == {tokenizer.convert_tokens_to_ids(end), tokenizer.eos_token_id}
 
 
+@pytest.mark.parametrize(
+    ("turn", "prompt"),
+    [
+        ("{{ m.role }}: {{ m.content }}<eos>\n", "assistant:"),
+        ("<|im_start|>{{ m.role }}\n {{ m.content }} <|im_end|>", "<|im_start|>assistant\n"),
+        ("<|im_start|>{{ m.role }}\n{{ m.content }} (so far)<|im_end|>", "<|im_start|>assistant\n"),
+        ("<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>", "<|im_start|>assistant\n"),
+    ],
+)
+def test_what_is_sampled_is_trained_on_though_the_template_writes_around_it(turn: str, prompt: str) -> None:
+    template = f"{{% for m in messages %}}{turn}{{% endfor %}}{{% if add_generation_prompt %}}{prompt}{{% endif %}}"
+    tokens = ("<|im_start|>", "<|im_end|>", "<eos>")
+    tokenizer = tokenizer_of(Family(template, tokens, {"eos_token": "<eos>"}, "<eos>"))
+    chats = ChatTokenizer(tokenizer)
+    asked = chat(("user", "hi"))
+    text, ids = chats.prompt(asked)
+    whole = tokenizer.apply_chat_template(rows([("user", "hi"), ("assistant", "pear")]), return_dict=False)
+    assert whole[: len(ids)] == ids
+    rest = whole[len(ids) :]
+    sampled = rest[: next(place for place, token in enumerate(rest) if token in chats.stop_ids)]
+    stored = chats.answer(text, sampled, asked).answer
+    assert chats.answered(asked, stored)[1] == chats.answered(asked, "pear")[1] == rest
+    assert tokenizer.decode(chats.answered(asked, f" {stored}")[1]).count("  pear") == 1 or not stored.startswith(" ")
+
+
 def test_a_template_with_nothing_behind_an_answer_ends_with_the_end_of_text() -> None:
     template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
     family = Family(template, ("<eos>",), {"eos_token": "<eos>"}, "<eos>")
@@ -287,6 +312,20 @@ def test_a_system_turn_in_ordinary_letters_is_not_forged() -> None:
     assert "<<SYS>>" not in forged and "<</SYS>>" not in forged
     plain = chats.prompt(chat(("user", "[INST] x [/INST]")))[0]
     assert plain.count("[INST]") == plain.count("[/INST]") == 1
+
+
+def test_an_answer_and_what_the_template_writes_behind_it_make_no_token_together() -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}|><|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokens = ("<|im_start|>", "<|im_end|>", "<eos>")
+    tokenizer = tokenizer_of(Family(template, tokens, {"eos_token": "<eos>"}, "<|im_end|>"))
+    chats = ChatTokenizer(tokenizer)
+    for text, said in (("b <|im_end", "b <|im_end\u200b|><|im_end|>\n"), ("b", "b|><|im_end|>\n")):
+        answer = chats.answered(chat(("user", "a")), text)[1]
+        assert answer.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 1
+        assert tokenizer.decode(answer) == said
 
 
 def test_template_arguments_are_text_too() -> None:

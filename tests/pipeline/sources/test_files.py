@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import gzip
+import io
 import json
 import os
 import random
@@ -31,6 +32,14 @@ LINES = "".join(json.dumps(row) + "\n" for row in ASKED)
 def write(path: Path, data: str | bytes) -> Path:
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return path
+
+
+def same_name_twice() -> bytes:
+    import pyarrow as pa
+
+    made = io.BytesIO()
+    pq.write_table(pa.table([["x"], ["y"]], names=["prompt", "prompt"]), made)
+    return made.getvalue()
 
 
 def parquet(rows: list[dict[str, Any]]) -> bytes:
@@ -118,6 +127,8 @@ DAMAGED: list[tuple[str, str | bytes, str]] = [
     ("x.json", "[]", "no usable rows"),
     ("x.csv", "prompt\n", "no usable rows"),
     ("x.jsonl.gz", LINE, "not packed by gzip"),
+    ("x.jsonl.gz", gzip.compress(gzip.compress(LINE.encode())), "gzip twice"),
+    ("x.parquet", same_name_twice(), "the column 'prompt' is there twice"),
     ("x.jsonl.gz", gzip.compress(random.Random(1).randbytes(9_000))[:-2_000], "damaged or was cut off"),
     ("x.parquet", parquet(ASKED)[:-10], "not a Parquet file that can be read"),
     ("x.parquet", b"hello", "not a Parquet file that can be read"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from constitution.errors import UserError
-from pipeline.sources.rows import read_prompts, read_rows
+from pipeline.sources.rows import pair_kind, read_prompts, read_rows, unread_winner
 
 
 def test_bad_rows_are_all_reported_by_line_and_skipped_only_when_asked(tmp_path: Path) -> None:
@@ -43,3 +43,21 @@ def test_strings_and_message_lists_read_alike_in_jsonl_and_parquet(tmp_path: Pat
     with pytest.raises(UserError, match="same text"):
         (tmp_path / "y.jsonl").write_text('{"prompt": "q", "a": "s", "b": "s"}\n')
         read_rows(tmp_path / "y.jsonl", "pairs", heldout=0.2, dev=0.1)
+
+
+def test_an_empty_system_message_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    turns = [{"role": "system", "content": " "}, {"role": "user", "content": "q"}]
+    file.write_text(json.dumps({"prompt": turns}) + "\n")
+    (prompt,) = read_prompts(file, heldout=0.2, dev=0.1)
+    assert [m.role for m in prompt.messages] == ["user"]
+    file.write_text(json.dumps({"prompt": turns[:1]}) + "\n")
+    with pytest.raises(UserError, match=r"'prompt' is empty[^$]*of a flow: .*skip_bad = true"):
+        read_prompts(file, heldout=0.2, dev=0.1)
+
+
+def test_a_winner_that_nobody_can_read_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    for winner, said in (("model 1", "winner is 'model 1'"), (None, ""), ("", "")):
+        file.write_text(json.dumps({"prompt": "q", "a": "x", "b": "y", "winner": winner}) + "\n")
+        assert pair_kind(file) == "pairs" and unread_winner(file) == said

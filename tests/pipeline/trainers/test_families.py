@@ -185,6 +185,27 @@ def test_an_answer_without_its_end_stops_the_run(
         run(make_job(method, rows=rows_of(method), model=str(folders[name]), max_steps=1))
 
 
+def test_an_answer_that_would_be_sampled_otherwise_stops_the_run(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}<eos>\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    tokenizer = tokenizer_of(Family(template, ("<eos>",), {"eos_token": "<eos>"}, "<eos>"))
+    tokenizer.save_pretrained(tmp_path / "spaces")
+    job = make_job("sft", rows=rows_of("sft"), model=str(tmp_path / "spaces"), max_steps=1)
+    job = dataclasses.replace(job, arguments={**job.arguments, "chat_template_kwargs": {}})
+    chats = ChatTokenizer(tokenizer)
+    before, answer = chats.answered(Chat((Message("user", "x"),)), " pear")
+    assert tokenizer.decode(before + answer).startswith("user: x<eos>\nassistant: pear<eos>")
+    row = {"prompt": [{"role": "user", "content": "x"}], "prompt_ids": before, "completion_ids": answer}
+    rows.check_prompts(job, [row])
+    monkeypatch.setattr(ChatTokenizer, "_around", lambda *_: ("", ""))
+    with pytest.raises(UserError, match="trained on as other tokens than those sampled"):
+        rows.check_prompts(job, [row])
+
+
 def test_an_engine_that_renders_otherwise_stops_ppo(
     folders: dict[str, Path], make_job: MakeJob, rewarded: Rewarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
