@@ -11,7 +11,7 @@ improve: $(READY)  ## run the whole loop on the sandbox: a model is made better 
 	$(BIN)/precept improve $(ARGS)
 
 test: lint models  ## the whole test suite, with linting, types and the layering of the packages
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not vllm" -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not vllm" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vllm: $(READY) models vllm  ## the tests that ask a real vLLM, on a CPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/vllm --timeout 900 $(ARGS)

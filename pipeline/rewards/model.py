@@ -66,7 +66,7 @@ def check(options: Mapping[str, Any]) -> None:
 
 def check_options(options: Mapping[str, Any]) -> None:
     """The options are sound; the folders need not be there yet."""
-    _read(options)
+    read(ModelOptions, "model", options)
 
 
 def fingerprint(options: Mapping[str, Any]) -> str:

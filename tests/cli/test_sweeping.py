@@ -61,8 +61,8 @@ def test_what_a_reward_is_shows_in_how_it_is_written(tmp_path: Path) -> None:
 def test_a_method_that_answers_itself_needs_a_reward(
     project: Path, precept: Any, words: list[str], message: str
 ) -> None:
-    Path("prompts.jsonl").write_text(json.dumps({"prompt": [{"role": "user", "content": "hello"}]}) + "\n")
-    failed = precept("train", *words, "--data", "prompts.jsonl", "--model", POLICY, "--out", "out")
+    Path("asked.jsonl").write_text(json.dumps({"prompt": [{"role": "user", "content": "hello"}]}) + "\n")
+    failed = precept("train", *words, "--data", "asked.jsonl", "--model", POLICY, "--out", "out")
     assert failed.code == 2 and message in failed.err and "Traceback" not in failed.err
 
 
@@ -74,8 +74,8 @@ def test_a_method_that_learns_from_rows_wants_no_reward(project: Path, precept: 
 
 
 def test_best_of_n_is_found_by_its_usual_name(project: Path, precept: Any) -> None:
-    Path("prompts.jsonl").write_text(json.dumps({"prompt": [{"role": "user", "content": "hello"}]}) + "\n")
-    words = ["--method", "best-of-n", "--data", "prompts.jsonl", "--model", POLICY, "--out", "out"]
+    Path("asked.jsonl").write_text(json.dumps({"prompt": [{"role": "user", "content": "hello"}]}) + "\n")
+    words = ["--method", "best-of-n", "--data", "asked.jsonl", "--model", POLICY, "--out", "out"]
     assert "best_of_n answers prompts itself" in precept("train", *words).err
 
 

@@ -275,7 +275,9 @@ def test_training_may_start_from_the_last_model(revised: Done) -> None:
     place = revised.place
     base, made = (place.checkpoints(run) for run in (place.base.id.hex(), revised.result["run"]))
     assert made["reward"].parent == made["dpo"].parent == base["dpo"].digest
-    assert made["sft"].parent == base["sft"].parent and made["sft"].dataset != base["sft"].dataset
+    # Of forty answers' revisions none may be better by the judge: then there is nothing to imitate.
+    sft = made.get("sft")
+    assert sft is None or (sft.parent == base["sft"].parent and sft.dataset != base["sft"].dataset)
 
 
 def test_the_training_method_is_a_setting_here_too(loop: Loop, tmp_path: Path) -> None:

@@ -342,7 +342,12 @@ def test_a_typed_answer_that_the_judge_cannot_read_is_told(home: Path) -> None:
 def evaluate(home: Path, policy: int, after: int) -> dict[str, Any]:
     """The policy against another model, each with a context of so many bytes."""
     (home / "after.yaml").write_text(SCRIPT.replace("Here is how.", "Here is a good way."))
-    trained = {"trained__kind": "scripted", "trained__model": "", "trained__options": {"context": after}}
+    trained: dict[str, Any] = {
+        "trained__kind": "scripted",
+        "trained__model": "",
+        "trained__options": {"context": after},
+    }
+    trained["evaluate__candidate"] = str(home / "after.yaml")
     with working(home, "evaluate", policy__options={"context": policy}, **trained) as work:
         return evaluation.evaluate(work, "evaluation", before=stages.start_model(work), after=str(home / "after.yaml"))
 
