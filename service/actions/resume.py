@@ -58,6 +58,8 @@ def as_it_began(run: Run, now: Settings, constitution: str | None) -> dict[str, 
         raise UserError(
             f"run {run.id.hex()[:12]} ({run.kind}) is not a flow's: there is nothing to go on with"
         ) from None
+    if run.settings.get("prompts"):  # where they lie; which they are is in the key
+        flags["prompts"] = run.settings["prompts"]
     for name, role in flags.items():
         today = getattr(now, name, None)
         if isinstance(role, dict) and isinstance(today, RoleSettings):  # what of a role is not part of the run

@@ -81,7 +81,10 @@ def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iter
     if not prompts and kind != "judge":
         raise UserError(f"there are no prompts in {settings.prompts}")
     # "The promoted one" must not move when a run is resumed: what it stood for is kept with the run.
-    about = {"settings": settings.identity(kind), "policy": wiring.start() if settings.policy.model else ""}
+    about = {
+        "settings": settings.identity(kind), "prompts": settings.prompts,
+        "policy": wiring.start() if settings.policy.model else "",
+    }  # fmt: skip
     with at_work(wiring, kind, run_key(kind, wiring, prompts), about, who=who, report=report) as work:
         if work.run.status != "finished":
             refuse_drift(work)

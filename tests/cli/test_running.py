@@ -107,6 +107,16 @@ def test_a_run_whose_prompts_changed_is_not_resumed(tiny, store, precept) -> Non
     assert len(store.runs()) == 1
 
 
+def test_a_run_goes_on_with_the_prompts_it_began_with_whatever_file_the_settings_name(tiny, store, precept) -> None:
+    Path("others.csv").write_text("Frage,split\none?,train\ntwo?,train\n")
+    named = 'prompts={path="others.csv",map={prompt="Frage"}}'
+    stopped = precept("flow", "tiny", "--set", named, "--set", "limits.max_calls=1")
+    assert stopped.code == 3
+    done = precept("run", "resume", store.runs()[0].id.hex(), "--json")
+    assert done.code == 0, done.err
+    assert len(store.runs()) == 1 and store.runs()[0].status == "finished"
+
+
 def test_ctrl_c_keeps_what_was_answered_and_says_how_to_go_on(tiny, store, precept) -> None:
     Path("interrupt").touch()
     outcome = precept("flow", "tiny")
