@@ -462,7 +462,7 @@ def load(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> tu
         ("flag", _nest(flags or {})),
     ):
         _merge(merged, values)
-        origins.update(dict.fromkeys(_flatten(values), origin))
+        origins.update(dict.fromkeys((name for name in _flatten(values) if not _is_empty(name, values)), origin))
     wrong = [f"{mistakes.where(name, origins, path)}: {name} {what}" for name, what in mistakes.unwritable(merged)]
     if wrong:
         raise UserError("\n".join(wrong))
@@ -532,6 +532,12 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> list[str]:
     for key, value in nested.items():
         names += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
     return names
+
+
+def _is_empty(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether it is a section in which nothing is set: all its lines are commented out, say."""
+    kind = Settings.model_fields[name].annotation if name in Settings.model_fields else None
+    return values.get(name) == {} and isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -127,3 +127,10 @@ def test_outside_a_project_nothing_is_written(tmp_path: Path, precept, monkeypat
     outcome = precept("improve")
     assert outcome.code == 2 and "there are no settings here" in outcome.err and "precept init" in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_section_in_which_nothing_is_set_is_the_origin_of_nothing(tmp_path: Path) -> None:
+    """As `init` writes them, with every line commented out."""
+    path = tmp_path / "precept.toml"
+    path.write_text("[limits]\n# max_calls = 3\n[optimise]\nlora = {}\n")
+    assert settings.load(path)[1].keys() == {"optimise.lora"}
