@@ -56,7 +56,10 @@ class Checkpoints(Paths):
         if len(attempts) == 1:
             return self._at(*next(iter(attempts.items())))
         if not attempts:
-            raise UserError(f"there is no checkpoint {text!r} in the store; `precept train` makes them")
+            raise UserError(
+                f"there is no checkpoint {text!r} in the store; `precept improve` and `precept retrain` put theirs "
+                "there, and `precept model list` lists them (a folder of `precept train` is named by its path)"
+            )
         names = ", ".join(id.hex()[:12] for id in list(attempts)[:5])
         raise UserError(f"several checkpoints answer to {text!r} ({names}); write more of the id")
 
