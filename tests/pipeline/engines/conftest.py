@@ -1,12 +1,16 @@
-"""Real transformers folders, tiny and of random weights: a byte-level BPE tokenizer trained here, a chat template."""
+"""Real transformers folders, tiny and of random weights: a byte-level BPE tokenizer trained here, a chat template. And
+servers of the two dialects of the openai engine, with engines that ask them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pipeline.engines.openai import OpenAIEngine, build
+from tests.pipeline.engines.protocol_server import Connect, ProtocolServer, quick, running
 
 CORPUS = [
     "Which answer is better, A or B? The better answer is (A) or (B).",
@@ -86,3 +90,29 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return make
+
+
+@pytest.fixture
+def vllm() -> Iterator[ProtocolServer]:
+    with running(dialect="vllm") as server:
+        yield server
+
+
+@pytest.fixture
+def plain() -> Iterator[ProtocolServer]:
+    with running(dialect="chat") as server:
+        yield server
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """`connect(server, attempts=1)`: an engine that asks the server, closed when the test ends."""
+    engines: list[OpenAIEngine] = []
+
+    def make(server: ProtocolServer, **settings: Any) -> OpenAIEngine:
+        engines.append(build(quick(server, **settings)))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()

@@ -21,7 +21,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from pipeline.engines.engine import EngineSettings
+from pipeline.engines.openai import OpenAIEngine
 from pipeline.engines.openai_identity import CANARIES
+
+Connect = Callable[..., OpenAIEngine]  # the fixture `connect`: a server and settings in, an engine out
 
 SPECIAL = {"<|user|>": 256, "<|assistant|>": 257, "<|end|>": 258, "<|system|>": 259, " A": 300, " B": 301}
 TEXTS = {token: text for text, token in SPECIAL.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +13,13 @@ from pydantic import SecretStr
 from constitution.errors import UserError
 from constitution.records import Message
 from pipeline.engines.engine import Chat, Choose, Generate, Sampling, Score
-from pipeline.engines.openai import OpenAIEngine, build
-from tests.pipeline.engines.protocol_server import ProtocolServer, chat_text, distribution, encode, quick, running
-
-Connect = Callable[..., OpenAIEngine]
-
-
-@pytest.fixture
-def vllm() -> Iterator[ProtocolServer]:
-    with running(dialect="vllm") as server:
-        yield server
-
-
-@pytest.fixture
-def plain() -> Iterator[ProtocolServer]:
-    with running(dialect="chat") as server:
-        yield server
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    engines: list[OpenAIEngine] = []
-
-    def make(server: ProtocolServer, **settings: Any) -> OpenAIEngine:
-        engines.append(build(quick(server, **settings)))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
+from tests.pipeline.engines.protocol_server import (
+    Connect,
+    ProtocolServer,
+    chat_text,
+    distribution,
+    encode,
+)
 
 
 def chat(text: str, **more: Any) -> Chat:

@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -36,37 +35,11 @@ from pipeline.engines.engine import (
 )
 from pipeline.engines.openai import OpenAIEngine, build
 from pipeline.engines.openai_transport import MAX_BYTES
-from tests.pipeline.engines.protocol_server import ProtocolServer, quick, running
+from tests.pipeline.engines.protocol_server import Connect, ProtocolServer, quick, running
 
 COMPLETIONS = "/v1/completions"
 CHAT = Chat((Message("user", "hi"),))
 AB = [Choose((CHAT,), ("A", "B"))]
-Connect = Callable[..., OpenAIEngine]
-
-
-@pytest.fixture
-def vllm() -> Iterator[ProtocolServer]:
-    with running(dialect="vllm") as server:
-        yield server
-
-
-@pytest.fixture
-def plain() -> Iterator[ProtocolServer]:
-    with running(dialect="chat") as server:
-        yield server
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    engines: list[OpenAIEngine] = []
-
-    def make(server: ProtocolServer, **settings: Any) -> OpenAIEngine:
-        engines.append(build(quick(server, **settings)))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
 
 
 def say(engine: OpenAIEngine, max_tokens: int = 100) -> Completion:

@@ -9,7 +9,6 @@ import logging
 import math
 import socket
 import zlib
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -32,39 +31,13 @@ from pipeline.engines.engine import (
 from pipeline.engines.openai import OpenAIEngine, build
 from pipeline.engines.openai_address import check_address
 from pipeline.engines.openai_json import MAX_DEPTH, Hiding, read, read_object
-from tests.pipeline.engines.protocol_server import ProtocolServer, quick, running
+from tests.pipeline.engines.protocol_server import Connect, ProtocolServer, quick
 
 COMPLETIONS = "/v1/completions"
 CHATS = "/v1/chat/completions"
 CHAT = Chat((Message("user", "hi"),))
 AB = [Choose((CHAT,), ("A", "B"))]
 KEY = "sk-0123456789/abc+def"
-Connect = Callable[..., OpenAIEngine]
-
-
-@pytest.fixture
-def vllm() -> Iterator[ProtocolServer]:
-    with running(dialect="vllm") as server:
-        yield server
-
-
-@pytest.fixture
-def plain() -> Iterator[ProtocolServer]:
-    with running(dialect="chat") as server:
-        yield server
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    engines: list[OpenAIEngine] = []
-
-    def make(server: ProtocolServer, **settings: Any) -> OpenAIEngine:
-        engines.append(build(quick(server, **settings)))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
 
 
 def said(engine: OpenAIEngine) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -16,32 +15,12 @@ from pipeline.engines import openai_silence, openai_transport
 from pipeline.engines.engine import Chat, Choose, EngineError, EngineSettings, Generate, Sampling, all_answered
 from pipeline.engines.openai import OpenAIEngine, build
 from pipeline.engines.openai_identity import Identity
-from tests.pipeline.engines.protocol_server import ProtocolServer, quick, running
+from tests.pipeline.engines.protocol_server import Connect, ProtocolServer, running
 
 COMPLETIONS = "/v1/completions"
 CHATS = "/v1/chat/completions"
 CHAT = Chat((Message("user", "hi"),))
 AB = [Choose((CHAT,), ("A", "B"))]
-Connect = Callable[..., OpenAIEngine]
-
-
-@pytest.fixture
-def vllm() -> Iterator[ProtocolServer]:
-    with running(dialect="vllm") as server:
-        yield server
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    engines: list[OpenAIEngine] = []
-
-    def make(server: ProtocolServer, **settings: Any) -> OpenAIEngine:
-        engines.append(build(quick(server, **settings)))
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
 
 
 def say(engine: OpenAIEngine, n: int = 1) -> list[str]:
