@@ -19,7 +19,7 @@ from constitution.errors import UserError
 from constitution.records import Message, canonical
 from pipeline.engines import thinking
 from pipeline.engines.engine import Chat
-from pipeline.engines.plain_text import BREAK, STRONGER, PlainText, Way, steers
+from pipeline.engines.plain_text import BREAK, STRONGER, PlainText, Way, steers, with_texts
 
 LABEL_CONTEXT = 64  # characters before an answer that decide how a label is tokenised
 LONGEST_MARK = 32  # characters of what a template writes between turns; longer is a sentence
@@ -163,15 +163,8 @@ class ChatTokenizer:
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Template arguments, their texts as text alone."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, str):
-                return self._sure(value)
-            if isinstance(value, Mapping):
-                return {key: plain(each) for key, each in value.items()}
-            return [plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-        return {k: v if k == TEMPLATE else plain(v) for k, v in given.items() if k != thinking.OPTION}
+        kept = {name: value for name, value in given.items() if name != thinking.OPTION}
+        return {k: v if k == TEMPLATE else with_texts(v, self._sure) for k, v in kept.items()}
 
     # --- text that stays text ---
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from constitution.errors import UserError
 from pipeline.engines import thinking
-from pipeline.engines.plain_text import BREAK, STRONGER, PlainText, steers
+from pipeline.engines.plain_text import BREAK, STRONGER, PlainText, steers, with_texts
 
 NAMED = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 LISTED = ("additional_special_tokens", "extra_special_tokens")
@@ -77,15 +77,7 @@ class Control:
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments of the chat template, their texts as text alone."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, str):
-                return self.plain(value)
-            if isinstance(value, Mapping):
-                return {key: plain(each) for key, each in value.items()}
-            return [plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-        return {name: plain(value) for name, value in given.items() if name != thinking.OPTION}
+        return {name: with_texts(value, self.plain) for name, value in given.items() if name != thinking.OPTION}
 
     def without(self, text: str) -> str:
         """What a model wrote, without control tokens but those that tell thinking from answer."""

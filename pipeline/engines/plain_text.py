@@ -9,7 +9,8 @@ which looks at the ids. This module needs no tokenizer: a list of tokens is enou
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 BREAK = "\u200b"
 Way = Callable[[str], str]
@@ -25,6 +26,15 @@ def steers(token: str, special: bool) -> bool:
     vocabulary and are not marked as special."""
     body = token.strip(" \t\r\n\u2581")
     return bool(body) and (special or (len(token) > 1 and not body.isalnum()))
+
+
+def with_texts(value: Any, plain: Callable[[str], str]) -> Any:
+    """A value of JSON with each text in it, but no key, made plain."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {key: with_texts(each, plain) for key, each in value.items()}
+    return [with_texts(each, plain) for each in value] if isinstance(value, list | tuple) else value
 
 
 class PlainText:

@@ -57,19 +57,6 @@ def read_prompts(
     return list(first.values())
 
 
-def read_rows(
-    path: Path,
-    kind: Kind,
-    *,
-    heldout: float,
-    dev: float,
-    skip_bad: bool = False,
-    names: Mapping[str, str] | None = None,
-) -> list[Imported]:
-    """The rows of `read`."""
-    return read(path, kind, heldout=heldout, dev=dev, skip_bad=skip_bad, names=names).rows
-
-
 def read(
     path: Path,
     kind: Kind,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from constitution.errors import UserError
-from pipeline.sources.rows import pair_kind, read_prompts, read_rows, unread_winner
+from pipeline.sources.rows import pair_kind, read_prompts, unread_winner
+from pipeline.sources.rows import read as read_file
 
 
 def test_bad_rows_are_all_reported_by_line_and_skipped_only_when_asked(tmp_path: Path) -> None:
@@ -37,12 +38,14 @@ def test_strings_and_message_lists_read_alike_in_jsonl_and_parquet(tmp_path: Pat
     ]
     (tmp_path / "x.jsonl").write_text(json.dumps(rows[0]) + "\n")
     pq.write_table(pa.Table.from_pylist([{"prompt": "q", "chosen": "a", "rejected": "b"}]), tmp_path / "x.parquet")
-    read = [read_rows(tmp_path / f"x.{kind}", "preferences", heldout=0.2, dev=0.1)[0] for kind in ("jsonl", "parquet")]
+    read = [
+        read_file(tmp_path / f"x.{kind}", "preferences", heldout=0.2, dev=0.1).rows[0] for kind in ("jsonl", "parquet")
+    ]
     assert read[0].answers == read[1].answers == ("a", "b")
     assert read[0].prompt.id == read[1].prompt.id
     with pytest.raises(UserError, match="same text"):
         (tmp_path / "y.jsonl").write_text('{"prompt": "q", "a": "s", "b": "s"}\n')
-        read_rows(tmp_path / "y.jsonl", "pairs", heldout=0.2, dev=0.1)
+        read_file(tmp_path / "y.jsonl", "pairs", heldout=0.2, dev=0.1)
 
 
 def test_an_empty_system_message_says_nothing(tmp_path: Path) -> None:
