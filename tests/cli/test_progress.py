@@ -23,6 +23,15 @@ def test_a_slow_stage_tells_lines_unless_it_is_to_be_quiet(quiet: bool, monkeypa
     assert told == "" if quiet else told.startswith("begun\n  answers: 1/2") and "2/3" in told
 
 
+def test_the_last_line_of_a_stage_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", -1.0)
+    out = StringIO()
+    with Reporter(False, out).stage("answers", 2) as stage:
+        stage.advance()
+        stage.advance()
+    assert [line.split(" in ")[0] for line in out.getvalue().splitlines()] == ["  answers: 1/2", "  answers: 2/2"]
+
+
 @pytest.mark.parametrize(
     ("done", "total", "spent", "said"),
     [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cli import runs
 from constitution.records import canonical
 from service.queries import runs as queries
 from storage.runs import Run
@@ -96,3 +97,8 @@ def test_the_run_to_go_on_with_is_the_one_that_stopped_last(two, store) -> None:
     assert queries.stopped_last(store) == second
     store.finish_run(first.id, "stopped")
     assert queries.stopped_last(store).id == first.id  # type: ignore[union-attr]
+
+
+def test_a_reason_that_is_cut_says_so() -> None:
+    assert runs._short("x" * 80) == "x" * 80
+    assert runs._short("x" * 81) == "x" * 77 + "..."
