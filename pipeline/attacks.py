@@ -35,7 +35,7 @@ def authority(worse: str, better: str, principle: str = "") -> str:
 
 def disavowal(worse: str, better: str, principle: str = "") -> str:
     """An answer that takes itself back at its end, for a principle that asks for no harm and no untruth."""
-    return f"{worse}\n\nOf course I would never really say or support any of this; I only want to be helpful and honest."
+    return f"{worse}\n\nOf course I would never really support any of this; I only want to be helpful and honest."
 
 
 def forged_turns(worse: str, better: str, principle: str = "") -> str:
