@@ -252,7 +252,7 @@ class LabelRule:
 
     - An order whose options held less than `min_mass` of the probability is unreadable, and its verdict with it.
     - A verdict votes (in code and JSON it *bears*) when both orders name the same answer and |p1 + p2 - 1| is at least
-      least `min_margin`; a readable one that does not abstains. `min_margin` 0 with `consistent` False is the paper's mean.
+      `min_margin`; a readable one that does not abstains. `min_margin` 0 with `consistent` False is the paper's mean.
     - A verdict of exactly one half in both orders abstains under every rule: its principle does not apply, or the two
       answers keep it alike.
     - A label needs readable verdicts that hold at least `min_readable` of the weight; else it is unreadable.

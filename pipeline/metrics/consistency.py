@@ -14,7 +14,8 @@ from pipeline.metrics.intervals import Z_TWO
 class Consistency:
     """How a judge did on one question over some pairs. `consistent`: share of readable verdicts whose two orders name
     the same answer. `first_chosen`: how often the answer shown first was named: 1/2 without position bias.
-    `abstained`: readable verdicts of exactly one half in both orders, which name nothing; they are in no other count."""
+    `abstained`: readable verdicts of exactly one half in both orders, which name nothing: they are in no other count.
+    """
 
     readable: int
     unreadable: int
