@@ -112,7 +112,8 @@ def agree(p1: NDArray[Any], p2: NDArray[Any]) -> Flags:
 
 def even(p1: NDArray[Any], p2: NDArray[Any]) -> Flags:
     """Where both orders say exactly one half: the verdict of a judge that finds nothing to choose by. It abstains."""
-    return (p1 == HALF) & (p2 == HALF)
+    found: Flags = (p1 == HALF) & (p2 == HALF)
+    return found
 
 
 def units(value: float) -> int:
