@@ -5,9 +5,9 @@ published.
     read("testset-v1.json", "pandalm")         this shape and no other
     found("pairs.csv", names={"better": "good"}).ties
 
-`FORMATS` has the shapes. What prefers neither answer (a tie, annotators who do not agree, the same pair both ways round)
-is left out and counted. Several correct answers of one prompt are not made into all their pairs, which would let one
-prompt outweigh a file: each answer stands in one pair, or in as few as there can be.
+`FORMATS` has the shapes. What prefers neither answer (a tie, annotators who do not agree, the same pair both ways
+round) is left out and counted. Several correct answers of one prompt are not made into all their pairs, which would let
+one prompt outweigh a file: each answer stands in one pair, or in as few as there can be.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ OURS = ("better", "worse", "principle")  # columns that only rows of known pairs
 
 @dataclass(frozen=True, slots=True)
 class KnownPair:
-    """Two answers to a dialogue, the better one known. `principle`: the id of the principle under which it is the better
-    one, empty where it is so in all. `tags`: what the file says of it, as the subset. `source`: which set it is of."""
+    """Two answers to a dialogue, the better one known. `principle`: the id of the principle under which it is the
+    better one, empty where it is so in all. `tags`: what the file says of it, as the subset. `source`: which set it is
+    of."""
 
     messages: Messages
     better: str
@@ -284,7 +285,7 @@ _PRINCIPLES = ("principle", "non_preference_principle")
 
 
 def _preferences(row: Row) -> Said:
-    """Any preference of docs/data.md: `chosen` and `rejected` (hh-rlhf), `a`, `b` and `label` or `winner`, a ranking."""
+    """Any preference of docs/data.md: `chosen` and `rejected` (hh-rlhf), `a`, `b` and their `label`, a ranking."""
     found = shapes.preferences(row)
     if found.tied and not found.pairs:
         yield "a tie"

@@ -59,7 +59,7 @@ class Pairs:
 
 
 def check_names(names: Mapping[str, str], also: Sequence[str] = ()) -> None:
-    """Raises UserError for a `--map` of a column that no row of ours has. `also`: columns that a reader takes besides."""
+    """Raises UserError for a `--map` of a column that no row of ours has. `also`: what a reader takes besides."""
     known = (*OURS, *also)
     for ours, theirs in names.items():
         if ours not in known:

@@ -167,7 +167,7 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     path = write(tmp_path, {"question": "Why?", "good": "Because.", "bad": "No."})
     (pair,) = found(path, names={"better": "good", "worse": "bad"}).pairs
     assert (pair.better, pair.worse) == ("Because.", "No.")
-    with pytest.raises(UserError, match="no row of .* has 'best'"):
+    with pytest.raises(UserError, match=r"no row of .* has 'best'"):
         found(path, names={"better": "best"})
     with pytest.raises(UserError, match="no column of ours"):
         found(path, names={"finest": "good"})
