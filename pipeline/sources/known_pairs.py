@@ -259,7 +259,7 @@ def _annotated_pairs(row: Row) -> Said:
     elif texts[0] == texts[1]:
         yield "both answers are the same text"
     else:
-        yield KnownPair(messages, *(texts if preferred == "a" else texts[::-1]))
+        yield KnownPair(messages, texts[preferred == "b"], texts[preferred == "a"])
 
 
 def _rows_of(value: Any) -> Iterator[tuple[str, Any]]:
