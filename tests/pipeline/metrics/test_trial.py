@@ -67,7 +67,7 @@ def test_more_is_what_is_lacking_for_a_good_judge_or_for_one_as_good_as_it_was_s
     assert trust.word(of(3, 1)) == TOO_FEW and trust.more(of(3, 1)) == trust.needed(0.8) - 4
     assert trust.word(of(24, 16)) == TOO_FEW and trust.more(of(24, 16)) == trust.needed(0.6) - 40
     assert trust.word(of(0, 0)) == TOO_FEW and trust.more(of(0, 0)) == trust.needed(0.8)
-    with pytest.raises(ValueError, match="no better than chance|is better than chance"):
+    with pytest.raises(ValueError, match="is better than chance"):
         trust.needed(0.5)
 
 
