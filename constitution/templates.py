@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Literal, Protocol
 
 from constitution.records import Message, Messages, canonical
 
@@ -44,6 +44,10 @@ class Words(Protocol):
     def comparison(self) -> str: ...
     @property
     def exemplars(self) -> Sequence[Exemplar]: ...
+    @property
+    def why(self) -> str: ...
+    @property
+    def overridable(self) -> Sequence[str]: ...
 
 
 COMPARISON = """Compare two replies to the end of this conversation.
@@ -62,6 +66,13 @@ Answer with A or B."""
 
 REVISION = "{revision} Write only the new reply."
 CRITIQUE = "{critique}"
+# Put before the request of one who may find the principle set aside, and what then counts.
+WAIVED = {
+    "critique": "{} may set this aside. Where that was done, there is nothing to find fault with.\n",
+    "revision": "{} may set this aside. Where that was done, nothing is changed because of it.\n",
+    "comparison": "{} may set this aside. Where that was done, neither reply is better by it.\n",
+}
+WAIVERS = {"operator": "the system message", "user": "the user"}
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 
 _SLOT = re.compile(r"\{(dialogue|a|b|comparison|critique|revision)\}")
@@ -145,13 +156,14 @@ def revision_request(dialogue: Messages, response: str, critique: str | None, pr
 
 def comparison_request(dialogue: Messages, a: str, b: str, principle: Words) -> Messages:
     """Messages that ask which of two replies the principle prefers (CAI section 4.1)."""
-    text = fill(COMPARISON, dialogue=transcript(dialogue), a=plainly(a), b=plainly(b), comparison=principle.comparison)
+    asked = _worded(principle, "comparison")
+    text = fill(COMPARISON, dialogue=transcript(dialogue), a=plainly(a), b=plainly(b), comparison=asked)
     return (Message("user", text),)
 
 
 def question_template(principle: Words) -> str:
     """What the judge reads of a principle, slots open: hashed into the question's id."""
-    return fill(COMPARISON, comparison=principle.comparison)
+    return fill(COMPARISON, comparison=_worded(principle, "comparison"))
 
 
 def critique_template(principle: Words) -> str:
@@ -164,11 +176,20 @@ def revision_template(principle: Words) -> str:
 
 
 def _critique_turn(principle: Words) -> Message:
-    return Message("user", fill(CRITIQUE, critique=principle.critique))
+    return Message("user", fill(CRITIQUE, critique=_worded(principle, "critique")))
 
 
 def _revision_turn(principle: Words) -> Message:
-    return Message("user", fill(REVISION, revision=principle.revision))
+    return Message("user", fill(REVISION, revision=_worded(principle, "revision")))
+
+
+def _worded(principle: Words, name: Literal["critique", "revision", "comparison"]) -> str:
+    """The principle's words of that name, after why it is there and who may set it aside, where it says so."""
+    why = f"Why this matters: {principle.why}\n" if principle.why else ""
+    who = " or ".join(WAIVERS[one] for one in principle.overridable)
+    waived = WAIVED[name].format(who[0].upper() + who[1:]) if who else ""
+    words: str = getattr(principle, name)
+    return why + waived + words
 
 
 def _after_shots(dialogue: Messages, shots: Messages) -> Messages:
