@@ -145,7 +145,7 @@ def _used(written: Sequence[Completion | Refused], chosen: Sequence[Choice | Ref
     choices = [choice for choice in chosen if not isinstance(choice, Refused)]
     return Used(
         requests=len(texts) + len(choices),
-        prompt_tokens=sum(each.prompt_tokens for each in (*texts, *choices)),
+        prompt_tokens=sum(said.prompt_tokens for said in texts) + sum(choice.prompt_tokens for choice in choices),
         tokens=sum(said.tokens for said in texts),
     )
 
