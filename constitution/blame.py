@@ -14,7 +14,10 @@ from constitution.difference import diff
 from constitution.lines import matches, split
 from constitution.principles import Constitution, Principle
 
-READ = ("critique", "revision", "comparison", "exemplars", "weight")  # by a model, or in a label
+READ = (  # by a model, or in a label
+    "critique", "revision", "comparison", "exemplars", "weight",
+    "why", "tier", "hard", "overridable", "judge", "when",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from constitution.principles import Constitution, Principle
+from constitution.principles import Constitution, JudgedBy, Principle, When
 from constitution.templates import critique_template, question_template, revision_template
 
 Kind: TypeAlias = Literal["added", "removed", "renamed", "changed"]
-WORDING = ("critique", "revision", "comparison", "applies", "exemplars")
+WORDING = ("critique", "revision", "comparison", "applies", "exemplars", "why", "overridable")
+VOICE = ("weight", "tier", "hard")  # how much it counts: labels follow, and nobody is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ class Diff:
 
     @property
     def reweighted(self) -> tuple[Change, ...]:
-        return self._with("weight")
+        """Counted otherwise: by weight, tier or veto."""
+        return self._with(*VOICE)
 
     @property
     def retitled(self) -> tuple[Change, ...]:
@@ -107,7 +109,7 @@ def diff(old: Constitution, new: Constitution) -> Diff:
     """The changes from `old` to `new`. A principle whose words are all kept under another id is renamed."""
     before, after = {p.id: p for p in old}, {p.id: p for p in new}
     gone = [p for p in old if p.id not in after]
-    asked = {question_template(p) for p in old}
+    asked = {_judge_reads(p) for p in old}
     changes = []
     for principle in new:
         previous = before.get(principle.id)
@@ -126,13 +128,18 @@ def diff(old: Constitution, new: Constitution) -> Diff:
                 previous,
                 principle,
                 differing,
-                asks_judge=question_template(principle) not in asked,
+                asks_judge=_judge_reads(principle) not in asked,
                 asks_critic=previous is None or _critic_reads(previous) != _critic_reads(principle),
                 redraws=kind != "changed",
             )
         )
     changes += [Change("removed", principle, None, redraws=True) for principle in gone]
     return Diff(old, new, tuple(changes))
+
+
+def _judge_reads(principle: Principle) -> tuple[str, JudgedBy | None, When | None]:
+    """What makes its question: the words, who answers, and of which prompts."""
+    return (question_template(principle), principle.judge, principle.when)
 
 
 def _critic_reads(principle: Principle) -> tuple[str, str]:

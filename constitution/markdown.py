@@ -7,19 +7,20 @@ backticks in them. No HTML is written.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, unified_diff
 from typing import Any
 
-from constitution.difference import WORDING, Change, Diff
+from constitution.difference import VOICE, WORDING, Change, Diff
 from constitution.principles import Example, Exemplar, Principle
 from constitution.records import WEIGHT, Messages
 from constitution.visible import visible
 
 MAX_TEXT = 2_000  # characters of an answer that are shown: forges refuse comments beyond some 65,000
-_WORDS = ("title", "applies", "critique", "revision", "comparison")
+_WORDS = ("title", "applies", "critique", "revision", "comparison", "why")
 _LINKED = re.compile(r"[@#$]|://|www\.|:[\w+-]+:", re.IGNORECASE)  # what forges render as something else
 _SYNTAX = re.compile(r"[\\`*_\[\]|~]")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -88,14 +89,22 @@ def summary(diff: Diff) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no principle differs"
 
 
-_KINDS = ("added", "removed", "renamed", "reworded", "reweighted", "retitled", "retagged", "with other examples")
+_KINDS = (
+    "added", "removed", "renamed", "reworded", "reweighted", "judged otherwise", "asked of other prompts", "retitled",
+    "retagged", "with other examples",
+)  # fmt: skip
+_KIND_OF = {
+    **dict.fromkeys(VOICE, "reweighted"), **dict.fromkeys(WORDING, "reworded"), "judge": "judged otherwise",
+    "when": "asked of other prompts", "title": "retitled", "tags": "retagged", "examples": "with other examples",
+}  # fmt: skip
+_SHOWN = (
+    "critique", "revision", "comparison", "why", "applies", "when", "weight", "tier", "hard", "overridable", "judge",
+    "exemplars", "examples",
+)  # fmt: skip
 
 
 def _what(change: Change) -> list[str]:
-    kinds = {"weight": "reweighted", "title": "retitled", "tags": "retagged", "examples": "with other examples"}
-    found = {kinds[name] for name in change.fields if name in kinds}
-    if set(WORDING) & set(change.fields):
-        found.add("reworded")
+    found = {_KIND_OF[name] for name in change.fields if name in _KIND_OF}
     if change.kind != "changed":
         found.add(change.kind)
     return [kind for kind in _KINDS if kind in found]
@@ -131,7 +140,7 @@ def _section(change: Change) -> Iterator[str]:
     yield f"### {_name(change)}: {', '.join(_what(change))}"
     if "title" not in change.fields:
         yield _quote([_escaped(title)])
-    for name in change.fields or ("critique", "revision", "comparison", "applies", "weight", "exemplars", "examples"):
+    for name in change.fields or _SHOWN:
         before, after = _value(change.old, name), _value(change.new, name)
         if name == "id" or before == after:
             continue
@@ -149,8 +158,12 @@ def _value(principle: Principle | None, name: str) -> str:
     value: Any = getattr(principle, name)
     if name == "weight":
         return f"{value / WEIGHT:g}"
-    if name == "tags":
+    if name in ("tags", "overridable"):
         return " ".join(value)
+    if name in ("tier", "hard"):
+        return str(value).lower() if value else ""
+    if name in ("judge", "when"):
+        return json.dumps(value.as_dict(), ensure_ascii=False) if value else ""
     return value if name in _WORDS or name == "id" else "\n\n".join(_shot(shot) for shot in value)
 
 

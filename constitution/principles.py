@@ -7,6 +7,7 @@ until a file is loaded.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -36,8 +37,56 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedBy:
+    """The judge that answers one principle's question: a module of `pipeline/judges`, and its options as canonical
+    JSON, so that a Principle stays hashable."""
+
+    method: str
+    options_json: str = "{}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the file says beside `method`."""
+        options: dict[str, Any] = json.loads(self.options_json)
+        return options
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the file says it."""
+        return {"method": self.method, **self.options}
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The prompts to which a principle applies: those that satisfy every condition given here. Elsewhere it abstains.
+
+    `tags`: the prompt has one of them. `rule_json`: canonical JSON of a check of its last user's turn, as the `rule`
+    judge reads one; empty for none. `ask`: a yes/no question about the request, put to the judge once a prompt.
+    """
+
+    tags: tuple[str, ...] = ()
+    rule_json: str = ""
+    ask: str = ""
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The check, or an empty dict."""
+        rule: dict[str, Any] = json.loads(self.rule_json or "{}")
+        return rule
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the file says it: the conditions that are given."""
+        conditions = {"tags": list(self.tags), "rule": self.rule, "ask": self.ask}
+        return {name: value for name, value in conditions.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
 class Principle:
-    """One entry of a constitution. `weight` is in thousandths (1000 stands for 1.0); texts carry no outer spaces."""
+    """One entry of a constitution. `weight` is in thousandths (1000 stands for 1.0); texts carry no outer spaces.
+
+    A higher `tier` decides before a lower one; `hard` decides before every tier. `why` and `overridable` (of
+    "operator" and "user": who may set the principle aside) are read by critic, reviser and judge. `judge` None: the
+    judge of the role.
+    """
 
     id: str
     title: str
@@ -49,6 +98,12 @@ class Principle:
     applies: str = ""
     exemplars: tuple[Exemplar, ...] = ()
     examples: tuple[Example, ...] = ()
+    why: str = ""
+    tier: int = 0
+    hard: bool = False
+    overridable: tuple[str, ...] = ()
+    judge: JudgedBy | None = None
+    when: When | None = None
 
     @property
     def digest(self) -> Id:
@@ -67,11 +122,24 @@ class Principle:
             parts["applies"] = self.applies
         if self.exemplars:
             parts["exemplars"] = [[list(e.prompt), e.response, e.critique, e.revision] for e in self.exemplars]
+        if self.why:
+            parts["why"] = self.why
+        if self.tier:
+            parts["tier"] = self.tier
+        if self.hard:
+            parts["hard"] = True
+        if self.overridable:
+            parts["overridable"] = sorted(set(self.overridable))
+        if self.judge:
+            parts["judge"] = self.judge.as_dict()
+        if self.when:
+            parts["when"] = {**self.when.as_dict(), "tags": sorted(set(self.when.tags))}
         return make_id("principle", **parts)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON says it; the weight as people write it."""
-        return {**asdict(self), "weight": self.weight / WEIGHT}
+        judge, when = self.judge and self.judge.as_dict(), self.when and self.when.as_dict()
+        return {**asdict(self), "weight": self.weight / WEIGHT, "judge": judge, "when": when}
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,11 @@ class Verdict:
     tie1: int | None = None
     tie2: int | None = None
 
+    @property
+    def even(self) -> bool:
+        """Exactly one half in both orders: it abstains under every rule, and no count of orders that agree has it."""
+        return 2 * self.p1 == PROBABILITY == 2 * self.p2
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -248,6 +253,8 @@ class LabelRule:
     - An order whose options held less than `min_mass` of the probability is unreadable, and its verdict with it.
     - A verdict votes (in code and JSON it *bears*) when both orders name the same answer and |p1 + p2 - 1| is at least
       `min_margin`; a readable one that does not abstains. `min_margin` 0 with `consistent` False is the paper's mean.
+    - A verdict of exactly one half in both orders abstains under every rule: its principle does not apply, or the two
+      answers keep it alike.
     - A label needs readable verdicts that hold at least `min_readable` of the weight; else it is unreadable.
     - p(label) = 1/2 + sum(w * s) / (2 * sum(w)) over verdicts that vote, s = p1 + p2 - 1. All abstain: tied.
     - |2p - 1| under `tie_margin` is tied, and stays out of hard-label data sets.

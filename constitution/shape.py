@@ -14,12 +14,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from constitution.layout import Layout, Path, Refused, path_text
-from constitution.principles import Constitution, Example, Exemplar, Principle
+from constitution.principles import Constitution, Example, Exemplar, JudgedBy, Principle, When
 from constitution.problems import Problem
-from constitution.records import WEIGHT, Message, Messages
+from constitution.records import WEIGHT, Message, Messages, canonical
 
 MAX_WEIGHT = 1000
+MAX_TIER = 9
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_METHOD = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 # Surrogates, controls, and what hides or reorders text on a reviewer's screen while the model still reads it.
 UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
@@ -64,6 +66,66 @@ def _a_weight(value: Any) -> Any:
     if exact * WEIGHT % 1:
         raise _wrong("has more than three decimals", hint)
     return int(exact * WEIGHT)
+
+
+def _a_tier(value: Any) -> Any:
+    if isinstance(value, Refused):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TIER:
+        raise _wrong(
+            f"is not a whole number from 0 to {MAX_TIER}",
+            f"Write 0 to {MAX_TIER}: a higher tier decides before a lower one, and 0 is the usual one.",
+        )
+    return value
+
+
+def _a_judge(value: Any) -> Any:
+    """`judge: name`, or `judge: {method: name, ...}` with the judge's own options, which the judge itself checks."""
+    if isinstance(value, Refused):
+        return value
+    hint = "Write the name of a judge, such as `judge: reasoned`, or `judge: {method: rule, max_words: 80}`."
+    keys = {"method": value} if isinstance(value, str) else value
+    if not isinstance(keys, dict):
+        raise _wrong(f"is {_type(value)}, not the name of a judge", hint)
+    method = keys.get("method")
+    if method is None:
+        raise _wrong("names no `method`", hint)
+    if isinstance(method, Refused):
+        return method
+    if not isinstance(method, str) or not _METHOD.fullmatch(method):
+        raise _wrong(f"names `{str(method)[:40]}`, which is no judge's name", hint)
+    return JudgedBy(method, _as_json({name: option for name, option in keys.items() if name != "method"}))
+
+
+def _given(value: Any) -> Any:
+    """Not an empty value, which means the key was forgotten half written."""
+    if value is None:
+        raise _wrong("is empty")
+    return value
+
+
+def _a_check(value: Any) -> Any:
+    if isinstance(value, Refused):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise _wrong(f"is {_type(value)}, not a check with keys", f"Write {_MEANS['rule']}.")
+    return _as_json(value)
+
+
+def _as_json(value: Any) -> str:
+    """Canonical JSON; what was complained about already stands in it as null."""
+    try:
+        return canonical(_without_refused(value))
+    except ValueError:
+        raise _wrong("has a number that is not finite", "Write a finite number.") from None
+
+
+def _without_refused(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_refused(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_refused(inner) for inner in value]
+    return None if isinstance(value, Refused) else value
 
 
 def _a_version(value: Any) -> Any:
@@ -121,6 +183,19 @@ class _Example(_Shape):
     worse: Text
 
 
+class _When(_Shape):
+    noun: ClassVar[str] = "`when`"
+    tags: list[Text] = []
+    rule: Annotated[str, BeforeValidator(_a_check)] = ""
+    ask: Text = ""
+
+
+def _some_condition(when: _When | None) -> _When | None:
+    if when is not None and not (when.tags or when.rule or when.ask):
+        raise _wrong("states no condition", f"Write {_MEANS['when']}.")
+    return when
+
+
 class _Principle(_Shape):
     noun: ClassVar[str] = "a principle"
     id: Annotated[Text, AfterValidator(_an_id)]
@@ -133,6 +208,12 @@ class _Principle(_Shape):
     applies: Free = ""
     exemplars: list[_Exemplar] = []
     examples: list[_Example] = []
+    why: Free = ""
+    tier: Annotated[int, BeforeValidator(_a_tier)] = 0
+    hard: bool = False
+    overridable: list[Literal["operator", "user"]] = []
+    judge: Annotated[JudgedBy | None, BeforeValidator(_a_judge)] = None
+    when: Annotated[_When | None, BeforeValidator(_given), AfterValidator(_some_condition)] = None
 
 
 class _File(_Shape):
@@ -147,6 +228,7 @@ _KINDS: dict[str, type[_Shape]] = {
     "exemplars": _Exemplar,
     "examples": _Example,
     "prompt": _Turn,
+    "when": _When,
 }
 
 
@@ -155,10 +237,10 @@ def build(layout: Layout, source: str) -> tuple[Constitution | None, list[Proble
     try:
         file = _File.model_validate(layout.value)
     except ValidationError as error:
-        return None, _problems(error.errors(include_url=False), layout) + _repeated_ids(layout)
-    repeated = _repeated_ids(layout)
-    if repeated:
-        return None, repeated
+        return None, _problems(error.errors(include_url=False), layout) + _across(layout)
+    across = _across(layout)
+    if across:
+        return None, across
     return Constitution(file.constitution, tuple(_principle(p) for p in file.principles), source), []
 
 
@@ -176,11 +258,36 @@ def _principle(shape: _Principle) -> Principle:
         applies=shape.applies,
         exemplars=exemplars,
         examples=examples,
+        why=shape.why,
+        tier=shape.tier,
+        hard=shape.hard,
+        overridable=tuple(who for who in ("operator", "user") if who in shape.overridable),
+        judge=shape.judge,
+        when=When(tuple(shape.when.tags), shape.when.rule, shape.when.ask) if shape.when else None,
     )
 
 
+def _across(layout: Layout) -> list[Problem]:
+    """What is wrong between values that are right one by one. Looked for in the raw values, so that it is told
+    together with all other mistakes."""
+    return [*_repeated_ids(layout), *_contradictions(layout)]
+
+
+def _contradictions(layout: Layout) -> list[Problem]:
+    """A hard constraint is one that nobody sets aside."""
+    principles = layout.value.get("principles") if isinstance(layout.value, dict) else None
+    problems = []
+    for i, entry in enumerate(principles if isinstance(principles, list) else []):
+        if isinstance(entry, dict) and entry.get("hard") is True and entry.get("overridable"):
+            path = ("principles", i, "overridable")
+            hard = layout.place(("principles", i, "hard"))[0]
+            message = f"the principle is `hard` (line {hard}) and yet `overridable`, which contradict each other"
+            hint = "Remove `overridable`, or remove `hard` and give the principle a high `tier`."
+            problems.append(Problem(*layout.keys.get(path, layout.place(path)), path_text(path), message, hint))
+    return problems
+
+
 def _repeated_ids(layout: Layout) -> list[Problem]:
-    """Looked for in the raw values, so that they are told together with all other mistakes."""
     principles = layout.value.get("principles") if isinstance(layout.value, dict) else None
     first: dict[str, int] = {}
     problems = []
@@ -244,7 +351,7 @@ def _words(error: ErrorDetails, path: Path, layout: Layout) -> tuple[str, str]:
         context = error.get("ctx", {})
         shown = (
             f"`{name}: {layout.written[path][:40]}`"
-            if name in ("weight", "version") and path in layout.written
+            if name in ("weight", "version", "tier") and path in layout.written
             else subject
         )
         message = str(context.get("message"))
@@ -257,6 +364,8 @@ def _words(error: ErrorDetails, path: Path, layout: Layout) -> tuple[str, str]:
             f"{subject} is {_type(value)}, not a text",
             "Write one text; `>` on the key's line lets it run over several lines.",
         )
+    if kind == "bool_type":
+        return f"{subject} is {_type(value)}, not true or false", "Write true or false, without quotes."
     if kind == "list_type":
         return f"{subject} is {_type(value)}, not a list", f"Write {_MEANS[name]}."
     if kind == "too_short":
@@ -306,5 +415,13 @@ _MEANS = {
     "exemplars": "a list of worked critiques, each with prompt, response, critique and revision",
     "examples": "a list of pairs, each with prompt, better and worse",
     "prompt": "the user's words, or a list of messages with role and content",
+    "why": "the reason for the principle, in a sentence",
+    "tier": "a whole number from 0 to 9",
+    "hard": "true or false",
+    "overridable": "a list of who may set it aside: [operator], [user] or [operator, user]",
+    "judge": "the name of a judge, such as reasoned, or a mapping with `method` and its options",
+    "when": "one or more of `tags: [harm]`, `rule: {...}` and `ask: a yes/no question`",
+    "rule": "a check such as {contains: password}",
+    "ask": "a yes/no question about the request",
     "role": "system, user or assistant",
 }

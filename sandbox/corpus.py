@@ -62,6 +62,8 @@ class Words:
     revision: str
     comparison: str
     exemplars: tuple[()] = ()
+    why: str = ""
+    overridable: tuple[()] = ()
 
 
 @dataclass(frozen=True)

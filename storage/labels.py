@@ -175,6 +175,6 @@ def _bears(rule: LabelRule) -> ColumnElement[bool]:
     verdict = tables.verdict.c
     far = func.abs(_s()) >= _number(units(rule.min_margin))
     if not rule.consistent:
-        return far
+        return and_(far, or_(verdict.p1 != HALF, verdict.p2 != HALF))  # exactly even in both orders: it abstains
     same = or_(and_(verdict.p1 > HALF, verdict.p2 > HALF), and_(verdict.p1 < HALF, verdict.p2 < HALF))
     return and_(far, same)

@@ -147,7 +147,9 @@ def show_diff(screen: Console, result: Diff) -> None:
 
 def _sides(change: Change) -> list[tuple[str, str, str]]:
     """Field, words before, words after, for each field that differs."""
-    names = change.fields or ("title", "critique", "revision", "comparison", "weight")
+    names = change.fields or (
+        "title", "critique", "revision", "comparison", "weight", "why", "tier", "hard", "overridable", "judge", "when",
+    )  # fmt: skip
     rows = ((name, _field(change.old, name), _field(change.new, name)) for name in names)
     return [row for row in rows if row[0] != "id"]
 
@@ -160,6 +162,8 @@ def _field(principle: Principle | None, name: str) -> str:
         return value
     if name in ("exemplars", "examples"):  # whole dialogues: what they say is in --markdown, and in the files
         return f"{len(value)} {name}"
+    if not value:  # what most principles do without is not shown as null, false and []
+        return ""
     return json.dumps(value, ensure_ascii=False)
 
 

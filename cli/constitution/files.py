@@ -7,6 +7,7 @@ exits with 2.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -193,8 +194,13 @@ def _show_one(screen: Console, principle: Principle) -> None:
 
     screen.print(literal(principle.id, "bold"), literal(principle.title))
     part("weight", _weight(principle.weight))
+    part("tier", str(principle.tier or ""))
+    part("hard", "yes: its vote decides before every tier" if principle.hard else "")
+    part("overridable", " or ".join(principle.overridable))
+    part("judge", json.dumps(principle.judge.as_dict(), ensure_ascii=False) if principle.judge else "")
+    part("when", json.dumps(principle.when.as_dict(), ensure_ascii=False) if principle.when else "")
     part("tags", ", ".join(principle.tags))
-    for name in ("applies", "critique", "revision", "comparison"):
+    for name in ("why", "applies", "critique", "revision", "comparison"):
         part(name, getattr(principle, name))
     for exemplar in principle.exemplars:
         words = (exemplar.response, exemplar.critique, exemplar.revision)

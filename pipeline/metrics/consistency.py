@@ -13,12 +13,15 @@ from pipeline.metrics.intervals import Z_TWO
 @dataclass(frozen=True)
 class Consistency:
     """How a judge did on one question over some pairs. `consistent`: share of readable verdicts whose two orders name
-    the same answer. `first_chosen`: how often the answer shown first was named: 1/2 without position bias."""
+    the same answer. `first_chosen`: how often the answer shown first was named: 1/2 without position bias.
+    `abstained`: readable verdicts of exactly one half in both orders, which name nothing: they are in no other count.
+    """
 
     readable: int
     unreadable: int
     consistent: float
     first_chosen: float
+    abstained: int = 0
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,13 @@ class Probe:
 
     On many of these the principle applies (not on all: a critic also changes what was fine). `consistent`: share of the
     `readable` verdicts whose two orders name the same answer. `revision`: share of those that name the revision.
+    `abstained`: as in `Consistency`.
     """
 
     readable: int
     consistent: float
     revision: float
+    abstained: int = 0
 
     @property
     def at_chance(self) -> bool:
@@ -49,9 +54,15 @@ def above_half(share: float, n: int) -> bool:
 def probe(verdicts: Iterable[tuple[Verdict, bool]], min_mass: float) -> Probe:
     """Verdicts, each with whether the revision is the comparison's first answer. Unreadable ones are left out."""
     floor, half = round(min_mass * PROBABILITY), PROBABILITY // 2
-    readable = [(v, first) for v, first in verdicts if min(v.mass1, v.mass2) >= floor]
+    legible = [(v, first) for v, first in verdicts if min(v.mass1, v.mass2) >= floor]
+    readable = [(v, first) for v, first in legible if not v.even]
     same = [(v.p1 > half) == first for v, first in readable if (v.p1 > half) == (v.p2 > half)]
-    return Probe(len(readable), len(same) / max(1, len(readable)), sum(same) / max(1, len(same)))
+    return Probe(
+        len(readable),
+        len(same) / max(1, len(readable)),
+        sum(same) / max(1, len(same)),
+        len(legible) - len(readable),
+    )
 
 
 def consistency(verdicts: Iterable[Verdict], min_mass: float) -> dict[Id, Consistency]:
@@ -60,10 +71,13 @@ def consistency(verdicts: Iterable[Verdict], min_mass: float) -> dict[Id, Consis
     half = PROBABILITY // 2
     seen: dict[Id, list[tuple[bool, float]]] = {}
     lost: Counter[Id] = Counter()
+    abstained: Counter[Id] = Counter()
     for v in verdicts:
         rows = seen.setdefault(v.question, [])
         if min(v.mass1, v.mass2) < floor:
             lost[v.question] += 1
+        elif v.even:
+            abstained[v.question] += 1
         else:
             rows.append(((v.p1 > half) == (v.p2 > half), ((v.p1 > half) + (v.p2 <= half)) / 2))
     return {
@@ -72,6 +86,7 @@ def consistency(verdicts: Iterable[Verdict], min_mass: float) -> dict[Id, Consis
             unreadable=lost[question],
             consistent=sum(same for same, _ in rows) / len(rows) if rows else 0.0,
             first_chosen=sum(first for _, first in rows) / len(rows) if rows else 0.5,
+            abstained=abstained[question],
         )
         for question, rows in seen.items()
     }

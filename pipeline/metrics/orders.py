@@ -22,7 +22,7 @@ import numpy as np
 from constitution.records import PROBABILITY, Comparison, Id
 from pipeline.metrics.consistency import Probe
 from pipeline.metrics.intervals import Z_TWO, Share
-from pipeline.metrics.voting import Votes, agree
+from pipeline.metrics.voting import Votes, agree, even
 
 ENOUGH_PAIRS = 100  # readable ones, before anything is said of a principle's orders
 ENOUGH_PROBES = 20
@@ -36,7 +36,7 @@ class Orders:
     its one-sided 97.5% lower bound `at_least`; None where one order always says the same. `stands`: of two voting
     verdicts with an answer in common, those that both name it or both do not; None where that was not looked up."""
 
-    same: Share  # of the readable verdicts, those whose two orders name the same answer
+    same: Share  # of the readable verdicts that are not exactly even, those whose two orders name the same answer
     bears: int
     correlation: float | None
     at_least: float | None
@@ -78,7 +78,7 @@ def orders(
     votes: Votes, principle: int, known: Mapping[Id, Comparison] | None = None, probe: Probe | None = None
 ) -> Orders:
     """`known`: the comparisons on which the principle votes, as far as they were looked up."""
-    rows = votes.readable[:, principle]
+    rows = votes.readable[:, principle] & ~even(votes.p1[:, principle], votes.p2[:, principle])
     p1, p2 = votes.p1[rows, principle], votes.p2[rows, principle]
     correlation, at_least = _correlation(p1 / PROBABILITY, p2 / PROBABILITY)
     return Orders(

@@ -97,7 +97,7 @@ def votes(evidence: Evidence, questions: Mapping[str, Id], weights: Mapping[str,
     present = column(evidence.present, np.bool_)
     readable = present & (column(evidence.mass, np.int32) >= units(rule.min_mass))
     far = np.abs(p1.astype(np.int64) + p2 - PROBABILITY) >= units(rule.min_margin)
-    bears = readable & far & (agree(p1, p2) if rule.consistent else True)
+    bears = readable & far & (agree(p1, p2) if rule.consistent else ~even(p1, p2))
     weighed = np.array([weights[name] for name in questions], dtype=np.int64)
     return Votes(
         tuple(evidence.comparisons), tuple(questions), tuple(questions.values()), weighed, rule,
@@ -108,6 +108,12 @@ def votes(evidence: Evidence, questions: Mapping[str, Id], weights: Mapping[str,
 def agree(p1: NDArray[Any], p2: NDArray[Any]) -> Flags:
     """Where both orders name the same answer; an even order names none."""
     return ((p1 > HALF) & (p2 > HALF)) | ((p1 < HALF) & (p2 < HALF))
+
+
+def even(p1: NDArray[Any], p2: NDArray[Any]) -> Flags:
+    """Where both orders say exactly one half: the verdict of a judge that finds nothing to choose by. It abstains."""
+    found: Flags = (p1 == HALF) & (p2 == HALF)
+    return found
 
 
 def units(value: float) -> int:

@@ -263,7 +263,7 @@ def probability_of_first(verdicts: Iterable[Verdict], weights: Mapping[Id, int],
         weight, s = weights[v.question], v.p1 + v.p2 - PROBABILITY
         readable += weight
         same = (v.p1 > half and v.p2 > half) or (v.p1 < half and v.p2 < half)
-        if abs(s) >= margin and (same or not rule.consistent):
+        if abs(s) >= margin and (same or not (rule.consistent or v.even)):
             bearing += weight
             pull += weight * s
     if readable * PROBABILITY < round(rule.min_readable * PROBABILITY) * sum(weights.values()):

@@ -58,11 +58,12 @@ class Pairs:
 # --- columns under other names -----------------------------------------------------------------------------------
 
 
-def check_names(names: Mapping[str, str]) -> None:
-    """Raises UserError for a `--map` of a column that no row of ours has."""
+def check_names(names: Mapping[str, str], also: Sequence[str] = ()) -> None:
+    """Raises UserError for a `--map` of a column that no row of ours has. `also`: what a reader takes besides."""
+    known = (*OURS, *also)
     for ours, theirs in names.items():
-        if ours not in OURS:
-            raise UserError(f"--map {ours}={theirs}: {ours!r} is no column of ours; there are {', '.join(OURS)}")
+        if ours not in known:
+            raise UserError(f"--map {ours}={theirs}: {ours!r} is no column of ours; there are {', '.join(known)}")
         if not isinstance(theirs, str):
             raise UserError(f"--map {ours}=...: say which column of the file it is, as in --map prompt=question")
 
@@ -184,7 +185,7 @@ def prompt(row: Row) -> Messages:
         if openings:
             given = openings[0]
     if given is None:
-        raise ValueError(_missing(row, "prompt"))
+        raise ValueError(missing(row, "prompt"))
     return _ends_in_user(given)
 
 
@@ -243,7 +244,8 @@ def _ends_in_user(found: Messages) -> Messages:
     return found
 
 
-def _missing(row: Row, name: str) -> str:
+def missing(row: Row, name: str) -> str:
+    """That a row has no such key, and which keys it has."""
     hint = f" (it has {', '.join(repr(str(key)[:40]) for key in list(row)[:6])})" if row else ""
     return f"the key {name!r} is missing{hint}"
 
@@ -253,7 +255,7 @@ def _missing(row: Row, name: str) -> str:
 
 def _answer(row: Row, name: str) -> tuple[Messages | None, str]:
     if name not in row:
-        raise ValueError(_missing(row, name) if name == "chosen" else f"the key {name!r} is missing")
+        raise ValueError(missing(row, name) if name == "chosen" else f"the key {name!r} is missing")
     return answer(row[name], name)
 
 
@@ -282,14 +284,14 @@ def _before(row: Row, *openings: Messages | None) -> Messages:
             continue
         if opening[0].role == "assistant":  # it goes on from the prompt
             if given is None:
-                raise ValueError(_missing(row, "prompt"))
+                raise ValueError(missing(row, "prompt"))
             opening = given + opening
         elif given is not None and not _opens_with(opening, given):
             raise ValueError("the dialogue of an answer does not open with the prompt beside it")
         whole.append(opening)
     if not whole:
         if given is None:
-            raise ValueError(_missing(row, "prompt"))
+            raise ValueError(missing(row, "prompt"))
         return _ends_in_user(given)
     if any(other != whole[0] for other in whole):
         raise ValueError("the two dialogues part before their last answer")
@@ -348,7 +350,7 @@ def preferences(row: Row) -> Pairs:
         return Pairs((found if verdict == "a" else Pair(found.prompt, found.second, found.first),))
     if (name := _several(row)) is not None:
         return _ranked(row, name)
-    raise ValueError(_missing(row, "chosen"))
+    raise ValueError(missing(row, "chosen"))
 
 
 def pairs(row: Row) -> Pairs:
@@ -501,7 +503,7 @@ def _text_of(held: Any, where: str) -> str:
 def _required(row: Row) -> Messages:
     given = _given(row)
     if given is None:
-        raise ValueError(_missing(row, "prompt"))
+        raise ValueError(missing(row, "prompt"))
     return given
 
 
@@ -516,7 +518,7 @@ def completion(row: Row) -> tuple[Messages, str]:
             return _before(row, before), text
     column = _dialogue_column(row) if "prompt" not in row else None
     if column is None:
-        raise ValueError(_missing(row, "completion"))
+        raise ValueError(missing(row, "completion"))
     before, text = answer(row[column], column)
     if before is None:
         raise ValueError(f"{column!r} has no user's turn")

@@ -79,9 +79,9 @@ def judge(work: RunRecords, judge: Judge, comparisons: Sequence[Id]) -> dict[str
         truth = oracle.prefers_by(principle, case.messages, case.first, case.second)
         margin = v.p1 + v.p2 - PROBABILITY
         same = (2 * v.p1 > PROBABILITY) == (2 * v.p2 > PROBABILITY)
-        voted = (same or not rule.consistent) and abs(margin) >= rule.min_margin * PROBABILITY
+        voted = (same or not rule.consistent) and abs(margin) >= rule.min_margin * PROBABILITY and not v.even
         votes[truth != 0].append(voted)
-        if truth:
+        if truth and not v.even:
             right[principle.id].append((margin > 0) == (truth > 0))
     return {
         "gold_accuracy": _mean([r for found in right.values() for r in found]),

@@ -144,8 +144,8 @@ def _ask(work: Work, judge: Judge, most: int | None = None) -> Reading:
     asked = unreadable = consistent = right = 0
     for case, better_first in cases:
         verdict = said.get((case.comparison.id, judge.question(case.principles[0]).id))
-        if verdict is None:
-            continue
+        if verdict is None or (verdict.even and min(verdict.mass1, verdict.mass2) >= floor):
+            continue  # what abstains says nothing of the orders
         asked += 1
         masses += [verdict.mass1, verdict.mass2]
         if min(verdict.mass1, verdict.mass2) < floor:
@@ -155,7 +155,7 @@ def _ask(work: Work, judge: Judge, most: int | None = None) -> Reading:
         firsts += [shown_first, not shown_second]
         if shown_first == shown_second:
             consistent += 1
-            right += shown_first == better_first and not verdict.p1 == verdict.p2 == half
+            right += shown_first == better_first
     mass = round(statistics.median(masses) / PROBABILITY, 6) if masses else 0.0
     return Reading(asked, unreadable, mass, consistent, right, round(statistics.fmean(firsts), 6) if firsts else 0.5)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from constitution.difference import diff
-from constitution.principles import Constitution, Exemplar, Principle
+from constitution.principles import Constitution, Exemplar, JudgedBy, Principle, When
 from constitution.records import Message
 from constitution.templates import critique_template, question_template
 
@@ -41,6 +41,12 @@ CHANGES = [
     ({"weight": 5}, False, False, False),
     ({"tags": ("x",)}, False, False, False),
     ({"title": "x"}, False, False, True),
+    ({"why": "x"}, True, True, False),
+    ({"overridable": ("user",)}, True, True, False),
+    ({"tier": 1}, False, False, False),
+    ({"hard": True}, False, False, False),
+    ({"judge": JudgedBy("reasoned")}, True, False, False),
+    ({"when": When(ask="Could it hurt?")}, True, False, False),
 ]
 
 

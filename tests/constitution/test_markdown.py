@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from constitution.difference import diff
 from constitution.markdown import MAX_TEXT, Cost, Flip, Flips, code, fenced, markdown, marked, summary, word
-from constitution.principles import Constitution, Example, Exemplar, Principle
+from constitution.principles import Constitution, Example, Exemplar, JudgedBy, Principle, When
 from constitution.records import Message
 
 
@@ -73,6 +73,28 @@ def test_added_and_removed_principles_are_shown_whole():
     assert "**weight**\n\n> 1.5\n\n" in added
     assert "```diff\n+user: hi\n+response: r\n+critique: c\n+revision: v\n```" in added
     assert "> Which is b?" in removed
+
+
+def test_what_decides_who_judges_and_when_are_shown():
+    new = replace(
+        A, why="People leave.", tier=2, overridable=("user",), judge=JudgedBy("rule", '{"max_words":80}'),
+        when=When(tags=("harm",)),
+    )  # fmt: skip
+    text = _markdown([A, B], [new, replace(B, hard=True)])
+    assert (
+        "| `a` | reworded, reweighted, judged otherwise, asked of other prompts | judge asked anew; chains stale"
+        in text
+    )
+    assert "| `b` | reweighted | nothing |" in text
+    for words in (
+        "**why**\n\n> **People leave.**",
+        "**tier**\n\n> **2**",
+        "**overridable**\n\n> **user**",
+        "**hard**\n\n> **true**",
+    ):
+        assert words in text
+    html = _html(text)
+    assert "max_words" in html and "harm" in html and "80" in html
 
 
 def test_changed_examples_are_a_diff_of_lines():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import constitution
 from constitution import loading
-from constitution.principles import Constitution, Exemplar, Principle, draw
+from constitution.principles import Constitution, Exemplar, JudgedBy, Principle, When, draw
 from constitution.records import Message, make_id
 
 FULL = """\
@@ -118,6 +118,12 @@ def test_the_version_is_pinned():
         {"applies": "other"},
         {"exemplars": (Exemplar((Message("user", "p"),), "r", "c", "v"),)},
         {"id": "other"},
+        {"why": "other"},
+        {"tier": 1},
+        {"hard": True},
+        {"overridable": ("user",)},
+        {"judge": JudgedBy("rule", '{"max_words":80}')},
+        {"when": When(tags=("x",))},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -133,6 +139,27 @@ def test_the_version_leaves_out_what_people_alone_read():
     assert before.version == after.version
     examples = loading.parse(FULL)["harmless"].examples
     assert _principle("a").digest == _principle("a", examples=examples).digest
+
+
+def test_every_new_key_is_read_and_told_as_the_file_says_it():
+    keys = """    why: because people ask
+    tier: 2
+    overridable: [user, operator, user]
+    judge: {method: rule, max_words: 80, phrases: [a, b]}
+    when: {tags: [harm], rule: {contains: kite}, ask: Could this hurt somebody?}
+"""
+    principle = loading.parse(FULL.replace("    title: Plain\n", "    title: Plain\n" + keys))["plain"]
+    assert (principle.why, principle.tier, principle.hard) == ("because people ask", 2, False)
+    assert principle.overridable == ("operator", "user")
+    assert principle.judge == JudgedBy("rule", '{"max_words":80,"phrases":["a","b"]}')
+    assert principle.when == When(("harm",), '{"contains":"kite"}', "Could this hurt somebody?")
+    said = principle.as_dict()
+    assert said["judge"] == {"method": "rule", "max_words": 80, "phrases": ["a", "b"]}
+    assert said["when"] == {"tags": ["harm"], "rule": {"contains": "kite"}, "ask": "Could this hurt somebody?"}
+    assert hash(principle)
+    short = loading.parse(FULL.replace("    title: Plain\n", "    title: Plain\n    judge: reasoned\n    hard: true\n"))
+    assert (short["plain"].judge, short["plain"].hard) == (JudgedBy("reasoned"), True)
+    assert short["plain"].as_dict()["judge"] == {"method": "reasoned"}
 
 
 def test_layout_and_comments_are_not_in_the_version():

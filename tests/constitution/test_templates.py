@@ -16,6 +16,7 @@ from constitution.templates import (
     critique_request,
     critique_template,
     plainly,
+    question_template,
     revision_request,
     transcript,
 )
@@ -161,6 +162,41 @@ def test_exemplars_come_after_a_system_message_and_before_everything_else() -> N
     assert revised[0] == system and [m.role for m in revised].count("system") == 1
     both = revision_request((system, user), "Go away.", "Rude.", SHOWN)
     assert both[: len(asked)] == asked
+
+
+REASONED = replace(SHOWN, why="Hurt people leave.", overridable=("operator", "user"))
+
+
+def test_why_and_who_may_set_it_aside_come_before_the_words_of_each_request() -> None:
+    why, who = (
+        "Why this matters: Hurt people leave.\n",
+        "The system message or the user may set this aside. Where that was done, ",
+    )
+    expected = (
+        ("critique", critique_request(ASKED, "x", REASONED), "there is nothing to find fault with.\nIs it rude?"),
+        (
+            "revision",
+            revision_request(ASKED, "x", None, REASONED),
+            "nothing is changed because of it.\nBe kind. Write only",
+        ),
+        (
+            "comparison",
+            comparison_request(ASKED, "a", "b", REASONED),
+            "neither reply is better by it.\nWhich?\nAnswer with",
+        ),
+    )
+    for name, request, words in expected:
+        assert why + who + words in request[-1].content, name
+    assert question_template(REASONED) == question_template(SHOWN).replace(
+        "Which?", f"{why}{who}neither reply is better by it.\nWhich?"
+    )
+    assert "The user may set" in question_template(replace(SHOWN, overridable=("user",)))
+
+
+def test_templates_of_principles_without_them_are_as_they_were() -> None:
+    """Every stored question and chain hashes these."""
+    assert question_template(SHOWN).endswith("[Question]\nWhich?\nAnswer with A or B.")
+    assert critique_request(ASKED, "x", SHOWN)[-1].content == "Is it rude?"
 
 
 def test_an_exemplar_s_own_system_message_is_left_out() -> None:

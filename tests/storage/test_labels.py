@@ -25,6 +25,8 @@ def reference(comparison, verdicts, weights, rule):
         return Label(comparison, "unreadable", one // 2)
 
     def bears(v):
+        if 2 * v.p1 == one == 2 * v.p2:
+            return False
         same = not rule.consistent or (2 * v.p1 > one and 2 * v.p2 > one) or (2 * v.p1 < one and 2 * v.p2 < one)
         return same and abs(v.p1 + v.p2 - one) >= round(rule.min_margin * one)
 
@@ -117,6 +119,21 @@ def test_labels_by_hand(store, world):
     assert store.labels([flipped], {heavy: 1_000}, LabelRule()) == [Label(flipped, "tied", half)]
     assert store.labels([flipped], {heavy: 3_000, light: 1_000}, PLAIN_MEAN) == [Label(flipped, "decided", 587_500_000)]
     assert store.labels([dark], {light: 1_000}, LabelRule()) == [Label(dark, "decided", 900_000_000)]
+
+
+def test_an_exact_half_in_both_orders_abstains_under_every_rule(store, world):
+    [comparison, even], [applies, not_here] = world.fill(store, 2, 2)
+    for id in (comparison, even):
+        store.add_verdicts([world.verdict(not_here, id, 0.5, 0.5)])
+    store.add_verdicts([world.verdict(applies, comparison, 0.9, 0.6), world.verdict(applies, even, 0.5, 0.5)])
+    for rule in (PLAIN_MEAN, LabelRule(min_margin=0.0), LabelRule(min_margin=0.0, consistent=False, min_readable=1.0)):
+        labels = store.labels([comparison, even], {applies: 1_000, not_here: 9_000}, rule)
+        assert labels == [Label(comparison, "decided", 750_000_000), Label(even, "tied", half)]
+        parts = store.contributions([comparison], {applies: 1, not_here: 1}, rule)
+        assert {part.question: (part.readable, part.bears) for part in parts} == {
+            applies: (True, True),
+            not_here: (True, False),
+        }
 
 
 def test_a_label_does_not_depend_on_who_else_is_asked_about(store, world):

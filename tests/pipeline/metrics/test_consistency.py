@@ -30,3 +30,12 @@ def test_probes_tell_a_judge_that_guesses_from_one_that_reads() -> None:
 def test_consistency_counts_unreadable_apart() -> None:
     found = consistency.consistency([verdict(0.9, 0.8)] * 60 + [verdict(0.9, 0.9, mass=0.1)] * 40, 0.5)
     assert (found[b"q" * 16].readable, found[b"q" * 16].unreadable, found[b"q" * 16].consistent) == (60, 40, 1.0)
+
+
+def test_exact_halves_in_both_orders_are_counted_apart_and_say_nothing_of_the_orders() -> None:
+    said = [verdict(0.9, 0.1)] * 10 + [verdict(0.5, 0.5)] * 30 + [verdict(0.5, 0.5, mass=0.1)] * 5
+    found = consistency.consistency(said, 0.5)[b"q" * 16]
+    assert (found.readable, found.unreadable, found.abstained) == (10, 5, 30)
+    assert (found.consistent, found.first_chosen) == (0.0, 1.0)
+    probed = consistency.probe([(v, True) for v in said], 0.5)
+    assert (probed.readable, probed.consistent, probed.abstained) == (10, 0.0, 30)
