@@ -11,8 +11,8 @@ The pairs, none of which was used to choose anything: llmbar/natural (100 instru
 sample of hh-harmless (people's choices, `safe`) and XSTest's answers (two models, one complies and the other refuses:
 `willing` on harmless requests, `safe` on harmful ones); the examples of the starting point `assistant`, those of its
 principles that code checks apart (`checked`); and for the sandbox's models those of its own principles. Of each set a
-sample by a hash, of at most so many characters a pair (MOST). Every judge is asked about a pair under one principle, in both
-orders where it has orders. Then the attacks of `pipeline.attacks`, on examples that the judge gets right.
+sample by a hash, of at most so many characters a pair (MOST). Every judge is asked about a pair under one principle, in
+both orders where it has orders. Then the attacks of `pipeline.attacks`, on examples that the judge gets right.
 """
 
 from __future__ import annotations
