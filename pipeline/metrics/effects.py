@@ -41,7 +41,9 @@ def look(difference: Diff, intervals: Mapping[str, Mapping[str, float] | None]) 
     spoken: dict[str, Change] = {c.id: "added" for c in difference.added}
     spoken |= {c.id: "removed" for c in difference.removed}
     for change in (*difference.reweighted, *difference.reworded):
-        spoken[change.id] = "reworded" if set(change.fields) - {*VOICE, "title", "tags", "examples"} else "reweighted"
+        spoken[change.id] = (
+            "reworded" if set(change.fields) - {*VOICE, "title", "tags", "examples", "twin"} else "reweighted"
+        )
     names = [*spoken, *(p.id for p in difference.new if p.id not in spoken)]
     return [_effect(name, spoken.get(name, "none"), intervals.get(name)) for name in names]
 
