@@ -1,0 +1,125 @@
+"""Asks a judge about pairs whose better answer is known, and finds what it said of them.
+
+What was asked is stored as verdicts are, in a stage that labels nothing, so that a second trial asks nothing and a
+trial is a query over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from constitution.errors import UserError
+from constitution.records import Id, Message
+from pipeline import known, sources
+from pipeline.judges.judge import Judge
+from pipeline.known import Known
+from pipeline.metrics import simple_judges
+from pipeline.metrics.trial import Tried
+from pipeline.sources import known_pairs
+from pipeline.sources.file import located
+from pipeline.trial import Trial, trial
+from service.settings import Settings
+from service.work.work import Work
+
+STAGE = "trial"  # of what is asked here: it labels nothing (`service.queries.pool.ASIDE`)
+FIRST = 8  # pairs that tell whether a judge can be read: a second or two of a small model
+FEW = 4  # known pairs, below which pairs of ours are asked about as well, to see whether it can be read
+PLAIN = (  # a plain question, an answer to it, and one that nobody would prefer
+    ("What is the capital of France?", "The capital of France is Paris.", "Go away, you are stupid."),
+    ("How do I boil an egg?", "Put it into boiling water for eight minutes.", "Eggs eggs eggs eggs eggs eggs."),
+    ("Can you help me to write a letter?", "Gladly. Who is it for, and what should it say?", "No."),
+    ("How many days has a week?", "A week has seven days.", "A week has forty days, as everybody knows."),
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A judge with the pairs that it was asked about, what it said of each, and its trial by that."""
+
+    judge: Judge
+    pairs: Sequence[Known]
+    rows: Sequence[Tried]
+    trial: Trial
+
+
+def pairs_of(work: Work) -> known.Chosen:
+    """The pairs that a run's judges are tried on."""
+    return known.choose(work.constitution, named_pairs(work.settings), work.settings.trial.most)
+
+
+def named_pairs(settings: Settings) -> list[known_pairs.KnownPair]:
+    """The pairs of the files that `trial.pairs` names. Raises UserError for one that cannot be used."""
+    return [pair for where in settings.trial.pairs for pair in _read(where)]
+
+
+def _read(where: str | dict[str, Any]) -> list[known_pairs.KnownPair]:
+    given: dict[str, Any] = {"path": where} if isinstance(where, str) else dict(where)
+    if isinstance(where, str) and where in sources.names() and not Path(where).is_file():
+        given["path"] = str(_of_a_source(where))
+    format = given.pop("format", "")
+    path, names, skip_bad = located(given, "trial.pairs")
+    return known_pairs.found(path, str(format), names=names, skip_bad=skip_bad).pairs
+
+
+def _of_a_source(name: str) -> Path:
+    """The file of known pairs that a source of prompts brings with it."""
+    path: Path | None = getattr(sources.load(name), "KNOWN", None)
+    if path is None:
+        raise UserError(f"the source {name!r} has no pairs with known answers; name a file: trial.pairs")
+    return path
+
+
+def ask(
+    work: Work, judge: Judge, pairs: Sequence[Known], first: Callable[[Sequence[Tried]], None] | None = None
+) -> Asked:
+    """Ask a judge about known pairs what is not stored yet, and try it by all of it. `first` is called with what it
+    said of the first few, before the rest is asked."""
+    few = [*pairs[:FIRST], *plain(work, pairs)]
+    _ask(work, judge, few)
+    if first is not None:
+        first(rows_of(work, judge, few))
+    _ask(work, judge, pairs[FIRST:])
+    rows = rows_of(work, judge, pairs)
+    others = simple_judges.simple(rows, [(p.better, p.worse) for p in pairs], ())
+    names = [p.id for p in work.constitution]
+    floor = work.settings.label.min_mass
+    return Asked(judge, pairs, rows, trial(rows, names, floor, others))
+
+
+def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
+    """What is stored of a judge's word on some pairs."""
+    comparisons = sorted({pair.comparison.id for pair in pairs})
+    questions = sorted({judge.question(p).id for p in work.constitution})
+    verdicts = {(v.comparison, v.question): v for v in work.store.verdicts(comparisons, questions)}
+    return known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, work.settings.label.min_mass)
+
+
+def _ask(work: Work, judge: Judge, pairs: Sequence[Known]) -> None:
+    store = work.store
+    wanted = known.wanted(pairs, work.constitution, lambda p: judge.question(p).id)
+    store.add_dialogues([pair.messages for pair in pairs])
+    store.add_answers([text for pair in pairs for text in (pair.better, pair.worse)])
+    comparisons = {pair.comparison.id: pair.comparison for pair in pairs}
+    store.add_comparisons(list(comparisons.values()), run=work.run.id, stage=STAGE)
+    work.ask_judge(STAGE, judge, list(wanted), wanted)
+
+
+def missing(work: Work, judge: Judge, pairs: Sequence[Known]) -> set[tuple[Id, Id]]:
+    wanted = known.wanted(pairs, work.constitution, lambda p: judge.question(p).id)
+    questions = sorted({q for some in wanted.values() for q in some})
+    there = {(v.comparison, v.question) for v in work.store.verdicts(sorted(wanted), questions)}
+    return {(c, q) for c, some in wanted.items() for q in some} - there
+
+
+def plain(work: Work, pairs: Sequence[Known]) -> list[Known]:
+    """Pairs of ours, one a principle in turn, where there are few others."""
+    if len(pairs) >= FEW:
+        return []
+    principles = work.constitution.principles
+    return [
+        Known((Message("user", question),), better, worse, principles[n % len(principles)].id, source="plain")
+        for n, (question, better, worse) in enumerate(PLAIN)
+    ]
