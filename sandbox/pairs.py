@@ -1,4 +1,4 @@
-"""Pairs of answers of the small world whose better one is known, by principle: what its judge and evaluator are tried on.
+"""Pairs of answers of the small world whose better one is known, by principle: judge and evaluator are tried on them.
 
     python -m sandbox.pairs          writes sandbox/start/pairs.jsonl anew
 

@@ -340,7 +340,7 @@ def judge_with(precept: Callable[..., Outcome], rules: str) -> Outcome:
 )
 def test_a_judge_that_answers_garbage_is_told_before_any_pair_is_judged(precept, rules: str) -> None:
     """By questions with known answers, and with what other beginnings of its answer would give."""
-    told = ("the judge's answers cannot be read: of 4 questions", "Other beginnings of its answer do not help")
+    told = ("the judge's answers cannot be read: of 4 pairs", "Other beginnings of its answer do not help")
     assert_told(judge_with(precept, rules), *told, "label.min_mass = 0.5", "judge.template_args")
     with Store.open("runs/precept.db") as store:
         (run,) = store.runs()

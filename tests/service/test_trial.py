@@ -248,7 +248,7 @@ def test_a_judge_that_can_be_asked_nothing_is_told_of_at_the_start(work: Any, tm
 
 def test_pairs_that_cannot_be_used_are_told_of(work: Any, tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"prompt": "x", "better": "y"}\n')
-    with pytest.raises(UserError, match="bad.jsonl"):
+    with pytest.raises(UserError, match="bad"):
         tried(work(**{"trial.pairs": ["bad.jsonl"]}))
     with pytest.raises(UserError, match="of principles that the constitution has not were left out: gone"):
         tried(work(key="other", **{"trial.pairs": [pairs(tmp_path, 3, "gone")]}))
