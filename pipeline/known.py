@@ -59,7 +59,7 @@ class Chosen:
 
 def of_examples(constitution: Constitution) -> list[Known]:
     return [
-        Known(e.prompt, e.better, e.worse, p.id, p.tags, EXAMPLES)
+        Known(e.prompt, e.better, e.worse, p.id, source=EXAMPLES)
         for p in constitution
         for e in p.examples
         if e.better != e.worse
@@ -163,6 +163,7 @@ def row(pair: Known, shown_a: float | None, shown_b: float | None, mass: float =
         lengths=(len(pair.better), len(pair.worse)),
         marks=(marks(pair.better), marks(pair.worse)),
         tags=pair.tags,
+        source=pair.source,
         own=next((tag.removeprefix("own:") for tag in pair.tags if tag in ("own:better", "own:worse")), ""),
     )
 

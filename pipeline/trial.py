@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.metrics import trust
-from pipeline.metrics.trial import Figures, Tried, figures
+from pipeline.metrics.trial import Figures, Group, Tried, figures, group
 from pipeline.metrics.trust import AT_CHANCE, TOO_FEW, TRUSTED, Word
 
 BY_POSITION = 0.9  # of its orders name what is shown first, or last: then that is said
@@ -43,6 +43,7 @@ class Trial:
     in_all: Tally
     by_principle: Mapping[str, Tally]
     others: Mapping[str, Figures] = field(default_factory=dict)
+    by_source: Mapping[str, Group] = field(default_factory=dict)
 
     @property
     def readable(self) -> bool:
@@ -78,6 +79,7 @@ class Trial:
             "left_out": list(self.left_out),
             "principles": {name: found.as_dict() for name, found in self.by_principle.items()},
             "others": {name: found.as_dict() for name, found in self.others.items()},
+            "sources": {name: found.as_dict() for name, found in self.by_source.items()},
             "says": sentences(self),
         }
 
@@ -101,6 +103,10 @@ def trial(
             for name, f in found.items()
         },
         {name: figures(given) for name, given in (others or {}).items()},
+        {
+            name: group(r for r in rows if r.source == name and r.shown_a is not None and r.mass >= min_mass)
+            for name in dict.fromkeys(row.source for row in rows)
+        },
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
+from constitution.principles import Constitution
 from constitution.records import Id, Message
 from pipeline import known, sources
 from pipeline.judges.judge import Judge
@@ -47,7 +48,14 @@ class Asked:
 
 def pairs_of(work: Work) -> known.Chosen:
     """The pairs that a run's judges are tried on."""
-    return known.choose(work.constitution, named_pairs(work.settings), work.settings.trial.most)
+    return chosen(work.constitution, work.settings)
+
+
+def chosen(
+    constitution: Constitution, settings: Settings, further: Sequence[known_pairs.KnownPair] = ()
+) -> known.Chosen:
+    """The examples of a constitution, the pairs that the settings name, and further ones."""
+    return known.choose(constitution, [*named_pairs(settings), *further], settings.trial.most)
 
 
 def named_pairs(settings: Settings) -> list[known_pairs.KnownPair]:
@@ -73,17 +81,22 @@ def _of_a_source(name: str) -> Path:
 
 
 def ask(
-    work: Work, judge: Judge, pairs: Sequence[Known], first: Callable[[Sequence[Tried]], None] | None = None
+    work: Work,
+    judge: Judge,
+    pairs: Sequence[Known],
+    first: Callable[[Sequence[Tried]], None] | None = None,
+    words: bool = False,
 ) -> Asked:
     """Ask a judge about known pairs what is not stored yet, and try it by all of it. `first` is called with what it
-    said of the first few, before the rest is asked."""
+    said of the first few, before the rest is asked. `words`: a bag of words stands beside it, too, which takes a second
+    to fit."""
     few = [*pairs[:FIRST], *plain(work, pairs)]
-    _ask(work, judge, few)
+    put(work, judge, few)
     if first is not None:
         first(rows_of(work, judge, few))
-    _ask(work, judge, pairs[FIRST:])
+    put(work, judge, pairs[FIRST:])
     rows = rows_of(work, judge, pairs)
-    others = simple_judges.simple(rows, [(p.better, p.worse) for p in pairs], ())
+    others = simple_judges.simple(rows, [(p.better, p.worse) for p in pairs], None if words else ())
     names = [p.id for p in work.constitution]
     floor = work.settings.label.min_mass
     return Asked(judge, pairs, rows, trial(rows, names, floor, others))
@@ -97,7 +110,8 @@ def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
     return known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, work.settings.label.min_mass)
 
 
-def _ask(work: Work, judge: Judge, pairs: Sequence[Known]) -> None:
+def put(work: Work, judge: Judge, pairs: Sequence[Known]) -> None:
+    """Have the judge answer the questions about some pairs, where it has not."""
     store = work.store
     wanted = known.wanted(pairs, work.constitution, lambda p: judge.question(p).id)
     store.add_dialogues([pair.messages for pair in pairs])
