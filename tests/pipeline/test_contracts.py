@@ -73,7 +73,9 @@ def test_an_engine_keeps_its_contract(name: str, tmp_path: Path) -> None:
 
 # --- judges ---
 
-JUDGE_OPTIONS: dict[str, dict[str, Any]] = {"choice": {}}
+JUDGE_OPTIONS: dict[str, dict[str, Any]] = {
+    "choice": {}, "rating": {}, "contrast": {}, "reasoned": {}, "reward": {"reference": {}}, "cascade": {"large": {}},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", JUDGES)
