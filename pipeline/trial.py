@@ -72,7 +72,7 @@ class Trial:
         """How many prompts more would settle it in all; 0 where it is settled."""
         return self.in_all.more
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, role: str = "judge") -> dict[str, Any]:
         return {
             **self.in_all.as_dict(),
             "believed": self.believed,
@@ -80,7 +80,7 @@ class Trial:
             "principles": {name: found.as_dict() for name, found in self.by_principle.items()},
             "others": {name: found.as_dict() for name, found in self.others.items()},
             "sources": {name: found.as_dict() for name, found in self.by_source.items()},
-            "says": sentences(self),
+            "says": sentences(self, role),
         }
 
 

@@ -11,6 +11,7 @@ from constitution.records import Checkpoint
 from pipeline import promote, suites
 from pipeline.metrics import effects
 from service.queries import measure, rounds
+from service.work import trial
 from service.work.work import Work
 from storage.artifacts import point
 
@@ -28,6 +29,7 @@ def promote_or_refuse(
     besides: list[tuple[bool, str]] = list(
         suites.conditions(suites.of_dict(evaluation["suites"]), work.settings.gate.suites)
     )
+    besides += trial.conditions(work)
     if amendment is not None:
         floor = min(work.settings.retrain.min_win_rate, gate.min_win_rate)
         controlled = None if gate.min_length_controlled is None else min(floor, gate.min_length_controlled)
@@ -95,6 +97,7 @@ def result_of(
         **({"untrained": nothing_trained(work)} if model not in work.made else {}),
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
+        **({"trial": tried} if (tried := trial.of_run(work)) else {}),
         **({"watch": seen} if (seen := _online(work, model)) else {}),
     }  # fmt: skip
 

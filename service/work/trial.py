@@ -49,7 +49,7 @@ def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
         raise UserError(_refusal(work, found.trial, chosen))
     if role == "evaluator" and work.settings.trial.required and not found.trial.believed:
         work.log("warning: no model is promoted on the word of an evaluator that is not trusted (trial.required)")
-    work.store.put_document(DOCUMENT, f"{work.run.id.hex()}:{role}", found.trial.as_dict())
+    work.store.put_document(DOCUMENT, f"{work.run.id.hex()}:{role}", found.trial.as_dict(role))
     if asked:
         work.timed("models", began)
         if role == "evaluator":
@@ -85,6 +85,36 @@ def _refusal(work: Work, found: Trial, chosen: known.Chosen) -> str:
         f"nothing was generated, because the judge is not trusted to label. {told}. {mend}. "
         "trial.required = false goes on nevertheless"
     )
+
+
+def conditions(work: Work) -> list[tuple[bool, str]]:
+    """The gate's condition on the evaluator: who is not trusted to be right promotes nothing. What is not known fails.
+    None where a trial is not required."""
+    if not work.settings.trial.required:
+        return []
+    found = stored(work, "evaluator")
+    if found is None:
+        return [(False, "the evaluator was not tried on pairs with known answers: not known whether it is right")]
+    agree = found["order_consistency"]["share"]
+    orders = "" if agree is None else f", its two orders agree on {agree:.0%} of the pairs"
+    return [(bool(found["believed"]), f"trial of the evaluator: {found['says'][0]}{orders}")]
+
+
+SHORT = ("verdict", "believed", "accuracy", "low", "high", "prompts", "left_out", "says")
+
+
+def of_run(work: Work) -> dict[str, Any]:
+    """What the trials of a run found, by role, as its result has it: those that there were, without their tables."""
+    found = {role: stored(work, role) for role in ("judge", "evaluator")}
+    return {
+        role: {
+            **{name: told[name] for name in SHORT},
+            "order_consistency": told["order_consistency"]["share"],
+            "principles": {name: tally["verdict"] for name, tally in told["principles"].items()},
+        }
+        for role, told in found.items()
+        if told is not None
+    }
 
 
 def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:

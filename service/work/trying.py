@@ -59,7 +59,7 @@ class Held:
         return {
             "role": self.role,
             "judge": self.judge,
-            **self.trial.as_dict(),
+            **self.trial.as_dict(self.role),
             "attacks": {name: share.as_dict() for name, share in self.fooled.items()},
             "strange_principles": dict(self.strange),
             "not_asked": self.beyond,
