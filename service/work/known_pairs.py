@@ -8,21 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from constitution.errors import UserError
-from constitution.principles import Constitution
 from constitution.records import Id, Message
-from pipeline import known, sources
+from pipeline import known
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
 from pipeline.metrics import simple_judges
 from pipeline.metrics.trial import Tried
-from pipeline.sources import known_pairs
-from pipeline.sources.file import located
 from pipeline.trial import Trial, trial
-from service.settings import Settings
+from service.queries import trials
 from service.work.work import Work
 
 STAGE = "trial"  # of what is asked here: it labels nothing (`service.queries.pool.ASIDE`)
@@ -48,36 +42,7 @@ class Asked:
 
 def pairs_of(work: Work) -> known.Chosen:
     """The pairs that a run's judges are tried on."""
-    return chosen(work.constitution, work.settings)
-
-
-def chosen(
-    constitution: Constitution, settings: Settings, further: Sequence[known_pairs.KnownPair] = ()
-) -> known.Chosen:
-    """The examples of a constitution, the pairs that the settings name, and further ones."""
-    return known.choose(constitution, [*named_pairs(settings), *further], settings.trial.most)
-
-
-def named_pairs(settings: Settings) -> list[known_pairs.KnownPair]:
-    """The pairs of the files that `trial.pairs` names. Raises UserError for one that cannot be used."""
-    return [pair for where in settings.trial.pairs for pair in _read(where)]
-
-
-def _read(where: str | dict[str, Any]) -> list[known_pairs.KnownPair]:
-    given: dict[str, Any] = {"path": where} if isinstance(where, str) else dict(where)
-    if isinstance(where, str) and where in sources.names() and not Path(where).is_file():
-        given["path"] = str(_of_a_source(where))
-    format = given.pop("format", "")
-    path, names, skip_bad = located(given, "trial.pairs")
-    return known_pairs.found(path, str(format), names=names, skip_bad=skip_bad).pairs
-
-
-def _of_a_source(name: str) -> Path:
-    """The file of known pairs that a source of prompts brings with it."""
-    path: Path | None = getattr(sources.load(name), "KNOWN", None)
-    if path is None:
-        raise UserError(f"the source {name!r} has no pairs with known answers; name a file: trial.pairs")
-    return path
+    return trials.chosen(work.constitution, work.settings)
 
 
 def ask(

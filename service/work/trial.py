@@ -17,12 +17,12 @@ from constitution.records import PROBABILITY
 from pipeline import known
 from pipeline.metrics.consistency import Probe, above_half
 from pipeline.trial import Trial, sentences
+from service.queries import trials
 from service.settings import JudgeSettings
 from service.work.known_pairs import ask, missing, pairs_of, plain, rows_of
 from service.work.legible import agree, refuse_unreadable
 from service.work.work import Work
 
-DOCUMENT = "trial"  # kind of the stored result, by run and role
 FEWEST_PROBES = 4  # pairs that were revised under a principle, before its orders are said to be at chance
 ENOUGH = 8  # readable verdicts before a judge is said to be at chance by its own run
 
@@ -49,7 +49,7 @@ def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
         raise UserError(_refusal(work, found.trial, chosen))
     if role == "evaluator" and work.settings.trial.required and not found.trial.believed:
         work.log("warning: no model is promoted on the word of an evaluator that is not trusted (trial.required)")
-    work.store.put_document(DOCUMENT, f"{work.run.id.hex()}:{role}", found.trial.as_dict(role))
+    keep(work, role, settings, found.trial)
     if asked:
         work.timed("models", began)
         if role == "evaluator":
@@ -57,9 +57,15 @@ def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
     return found.trial
 
 
+def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
+    """Store what a trial found, by run and role."""
+    told = {**found.as_dict(role), "about": trials.about(settings)}
+    work.store.put_document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}", told)
+
+
 def stored(work: Work, role: str) -> dict[str, Any] | None:
     """What the trial of a role found in this run, or None where it was not tried."""
-    found: dict[str, Any] | None = work.store.document(DOCUMENT, f"{work.run.id.hex()}:{role}")
+    found: dict[str, Any] | None = work.store.document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}")
     return found
 
 

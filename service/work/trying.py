@@ -16,14 +16,14 @@ from typing import Any, Literal
 from constitution.errors import UserError
 from constitution.records import canonical
 from pipeline import attacks, recorded
-from pipeline import trial as trials
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
 from pipeline.metrics import simple_judges
 from pipeline.metrics.intervals import Share
 from pipeline.metrics.trial import Tried
 from pipeline.sources import known_pairs as files
-from pipeline.trial import Trial
+from pipeline.trial import Trial, trial
+from service.queries import trials
 from service.settings import JudgeSettings, Settings, prepare_process
 from service.wiring import Wiring
 from service.work import known_pairs, life
@@ -31,6 +31,7 @@ from service.work.drift import refuse_drift
 from service.work.known_pairs import STAGE, missing
 from service.work.legible import refuse_unreadable
 from service.work.progress import Progress
+from service.work.trial import keep
 from service.work.work import Work
 
 Who = Literal["judge", "evaluator"]
@@ -91,7 +92,7 @@ def hold(
     given = [pair for path in pairs for pair in files.read(path, format)]
     with closing(Wiring(settings)) as wiring:
         described: JudgeSettings = getattr(settings, role)
-        chosen = known_pairs.chosen(wiring.constitution, settings, given)
+        chosen = trials.chosen(wiring.constitution, settings, given)
         if not chosen.pairs:
             raise UserError(_nothing(chosen.strange))
         named = wiring.asked_judge(described)
@@ -107,6 +108,7 @@ def hold(
             )
             found = _beside(asked.trial, asked.rows, chosen.pairs, reward, wiring)
             fooled = attack(work, judge, chosen.pairs, asked.rows) if attacked else {}
+            keep(work, role, described, found)
             work.store.finish_run(work.run.id, "finished", result={"verdict": found.in_all.word})
             _, seconds = work.budget.rates.get("judge", (0, 0.0))
             return Held(
@@ -119,7 +121,7 @@ def hold_recorded(path: Path, format: str = "") -> Held:
     """Try a judge by what a file says that it answered (`pipeline.recorded`). Nothing is asked and nothing stored."""
     pairs, rows = recorded.read(path, format)
     others = simple_judges.simple(rows, [(p.better, p.worse) for p in pairs])
-    return Held("recorded judge", "", trials.trial(rows, (), 0.0, others))
+    return Held("recorded judge", "", trial(rows, (), 0.0, others))
 
 
 def attack(work: Work, judge: Judge, pairs: Sequence[Known], rows: Sequence[Tried]) -> dict[str, Share]:
