@@ -12,7 +12,7 @@ from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import suites
 from pipeline.judges.judge import Judge
-from pipeline.metrics import intervals, style, win_rate
+from pipeline.metrics import effects, intervals, style, win_rate
 from pipeline.respond import respond as plan_responses
 from pipeline.suites import Evidence
 from service.queries import measure
@@ -152,6 +152,8 @@ def _by_principle(
         found[principle.id] = {
             "bears_on": len(cast),
             **(intervals.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
-            "effect": intervals.bootstrap(every, work.settings.seed).as_dict() if every else None,
+            "effect": {**intervals.bootstrap(every, work.settings.seed).as_dict(), **effects.votes(every)}
+            if every
+            else None,
         }
     return found

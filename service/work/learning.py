@@ -31,6 +31,7 @@ def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str,
     helpful = helpful[: round(work.settings.sft.helpful * len(revisions))]
     rows = assemble.completions([(prompts[g.prompt], g.text) for g in (*revisions, *helpful)])
     if not rows:
+        work.untrained.append("no revision is better than its answer by the judge")
         work.log("no revision is better than its answer by the judge: training starts from the policy as it is")
         return parent
     return work.train(stage, work.settings.sft, parent, rows).path
@@ -85,6 +86,7 @@ def optimise(
     if getattr(method, "ONLINE", False):
         rewarded = reward_of(work, reward, given)
         if rewarded is None:
+            work.untrained.append("there is no reward model, because no comparison is decided")
             work.log("there is no reward model: there is nothing to train a policy on")
             return parent
         # What the model cannot be asked would sink the training: a prompt that was left out before is left out here.
@@ -95,6 +97,7 @@ def optimise(
         ).path
     rows = _rows(work, given, method.COLUMNS, labels["train"])
     if not rows:
+        work.untrained.append("no comparison is decided")
         work.log("no comparison is decided: there is nothing to train a policy on")
         return parent
     return work.train(stage, given, parent, rows).path

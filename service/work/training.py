@@ -26,6 +26,7 @@ class Training(Holding):
     def __init__(self, wiring: Wiring, run: Run, *, who: str, report: Progress) -> None:
         super().__init__(wiring, run, who=who, report=report)
         self.seconds: dict[str, float] = {}  # by stage
+        self.untrained: list[str] = []  # why a policy was not trained, where it was not
         self._trainers: trainers.Worker | None = None
 
     def warm_up(self) -> None:
