@@ -73,7 +73,7 @@ def test_an_engine_keeps_its_contract(name: str, tmp_path: Path) -> None:
 
 # --- judges ---
 
-JUDGE_OPTIONS: dict[str, dict[str, Any]] = {"choice": {}}
+JUDGE_OPTIONS: dict[str, dict[str, Any]] = {"choice": {}, "rule": {"max_words": 3}}
 
 
 @pytest.mark.parametrize("name", JUDGES)
