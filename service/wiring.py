@@ -7,7 +7,7 @@ one of each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -148,7 +148,6 @@ class Wiring:
         """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how
         probably an answer beats the one that the file `against` has for the same prompt. Of a server's key it has the
         name."""
-        names = any(principle.judge is not None for principle in self.constitution)
         return {
             "kind": "judge",
             "engine": {
@@ -169,15 +168,17 @@ class Wiring:
             "constitution": str(constitution),
             "against": against,
             "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
-            **({"evaluator": True} if names and self._measures(settings) else {}),
+            **({"evaluator": True} if self._measures(settings) else {}),
         }
 
     def _resolved(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """A judge's options with the models of its further roles as folders or served names."""
-        found = {}
+        """A judge's options with the models of its further roles, and of a reward, as folders or served names, however
+        deep they lie: a further role may name a judge that has roles of its own."""
+        found: dict[str, Any] = {}
         for key, value in options.items():
-            role = isinstance(value, Mapping) and "model" in value
-            found[key] = {**value, "model": self.resolve(value["model"])} if role else value
+            if isinstance(value, Mapping):
+                value = self._resolved(self.resolved_reward(value) if "paths" in value else value)
+            found[key] = self.resolve(str(value)) if key == "model" else value
         return found
 
     def resolved_reward(self, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,12 +237,9 @@ class Wiring:
         """The roles that label where principles name judges with a model of their own. A constitution that cannot be
         read is told of where it is read."""
         try:
-            options = [p.judge.options for p in self.constitution if p.judge is not None]
+            return [role for p in self.constitution if p.judge for role in further_roles(p.judge.options)]
         except UserError:
             return []
-        return [
-            role_settings(v) for given in options for v in given.values() if isinstance(v, Mapping) and "model" in v
-        ]
 
     def _same_model(self, one: RoleSettings, other: RoleSettings) -> bool:
         if one.base_url or other.base_url:
@@ -311,8 +309,21 @@ class Wiring:
 
 def _asked(judge: JudgeSettings) -> list[RoleSettings]:
     """The roles of a judge: its own, and those in its options."""
-    further = [v for v in judge.judge_options.values() if isinstance(v, Mapping) and "model" in v]
-    return [judge, *map(role_settings, further)]
+    return [judge, *further_roles(judge.judge_options)]
+
+
+def further_roles(options: Mapping[str, Any]) -> Iterator[RoleSettings]:
+    """The roles in a judge's options, however deep, reward models as roles of their folders. What a role's settings
+    have besides, as the method of another judge, is that judge's to look at."""
+    for value in options.values():
+        if not isinstance(value, Mapping):
+            continue
+        if "model" in value:
+            yield role_settings({k: v for k, v in value.items() if k in RoleSettings.model_fields})
+        paths = value.get("paths", ())
+        for path in [paths] if isinstance(paths, str) else paths:
+            yield RoleSettings(model=str(path))
+        yield from further_roles(value)
 
 
 def _address(role: RoleSettings) -> tuple[str, int | None, str]:

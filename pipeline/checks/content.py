@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from constitution.records import Messages
 from pipeline import functions
 from pipeline.checks import language
 from pipeline.checks.check import Check, Make, Wrong, folded
+
+Phrase: TypeAlias = re.Pattern[str]
 
 LONGEST_PATTERN = 1_000  # characters
 LONGEST_TEXT = 100_000  # characters of an answer that a pattern is looked for in; of a longer one nobody can tell
@@ -17,15 +21,27 @@ PATTERN_SECONDS = 0.5  # after which nobody can tell: only a pattern that backtr
 FUNCTION_SECONDS = 10.0
 
 
-def _phrases(value: Any) -> list[str]:
+def _phrases(value: Any) -> list[Phrase]:
     found = [value] if isinstance(value, str) else value
     if not isinstance(found, list) or not found or not all(isinstance(p, str) and folded(p) for p in found):
         raise Wrong(f"{value!r} is neither a phrase nor a list of phrases", 'Write "a phrase", or ["one", "another"].')
-    return [folded(phrase) for phrase in found]
+    return [_phrase(folded(phrase)) for phrase in found]
 
 
-def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else ", ".join(map(repr, value))
+def _phrase(words: str) -> Phrase:
+    """A phrase of whole words: "long" is not in "along"; but where its script has no spaces between words."""
+    before = r"(?<!\w)" if _is_of_a_word(words[0]) else ""
+    after = r"(?!\w)" if _is_of_a_word(words[-1]) else ""
+    return re.compile(before + re.escape(words) + after)
+
+
+def _is_of_a_word(character: str) -> bool:
+    script = unicodedata.name(character, "").partition(" ")[0].partition("-")[0]
+    return character.isalnum() and script not in ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER")
+
+
+def _shown(value: Any, between: str = "or") -> str:
+    return repr(value) if isinstance(value, str) else f" {between} ".join(map(repr, value))
 
 
 def _contains(value: Any) -> Check:
@@ -33,9 +49,9 @@ def _contains(value: Any) -> Check:
 
     def kept(messages: Messages, answer: str) -> float:
         text = folded(answer)
-        return sum(phrase in text for phrase in phrases) / len(phrases)
+        return sum(bool(phrase.search(text)) for phrase in phrases) / len(phrases)
 
-    return Check(f"says {_shown(value)}", kept)
+    return Check(f"says {_shown(value, 'and')}", kept)
 
 
 def _contains_any(value: Any) -> Check:
@@ -43,9 +59,9 @@ def _contains_any(value: Any) -> Check:
 
     def kept(messages: Messages, answer: str) -> float:
         text = folded(answer)
-        return float(any(phrase in text for phrase in phrases))
+        return float(any(phrase.search(text) for phrase in phrases))
 
-    return Check(f"says one of {_shown(value)}", kept)
+    return Check(f"says {_shown(value)}", kept)
 
 
 def _lacks(value: Any) -> Check:
@@ -53,19 +69,29 @@ def _lacks(value: Any) -> Check:
 
     def kept(messages: Messages, answer: str) -> float:
         text = folded(answer)
-        return sum(phrase not in text for phrase in phrases) / len(phrases)
+        return sum(not phrase.search(text) for phrase in phrases) / len(phrases)
 
     return Check(f"does not say {_shown(value)}", kept)
 
 
 def _begins_with(value: Any) -> Check:
-    phrases = tuple(_phrases(value))
-    return Check(f"begins with {_shown(value)}", lambda messages, answer: float(folded(answer).startswith(phrases)))
+    phrases = _phrases(value)
+
+    def kept(messages: Messages, answer: str) -> float:
+        text = folded(answer)
+        return float(any(phrase.match(text) for phrase in phrases))
+
+    return Check(f"begins with {_shown(value)}", kept)
 
 
 def _ends_with(value: Any) -> Check:
-    phrases = tuple(_phrases(value))
-    return Check(f"ends with {_shown(value)}", lambda messages, answer: float(folded(answer).endswith(phrases)))
+    phrases = _phrases(value)
+
+    def kept(messages: Messages, answer: str) -> float:
+        text = folded(answer)
+        return float(any(found.end() == len(text) for phrase in phrases for found in phrase.finditer(text)))
+
+    return Check(f"ends with {_shown(value)}", kept)
 
 
 def _pattern(wanted: bool) -> Make:

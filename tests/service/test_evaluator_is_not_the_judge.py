@@ -137,3 +137,32 @@ def test_a_model_that_a_principles_judge_has_of_its_own(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"the evaluator is the judge: .* has the weights of sandbox:evaluator"):
         check(**{"evaluator.model": "sandbox:evaluator"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"large": {"model": "sandbox:evaluator", "method": "rating"}},
+        {"large": {"model": "m", "kind": "scripted", "judge_options": {"large": {"model": "sandbox:evaluator"}}}},
+        {"reference": {"model": "sandbox:evaluator"}},
+        {"reward": {"kind": "model", "paths": ["sandbox:evaluator"]}},
+        {"reward": {"kind": "model", "paths": "sandbox:evaluator"}},
+    ],
+)
+def test_whatever_model_a_judge_asks_however_deep_it_is_named(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"the evaluator is the judge: .* has the weights of sandbox:evaluator"):
+        check(**{"evaluator.model": "sandbox:evaluator", "judge.judge_options": options})
+    check(**{"evaluator.model": "sandbox:evaluator"})
+
+
+def test_what_a_judge_names_is_found_in_a_process_without_settings(tmp_path: Path) -> None:
+    options = {
+        "large": {
+            "model": "sandbox:evaluator",
+            "judge_options": {"reward": {"kind": "model", "paths": ["sandbox:policy"]}},
+        }
+    }
+    wiring = Wiring(settings_module.load(None, {**JUDGE, "judge.judge_options": options})[0])
+    found = wiring.judge_spec(wiring.settings.judge, tmp_path / "c.yaml", "against")["judge_options"]["large"]
+    assert found["model"] == str(folder("evaluator"))
+    assert found["judge_options"]["reward"]["paths"] == [str(folder("policy"))]
