@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.metrics import effects
+from pipeline.metrics import effects, words
 from pipeline.metrics.effects import Effect
 from pipeline.promote import Gate, decide
 
@@ -61,7 +61,7 @@ def settle(
     controlled = None if gate.min_length_controlled is None else min(low, gate.min_length_controlled)
     asked = effects.fulfilled(found)
     even = win["mean"] is not None and win["mean"] >= min(EVEN, gate.min_win_rate)
-    no_worse = (even, f"win rate {_number(win['mean'])}, may not be below one half, which is probably worse")
+    no_worse = (even, f"win rate {words.number(win['mean'])}, may not be below one half, which is probably worse")
     others = [(True, f"{e.principle} was {e.change}: {e.said}") for e in found if _silent(e) and not e.asked]
     as_good = decide(
         replace(gate, min_win_rate=low, min_length_controlled=controlled),
@@ -71,7 +71,9 @@ def settle(
         return Outcome(True, False, as_good.reasons)
 
     worse = win["high"] is None or win["high"] < min(EVEN, gate.min_win_rate)
-    rest = replace(gate, min_win_rate=-1.0, min_length_controlled=None)
+    rest = replace(
+        gate, min_win_rate=-1.0, min_length_controlled=None, min_prompts=0
+    )  # too few to tell: a person looks
     sound = decide(rest, evaluation, agreement, ratified, [(not worse, ""), *besides, *losses])
     return Outcome(False, sound.promoted, as_good.reasons)
 
@@ -79,7 +81,3 @@ def settle(
 def _silent(effect: Effect) -> bool:
     """What was amended and is not seen to have moved the model its way: it is said, whatever is decided."""
     return effect.change != "none" and effect.found != "towards"
-
-
-def _number(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.3f}"

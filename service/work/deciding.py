@@ -39,7 +39,7 @@ def promote_or_refuse(
         moved = [effects.Effect(**e) for e in amendment["effects"]]
         floor = work.settings.retrain.min_win_rate
         found = settle(gate, floor, evaluation, moved, agreement, ratified, besides)
-    if why := _nothing_trained(work, model, amendment):
+    if why := nothing_trained(work, model, amendment):
         found = Outcome(False, False, (f"failed: {why}", *found.reasons))
     payload = {"promoted": found.promoted, "reasons": list(found.reasons), "model": model}
     if amendment is not None:
@@ -72,14 +72,16 @@ def _act(work: Work, found: Outcome, model: str, payload: Mapping[str, Any], aft
         store.withdraw_proposal(work.who, f"run {run[:12]} decided after it", key=f"withdraw:{run}")
 
 
-def _nothing_trained(work: Work, model: str, amendment: Mapping[str, Any] | None) -> str:
-    """Why the model is one that was there before, in words; empty where it is new."""
-    because = f", because {'; '.join(dict.fromkeys(work.untrained))}" if work.untrained else ""
-    if model == work.start:
-        return f"nothing was trained{because}, so nothing can be promoted"
+def nothing_trained(work: Work, model: str, amendment: Mapping[str, Any] | None = None) -> str:
+    """Why the model at the end is one that was there before the run; empty where it is new."""
+    if model not in work.made:
+        why = " and ".join(dict.fromkeys(work.untrained)) or "no training step made a model"
+        return f"nothing was trained, because {why}: there is nothing to promote"
     if amendment is not None and model == work.store.run(amendment["base"]).result["model"]:
-        because = because or ", because the amendment changed nothing that is trained on"
-        return f"nothing was trained{because}: the model is the one that it would replace"
+        return (
+            "nothing was trained, because the amendment changed nothing that is learnt from: the model is the one that "
+            "it would replace"
+        )
     return ""
 
 
@@ -119,6 +121,7 @@ def result_of(
         "calls": work.budget.as_dict(),
         "seconds": work.clock(),
         "model": model,
+        **({"untrained": nothing_trained(work)} if model not in work.made else {}),
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
         **({"watch": seen} if (seen := _online(work, model)) else {}),

@@ -25,9 +25,15 @@ KEPT = Effect("old", "none", 0.0, -0.03, 0.03, "unchanged", p=0.5)
 
 
 def evaluation(mean: float, low: float, high: float, **after: float) -> dict[str, Any]:
+    still = {"mean": 0.0, "low": -0.01, "high": 0.01, "n": PROMPTS}
     return {
         "before": SIDE, "after": {**SIDE, **after}, "unreadable": 0.0, "prompts": PROMPTS,
-        "win_rate": {"mean": mean, "low": low, "high": high}, "length_controlled": mean,
+        "win_rate": {"mean": mean, "low": low, "high": high, "prompts": PROMPTS}, "length_controlled": mean,
+        "length_controlled_interval": {"mean": mean, "low": low, "high": high},
+        "changes": {
+            "refusals_of_harmless": still, "boilerplate": still,
+            "length_ratio": {"mean": 1.0, "low": 0.9, "high": 1.1},
+        },
     }  # fmt: skip
 
 
@@ -61,10 +67,17 @@ def test_a_decision_has_three_outcomes(
 def test_what_the_gate_refuses_for_other_reasons_is_not_proposed() -> None:
     assert settled(evaluation(0.60, 0.55, 0.65, truncated=0.5), ASKED, KEPT).word == "refused"
     assert settle(Gate(), 0.45, evaluation(0.6, 0.55, 0.65), (ASKED,), None, False).word == "refused"
-    unread = evaluation(0.6, 0.55, 0.65) | {"win_rate": {"mean": None, "low": None, "high": None}}
+    unread = evaluation(0.6, 0.55, 0.65) | {"win_rate": {"mean": None, "low": None, "high": None, "prompts": 0}}
     assert settled(unread, ASKED).word == "refused"
     outcome = settle(Gate(), 0.45, evaluation(0.6, 0.55, 0.65), (ASKED,), None, True, [(False, "not to promote")])
     assert outcome.word == "refused"
+
+
+def test_on_too_few_prompts_a_person_looks() -> None:
+    few = evaluation(0.7, 0.55, 0.85)
+    few["win_rate"]["prompts"] = 30
+    outcome = settled(few, ASKED, KEPT)
+    assert outcome.word == "proposed" and "too few to tell" in "\n".join(outcome.reasons)
 
 
 def test_away_from_what_was_added_is_refused() -> None:
