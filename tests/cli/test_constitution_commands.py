@@ -245,7 +245,8 @@ def test_check_tells_what_is_wrong_with_a_principles_judge_and_with_when_it_appl
     assert "judged.yaml:26:5: the reasoned judge: max_token: Extra inputs are not permitted" in text
     bad = json.loads(run("check", "judged.yaml", "--json").stdout)
     assert [p["path"] for p in bad["problems"]] == [
-        "principles[0].judge.max_words", "principles[1].judge", "principles[1].when.rule.contain", "principles[2].judge",
+        "principles[0].judge.max_words", "principles[1].judge", "principles[1].when.rule.contain",
+        "principles[2].judge",
     ]  # fmt: skip
     mended = JUDGED.replace("many", "80").replace("nobody", "choice")
     (folder / "judged.yaml").write_text(mended.replace("contain:", "contains:").replace("_token:", "_tokens:"))
