@@ -163,7 +163,8 @@ class Reader:
 def _last_norm(model: Any) -> nn.Module | None:
     """What is applied to the last layer's output: the module of the trunk whose output is the trunk's. None where
     there is no such module."""
-    trunk, outputs = model.base_model, {}
+    trunk = model.base_model
+    outputs: dict[nn.Module, Any] = {}
     hooks = [
         module.register_forward_hook(lambda m, _, output: outputs.__setitem__(m, output))
         for module in trunk.children()

@@ -121,7 +121,7 @@ def result_of(
         "calls": work.budget.as_dict(),
         "seconds": work.clock(),
         "model": model,
-        **({"untrained": nothing_trained(work)} if model not in work.made else {}),
+        **({"untrained": nothing_trained(work, model)} if model not in work.made else {}),
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
         **({"watch": seen} if (seen := _online(work, model)) else {}),
