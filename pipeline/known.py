@@ -8,7 +8,7 @@ Pure: nothing here asks or stores.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
@@ -66,15 +66,18 @@ def of_examples(constitution: Constitution) -> list[Known]:
     ]
 
 
-def choose(constitution: Constitution, pairs: Iterable[KnownPair], most: int) -> Chosen:
+def choose(constitution: Constitution, pairs: Iterable[KnownPair], most: int, exact: Container[str] = ()) -> Chosen:
     """The constitution's examples, then the pairs, each once; of each principle, and of pairs without one, at most
     `most`: the examples and then whichever have the smallest hash, so that a longer file only adds. They come in turn,
-    one of each principle, so that the first few are of all of them."""
+    one of each principle, so that the first few are of all of them. Nothing of the principles in `exact`: code decides
+    those, and being right on them says nothing of a model."""
     ids = {p.id for p in constitution}
     strange: dict[str, int] = {}
     by_principle: dict[str, dict[Id, Known]] = {id: {} for id in (*ids, "")}
     given = [Known(p.messages, p.better, p.worse, p.principle, p.tags, p.source) for p in pairs]
     for one in (*of_examples(constitution), *given):
+        if one.principle in exact:
+            continue
         if one.principle in by_principle:
             by_principle[one.principle].setdefault(one.comparison.id, one)
         else:

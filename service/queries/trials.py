@@ -9,6 +9,8 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from pipeline import known, sources
+from pipeline.judges.by_principle import asks_a_model
+from pipeline.judges.judge import Judge
 from pipeline.sources import known_pairs
 from pipeline.sources.file import located
 from service.settings import JudgeSettings, Settings
@@ -19,10 +21,15 @@ ROLES = ("judge", "evaluator")
 
 
 def chosen(
-    constitution: Constitution, settings: Settings, further: Sequence[known_pairs.KnownPair] = ()
+    constitution: Constitution,
+    settings: Settings,
+    judge: Judge | None = None,
+    further: Sequence[known_pairs.KnownPair] = (),
 ) -> known.Chosen:
-    """The examples of a constitution, the pairs that the settings name, and further ones."""
-    return known.choose(constitution, [*named_pairs(settings), *further], settings.trial.most)
+    """The examples of a constitution, the pairs that the settings name, and further ones; without those of principles
+    that this judge decides by code."""
+    exact = {p.id for p in constitution if judge is not None and not asks_a_model(judge, p)}
+    return known.choose(constitution, [*named_pairs(settings), *further], settings.trial.most, exact)
 
 
 def named_pairs(settings: Settings) -> list[known_pairs.KnownPair]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from constitution.principles import Principle
 from constitution.records import Id, Message
 from pipeline import known
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
 from pipeline.metrics import simple_judges
@@ -40,9 +42,9 @@ class Asked:
     trial: Trial
 
 
-def pairs_of(work: Work) -> known.Chosen:
-    """The pairs that a run's judges are tried on."""
-    return trials.chosen(work.constitution, work.settings)
+def pairs_of(work: Work, judge: Judge) -> known.Chosen:
+    """The pairs that a judge of a run is tried on."""
+    return trials.chosen(work.constitution, work.settings, judge)
 
 
 def ask(
@@ -55,14 +57,14 @@ def ask(
     """Ask a judge about known pairs what is not stored yet, and try it by all of it. `first` is called with what it
     said of the first few, before the rest is asked. `words`: a bag of words stands beside it, too, which takes a second
     to fit."""
-    few = [*pairs[:FIRST], *plain(work, pairs)]
+    few = [*pairs[:FIRST], *plain(work, judge, pairs)]
     put(work, judge, few)
     if first is not None:
         first(rows_of(work, judge, few))
     put(work, judge, pairs[FIRST:])
     rows = rows_of(work, judge, pairs)
     others = simple_judges.simple(rows, [(p.better, p.worse) for p in pairs], None if words else ())
-    names = [p.id for p in work.constitution]
+    names = [p.id for p in _asked(work, judge)]
     floor = work.settings.label.min_mass
     return Asked(judge, pairs, rows, trial(rows, names, floor, others))
 
@@ -93,12 +95,17 @@ def missing(work: Work, judge: Judge, pairs: Sequence[Known]) -> set[tuple[Id, I
     return {(c, q) for c, some in wanted.items() for q in some} - there
 
 
-def plain(work: Work, pairs: Sequence[Known]) -> list[Known]:
-    """Pairs of ours, one a principle in turn, where there are few others."""
-    if len(pairs) >= FEW:
+def plain(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Known]:
+    """Pairs of ours, one a principle in turn, where there are few others and a model is asked at all."""
+    principles = _asked(work, judge)
+    if len(pairs) >= FEW or not principles:
         return []
-    principles = work.constitution.principles
     return [
         Known((Message("user", question),), better, worse, principles[n % len(principles)].id, source="plain")
         for n, (question, better, worse) in enumerate(PLAIN)
     ]
+
+
+def _asked(work: Work, judge: Judge) -> list[Principle]:
+    """The principles that a model is asked about: what code decides is not tried."""
+    return [p for p in work.constitution if asks_a_model(judge, p)]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from constitution.errors import UserError
 from constitution.records import Verdict
 from pipeline import known
+from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.known import Known
 from pipeline.metrics.trial import Tried
@@ -72,8 +73,9 @@ def _other_prefixes(work: Work, settings: JudgeSettings) -> list[tuple[str, list
     out. Nothing of it is stored: it is what the judge would be, not what it is."""
     if settings.method != "choice":
         return []  # its answer is more than a letter
-    chosen = known_pairs.pairs_of(work).pairs
-    few = [*chosen[:FEW], *known_pairs.plain(work, chosen)][:FEW]
+    named = work.wiring.asked_judge(settings)
+    chosen = known_pairs.pairs_of(work, named).pairs
+    few = [*chosen[:FEW], *known_pairs.plain(work, named, chosen)][:FEW]
     tried = []
     for prefix in PREFIXES:
         if prefix == settings.answer_prefix:
@@ -96,7 +98,8 @@ def _at_once(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
 
 def _case(pair: Known, work: Work) -> Case:
     one, other = (pair.better, pair.worse) if pair.better_first else (pair.worse, pair.better)
-    return Case(pair.comparison, pair.messages, one, other, known.asked_of(pair, work.constitution))
+    principles = known.asked_of(pair, work.constitution)
+    return Case(pair.comparison, pair.messages, one, other, principles, every_tag(principles))
 
 
 def _mass(rows: Sequence[Tried]) -> float:

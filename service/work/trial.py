@@ -39,8 +39,8 @@ def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
     and is not believed, with what was measured and what to do."""
     began = time.monotonic()
     named = work.wiring.asked_judge(settings)
-    chosen = pairs_of(work)
-    asked = bool(missing(work, named, [*chosen.pairs, *plain(work, chosen.pairs)]))
+    chosen = pairs_of(work, named)
+    asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
     judge = work.wiring.judge(settings) if asked else named
     found = ask(work, judge, chosen.pairs, lambda rows: refuse_unreadable(work, role, settings, rows))
     for line in sentences(found.trial, role):
@@ -133,9 +133,9 @@ def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
     if not (work.settings.limits.stop_at_chance and work.settings.label.consistent):
         return
     judge = work.wiring.asked_judge(work.settings.judge)
-    chosen = pairs_of(work).pairs
+    chosen = pairs_of(work, judge).pairs
     floor = round(work.settings.label.min_mass * PROBABILITY) / PROBABILITY
-    rows = [r for r in rows_of(work, judge, [*chosen, *plain(work, chosen)]) if r.shown_a is not None]
+    rows = [r for r in rows_of(work, judge, [*chosen, *plain(work, judge, chosen)]) if r.shown_a is not None]
     rows = [r for r in rows if r.mass >= floor and not r.abstains]
     readable, consistent = len(rows), agree(rows)
     right = agree([row for row in rows if row.right == 1])

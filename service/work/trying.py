@@ -92,10 +92,10 @@ def hold(
     given = [pair for path in pairs for pair in files.read(path, format)]
     with closing(Wiring(settings)) as wiring:
         described: JudgeSettings = getattr(settings, role)
-        chosen = trials.chosen(wiring.constitution, settings, given)
+        named = wiring.asked_judge(described)
+        chosen = trials.chosen(wiring.constitution, settings, named, given)
         if not chosen.pairs:
             raise UserError(_nothing(chosen.strange))
-        named = wiring.asked_judge(described)
         about: dict[str, Any] = {"judge": named.fingerprint, "role": role}
         key = _key(wiring, chosen.pairs, named, about)
         with life.at_work(wiring, STAGE, key, about, who=who, report=report) as work:

@@ -75,6 +75,7 @@ def test_an_engine_keeps_its_contract(name: str, tmp_path: Path) -> None:
 
 JUDGE_OPTIONS: dict[str, dict[str, Any]] = {
     "choice": {}, "rating": {}, "contrast": {}, "reasoned": {}, "reward": {"reference": {}}, "cascade": {"large": {}},
+    "rule": {"max_words": 3},
 }  # fmt: skip
 
 
