@@ -38,12 +38,14 @@ class Tally:
 @dataclass(frozen=True)
 class Trial:
     """`in_all` over all pairs, `by_principle` over those that name one. `others`: by name, what simple judges are right
-    on (`pipeline.metrics.simple_judges`)."""
+    on (`pipeline.metrics.simple_judges`); `by_source`: by the set that a pair is from. `exact`: code decides every
+    principle, so that no model is on trial."""
 
     in_all: Tally
     by_principle: Mapping[str, Tally]
     others: Mapping[str, Figures] = field(default_factory=dict)
     by_source: Mapping[str, Group] = field(default_factory=dict)
+    exact: bool = False
 
     @property
     def readable(self) -> bool:
@@ -54,6 +56,8 @@ class Trial:
     @property
     def believed(self) -> bool:
         """Whether labels may be made: trusted in all, or under one principle at least, and some principle is left."""
+        if self.exact:
+            return True
         names = set(self.by_principle)
         trusted = self.in_all.word == TRUSTED or any(t.word == TRUSTED for t in self.by_principle.values())
         return self.readable and trusted and (not names or bool(names - set(self.left_out)))
@@ -150,6 +154,8 @@ def sentences(found: Trial, role: str = "judge") -> list[str]:
 
 
 def _in_all(found: Trial, role: str) -> str:
+    if found.exact:
+        return f"code decides every principle: there is nothing to try the {role} on"
     figures = found.in_all.figures
     seen = measured(figures)
     if not found.readable and figures.asked:

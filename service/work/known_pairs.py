@@ -7,7 +7,7 @@ trial is a query over them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from constitution.principles import Principle
 from constitution.records import Id, Message
@@ -66,7 +66,8 @@ def ask(
     others = simple_judges.simple(rows, [(p.better, p.worse) for p in pairs], None if words else ())
     names = [p.id for p in _asked(work, judge)]
     floor = work.settings.label.min_mass
-    return Asked(judge, pairs, rows, trial(rows, names, floor, others))
+    found = trial(rows, names, floor, others)
+    return Asked(judge, pairs, rows, replace(found, exact=not names and not pairs))
 
 
 def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:

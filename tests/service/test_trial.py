@@ -121,7 +121,8 @@ def test_a_judge_is_asked_the_examples_and_the_named_pairs_once(work: Any, tmp_p
     assert tried(again).as_dict() == found.as_dict() and asked(tmp_path) == 32
     more = work(key="a third", **{"trial.pairs": [pairs(tmp_path, 14)]})
     assert tried(more).in_all.figures.asked == 18 and asked(tmp_path) == 36
-    assert trial.stored(at_work, "judge") == found.as_dict() and trial.stored(at_work, "evaluator") is None
+    assert (trial.stored(at_work, "judge") or {}).items() >= found.as_dict().items()
+    assert trial.stored(at_work, "evaluator") is None
 
 
 def test_too_few_pairs_stop_the_run_with_how_many_would_settle_it(work: Any) -> None:
@@ -252,3 +253,26 @@ def test_pairs_that_cannot_be_used_are_told_of(work: Any, tmp_path: Path) -> Non
         tried(work(**{"trial.pairs": ["bad.jsonl"]}))
     with pytest.raises(UserError, match="of principles that the constitution has not were left out: gone"):
         tried(work(key="other", **{"trial.pairs": [pairs(tmp_path, 3, "gone")]}))
+
+
+RULE = """\
+constitution: code
+version: 1
+principles:
+  - id: brief
+    title: Brief
+    critique: Is it long?
+    revision: Be brief.
+    comparison: Which is briefer?
+    judge: {method: rule, max_words: 5}
+    examples:
+      - {prompt: Hello?, better: Hi., worse: Hello to you and to all of yours and to everybody else.}
+"""
+
+
+def test_what_code_decides_is_not_tried_and_says_nothing_of_the_model(work: Any) -> None:
+    found = tried(work(ALWAYS_A, RULE))
+    assert found.believed and found.exact and "nothing to try" in found.as_dict()["says"][0]
+    both = PRINCIPLES + RULE.partition("principles:\n")[2]
+    found = tried(work(key="both", principles=both, **FREE))
+    assert found.in_all.figures.asked == 4 and "brief" not in found.by_principle
