@@ -140,7 +140,7 @@ def test_a_mistake_in_the_settings(precept, text: str, said: list[str]) -> None:
         ("evaluator={kind='transformers', model='no/such/folder'}", "no/such/folder: there is no such model folder"),
         ("evaluator={kind='openai', model='m'}", "base_url"),
         ("critic={kind='scripted', model='gone.yaml'}", "gone.yaml"),
-        ("judge.method=oracular", "there is no judge 'oracular'; there are choice"),
+        ("judge.method=oracular", "there is no judge 'oracular'; there are cascade, choice"),
         ("optimise.method=luck", "there is no training method 'luck'; there are best_of_n, dpo"),
         ("oracle=delphi", "there is no oracle 'delphi'"),
         ("reward.human=gone.csv", "there is no file gone.csv"),
