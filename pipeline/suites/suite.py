@@ -10,6 +10,7 @@ and, where it needs them,
     LIMITS: Mapping[str, Any] = {...}      what `conditions` asks for, unless the settings say otherwise
     def conditions(figures: Mapping[str, Figure], limits: Mapping[str, Any]) -> list[Condition]
     TRUTH = True                           it is handed the oracle, and may then have no `conditions`
+    ONLY_NAMED = True                      it is measured where the settings name it, and not where they name none
 
 `measure` gives the same figures of the same evidence, and none of what it cannot know: a figure that is missing is not
 a zero. A suite says nothing about how it is shown: the report, the gate, `--json` and the page show every figure alike.

@@ -165,8 +165,9 @@ def test_every_suite_keeps_its_contract(ours: None, evidence: Evidence) -> None:
 
 def test_nothing_that_a_gate_can_ask_changes_with_the_truth(ours: None, evidence: Evidence) -> None:
     true, wrong = (
-        {m.suite: m for m in suites.measure(suites.names(), replace(evidence, oracle=oracle))}
+        {m.suite: m for m in suites.measure(suites.names(), seen, dict.fromkeys(suites.prompts(suites.names()), seen))}
         for oracle in (Words(), Upside())
+        for seen in [replace(evidence, oracle=oracle)]
     )
     assert true.pop("truth") != wrong.pop("truth")
     assert canonical(suites.as_dict(true.values())) == canonical(suites.as_dict(wrong.values()))
