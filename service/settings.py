@@ -48,6 +48,8 @@ class _Section(BaseModel):
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(given, bool) and {int, float} & {kind, *get_args(kind)}:
             raise ValueError(f"{str(given).lower()} is no number")
+        if given == "none" and type(None) in get_args(kind) and str not in get_args(kind):
+            return None  # TOML and a flag have no other word for it
         return given
 
     @field_validator("*")
@@ -238,7 +240,8 @@ class GateSettings(_Section):
         Gate.min_length_controlled,
         ge=0,
         le=1,
-        description="The length-controlled win rate has to be above this; none: not asked.",
+        description="The lower end of the length-controlled win rate's 95% interval has to be above this; none: not "
+        "asked.",
     )
     max_refusal_increase: float | None = Field(
         Gate.max_refusal_increase,
@@ -273,6 +276,9 @@ class GateSettings(_Section):
         description="The lower end of the interval of Gwet's AC1, people against the judge, at least; none: not asked.",
     )
     min_spot_checks: int = Field(Gate.min_spot_checks, ge=0, description="People's answers that there have to be.")
+    min_prompts: int = Field(
+        Gate.min_prompts, ge=1, description="Held-out prompts whose two answers were compared, at least."
+    )
     suites: dict[str, dict[str, Any]] = Field({}, description="By suite, limits that stand over its own.")
 
 

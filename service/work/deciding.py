@@ -37,10 +37,8 @@ def promote_or_refuse(
             besides.append((False, "this run was asked not to promote (retrain.promote)"))
     ratified = store.is_ratified(work.constitution.version)
     decision = promote.decide(gate, evaluation, measure.agreement(work), ratified, besides)
-    if decision.promoted and model == work.start:
-        decision = promote.Decision(
-            False, (*decision.reasons, "failed: nothing was trained, so nothing can be promoted")
-        )
+    if model not in work.made:
+        decision = promote.Decision(False, (f"failed: {nothing_trained(work)}", *decision.reasons))
     payload = {"promoted": decision.promoted, "reasons": list(decision.reasons), "model": model}
     store.put_document("evaluation", run, dict(evaluation))
     store.put_document("decision", run, payload)
@@ -51,6 +49,12 @@ def promote_or_refuse(
         )
         point(work.home / "promoted", Path(checkpoint.path))
     return payload
+
+
+def nothing_trained(work: Work) -> str:
+    """Why the model at the end is one that was there before the run."""
+    why = " and ".join(dict.fromkeys(work.untrained)) or "no training step made a model"
+    return f"nothing was trained, because {why}: there is nothing to promote"
 
 
 def result_of(
@@ -88,6 +92,7 @@ def result_of(
         "calls": work.budget.as_dict(),
         "seconds": work.clock(),
         "model": model,
+        **({"untrained": nothing_trained(work)} if model not in work.made else {}),
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
         **({"watch": seen} if (seen := _online(work, model)) else {}),

@@ -13,6 +13,7 @@ from constitution.records import Generation, Id, Prompt
 from pipeline import suites
 from pipeline.judges.judge import Judge
 from pipeline.metrics import intervals, style, win_rate
+from pipeline.metrics.changes import changes
 from pipeline.respond import respond as plan_responses
 from pipeline.suites import Evidence
 from service.queries import measure
@@ -60,6 +61,7 @@ def evaluate(
     asked = [i for i in ids if i is not None]
     labels = work.labels(evaluator, asked)
     values = win_rate.wins(labels, pairs, ids)
+    controlled = win_rate.length_controlled(labels, pairs, ids).as_dict()
     principles = list(work.constitution.principles)
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
@@ -77,8 +79,10 @@ def evaluate(
     return {
         "prompts": len(prompts),
         "omitted": {"answers": len(prompts) - len(both), "comparisons": len(both) - len(kept)},
-        "win_rate": intervals.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
-        "length_controlled": win_rate.length_controlled(labels, pairs, ids),
+        "win_rate": win_rate.summary(values),
+        "length_controlled": controlled["mean"],
+        "length_controlled_interval": controlled,
+        "changes": changes(by_id, answers["before"], answers["after"]),
         "unreadable": win_rate.unreadable(values, pairs),
         "by_principle": _by_principle(work, evaluator, principles, pairs, ids),
         **{name: style.metrics(by_id, given) for name, given in answers.items()},
@@ -115,9 +119,6 @@ def _nothing_left(work: Work, stage: str) -> str:
     return f"none of the prompts of the {stage} could be answered by both models and compared by the evaluator: {said}"
 
 
-_NOT_KNOWN = {"mean": None, "low": None, "high": None}
-
-
 def _before(work: Work) -> Constitution:
     """The constitution of the run that a retrain starts from."""
     version = work.store.run(work.settings.retrain.base).constitution or ""
@@ -151,7 +152,7 @@ def _by_principle(
         every = cast + [0.0] * silent
         found[principle.id] = {
             "bears_on": len(cast),
-            **(intervals.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
-            "effect": intervals.bootstrap(every, work.settings.seed).as_dict() if every else None,
+            **(intervals.interval_of(wins).as_dict() if wins else {}),
+            "effect": intervals.interval_of(every, least=-1.0).as_dict() if every else None,
         }
     return found

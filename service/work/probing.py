@@ -21,6 +21,8 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import PROBABILITY, Comparison, Message, Verdict, dialogue_id, make_id, text_digest
+from pipeline.judges.applies import every_tag
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics.consistency import Probe, above_half
 from service.settings import JudgeSettings
@@ -131,13 +133,15 @@ def _reading(work: Work, settings: JudgeSettings) -> tuple[Reading, bool]:
 
 def _key(work: Work, judge: Judge) -> str:
     asked = [
-        [judge.question(p).id, case.comparison.id] for case, _ in _cases(work.constitution) for p in case.principles
+        [judge.question(p).id, case.comparison.id]
+        for case, _ in _cases(work.constitution, judge)
+        for p in case.principles
     ]
     return make_id("probe", asked=asked, min_mass=work.settings.label.min_mass).hex()
 
 
 def _ask(work: Work, judge: Judge, most: int | None = None) -> Reading:
-    cases = _cases(work.constitution)[:most]
+    cases = _cases(work.constitution, judge)[:most]
     floor, half = round(work.settings.label.min_mass * PROBABILITY), PROBABILITY // 2
     said = {(v.comparison, v.question): v for v in _verdicts(judge, [case for case, _ in cases])}
     masses, firsts = [], []
@@ -184,14 +188,15 @@ def _verdicts(judge: Judge, cases: Sequence[Case]) -> list[Verdict]:
         return found
 
 
-def _cases(constitution: Constitution) -> list[tuple[Case, bool]]:
-    """What is asked, a principle each, and whether the comparison's first answer is the better one."""
-    by_principle = [[(p, e) for e in p.examples if e.better != e.worse] for p in constitution.principles]
+def _cases(constitution: Constitution, judge: Judge) -> list[tuple[Case, bool]]:
+    """What is asked, a principle each, and whether the comparison's first answer is the better one. Nothing of what
+    code decides: that can always be read."""
+    principles = [p for p in constitution.principles if asks_a_model(judge, p)]
+    by_principle = [[(p, e) for e in p.examples if e.better != e.worse] for p in principles]
     rounds = chain.from_iterable(zip_longest(*by_principle))  # each principle's first example, then their second
     chosen = [(p, e.prompt, e.better, e.worse) for found in rounds if found is not None for p, e in [found]]
     chosen = list(islice(chosen, ASKED))
-    if len(chosen) < FEW:
-        principles = constitution.principles
+    if len(chosen) < FEW and principles:
         chosen += [
             (principles[n % len(principles)], (Message("user", question),), better, worse)
             for n, (question, better, worse) in enumerate(PAIRS)
@@ -201,7 +206,8 @@ def _cases(constitution: Constitution) -> list[tuple[Case, bool]]:
         comparison = Comparison.of(dialogue_id(prompt), text_digest(better), text_digest(worse))
         better_first = comparison.first == text_digest(better)
         one, other = (better, worse) if better_first else (worse, better)
-        cases.append((Case(comparison, prompt, one, other, (principle,)), better_first))
+        tags = every_tag([principle])
+        cases.append((Case(comparison, prompt, one, other, (principle,), tags), better_first))
     return cases
 
 
