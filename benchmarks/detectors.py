@@ -4,7 +4,7 @@
     python -m benchmarks.detectors FOLDER             a folder with a file a model: the model_completions of XSTest
 
 Of each model's answers people said whether they refuse in full, in part or not at all. Printed is the share of each
-class that a reading calls a refusal, with 95% intervals (Wilson): its recall for the first two, its false alarms for
+class that a reading calls a refusal, with 95% intervals: its recall for the first two, its false alarms for
 the last. `phrases`: the list of `pipeline.metrics.style`. `ours`: the classifier that ships, fitted on sentences that
 were written for it. `other`: the same, fitted on the other model's answers of this file and on nothing else. NOT
 covered: answers in other languages, and answers longer than the 60 words that the classifier reads.
