@@ -124,6 +124,11 @@ def _store(settings: Settings) -> Iterator[Finding]:
     try:
         with Store.open(url, create=False, patience=5.0) as store:
             yield Finding("store", True, f"{store.url}, {len(store.runs())} runs", "everything", True)
+            if (waiting := store.proposal()) is not None:
+                ident = str(waiting.payload["id"])[:12]
+                found = f"model {ident} waits for a person since {waiting.at[:10]}"
+                mend = f"look at it, then: precept model promote {ident} --why TEXT"
+                yield Finding("proposal", False, found, "what a retrain proposed to take effect", False, mend)
     except UserError as error:
         mend = f"mend {redact(url)}, or name another store: precept improve --set store=sqlite:///runs/precept.db"
         yield Finding("store", False, str(error), "everything", True, mend)
