@@ -69,7 +69,15 @@ def evaluate(
         principles += gone.principles
     measured: dict[str, Any] = {}
     if split == "heldout":  # what chooses between models on the development split looks at the win rate alone
-        seen = Evidence(by_id, answers["before"], answers["after"], ids, labels, work.settings.seed)
+        seen = Evidence(
+            by_id,
+            answers["before"],
+            answers["after"],
+            ids,
+            labels,
+            work.settings.seed,
+            principles=work.constitution.principles,
+        )
         names = suites.chosen(work.settings.evaluate.suites)
         own = {
             name: _of_its_own(work, f"{stage}.{name}", of_suite, before, after)

@@ -139,7 +139,12 @@ def _model(tmp_path: Path) -> Iterator[dict[str, Any]]:
     yield {"kind": "model", "paths": [str(tmp_path / "model")]}
 
 
-SPECS = {"function": _function, "http": _endpoint, "judge": _judging, "model": _model}
+@contextmanager
+def _checking(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    yield {"kind": "rule", "checks": {"max_words": 3, "ends_sentence": True}}
+
+
+SPECS = {"rule": _checking, "function": _function, "http": _endpoint, "judge": _judging, "model": _model}
 
 
 @pytest.mark.parametrize("name", rewards.kinds())
