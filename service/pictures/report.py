@@ -21,6 +21,7 @@ from markupsafe import Markup
 from constitution.records import WEIGHT, Checkpoint
 from constitution.visible import visible
 from pipeline import suites
+from pipeline.metrics import effects
 from pipeline.metrics.intervals import Interval
 from pipeline.models import checkpoint
 from pipeline.suites import Measured
@@ -98,12 +99,20 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "run": work.run,
         "gate": work.settings.gate,
         "left_out": result["left_out"],
+        "trial": result.get("trial", {}),
     }
+
+
+def word(result: Mapping[str, Any]) -> str:
+    """What was decided."""
+    if result["promoted"]:
+        return "promoted"
+    return "proposed: a person decides" if result.get("proposed") else "not promoted"
 
 
 def headline(result: Mapping[str, Any], readable: bool = True) -> str:
     win = result["win_rate"]
-    decision = f"The new model was {'promoted' if result['promoted'] else 'not promoted'}."
+    decision = f"The new model was {word(result)}."
     if not readable or not _known(win["mean"]):
         return f"{decision} No comparison of its answers on held-out prompts could be read."
     return (
@@ -298,7 +307,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        signed=_signed, percent=_percent, number=_number, seconds=_seconds, shown=_cut, short=_short
+        signed=_signed,
+        percent=_percent,
+        number=_number,
+        seconds=_seconds,
+        shown=_cut,
+        short=_short,
+        effect_said=effects.said,
     )
     environment.tests["known"] = _known
     return environment
