@@ -37,7 +37,7 @@ def promote_or_refuse(
             besides.append((False, "this run was asked not to promote (retrain.promote)"))
     ratified = store.is_ratified(work.constitution.version)
     decision = promote.decide(gate, evaluation, measure.agreement(work), ratified, besides)
-    if model not in work.made:
+    if untrained(work, model):
         decision = promote.Decision(False, (f"failed: {nothing_trained(work)}", *decision.reasons))
     payload = {"promoted": decision.promoted, "reasons": list(decision.reasons), "model": model}
     store.put_document("evaluation", run, dict(evaluation))
@@ -51,9 +51,14 @@ def promote_or_refuse(
     return payload
 
 
+def untrained(work: Work, model: str) -> bool:
+    """Whether the model was there before the run, because its training steps had nothing to learn from."""
+    return bool(work.untrained) and model not in work.made
+
+
 def nothing_trained(work: Work) -> str:
     """Why the model at the end is one that was there before the run."""
-    why = " and ".join(dict.fromkeys(work.untrained)) or "no training step made a model"
+    why = " and ".join(dict.fromkeys(work.untrained))
     return f"nothing was trained, because {why}: there is nothing to promote"
 
 
@@ -92,7 +97,7 @@ def result_of(
         "calls": work.budget.as_dict(),
         "seconds": work.clock(),
         "model": model,
-        **({"untrained": nothing_trained(work)} if model not in work.made else {}),
+        **({"untrained": nothing_trained(work)} if untrained(work, model) else {}),
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
         **({"watch": seen} if (seen := _online(work, model)) else {}),
