@@ -194,7 +194,7 @@ def show_promotions(history: list[Promotion], as_json: bool) -> None:
 
 def _row(model: Model) -> tuple[str, ...]:
     of = model.checkpoint
-    state = "promoted now" if model.promoted else model.decided or ""
+    state = "promoted now" if model.promoted else "proposed now" if model.proposed else model.decided or ""
     made = (of.id.hex()[:12], of.kind.replace("_", " "), of.method, model.created[:16].replace("T", " "))
     under = ((model.run or "by hand")[:12], (of.constitution or "-")[:12])
     return (*made, *under, words.number(model.win_rate), state, of.path)
@@ -202,7 +202,8 @@ def _row(model: Model) -> tuple[str, ...]:
 
 def _show(found: Shown) -> None:
     model, of = found.model, found.model.checkpoint
-    put(f"{of.path}: a {of.kind.replace('_', ' ')}, {of.method}" + (", promoted" if model.promoted else ""))
+    state = ", promoted" if model.promoted else ", proposed" if model.proposed else ""
+    put(f"{of.path}: a {of.kind.replace('_', ' ')}, {of.method}{state}")
     rows = [
         ("id", of.id.hex()), ("digest", of.digest), ("parent", found.parent), ("data set", found.dataset),
         ("constitution", of.constitution or "-"), ("run", model.run or "none: trained by hand"),
@@ -215,6 +216,8 @@ def _show(found: Shown) -> None:
     if found.metrics:
         put()
         put_table(("figure", "value"), [(name, str(value)) for name, value in found.metrics.items()])
+    if model.proposed:
+        put(f"it waits for a person: precept model promote {of.id.hex()[:12]} --why TEXT")
     for past in found.promotions:
         put(f"{past.what} {past.at[:19]} by {past.who}: {past.why}")
     put(f"where it comes from: precept model lineage {of.id.hex()[:12]}")

@@ -30,6 +30,9 @@ def show(result: dict[str, Any]) -> None:
     put_table(("on held-out prompts", "before", "after"), rows, right=("before", "after"))
     put()
     show_win_rate(win, result.get("length_controlled_interval"))
+    for role, tried in result.get("trial", {}).items():
+        for line in tried["says"] if role == "judge" else tried["says"][:1]:
+            put(f"trial        {line}")
     judge, reward, labels = result["judge"], result["reward_model"], result["labels"]
     put(
         f"judge        consistent {percent(judge['position_consistency'])}, "
@@ -60,9 +63,12 @@ def show(result: dict[str, Any]) -> None:
         _show_rounds(result["rounds"])
     _show_suites(result.get("suites", {}))
     show_left_out(result)
-    put("promoted" if result["promoted"] else "refused")
+    put("promoted" if result["promoted"] else "proposed" if result.get("proposed") else "refused")
     for reason in result["reasons"]:
         put(f"  {reason}")
+    if result.get("proposed"):
+        put("look at its answers, then, if you want it: precept model promote FOLDER --why TEXT, with the folder")
+        put(f"  {result['model']}")
     put()
     put(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
 
@@ -143,15 +149,12 @@ def _interval(win: dict[str, float | None]) -> str:
     return f"{words.number(win['mean'])} ({words.number(win['low'])} to {words.number(win['high'])})"
 
 
-_FOUND = {"towards": "moved towards it", "away": "moved away from it", "unchanged": "unchanged", "unclear": "not clear"}
-
-
 def _show_amendment(result: dict[str, Any]) -> None:
     """What a retrain did, by principle, and what it cost beside the run it started from."""
+    from pipeline.metrics.effects import said
+
     amendment, calls, seconds = result["amendment"], result["calls"], result["seconds"]
-    rows = [
-        (e["principle"], e["change"].replace("none", "-"), _points(e), _FOUND[e["found"]]) for e in amendment["effects"]
-    ]
+    rows = [(e["principle"], e["change"].replace("none", "-"), _points(e), said(e)) for e in amendment["effects"]]
     put_table(("by the evaluator", "amended", "points, 95% interval", "the model"), rows)
     put()
     asked = calls["generated"] + calls["chosen"]

@@ -33,8 +33,18 @@ def names() -> list[str]:
 
 
 def chosen(named: Sequence[str] | None) -> Sequence[str]:
-    """The suites that the settings name, or every one that is found where they name none (None)."""
-    return names() if named is None else named
+    """The suites that the settings name, or where they name none (None) every one that is found and does not ask to be
+    named: suites with many prompts of their own cost as many answers of each model."""
+    return [name for name in names() if not only_named(name)] if named is None else named
+
+
+def only_named(name: str) -> bool:
+    """Whether a suite is measured only where the settings name it. One that cannot be loaded does not say so: whoever
+    measures it is told."""
+    try:
+        return bool(getattr(load(name), "ONLY_NAMED", False))
+    except UserError:
+        return False
 
 
 def load(name: str) -> ModuleType:

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from constitution.records import WEIGHT, Checkpoint
 from constitution.visible import visible
 from pipeline import suites
-from pipeline.metrics import words
+from pipeline.metrics import effects, words
 from pipeline.metrics.intervals import Interval
 from pipeline.models import checkpoint
 from pipeline.suites import Measured
@@ -99,7 +99,15 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "run": work.run,
         "gate": work.settings.gate,
         "left_out": result["left_out"],
+        "trial": result.get("trial", {}),
     }
+
+
+def word(result: Mapping[str, Any]) -> str:
+    """What was decided."""
+    if result["promoted"]:
+        return "promoted"
+    return "proposed: a person decides" if result.get("proposed") else "not promoted"
 
 
 def headline(result: Mapping[str, Any]) -> str:
@@ -108,7 +116,7 @@ def headline(result: Mapping[str, Any]) -> str:
     if "untrained" in result:
         said = result["untrained"]
         return f"{said[0].upper()}{said[1:]}."
-    decision = f"The new model was {'promoted' if result['promoted'] else 'not promoted'}."
+    decision = f"The new model was {word(result)}."
     if not _known(win["mean"]):
         return f"{decision} No comparison of its answers on held-out prompts could be read."
     rate = f"win rate {words.number(win['mean'])} with ties as half ({words.interval(win)})"
@@ -307,7 +315,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        signed=_signed, percent=_percent, number=_number, seconds=_seconds, shown=_cut, short=_short
+        signed=_signed,
+        percent=_percent,
+        number=_number,
+        seconds=_seconds,
+        shown=_cut,
+        short=_short,
+        effect_said=effects.said,
     )
     environment.tests["known"] = _known
     return environment

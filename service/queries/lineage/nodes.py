@@ -104,7 +104,8 @@ def decision(run: Id, of: Mapping[str, Any]) -> Node:
     failed = [rest for mark, _, rest in reasons if mark == "failed"]
     facts: list[Fact] = [("held", len(reasons) - len(failed)), ("failed", len(failed))]
     facts += [("because", "; ".join(failed))] if failed else []
-    return Node(f"decision:{run.hex()}", "decision", "promoted" if of.get("promoted") else "refused", tuple(facts))
+    word = "promoted" if of.get("promoted") else "proposed" if of.get("proposed") else "refused"
+    return Node(f"decision:{run.hex()}", "decision", word, tuple(facts))
 
 
 def evaluation(run: Id, of: Mapping[str, Any], evaluator: str | None) -> Node:
