@@ -26,6 +26,9 @@ def show(result: dict[str, Any]) -> None:
     put_table(("on held-out prompts", "before", "after"), rows, right=("before", "after"))
     put()
     put(f"win rate     {number(win['mean'])} (95% interval {number(win['low'])} to {number(win['high'])})")
+    for role, tried in result.get("trial", {}).items():
+        for line in tried["says"] if role == "judge" else tried["says"][:1]:
+            put(f"trial        {line}")
     judge, reward, labels = result["judge"], result["reward_model"], result["labels"]
     put(
         f"judge        consistent {percent(judge['position_consistency'])}, "

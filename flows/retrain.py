@@ -41,7 +41,7 @@ def retrain(
             return work.finished
         settings = work.settings.retrain
         steps.look_ahead(work)
-        steps.probe_judges(work)
+        steps.try_judges(work)
         model = steps.standing(work)
 
         if settings.start == "pool":

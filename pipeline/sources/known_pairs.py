@@ -98,6 +98,14 @@ def found(
     return result
 
 
+def of_row(row: Any, format: str, path: Path) -> KnownPair:
+    """The one known pair of a row. Raises ValueError where it has none, or several."""
+    said = [one for one in _said(row, format, path) if isinstance(one, KnownPair)]
+    if len(said) != 1:
+        raise ValueError(f"the row has {len(said)} pairs whose better answer is known, and should have one")
+    return said[0]
+
+
 def _once(result: Found, path: Path) -> Found:
     """Each pair once, and none that the file has both ways round."""
     first: dict[tuple[Id, str, str, str], KnownPair] = {}

@@ -99,6 +99,7 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "run": work.run,
         "gate": work.settings.gate,
         "left_out": result["left_out"],
+        "trial": result.get("trial", {}),
     }
 
 

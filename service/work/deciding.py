@@ -11,6 +11,7 @@ from pipeline import promote, suites
 from pipeline.metrics import effects
 from pipeline.replacing import Outcome, settle
 from service.queries import measure, rounds
+from service.work import trial
 from service.work.work import Work
 from storage.artifacts import point
 
@@ -28,6 +29,7 @@ def promote_or_refuse(
     besides: list[tuple[bool, str]] = list(
         suites.conditions(suites.of_dict(evaluation["suites"]), work.settings.gate.suites)
     )
+    besides += trial.conditions(work)
     ratified = store.is_ratified(work.constitution.version)
     agreement = measure.agreement(work)
     if amendment is None:
@@ -124,6 +126,7 @@ def result_of(
         **({"untrained": nothing_trained(work, model)} if model not in work.made else {}),
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
+        **({"trial": tried} if (tried := trial.of_run(work)) else {}),
         **({"watch": seen} if (seen := _online(work, model)) else {}),
     }  # fmt: skip
 
