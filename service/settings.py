@@ -142,6 +142,22 @@ class LabelSettings(_Section):
     max_unreadable: float = Field(0.5, ge=0, le=1, description="Labelling stops above this rate of unreadable labels.")
 
 
+class TrialSettings(_Section):
+    """What a judge is tried on before it labels: pairs whose better answer is known."""
+
+    pairs: list[str | dict[str, Any]] = Field(
+        [],
+        description='Files of known pairs (docs/trial.md), besides the principles\' own examples, as "pairs.jsonl" or '
+        '{path = "x.json", format = "llmbar"}.',
+    )
+    most: int = Field(40, ge=1, description="Pairs that are asked, of each principle and of those that name none.")
+    required: bool = Field(
+        True,
+        description="A judge that is not trusted makes no labels, and an evaluator that is not, no promotion; false "
+        "goes on nevertheless.",
+    )
+
+
 class TrainSettings(_Section):
     method: str = Field(description="The training method: a module of pipeline/trainers, or of a package.")
     arguments: dict[str, Any] = Field({}, description="Of the trainer, under TRL's and transformers' own names.")
@@ -377,6 +393,7 @@ class Settings(_Section):
     )
     revise: ReviseSettings = Field(ReviseSettings(), description="Critique and revision.")
     compare: CompareSettings = Field(CompareSettings(), description="Which answers are compared.")
+    trial: TrialSettings = Field(TrialSettings(), description="What judge and evaluator are tried on first.")
     label: LabelSettings = Field(LabelSettings(), description="How verdicts become labels.")
     sft: SftSettings = Field(SftSettings(), description="Training on the revisions.")
     reward: RewardSettings = Field(RewardSettings(), description="Training of the reward model.")
@@ -400,9 +417,10 @@ class Settings(_Section):
     threads: int | None = Field(None, ge=1, description="Threads of torch; none: as many as there are cores.")
 
     def identity(self, kind: str = "") -> dict[str, Any]:
-        """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches;
-        and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
-        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot"}
+        """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches,
+        nor what its judges are tried on (as a constitution's examples are no part of its version: what was found is
+        kept with the run); and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
+        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial"}
         follows = kind in ("retrain", "relabel")
         own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()
         whole = self.model_dump(mode="json", exclude=aside | ({"retrain", "sweep"} - own))

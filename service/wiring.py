@@ -18,12 +18,13 @@ import pipeline.judges
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Prompt, canonical
+from constitution.records import Id, Prompt, canonical
 from pipeline import plugins, sources
 from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
 from pipeline.engines.unloaded import Unloaded
-from pipeline.judges.judge import Judge
+from pipeline.judges.by_principle import ByPrinciple
+from pipeline.judges.judge import Another, Judge
 from pipeline.keys import Key, secret
 from service import sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
@@ -42,6 +43,7 @@ class Wiring:
         self._engines: dict[str, Engine] = {}
         self._named: list[Engine] = []
         self._prompts: list[Prompt] | None = None
+        self._settled: dict[tuple[Id, Id], bool] = {}  # which principles apply to which prompts
         self._say: Callable[[str], None] | None = None
 
     @cached_property
@@ -107,14 +109,30 @@ class Wiring:
         )
 
     def judge(self, settings: JudgeSettings) -> Judge:
-        return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options, self._another)
+        return self._judging(settings, self.role(settings), self._another)
 
     def asked_judge(self, settings: JudgeSettings) -> Judge:
         """A judge for looking up what it was asked: it knows its questions, its model is not loaded."""
         engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
-        return pipeline.judges.build(settings.method, role, settings.judge_options, self._another_asked)
+        return self._judging(settings, role, self._another_asked)
+
+    def _judging(self, settings: JudgeSettings, role: Role, another: Another) -> ByPrinciple:
+        """Who judges in that role, principle by principle."""
+        return pipeline.judges.build(
+            settings.method, role, settings.judge_options, another,
+            evaluator=self._measures(settings), settled=self._settled,
+        )  # fmt: skip
+
+    def _measures(self, settings: JudgeSettings) -> bool:
+        """Whether it is the evaluator's role: who has its model, because the judge has another one
+        (`refuse_one_model_twice`)."""
+        mine, evaluator, judge = (
+            (role.kind, role.model, role.revision, role.base_url)
+            for role in (settings, self._given.evaluator, self._given.judge)
+        )
+        return mine == evaluator != judge
 
     def _another(self, given: Mapping[str, Any]) -> Role:
         """A further role of a judge, of the role settings in its options."""
@@ -150,6 +168,7 @@ class Wiring:
             "constitution": str(constitution),
             "against": against,
             "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
+            **({"evaluator": True} if self._measures(settings) else {}),
         }
 
     def _resolved(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,14 +202,17 @@ class Wiring:
         pipeline.engines.check_server(engine)
 
     def check_judge(self, settings: JudgeSettings) -> None:
-        """Raises the UserError that the judge would when it is built: its method, its options, its further roles."""
+        """Raises the UserError that the judge would when it is built: its method, its options, its further roles, and
+        those of the judges that principles name."""
 
         def another(given: Mapping[str, Any]) -> Role:
             further = role_settings(given)
             self.check_role(further)
             return self._stand_in(further)
 
-        pipeline.judges.build(settings.method, self._stand_in(settings), settings.judge_options, another)
+        judge = self._judging(settings, self._stand_in(settings), another)
+        for principle in self.constitution:
+            judge.question(principle)
 
     @staticmethod
     def _stand_in(settings: RoleSettings) -> Role:
@@ -203,13 +225,21 @@ class Wiring:
         """Raise UserError where the evaluator has the weights of the judge, or of a model that either asks besides,
         whatever surrounds them (answer prefix, chat template, tokenizer, number format, a copy of the folder): who made
         the labels would measure what they are worth. On a server it is the same where address and name are."""
-        for judge in _asked(self.settings.judge):
-            for evaluator in _asked(self.settings.evaluator):
+        for judge in [*_asked(self.settings.judge), *self._named_by_principles()]:
+            for evaluator in _asked(self.settings.evaluator):  # which takes no principle's judge that has a model
                 if self._same_model(judge, evaluator):
                     raise UserError(
                         f"the evaluator is the judge: {evaluator.model} has the weights of {judge.model}, and who made "
                         "the labels cannot measure what they are worth; name another model as evaluator.model"
                     )
+
+    def _named_by_principles(self) -> list[RoleSettings]:
+        """The roles that label where principles name judges with a model of their own. A constitution that cannot be
+        read is told of where it is read."""
+        try:
+            return [role for p in self.constitution if p.judge for role in further_roles(p.judge.options)]
+        except UserError:
+            return []
 
     def _same_model(self, one: RoleSettings, other: RoleSettings) -> bool:
         if one.base_url or other.base_url:

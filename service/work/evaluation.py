@@ -12,7 +12,7 @@ from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import suites
 from pipeline.judges.judge import Judge
-from pipeline.metrics import intervals, style, win_rate
+from pipeline.metrics import effects, intervals, style, win_rate
 from pipeline.metrics.changes import changes
 from pipeline.respond import respond as plan_responses
 from pipeline.suites import Evidence
@@ -69,7 +69,15 @@ def evaluate(
         principles += gone.principles
     measured: dict[str, Any] = {}
     if split == "heldout":  # what chooses between models on the development split looks at the win rate alone
-        seen = Evidence(by_id, answers["before"], answers["after"], ids, labels, work.settings.seed)
+        seen = Evidence(
+            by_id,
+            answers["before"],
+            answers["after"],
+            ids,
+            labels,
+            work.settings.seed,
+            principles=work.constitution.principles,
+        )
         names = suites.chosen(work.settings.evaluate.suites)
         own = {
             name: _of_its_own(work, f"{stage}.{name}", of_suite, before, after)
@@ -153,6 +161,6 @@ def _by_principle(
         found[principle.id] = {
             "bears_on": len(cast),
             **(intervals.interval_of(wins).as_dict() if wins else {}),
-            "effect": intervals.interval_of(every, least=-1.0).as_dict() if every else None,
+            "effect": {**intervals.interval_of(every, least=-1.0).as_dict(), **effects.votes(every)} if every else None,
         }
     return found

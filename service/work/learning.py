@@ -231,7 +231,15 @@ def _answers_file(work: Work, name: str, answers: Sequence[Generation]) -> str:
     for given in (answers, whole(answers)):
         for g in reversed(given):
             first[g.prompt] = g.text
-    rows = [{"prompt": assemble.messages(prompts[i].messages), "answer": text} for i, text in first.items()]
+    by_tag = any(p.when is not None and p.when.tags for p in work.constitution)
+    rows = [
+        {
+            "prompt": assemble.messages(prompts[i].messages),
+            "answer": text,
+            **({"tags": list(prompts[i].tags)} if by_tag else {}),
+        }
+        for i, text in first.items()
+    ]
     path = work.home / "datasets" / f"{name}-{assemble.dataset_digest(rows)[:16]}.jsonl"
     write_text(path, assemble.write(rows))
     return str(path)

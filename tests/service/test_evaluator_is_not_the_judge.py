@@ -128,6 +128,17 @@ def test_a_model_that_the_judge_asks_besides(tmp_path: Path) -> None:
         check(**given, **further, **{"evaluator.model": str(copy_of(tmp_path))})
 
 
+def test_a_model_that_a_principles_judge_has_of_its_own(tmp_path: Path) -> None:
+    """It labels, so it may not measure, whatever the roles of the settings are."""
+    (tmp_path / "principles.yaml").write_text(
+        "constitution: one\nversion: 1\nprinciples:\n  - id: kind\n    title: Be kind\n    critique: Rude?\n"
+        "    revision: Be kind.\n    comparison: Which reply is kinder?\n"
+        "    judge: {method: choice, another: {model: 'sandbox:evaluator'}}\n"
+    )
+    with pytest.raises(UserError, match=r"the evaluator is the judge: .* has the weights of sandbox:evaluator"):
+        check(**{"evaluator.model": "sandbox:evaluator"})
+
+
 @pytest.mark.parametrize(
     "options",
     [

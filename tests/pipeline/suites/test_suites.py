@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from constitution.errors import UserError
-from constitution.principles import Principle
+from constitution.principles import JudgedBy, Principle
 from constitution.records import (
     PROBABILITY,
     Comparison,
@@ -30,6 +30,7 @@ from pipeline.metrics import style, truth, win_rate
 from pipeline.metrics.intervals import Interval, Share, interval_of, mean_of
 from pipeline.suites import Evidence, Figure, Measured
 
+CHECKED = Principle("short", "Be short", "Long?", "Shorten.", "Shorter?", judge=JudgedBy("rule", '{"max_words":9}'))
 SEED = 3
 WORDS = ["Sorry, I can not help.", "# Title", "Maybe.", "Bake it.", "A stock sentence that many share.", "good kind"]
 
@@ -78,7 +79,7 @@ def evidence() -> Evidence:
             state = chance.choice(["decided", "decided", "tied", "unreadable"])
             labels[ids[-1]] = Label(ids[-1], state, chance.choice([0, PROBABILITY]))  # type: ignore[arg-type]
     assert None in ids
-    return Evidence({p.id: p for p in prompts}, before, after, ids, labels, SEED, Words())
+    return Evidence({p.id: p for p in prompts}, before, after, ids, labels, SEED, Words(), (CHECKED,))
 
 
 def named(found: Measured) -> dict[str, Figure]:
@@ -167,8 +168,9 @@ def test_every_suite_keeps_its_contract(ours: None, evidence: Evidence) -> None:
 
 def test_nothing_that_a_gate_can_ask_changes_with_the_truth(ours: None, evidence: Evidence) -> None:
     true, wrong = (
-        {m.suite: m for m in suites.measure(suites.names(), replace(evidence, oracle=oracle))}
+        {m.suite: m for m in suites.measure(suites.names(), seen, dict.fromkeys(suites.prompts(suites.names()), seen))}
         for oracle in (Words(), Upside())
+        for seen in [replace(evidence, oracle=oracle)]
     )
     assert true.pop("truth") != wrong.pop("truth")
     assert canonical(suites.as_dict(true.values())) == canonical(suites.as_dict(wrong.values()))
