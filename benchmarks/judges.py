@@ -37,7 +37,8 @@ from pipeline import judges
 from pipeline.asking import Role
 from pipeline.attacks import ATTACKS
 from pipeline.engines import build
-from pipeline.engines.engine import Choice, Engine, EngineSettings, Score
+from pipeline.engines.engine import Capabilities, Choice, Engine, EngineSettings, Score
+from pipeline.engines.unloaded import Unloaded
 from pipeline.judges import alone
 from pipeline.judges.judge import Case, Judge
 from pipeline.sources.known_pairs import KnownPair, read
@@ -320,9 +321,38 @@ def with_template(folder: Path, home: Path) -> Path:
     return home
 
 
+def tables(cells: Mapping[str, Any]) -> str:
+    world, real = loading.load(ROOT / "principles.yaml"), known_pairs()
+    return judge_tables.report(
+        cells, real, {"examples": examples(world), "world": world_pairs(world)}, {"checked": _code(real["checked"])}
+    )
+
+
+def _code(pairs: Sequence[KnownPair]) -> list[list[float]]:
+    """What code says of pairs whose principles it checks."""
+    constitution = loading.load(STARTER)
+    rows = []
+    for pair in pairs:
+        by = constitution[pair.principle].judge
+        assert by is not None
+        judge = judges.load(by.method).build(Role(Unloaded("", Capabilities())), by.options, _nobody)
+        case, better_first = case_of(pair, constitution)
+        [verdict] = judge.judge([case]).verdicts
+        p = verdict.p1 / PROBABILITY
+        rows.append([p if better_first else 1 - p] * 2 + [1.0])
+    return rows
+
+
+def _nobody(settings: Mapping[str, Any]) -> Role:
+    raise ValueError("code asks no model")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="JSON of what was answered; it grows")
+    parser.add_argument(
+        "--with", type=Path, action="append", default=[], dest="others", help="more such files to report"
+    )
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--sandbox", action="store_true", help="the sandbox's policy and evaluator as well")
     parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
@@ -332,7 +362,9 @@ def main() -> None:
     given = parser.parse_args()
     kept = Kept(given.out, given.seconds)
     if given.report:
-        print(judge_tables.report(kept.cells, known_pairs(), examples(loading.load(ROOT / "principles.yaml"))))
+        for other in given.others:
+            kept.cells |= json.loads(other.read_text())
+        print(tables(kept.cells))
         return
     if not DATA.is_dir():
         sys.exit(f"there are no pairs at {DATA}")
