@@ -436,6 +436,10 @@ class Settings(_Section):
     def rule(self) -> LabelRule:
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
 
+    def conditions(self) -> Gate:
+        """The gate's own, without the suites'."""
+        return Gate(**self.gate.model_dump(exclude={"suites"}))
+
 
 def role_settings(given: Mapping[str, Any]) -> RoleSettings:
     """A role written inside the options of another (a judge that asks several). Raises UserError where it is none."""
