@@ -52,7 +52,7 @@ def settle(role: Role, constitution: Constitution, options: ChoiceOptions, prefi
     tried = []
     for beginning in BEGINNINGS if prefix == AUTO else (prefix,):
         for each in LETTERS if letters == AUTO else (letters,):
-            given = ChoiceOptions(letters=each, shots=options.shots)  # type: ignore[arg-type]
+            given = ChoiceOptions(letters=each, shots=options.shots)
             judge = ChoiceJudge(replace(role, answer_prefix=beginning), given)
             try:
                 verdicts = judge.judge(cases).verdicts
