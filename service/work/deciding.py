@@ -25,7 +25,7 @@ def promote_or_refuse(
     proposed, which a person confirms (`pipeline.replacing`).
     """
     store, run = work.store, work.run.id.hex()
-    gate = promote.Gate(**work.settings.gate.model_dump(exclude={"suites"}))
+    gate = work.settings.conditions()
     besides: list[tuple[bool, str]] = list(
         suites.conditions(suites.of_dict(evaluation["suites"]), work.settings.gate.suites)
     )

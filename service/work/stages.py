@@ -16,6 +16,7 @@ from constitution.principles import Constitution
 from constitution.records import Generation, Id
 from pipeline import compare as comparing
 from pipeline import label as labelling
+from pipeline import promote
 from pipeline import revise as revising
 from pipeline.judges.judge import Judge
 from pipeline.metrics import consistency
@@ -42,6 +43,9 @@ def start_model(work: Work) -> str:
 def look_ahead(work: Work) -> None:
     """What the whole loop will need: the training process starts. (Mistakes were told before: `service.preflight`.)"""
     work.warm_up()
+    harmless = ["harmless" in p.tags for p in work.prompts("heldout", work.settings.evaluate.prompts)]
+    for why in promote.foreseen(work.settings.conditions(), harmless):
+        work.log(f"warning: nothing of this run can be promoted: {why}")
 
 
 # --- answering, criticising, revising ----------------------------------------------------------------------------
