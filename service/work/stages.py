@@ -19,6 +19,7 @@ from pipeline import label as labelling
 from pipeline import promote
 from pipeline import revise as revising
 from pipeline.judges.by_principle import asks_a_model
+from pipeline.judges.cascade import disagreement
 from pipeline.judges.judge import Judge
 from pipeline.metrics import consistency
 from pipeline.respond import respond as plan_responses
@@ -27,6 +28,7 @@ from service.queries import measure
 from service.work import trial
 from service.work.roles import critic_of, role_of
 from service.work.work import Work
+from storage.store import Store
 
 TOLD = 0.2  # from this share on it is said that answers were cut
 LIMIT = "policy.max_tokens (and trained.max_tokens, where checkpoints have a section of their own)"
@@ -235,8 +237,15 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
             "position_consistency_all_pairs": _consistent(c for q, c in found.items() if principles[q].id not in exact),
             "unreadable_rate": unreadable / max(1, readable + unreadable),
             "principles": {principles[q].id: _reading(c, probes.get(principles[q].id)) for q, c in found.items()},
-        } | measure.judge(work, judge, held),
+        } | cascaded(work.store, judge, work.constitution, [*train, *held]) | measure.judge(work, judge, held),
     }  # fmt: skip
+
+
+def cascaded(store: Store, judge: Judge, constitution: Constitution, comparisons: Sequence[Id]) -> dict[str, Any]:
+    """Of a judge that is two: how often they differ where the small one is sure, on the sample that was put to both."""
+    questions = [judge.question(principle) for principle in constitution]
+    asked = [question.id for question in questions if question.readout.get("method") == "cascade"]
+    return {"cascade": disagreement(store.reasons(comparisons, asked)).as_dict()} if asked else {}
 
 
 def _reading(everywhere: consistency.Consistency, probed: consistency.Probe | None) -> dict[str, Any]:
