@@ -25,7 +25,7 @@ from constitution.difference import Diff
 ALLOWED = 0.05
 FALSE_ALARM = 0.05  # of all principles together
 POWER = 0.8
-NOT_JUDGED = {"id", "title", "tags", "examples"}  # what neither asks nor counts differently
+NOT_JUDGED = {"id", "title", "tags", "examples", "twin"}  # what neither asks nor counts differently
 COUNTS = {"weight", "tier", "hard"}  # how much its verdicts count
 Change: TypeAlias = Literal["added", "removed", "reworded", "reweighted", "none"]
 Found: TypeAlias = Literal["towards", "away", "unchanged", "unclear"]

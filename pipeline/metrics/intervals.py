@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from constitution.records import Id
+from pipeline.metrics.words import percent
 
 Z = 1.959963984540054  # two-sided 95%, one-sided 97.5%
 Z_TWO = 1.96  # the same as tables print it: for signs that are looked at, not for intervals that are shown
@@ -106,7 +107,7 @@ class Share:
     of: int
 
     def __str__(self) -> str:
-        return "-" if self.value is None else f"{self.value:.0%}"
+        return percent(self.value, 0)
 
     @property
     def value(self) -> float | None:

@@ -14,11 +14,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from constitution.errors import UserError
 from constitution.records import Prompt
 from pipeline import plugins
+from pipeline.suites import published
 from pipeline.suites.suite import Condition, Evidence, Figure, Measured, Suite
 
 __all__ = [
@@ -48,8 +49,10 @@ def only_named(name: str) -> bool:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a suite (`Suite`). Raises UserError for a name that is none, and for one that would let the gate
-    see the truth."""
+    """The module of a suite (`Suite`), or what has the same of a public set and its file, as `xstest:PATH` names them.
+    Raises UserError for a name that is none, and for one that would let the gate see the truth."""
+    if ":" in name:
+        return cast(ModuleType, published.suite(name))
     module = plugins.load(__name__, "measure", name, "suite")
     if _reads_truth(module) and hasattr(module, "conditions"):
         raise UserError(f"the suite {name!r} reads the truth, so it may have no conditions: the gate never reads it")

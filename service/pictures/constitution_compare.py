@@ -17,6 +17,7 @@ from constitution.visible import visible
 from pipeline.metrics.attribution import OUTCOMES
 from pipeline.metrics.disagreement import Carried
 from pipeline.metrics.effects import ALLOWED
+from pipeline.metrics.words import percent
 from service.queries.constitution_compare import Compared
 from storage.artifacts import write_bytes, write_text
 
@@ -181,7 +182,11 @@ def _effects(compared: Compared, trained: Mapping[str, Any]) -> Figure:
 
 
 def _rate(win: Mapping[str, float | None]) -> str:
-    return "not known" if win["mean"] is None else f"{win['mean']:.1%} ({win['low']:.1%} to {win['high']:.1%})"
+    return (
+        "not known"
+        if win["mean"] is None
+        else f"{percent(win['mean'])} ({percent(win['low'])} to {percent(win['high'])})"
+    )
 
 
 def _name(text: str) -> str:

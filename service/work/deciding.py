@@ -76,8 +76,8 @@ def _act(work: Work, found: Outcome, model: str, payload: Mapping[str, Any], aft
 
 def nothing_trained(work: Work, model: str, amendment: Mapping[str, Any] | None = None) -> str:
     """Why the model at the end is one that was there before the run; empty where it is new."""
-    if model not in work.made:
-        why = " and ".join(dict.fromkeys(work.untrained)) or "no training step made a model"
+    if work.untrained and model not in work.made:
+        why = " and ".join(dict.fromkeys(work.untrained))
         return f"nothing was trained, because {why}: there is nothing to promote"
     if amendment is not None and model == work.store.run(amendment["base"]).result["model"]:
         return (
@@ -123,7 +123,7 @@ def result_of(
         "calls": work.budget.as_dict(),
         "seconds": work.clock(),
         "model": model,
-        **({"untrained": nothing_trained(work, model)} if model not in work.made else {}),
+        **({"untrained": why} if (why := nothing_trained(work, model, amendment)) else {}),
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
         **({"trial": tried} if (tried := trial.of_run(work)) else {}),
