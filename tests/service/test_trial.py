@@ -307,9 +307,7 @@ def test_a_judge_that_drifted_is_refused_when_it_is_asked_again(
     if not refused:
         tried(later)
         return
-    with pytest.raises(
-        UserError, match=r"the judge does not answer as it did: of 4 known pairs .* declare another"
-    ):
+    with pytest.raises(UserError, match=r"the judge does not answer as it did: of 4 known pairs .* declare another"):
         tried(later)
     unasked = work(key="nobody asks", **{**FREE, "trial.canaries": 0})
     monkeypatch.setattr(unasked.wiring, "judge", lambda settings: Drifting(judge(settings), move))
