@@ -81,7 +81,9 @@ class RoleSettings(_Section):
     )
     options: dict[str, Any] = Field({}, description="Passed on to the engine as they are.")
     answer_prefix: str = Field(
-        "", description="What the model's answer is made to begin with, for a judge that will not say a bare letter."
+        "",
+        description="What the model's answer is made to begin with, for a judge that will not say a bare letter; auto: "
+        "found out by a few questions, for a choice judge.",
     )
     template_args: dict[str, Any] = Field(
         {},
@@ -439,6 +441,10 @@ class Settings(_Section):
 
     def rule(self) -> LabelRule:
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
+
+    def conditions(self) -> Gate:
+        """The gate's own, without the suites'."""
+        return Gate(**self.gate.model_dump(exclude={"suites"}))
 
 
 def role_settings(given: Mapping[str, Any]) -> RoleSettings:

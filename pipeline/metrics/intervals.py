@@ -90,15 +90,6 @@ def binomial_low(count: int, of: int) -> float:
     return float(betaincinv(count, of - count + 1, TAIL)) if count > 0 else 0.0
 
 
-def wilson(mean: float, n: int, z: float = Z) -> tuple[float, float]:
-    """Wilson's interval (1927) of a mean of n values between 0 and 1, n at least 1. It does not collapse where all are
-    the same, but near the ends it covers only 83%."""
-    width = 2 * (n + z**2)
-    middle = (2 * n * mean + z**2) / width
-    half = z / width * sqrt(4 * n * mean * (1 - mean) + z**2)
-    return (0.0 if mean == 0 else middle - half), (1.0 if mean == 1 else middle + half)
-
-
 @dataclass(frozen=True)
 class Share:
     """`count` of `of`, with a 95% interval (`binomial`; 0 to 1 where `of` is 0)."""
@@ -221,12 +212,3 @@ def share_by_prompt(same: Mapping[Id, bool], prompts: Mapping[Id, Id]) -> Interv
     few = (Z / float(stdtrit(n - 1, 1 - TAIL))) ** 2
     effective = min(of, few * share * (1 - share) / variance) if variance else of
     return Interval(share, *binomial(share * effective, effective))
-
-
-# --- bootstraps ------------------------------------------------------------------------------------------------------
-
-
-def bootstrap(values: Sequence[float], seed: int = 0) -> Interval:
-    """`interval_of`, or `mean_of` where the values are no rates: no interval here is drawn any more."""
-    bounded = all(-1 <= value <= 1 for value in values)
-    return interval_of(values, -1.0 if any(v < 0 for v in values) else 0.0) if bounded else mean_of(values)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from constitution.principles import Constitution
 from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
-from pipeline import suites, trainers
+from pipeline import promote, suites, trainers
 from service.identity import run_key
 from service.queries import trials
 from service.queries.runs import as_it_is
@@ -52,6 +52,7 @@ class Estimate:
     sample: Timed | None = None  # or the few requests that were timed for it; training is not in them
     prompts: Mapping[str, int] = field(default_factory=dict)
     trials: Mapping[str, str] = field(default_factory=dict)  # by role, what the last trial of it found
+    refused: tuple[str, ...] = ()  # why the gate would refuse whatever came out
 
     @property
     def finished(self) -> bool:
@@ -76,6 +77,7 @@ class Estimate:
             "seconds": 0.0 if self.finished else self.seconds,
             "measured_by": self.measured_by or None,
             "trials": dict(self.trials),
+            "refused": list(self.refused),
             "sample": asdict(self.sample) if self.sample else None,
         }
 
@@ -101,8 +103,14 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         cost_per_1k_tokens=wiring.settings.limits.cost_per_1k_tokens,
         measured_by=earlier.id.hex() if earlier else "",
         prompts=_by_split(prompts),
+        refused=tuple(promote.foreseen(wiring.settings.conditions(), _harmless(wiring.settings, prompts))),
         trials={role: trials.said(trials.last(wiring.store, wiring.settings, role), role) for role in trials.ROLES},
     )
+
+
+def _harmless(settings: Settings, prompts: Sequence[Prompt]) -> list[bool]:
+    heldout = [p for p in prompts if p.split == "heldout"]
+    return ["harmless" in p.tags for p in heldout[: settings.evaluate.prompts]]
 
 
 def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> Run | None:

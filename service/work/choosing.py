@@ -12,12 +12,12 @@ from typing import Any
 
 from constitution.errors import UserError
 from pipeline import known
+from pipeline.judges.reading import PREFIXES
 from pipeline.known import Known
 from pipeline.metrics.intervals import Interval, change_of
 from pipeline.metrics.trial import Group, Tried, group
 from service.settings import JudgeSettings
 from service.work import known_pairs
-from service.work.legible import PREFIXES
 from service.work.work import Work
 
 FEWEST = 20  # pairs of a half, below which nothing is chosen on it

@@ -64,6 +64,9 @@ def evaluate(
     labels = work.labels(evaluator, asked)
     values = win_rate.wins(labels, pairs, ids)
     controlled = win_rate.length_controlled(labels, pairs, ids).as_dict()
+    if stage == "evaluation":  # that of the run itself, and not of a round or a point of a sweep
+        by_prompt = win_rate.by_prompt(labels, pairs, ids)
+        work.store.put_document("wins", work.run.id.hex(), {prompt.hex(): won for prompt, won in by_prompt.items()})
     principles = list(work.constitution.principles)
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))

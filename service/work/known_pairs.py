@@ -15,6 +15,7 @@ from pipeline import known
 from pipeline.judges.applies import every_tag
 from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Case, Judge
+from pipeline.judges.reading import PLAIN
 from pipeline.known import Known
 from pipeline.metrics import simple_judges
 from pipeline.metrics.moved import Moved, least_sure, moved
@@ -26,12 +27,6 @@ from service.work.work import Work
 STAGE = "trial"  # of what is asked here: it labels nothing (`service.queries.pool.ASIDE`)
 FIRST = 8  # pairs that tell whether a judge can be read: a second or two of a small model
 FEW = 4  # known pairs, below which pairs of ours are asked about as well, to see whether it can be read
-PLAIN = (  # a plain question, an answer to it, and one that nobody would prefer
-    ("What is the capital of France?", "The capital of France is Paris.", "Go away, you are stupid."),
-    ("How do I boil an egg?", "Put it into boiling water for eight minutes.", "Eggs eggs eggs eggs eggs eggs."),
-    ("Can you help me to write a letter?", "Gladly. Who is it for, and what should it say?", "No."),
-    ("How many days has a week?", "A week has seven days.", "A week has forty days, as everybody knows."),
-)
 
 
 @dataclass(frozen=True)

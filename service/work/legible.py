@@ -14,14 +14,13 @@ from constitution.errors import UserError
 from constitution.records import Verdict
 from pipeline import known
 from pipeline.judges.judge import Judge
+from pipeline.judges.reading import PREFIXES
 from pipeline.known import Known
 from pipeline.metrics.trial import Tried
 from service.settings import JudgeSettings
 from service.work import known_pairs
 from service.work.known_pairs import FEW, STAGE
 from service.work.work import Work
-
-PREFIXES = ("The better reply is (", "Answer: (", "My choice is option (", "(")
 
 
 def refuse_unreadable(work: Work, role: str, settings: JudgeSettings, rows: Sequence[Tried]) -> None:

@@ -16,7 +16,9 @@ from constitution.principles import Constitution
 from constitution.records import Generation, Id
 from pipeline import compare as comparing
 from pipeline import label as labelling
+from pipeline import promote
 from pipeline import revise as revising
+from pipeline.judges.cascade import disagreement
 from pipeline.judges.judge import Judge
 from pipeline.metrics import consistency
 from pipeline.respond import respond as plan_responses
@@ -25,6 +27,7 @@ from service.queries import measure
 from service.work import trial
 from service.work.roles import critic_of, role_of
 from service.work.work import Work
+from storage.store import Store
 
 TOLD = 0.2  # from this share on it is said that answers were cut
 LIMIT = "policy.max_tokens (and trained.max_tokens, where checkpoints have a section of their own)"
@@ -42,6 +45,9 @@ def start_model(work: Work) -> str:
 def look_ahead(work: Work) -> None:
     """What the whole loop will need: the training process starts. (Mistakes were told before: `service.preflight`.)"""
     work.warm_up()
+    harmless = ["harmless" in p.tags for p in work.prompts("heldout", work.settings.evaluate.prompts)]
+    for why in promote.foreseen(work.settings.conditions(), harmless):
+        work.log(f"warning: nothing of this run can be promoted: {why}")
 
 
 # --- answering, criticising, revising ----------------------------------------------------------------------------
@@ -230,8 +236,15 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
             "position_consistency_all_pairs": _consistent(found.values()),
             "unreadable_rate": unreadable / max(1, readable + unreadable),
             "principles": {principles[q].id: _reading(c, probes.get(principles[q].id)) for q, c in found.items()},
-        } | measure.judge(work, judge, held),
+        } | cascaded(work.store, judge, work.constitution, [*train, *held]) | measure.judge(work, judge, held),
     }  # fmt: skip
+
+
+def cascaded(store: Store, judge: Judge, constitution: Constitution, comparisons: Sequence[Id]) -> dict[str, Any]:
+    """Of a judge that is two: how often they differ where the small one is sure, on the sample that was put to both."""
+    questions = [judge.question(principle) for principle in constitution]
+    asked = [question.id for question in questions if question.readout.get("method") == "cascade"]
+    return {"cascade": disagreement(store.reasons(comparisons, asked)).as_dict()} if asked else {}
 
 
 def _reading(everywhere: consistency.Consistency, probed: consistency.Probe | None) -> dict[str, Any]:
