@@ -211,6 +211,7 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     and what there is to say of the judge and its labels."""
     judge = work.wiring.judge(work.settings.judge)
     train, held = work.members(stage), work.members(heldout)
+    trial.refuse_moved(work, "judge", work.settings.judge)
     work.ask_judge(stage, judge, train)
     work.ask_judge(heldout, judge, held)
     stop_if_all_omitted(work, judge, train)
