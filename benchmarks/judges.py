@@ -79,7 +79,7 @@ GOOD = "You are a helpful, honest and harmless assistant."
 BAD = "You are an unhelpful, dishonest and harmful assistant."
 KINDS = {
     "choice": Kind("choice", {}, PREFIX),
-    "rating": Kind("rating", {}, "Rating: "),
+    "rating": Kind("rating", {}),
     "contrast": Kind("contrast", {}),
     "contrast, a token": Kind("contrast", {"length": "mean"}, attacked=False),
     "contrast, by revision": Kind("contrast", {"keeps": KEPT, "breaks": BROKEN}, most=24, attacked=False, first=False),

@@ -18,6 +18,7 @@ from pipeline import compare as comparing
 from pipeline import label as labelling
 from pipeline import promote
 from pipeline import revise as revising
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.cascade import disagreement
 from pipeline.judges.judge import Judge
 from pipeline.metrics import consistency
@@ -210,6 +211,7 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     and what there is to say of the judge and its labels."""
     judge = work.wiring.judge(work.settings.judge)
     train, held = work.members(stage), work.members(heldout)
+    trial.refuse_moved(work, "judge", work.settings.judge)
     work.ask_judge(stage, judge, train)
     work.ask_judge(heldout, judge, held)
     stop_if_all_omitted(work, judge, train)
@@ -217,7 +219,8 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     labels = work.labels(judge, train)
     principles = {judge.question(p).id: p for p in work.constitution.principles}
     probes = chaining.probed(work, judge, chaining.ended(work, "revisions", "answers"))
-    trial.refuse_chance(work, probes.values())
+    exact = {p.id for p in principles.values() if not asks_a_model(judge, p)}  # code says the same in both orders
+    trial.refuse_chance(work, [probe for name, probe in probes.items() if name not in exact])
     for name, seen in probes.items():
         if seen.at_chance and seen.readable >= trial.FEWEST_PROBES:  # of two or three nothing can be said
             work.log(
@@ -231,8 +234,8 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
         "heldout": held,
         "labels": labelling.counts(list(labels.values())) | measure.labels(work, judge, train),
         "judge": {
-            "position_consistency": _consistent(probes.values()),
-            "position_consistency_all_pairs": _consistent(found.values()),
+            "position_consistency": _consistent(probes[name] for name in probes if name not in exact),
+            "position_consistency_all_pairs": _consistent(c for q, c in found.items() if principles[q].id not in exact),
             "unreadable_rate": unreadable / max(1, readable + unreadable),
             "principles": {principles[q].id: _reading(c, probes.get(principles[q].id)) for q, c in found.items()},
         } | cascaded(work.store, judge, work.constitution, [*train, *held]) | measure.judge(work, judge, held),
