@@ -17,6 +17,7 @@ from constitution.records import PROBABILITY
 from pipeline import known
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
+from pipeline.metrics import words
 from pipeline.metrics.consistency import Probe, above_half
 from pipeline.metrics.moved import TOLERANCE
 from pipeline.metrics.trial import Tried
@@ -133,7 +134,7 @@ def conditions(work: Work) -> list[tuple[bool, str]]:
     if found is None:
         return [(False, "the evaluator was not tried on pairs with known answers: not known whether it is right")]
     agree = found["order_consistency"]["share"]
-    orders = "" if agree is None else f", its two orders agree on {agree:.0%} of the pairs"
+    orders = "" if agree is None else f", its two orders agree on {words.percent(agree, 0)} of the pairs"
     return [(bool(found["believed"]), f"trial of the evaluator: {found['says'][0]}{orders}")]
 
 
