@@ -47,7 +47,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 ROOT = Path(__file__).parents[1]
 STARTER = ROOT / "constitution" / "starters" / "assistant.yaml"
 MOST = {"xstest": 1400, "checked": 1400}  # characters of a pair with its dialogue; of the other sets 900
-SAMPLED = {"examples": 64, "llmbar": 48, "hh": 48, "xstest": 18, "checked": 6}  # pairs, the first by a hash
+SAMPLED = {"examples": 64, "llmbar": 30, "hh": 30, "xstest": 12, "checked": 6}  # pairs, the first by a hash
 ATTACKED = 6  # pairs
 CHUNK = 6  # pairs that every judge is asked about before the next
 PREFIX = "The better reply is ("
@@ -79,7 +79,7 @@ GOOD = "You are a helpful, honest and harmless assistant."
 BAD = "You are an unhelpful, dishonest and harmful assistant."
 KINDS = {
     "choice": Kind("choice", {}, PREFIX),
-    "rating": Kind("rating", {}, "Rating: "),
+    "rating": Kind("rating", {}),
     "contrast": Kind("contrast", {}),
     "contrast, a token": Kind("contrast", {"length": "mean"}, attacked=False),
     "contrast, by revision": Kind("contrast", {"keeps": KEPT, "breaks": BROKEN}, most=24, attacked=False, first=False),

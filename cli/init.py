@@ -78,6 +78,10 @@ seed = 0
 """
 
 _TAIL = """
+[trial]               # judge and evaluator are tried before anything is generated: on the examples in principles.yaml,
+# pairs = ["pairs.jsonl"]   # and on pairs of files whose better answer is known (prompt, better, worse, principle)
+# required = false    # label with a judge that is not trusted, nevertheless
+
 [revise]
 rounds = 4            # of critique and revision, a principle drawn anew for each
 

@@ -152,6 +152,12 @@ class TrialSettings(_Section):
         description='Files of known pairs (docs/trial.md), besides the principles\' own examples, as "pairs.jsonl" or '
         '{path = "x.json", format = "llmbar"}.',
     )
+    canaries: int = Field(
+        4,
+        ge=0,
+        description="Known pairs that a judge is asked again where its weights cannot be seen, at the start of a later "
+        "run, before it labels and before it measures; answers that moved stop the run. 0: none.",
+    )
     most: int = Field(40, ge=1, description="Pairs that are asked, of each principle and of those that name none.")
     required: bool = Field(
         True,

@@ -15,6 +15,7 @@ from typing import Any
 from constitution import loading
 from constitution.records import PROBABILITY, Checkpoint, Generation, Id, Label, Messages, Prompt
 from pipeline import compare, revise
+from pipeline.judges.by_principle import asked_most
 from pipeline.trainers import progress
 from service.queries import chains as chaining
 from service.queries.run_records import RunRecords
@@ -81,7 +82,7 @@ class Panel:
         known, weights = work.store.clauses(work.constitution.version), work.constitution.weights()
         principles = {q: tuple(p for p in weights if q in known.get(p, ())) for q in ids}
         return cls(
-            work.store.questions(ids[:1])[0].judge,
+            asked_most(work.store.questions(ids)),
             {q: sum(weights[p] for p in found) for q, found in principles.items()},
             principles,
         )

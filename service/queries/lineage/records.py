@@ -11,6 +11,7 @@ from constitution import loading
 from constitution.blame import READ, counterparts
 from constitution.principles import Constitution
 from constitution.records import Checkpoint, Event, Id, Label, LabelRule
+from pipeline.judges.by_principle import asked_most
 from storage.amendments import Amendment
 from storage.lineage import Stage
 from storage.runs import Run
@@ -215,7 +216,7 @@ class Records:
             return None
         known = self.store.clauses(version.version)
         principles = {q: tuple(p.id for p in version.constitution if q in known.get(p.id, ())) for q in questions}
-        judge = self.store.questions(questions[:1])[0].judge
+        judge = asked_most(self.store.questions(questions))
         asked = {q: names for q, names in principles.items() if names}  # a stage can ask about other versions besides
         return Asked(stage, version, judge, asked) if asked else None
 
