@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pipeline.engines
 from constitution.records import Messages, dialogue_id, make_id
@@ -18,14 +18,28 @@ from pipeline.asking import Ask, Role
 from pipeline.made_prompts import whole
 
 if TYPE_CHECKING:
-    from service.settings import RoleSettings
-    from service.wiring import Wiring
+    from pipeline.engines.engine import EngineSettings, Sampling
+    from service.settings import RoleSettings, Settings
+    from storage.store import Store
 
 DOCUMENT = "made prompts"
 LONGEST = 120  # tokens: a prompt is no essay
 
 
-def generate(wiring: Wiring, requests: Sequence[Messages], role: str, seed: int) -> list[str | None]:
+class Models(Protocol):
+    """What is asked of the wiring."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def store(self) -> Store: ...
+    def resolve(self, model: str) -> str: ...
+    def engine_settings(self, role: RoleSettings, model: str) -> EngineSettings: ...
+    def sampling(self, settings: RoleSettings) -> Sampling: ...
+    def role(self, settings: RoleSettings) -> Role: ...
+
+
+def generate(wiring: Models, requests: Sequence[Messages], role: str, seed: int) -> list[str | None]:
     """A text for each request, None where it was refused, or cut in the midst of its first paragraph. `role`: `critic`,
     or the policy where there is none. The same request several times has as many samples."""
     critic = wiring.settings.critic
@@ -52,7 +66,7 @@ def generate(wiring: Wiring, requests: Sequence[Messages], role: str, seed: int)
     return texts
 
 
-def _plan(requests: Sequence[Messages], role: Role, wiring: Wiring, settings: RoleSettings, seed: int) -> list[Ask]:
+def _plan(requests: Sequence[Messages], role: Role, wiring: Models, settings: RoleSettings, seed: int) -> list[Ask]:
     sampling = wiring.sampling(settings)
     role = replace(role, sampling=replace(sampling, max_tokens=min(LONGEST, sampling.max_tokens)))
     seen: Counter[Messages] = Counter()
