@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ from pipeline.judges.choice import AUTO, ChoiceOptions
 from pipeline.judges.judge import Another, Judge
 from pipeline.keys import Key, secret
 from pipeline.options import read
-from service import sampling
+from service import made, sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
@@ -67,7 +67,7 @@ class Wiring:
         """The prompts of the settings' source, each with its split. They are read once."""
         if self._prompts is None:
             splits = sources.Splits(**self.settings.splits.model_dump())
-            self._prompts = sources.read(self.settings.prompts, splits)
+            self._prompts = sources.read(self.settings.prompts, splits, partial(made.generate, self))
         return list(self._prompts)
 
     def start(self) -> str:
@@ -107,7 +107,7 @@ class Wiring:
         """A role as its settings say, or with another model of the same kind (a checkpoint)."""
         return Role(
             engine=self._engine(settings, model or self.resolve(settings.model)),
-            sampling=Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens),
+            sampling=self.sampling(settings, max_tokens),
             answer_prefix=settings.answer_prefix,
             template_args=settings.template_args,
         )
@@ -120,7 +120,7 @@ class Wiring:
         prefix, letters, options = _open(settings)
         if AUTO not in (prefix, letters):
             return settings
-        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         how = [prefix, letters, options, dict(settings.template_args), engine.fingerprint]
         key = make_id("reading", how=how).hex()
@@ -134,6 +134,10 @@ class Wiring:
             self._read[key] = found["answer_prefix"], found["letters"]
         return _as_read(settings, *self._read[key])
 
+    @staticmethod
+    def sampling(settings: RoleSettings, max_tokens: int | None = None) -> Sampling:
+        return Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens)
+
     def judge(self, settings: JudgeSettings) -> Judge:
         settings = self.settled(settings)
         return self._judging(settings, self.role(settings), self._another)
@@ -142,7 +146,7 @@ class Wiring:
         """A judge for looking up what it was asked: it knows its questions, its model is not loaded (but once, where
         how it is asked is left to be found out)."""
         settings = self.settled(settings)
-        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
         return self._judging(settings, role, self._another_asked)
@@ -169,7 +173,7 @@ class Wiring:
 
     def _another_asked(self, given: Mapping[str, Any]) -> Role:
         settings = role_settings(given)
-        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         return Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
 
@@ -231,7 +235,7 @@ class Wiring:
             raise UserError(
                 f'answer_prefix = "{AUTO}" is for judges, whose answer is a letter: name it, or leave it out'
             )
-        engine = self._engine_settings(settings, self.resolve(model or settings.model))
+        engine = self.engine_settings(settings, self.resolve(model or settings.model))
         pipeline.engines.check(engine)
         pipeline.engines.check_server(engine)
 
@@ -288,7 +292,7 @@ class Wiring:
 
         return same_weights(*(find_model(self.resolve(role.model), role.revision).folders for role in (one, other)))
 
-    def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
+    def engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
         options = dict(role.options)
         if role.base_url:
             key = secret(role.api_key_env)
@@ -299,7 +303,7 @@ class Wiring:
         )
 
     def _engine(self, role: RoleSettings, model: str) -> Engine:
-        settings = self._engine_settings(role, model)
+        settings = self.engine_settings(role, model)
         shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
         name = canonical(
             [

@@ -21,6 +21,7 @@ from pipeline.metrics import words
 from pipeline.metrics.consistency import Probe, above_half
 from pipeline.metrics.moved import TOLERANCE
 from pipeline.metrics.trial import Tried
+from pipeline.metrics.trust import TRUSTED
 from pipeline.trial import Trial, sentences
 from service.queries import trials
 from service.settings import JudgeSettings
@@ -164,6 +165,8 @@ def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
     """
     if not (work.settings.limits.stop_at_chance and work.settings.label.consistent):
         return
+    if (told := stored(work, "judge")) and told["verdict"] == TRUSTED:
+        return  # that is known better by now: orders that differ are a bias, and no ignorance
     judge = work.wiring.asked_judge(work.settings.judge)
     chosen = pairs_of(work, judge).pairs
     floor = round(work.settings.label.min_mass * PROBABILITY) / PROBABILITY
