@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from constitution.errors import UserError
 from constitution.records import PROBABILITY, WEIGHT, Id, Label, LabelState, Messages
+from constitution.tally import STATES
 from service.queries import judged
 from service.queries.judged import Judged
 from service.queries.page import Page
 from storage.database import chunks
-from storage.labels import STATES
 from storage.store import Store
 
 SCAN = 10_000  # pairs that one page looks at, at most
