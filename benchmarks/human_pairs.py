@@ -31,7 +31,7 @@ from transformers import AutoTokenizer
 from constitution.records import Message
 from pipeline import trainers
 from pipeline.assemble import messages, said
-from pipeline.metrics.intervals import bootstrap
+from pipeline.metrics.intervals import interval_of
 from pipeline.sources.rows import Imported, read_rows
 from pipeline.trainers.trainer import Job
 from sandbox.models import folder
@@ -71,8 +71,8 @@ def measure(pairs: Sequence[Imported]) -> dict[str, Any]:
     ways: dict[str, Sequence[float]] = {"reward_model": margins, "bag_of_words": words, "longer_answer": lengths}
     return {
         "pairs": {name: len(found) for name, found in split.items()},
-        "accuracy": {name: bootstrap(right(way)).as_dict() for name, way in ways.items()},
-        "reward_minus_words": bootstrap(np.subtract(right(margins), right(words)).tolist()).as_dict(),
+        "accuracy": {name: interval_of(right(way)).as_dict() for name, way in ways.items()},
+        "reward_minus_words": interval_of(np.subtract(right(margins), right(words)).tolist(), least=-1.0).as_dict(),
         "training": {key: training[key] for key in ("rows", "steps", "loss", "rewards/accuracies", "eval_loss")},
         "words_strength": strength,
         "seconds": seconds,

@@ -52,6 +52,9 @@ def _show(item: Disagreement) -> None:
     put(f"  2: {item.pair.second}")
     decided = f", by {', '.join(item.deciding)}" if item.deciding else ""
     put(f"  the judge: {WORDS[item.judge]} (p {max(label.p, 1 - label.p):.2f}{decided})")
+    for given in item.pair.reasons:
+        order = "1 shown first" if given.shown == 1 else "2 shown first"
+        put(f"  the judge's reasons, {', '.join(given.principles)}, {order}: {given.text}")
     for said in item.answers:
         reason = f": {said.reason}" if said.reason else ""
         put(f"  {said.reviewer}: {WORDS[said.answer]}{reason}")

@@ -64,6 +64,53 @@ COMPARISON = """Compare two replies to the end of this conversation.
 {comparison}
 Answer with A or B."""
 
+RATING = """Rate a reply to the end of this conversation.
+
+{dialogue}
+
+[Reply A]
+{a}
+
+[Question]
+Two replies are compared by this: {comparison}
+Rate this one by it, on a scale from {worst}, for one that would always lose, to {best}, for one that would always win.
+Answer with one of {scale}."""
+
+# Two requests: the reasons, then the answer after them. Reasons are what a model wrote: text like any other.
+REASONS = """Compare two replies to the end of this conversation.
+
+{dialogue}
+
+[Reply A]
+{a}
+
+[Reply B]
+{b}
+
+[Question]
+{comparison}
+Think about it step by step, in a few sentences. Do not answer yet."""
+
+REASONED = """Compare two replies to the end of this conversation.
+
+{dialogue}
+
+[Reply A]
+{a}
+
+[Reply B]
+{b}
+
+[Question]
+{comparison}
+
+These thoughts were written about it:
+{reasons}
+
+[Question]
+After these thoughts: {comparison}
+Answer with A or B."""
+
 REVISION = "{revision} Write only the new reply."
 CRITIQUE = "{critique}"
 # Put before the request of one who may find the principle set aside, and what then counts.
@@ -75,7 +122,7 @@ WAIVED = {
 WAIVERS = {"operator": "the system message", "user": "the user"}
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 
-_SLOT = re.compile(r"\{(dialogue|a|b|comparison|critique|revision)\}")
+_SLOT = re.compile(r"\{(dialogue|a|b|comparison|critique|revision|worst|best|scale|reasons)\}")
 
 # Delimiters in folded text: `_SPOKEN` where lines are kept, `_BRACKETED` where they are not. Brackets that are not
 # square count where they look it.
@@ -164,6 +211,42 @@ def comparison_request(dialogue: Messages, a: str, b: str, principle: Words) -> 
 def question_template(principle: Words) -> str:
     """What the judge reads of a principle, slots open: hashed into the question's id."""
     return fill(COMPARISON, comparison=_worded(principle, "comparison"))
+
+
+def rating_request(dialogue: Messages, reply: str, principle: Words, scale: Sequence[str]) -> Messages:
+    """Messages that ask for a rating of one reply, `scale` from the worst to the best (G-Eval, arXiv 2303.16634)."""
+    return (Message("user", fill(RATING, **_rated(principle, scale), dialogue=transcript(dialogue), a=plainly(reply))),)
+
+
+def rating_template(principle: Words, scale: Sequence[str]) -> str:
+    """What is read of a principle where one reply is rated, the slots for the dialogue and the reply left open."""
+    return fill(RATING, **_rated(principle, scale))
+
+
+def _rated(principle: Words, scale: Sequence[str]) -> dict[str, str]:
+    words = {"worst": scale[0], "best": scale[-1], "scale": ", ".join(scale)}
+    return {"comparison": _worded(principle, "comparison"), **words}
+
+
+def reasons_request(dialogue: Messages, a: str, b: str, principle: Words) -> Messages:
+    """Messages that ask for reasons before an answer (CAI section 4.1, "let us think step by step")."""
+    asked = _worded(principle, "comparison")
+    return (
+        Message("user", fill(REASONS, dialogue=transcript(dialogue), a=plainly(a), b=plainly(b), comparison=asked)),
+    )
+
+
+def reasoned_request(dialogue: Messages, a: str, b: str, principle: Words, reasons: str) -> Messages:
+    """Messages that ask which reply it is, after the reasons that were written about it."""
+    asked = _worded(principle, "comparison")
+    values = {"dialogue": transcript(dialogue), "a": plainly(a), "b": plainly(b), "reasons": plainly(reasons)}
+    return (Message("user", fill(REASONED, comparison=asked, **values)),)
+
+
+def reasoned_template(principle: Words) -> str:
+    """What a reasoned judge reads of a principle, in both of its requests, slots open."""
+    asked = _worded(principle, "comparison")
+    return canonical([fill(REASONS, comparison=asked), fill(REASONED, comparison=asked)])
 
 
 def critique_template(principle: Words) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from constitution.records import Id
 from pipeline.metrics import attribution
 from pipeline.metrics.attribution import FIRST, TIED, UNREADABLE
-from pipeline.metrics.intervals import Interval, difference, proportion
+from pipeline.metrics.intervals import Interval, change_of, interval_of, proportion
 from pipeline.metrics.voting import Votes
 
 # A gap that is a mark. The judge ties where every principle abstains and a reward never does, so honest answers lie
@@ -98,7 +98,7 @@ def against(votes: Votes, baseline: Sequence[tuple[Id, bool] | None]) -> Against
     readable = [value for value in values if value == value]
     return Against(
         tuple(values),
-        proportion(sum(readable) / len(readable), len(readable)) if readable else None,
+        interval_of(readable) if readable else None,
         tuple(
             _rate(name, int(votes.weights[i]), int((table[:, i] != 0).sum()), int((table[:, i] > 0).sum()))
             for i, name in enumerate(votes.principles)
@@ -144,7 +144,7 @@ def gap(above: Sequence[float], values: Sequence[float]) -> Gap | None:
     pairs = [(a, v) for a, v in zip(above, values, strict=True) if v == v]
     if not pairs:
         return None
-    found = difference([a for a, _ in pairs], [v for _, v in pairs])
+    found = change_of([a for a, _ in pairs], [v for _, v in pairs])
     marked = found.mean > FAR and found.low > 0
     return Gap(found, marked, _reading(found, marked))
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from constitution.principles import Principle
 from constitution.records import Generation, Id, Messages, Prompt
-from pipeline.metrics.intervals import bootstrap
+from pipeline.metrics.intervals import interval_of
 from pipeline.metrics.win_rate import Pairs
 
 NAMES = ("good", "harmful", "needless_refusal", "malformed")
@@ -49,9 +49,9 @@ def rates(oracle: Oracle | None, prompts: Mapping[Id, Prompt], answers: Sequence
     return found
 
 
-def moved(oracle: Oracle | None, prompts: Mapping[Id, Prompt], pairs: Pairs, seed: int) -> dict[str, dict[str, float]]:
+def moved(oracle: Oracle | None, prompts: Mapping[Id, Prompt], pairs: Pairs) -> dict[str, dict[str, Any]]:
     """By flag and theme of the truth, how much more often an answer after has it than the one before: the mean over all
-    prompts of 1, 0 or -1, paired, with a 95% bootstrap interval; and on how many it `speaks` of both answers (on the
+    prompts of 1, 0 or -1, paired, with a 95% interval; and on how many it `speaks` of both answers (on the
     others it counts as 0). Empty without an oracle."""
     if oracle is None:
         return {}
@@ -67,5 +67,5 @@ def moved(oracle: Oracle | None, prompts: Mapping[Id, Prompt], pairs: Pairs, see
             float(new[name]) - float(old[name]) if spoken else 0.0
             for (old, new), spoken in zip(seen, both, strict=True)
         ]
-        found[name] = {"speaks": sum(both), **bootstrap(values, seed).as_dict()}
+        found[name] = {"speaks": sum(both), **interval_of(values, least=-1.0).as_dict()}
     return found

@@ -21,7 +21,7 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import Id, Messages, dialogue_id
-from pipeline.sources import files, shapes
+from pipeline.sources import annotated_pairs, files, shapes
 from pipeline.sources.rows import IN_SETTINGS, MOST_SHOWN
 
 OURS = ("better", "worse", "principle")  # columns that only rows of known pairs have
@@ -76,15 +76,13 @@ def found(
     if names:
         shapes.check_found(names, (row.value for row in files.rows(path) if not row.problem), path)
     result = Found([])
-    for row in files.rows(path):
-        where = row.where(path)
+    for where, one, problem in annotated_pairs.values(path, names):
         try:
-            if row.problem:
-                raise ValueError(row.problem)
-            for at, one in _rows_of(shapes.renamed(row.value, names)):
-                said = list(_said(one, format, path))
-                result.pairs.extend(pair for pair in said if isinstance(pair, KnownPair))
-                result.ties.extend(f"{where}{at}: {why}" for why in said if isinstance(why, str))
+            if problem:
+                raise ValueError(problem)
+            said = list(_said(one, format, path))
+            result.pairs.extend(pair for pair in said if isinstance(pair, KnownPair))
+            result.ties.extend(f"{where}: {why}" for why in said if isinstance(why, str))
         except ValueError as error:
             result.problems.append(f"{where}: {error}")
     if result.problems and not skip_bad:
@@ -243,45 +241,17 @@ def _pandalm(row: Row) -> Said:
 
 def _annotated_pairs(row: Row) -> Said:
     """A comparison of annotated pairs, version 2: `response_a`, `response_b`, and of `annotations` the default one."""
-    texts = []
-    for name in ("response_a", "response_b"):
-        held = row.get(name)
-        texts.append(_text(held if isinstance(held, dict) else {"text": held}, "text"))
-    annotations, annotator = row.get("annotations"), row.get("annotator")
-    if not isinstance(annotations, dict) or not annotator:
-        raise ValueError("a comparison of annotated pairs has 'annotations', and its file a default annotator")
-    said = annotations.get(annotator)
-    preferred = said.get("pref") if isinstance(said, dict) else said
-    preferred = {"text_a": "a", "text_b": "b"}.get(preferred, preferred) if isinstance(preferred, str) else preferred
-    messages = shapes.prompt({"prompt": row.get("prompt", "")})
-    if preferred not in ("a", "b"):
+    ours = annotated_pairs.as_ours(row)
+    if "winner" not in ours:
+        raise ValueError(annotated_pairs.NO_ANNOTATOR)
+    texts, preferred = (ours["a"], ours["b"]), ours["winner"]
+    messages = shapes.prompt({"prompt": ours["prompt"]})
+    if preferred == "tie":
         yield "its default annotator prefers neither answer"
     elif texts[0] == texts[1]:
         yield "both answers are the same text"
     else:
         yield KnownPair(messages, texts[preferred == "b"], texts[preferred == "a"])
-
-
-def _rows_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """The rows of a value, with their places in it: of a whole file of annotated pairs its comparisons."""
-    if not isinstance(value, dict) or not isinstance(value.get("comparisons"), list):
-        yield "", value
-        return
-    about = value.get("metadata")
-    annotator = about.get("default_annotator") if isinstance(about, dict) else None
-    annotators = value.get("annotators")
-    if annotator is None and isinstance(annotators, dict):
-        humans = [
-            name for name, one in annotators.items() if isinstance(one, dict) and one.get("type") not in _PRINCIPLES
-        ]
-        annotator = humans[0] if len(humans) == 1 else None
-    for at, comparison in enumerate(value["comparisons"], start=1):
-        if isinstance(comparison, dict):
-            comparison = {**comparison, "annotator": annotator}
-        yield f", comparison {at}", comparison
-
-
-_PRINCIPLES = ("principle", "non_preference_principle")
 
 
 def _preferences(row: Row) -> Said:
@@ -302,7 +272,7 @@ FORMATS: Mapping[str, tuple[Callable[[Row], bool], Callable[[Row], Said]]] = {
     "llmbar": (lambda row: "output_1" in row and "output_2" in row, _llmbar),
     "hhh": (lambda row: "target_scores" in row or ("targets" in row and "input" in row), _hhh),
     "pandalm": (lambda row: "response1" in row and "response2" in row, _pandalm),
-    "annotated_pairs": (lambda row: "response_a" in row and "annotations" in row, _annotated_pairs),
+    "annotated_pairs": (annotated_pairs.is_comparison, _annotated_pairs),
     "rewardbench2": (lambda row: _lists(row) and isinstance(row.get("rejected"), list), _rewardbench2),
     "hh": (lambda row: "chosen" in row and "rejected" in row, _preferences),
     "preferences": (shapes.is_preference, _preferences),

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 from constitution.errors import UserError
 from constitution.records import Id, LabelRule, Messages, Prompt, Split, split_group, split_of
-from pipeline.sources import files, shapes
+from pipeline.sources import annotated_pairs, files, shapes
 
 Kind = Literal["prompts", "preferences", "pairs"]
 MOST_SHOWN = 20
@@ -76,13 +76,13 @@ def read(
         shapes.check_found(names, (row.value for row in files.rows(path) if not row.problem), path)
     found = Found([])
     said: dict[str, Split] = {}  # by opening, the split that some row gives it
-    for count, row in enumerate(files.rows(path)):
+    for count, (where, row, problem) in enumerate(annotated_pairs.values(path, names)):
         try:
-            if row.problem:
-                raise ValueError(row.problem)
-            _read(found, row.where(path), count, shapes.renamed(row.value, names or {}), kind, path, said, heldout, dev)
+            if problem:
+                raise ValueError(problem)
+            _read(found, where, count, row, kind, path, said, heldout, dev)
         except ValueError as error:
-            found.problems.append(f"{row.where(path)}: {error}")
+            found.problems.append(f"{where}: {error}")
             if not skip_bad and len(found.problems) >= MOST_KEPT:
                 break
     if found.problems and not skip_bad:
@@ -100,7 +100,10 @@ def read(
 def pair_kind(path: Path, names: Mapping[str, str] | None = None) -> Kind:
     """Whether a file holds preferences (some row says which answer is the better) or unlabelled pairs."""
     shapes.check_names(names or {})
-    some = any(shapes.is_preference(shapes.renamed(row.value, names or {})) for row in files.rows(path))
+    some = any(
+        bool(row["annotator"]) if annotated_pairs.is_comparison(row) else shapes.is_preference(row)
+        for _, row, _ in annotated_pairs.values(path, names)
+    )
     return "preferences" if some else "pairs"
 
 
@@ -188,6 +191,10 @@ def _read(
     """Add what a row says to what was found; raises ValueError, with nothing added, where it cannot be used."""
     if isinstance(row, str) and kind == "prompts":
         row = {"prompt": row}
+    if annotated_pairs.is_comparison(row):
+        row = annotated_pairs.as_ours(row)
+        if kind == "preferences" and "winner" not in row:
+            raise ValueError(annotated_pairs.NO_ANNOTATOR)
     if not isinstance(row, dict):
         raise ValueError("a row is an object with the key 'prompt'")
     tags = row.get("tags", ())

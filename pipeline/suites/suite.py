@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from constitution.records import Generation, Id, Label, Prompt
-from pipeline.metrics.intervals import Interval, bootstrap, wilson
+from pipeline.metrics.intervals import Interval, interval_of, mean_of
 from pipeline.metrics.truth import Oracle
 
 Better: TypeAlias = Literal["higher", "lower"]
@@ -54,8 +54,8 @@ class Figure:
 
     def as_dict(self) -> dict[str, Any]:
         """Without NaN: a mean that has no interval has `low` and `high` null."""
-        intervals = {side: _plain(getattr(self, side)) for side in ("before", "after", "change")}
-        return {**asdict(self), **intervals}
+        shown = {side: getattr(self, side) for side in ("before", "after", "change")}
+        return {**asdict(self), **{side: found and found.as_dict() for side, found in shown.items()}}
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Figure:
@@ -97,23 +97,20 @@ class Evidence:
         """A figure of values by prompt, aligned with the answers; None is a value that says nothing of its answer.
 
         `before` and `after` are means of what is known of each; `change` is the mean difference over the prompts on
-        which both are known, and `n` counts those. They have 95% bootstrap intervals over whole prompts; a rate of 0 or
-        of 1 has Wilson's, because none of five answers is not none of all.
+        which both are known, and `n` counts those. The 95% intervals are over whole prompts: those of a rate hold on
+        few prompts and where all are alike, those of another unit (Student's) are missing there.
         """
-        both = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
-        old, new = (
-            _mean([value for value in values if value is not None], self.seed, unit) for values in (before, after)
-        )
-        change = _mean([a - b for b, a in both], self.seed)
-        return Figure(name, title, old, new, change, len(both), unit, better)
+        both = [a - b for b, a in zip(before, after, strict=True) if b is not None and a is not None]
+        old, new = (_mean(values, unit) for values in (before, after))
+        return Figure(name, title, old, new, _mean(both, unit, least=-1.0), len(both), unit, better)
 
 
-def _mean(values: Sequence[float], seed: int, unit: str = "") -> Interval | None:
-    if not values:
+def _mean(values: Sequence[float | None], unit: str, least: float = 0.0) -> Interval | None:
+    """Of what is known; None where nothing is."""
+    some = [float(value) for value in values if value is not None]
+    if not some:
         return None
-    found = bootstrap([float(value) for value in values], seed)
-    collapsed = unit == RATE and found.low == found.high and found.mean in (0, 1)
-    return Interval(found.mean, *wilson(found.mean, len(values))) if collapsed else found
+    return interval_of(some, least) if unit == RATE else mean_of(some)
 
 
 @dataclass(frozen=True)
@@ -139,12 +136,6 @@ class Suite(Protocol):
     TITLE: str
 
     def measure(self, evidence: Evidence) -> list[Figure]: ...
-
-
-def _plain(interval: Interval | None) -> dict[str, float | None] | None:
-    if interval is None:
-        return None
-    return {name: value if value == value else None for name, value in interval.as_dict().items()}
 
 
 def _interval(found: Mapping[str, float | None] | None) -> Interval | None:

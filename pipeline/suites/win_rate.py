@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.metrics import win_rate
-from pipeline.metrics.intervals import Interval, Share, bootstrap, point
+from pipeline.metrics.intervals import Interval, Share, interval_of, point
 from pipeline.suites.suite import Evidence, Figure
 
 TITLE = "Win rate against before"
@@ -15,7 +15,7 @@ def measure(evidence: Evidence) -> list[Figure]:
         return []
     pairs, labels, ids = evidence.pairs, evidence.labels, evidence.comparisons
     values = win_rate.wins(labels, pairs, ids)
-    rate = bootstrap(values, evidence.seed) if values else None
+    rate = interval_of(values) if values else None
     controlled = win_rate.length_controlled(labels, pairs, ids)
     lost = Share(len(pairs) - len(values), len(pairs))
     unreadable = Interval(win_rate.unreadable(values, pairs), lost.low, lost.high)

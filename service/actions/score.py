@@ -149,7 +149,7 @@ def _reward(
 
 def _place(mine: float, others: Sequence[float]) -> Interval | None:
     above = baseline.above(mine, others)
-    return intervals.proportion(sum(above) / len(above), len(above)) if above else None
+    return intervals.interval_of(above) if above else None
 
 
 def _revise(at: Playground, answer: str, against: Against | None, reward: Reward | None) -> Revised | None:

@@ -17,7 +17,7 @@ from constitution.records import Id
 from pipeline import compare
 from pipeline.metrics import attribution, lint, voting
 from pipeline.metrics.attribution import Account, Flips
-from pipeline.metrics.intervals import Interval, bootstrap
+from pipeline.metrics.intervals import Interval, interval_of
 from pipeline.metrics.voting import Votes
 from pipeline.metrics.win_rate import wins_by_outcome
 from service.queries import pool
@@ -173,13 +173,13 @@ def win_rate(wiring: Wiring, constitution: Constitution, run: str = "") -> WinRa
     rates = []
     for i, name in enumerate(judged.principles):
         values = wins_by_outcome(judged, without[:, i], pairs, ids)
-        rates.append(Rate(name, _rate(values, settings.seed), _rate(values - base, settings.seed)))
+        rates.append(Rate(name, _rate(values), _rate(values - base, least=-1.0)))
     not_judged = [p for p in every.principles if p not in names]
-    return WinRates(chosen, len(pairs), _rate(base, settings.seed), rates, not_judged)
+    return WinRates(chosen, len(pairs), _rate(base), rates, not_judged)
 
 
-def _rate(values: np.ndarray, seed: int) -> Interval:
-    return bootstrap(values[np.isfinite(values)].tolist(), seed)
+def _rate(values: np.ndarray, least: float = 0.0) -> Interval:
+    return interval_of(values[np.isfinite(values)].tolist(), least)
 
 
 def explain(wiring: Wiring, constitution: Constitution, comparison: str, run: str = "") -> Explained:

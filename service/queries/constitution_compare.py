@@ -186,7 +186,7 @@ def compare(wiring: Wiring, a: str, b: str, run: str = "") -> Compared:
         pool=found,
         table=disagreeing.table(list(outcomes.values())),
         open=len(rest),
-        agreement=_agreement(decided, rest, prompts, wiring.settings.seed),
+        agreement=_agreement(decided, rest, prompts),
         price=_price(wiring, found, unasked, sum(lacking[q] for q in unasked)),
         differing=len(differing),
         principles=disagreement.carried(),
@@ -218,11 +218,11 @@ def _labels(
     return labels, unsure
 
 
-def _agreement(decided: Mapping[Id, bool], rest: Sequence[Id], prompts: Mapping[Id, Id], seed: int) -> Interval:
+def _agreement(decided: Mapping[Id, bool], rest: Sequence[Id], prompts: Mapping[Id, Id]) -> Interval:
     if not rest:
-        return intervals.share_by_prompt(decided, prompts, seed)
+        return intervals.share_by_prompt(decided, prompts)
     worst, best = (
-        intervals.share_by_prompt({**decided, **dict.fromkeys(rest, same)}, prompts, seed) for same in (False, True)
+        intervals.share_by_prompt({**decided, **dict.fromkeys(rest, same)}, prompts) for same in (False, True)
     )
     return Interval(float("nan"), worst.low, best.high)
 

@@ -30,11 +30,11 @@ def answers(work: RunRecords, prompts: Mapping[Id, Prompt], found: Sequence[Gene
 
 def moved(
     work: RunRecords, prompts: Mapping[Id, Prompt], pairs: Sequence[tuple[Generation, Generation]]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """By flag and theme of the truth, how much more often an answer after has it than the one before: the mean over all
-    held-out prompts of 1, 0 or -1, paired, with a 95% bootstrap interval; and on how many it `speaks` of both answers
+    held-out prompts of 1, 0 or -1, paired, with a 95% interval; and on how many it `speaks` of both answers
     (on the others it counts as 0). Empty without an oracle."""
-    return truths.moved(work.wiring.oracle(), prompts, pairs, work.settings.seed)
+    return truths.moved(work.wiring.oracle(), prompts, pairs)
 
 
 def suites_of(

@@ -7,11 +7,11 @@ which says nothing of the judge.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import LabelState, Messages
+from constitution.records import Id, LabelState, Messages
 from service.queries import judged
 from service.queries import labels as labelled
 from service.queries.judged import Judged
@@ -21,15 +21,29 @@ from storage.store import Store
 
 
 @dataclass(frozen=True)
+class JudgesReason:
+    """What the judge wrote before it answered. `principles`: whose question it was. `shown`: 1 where the pair's first
+    answer stood first, 2 where it stood second."""
+
+    principles: tuple[str, ...]
+    shown: int
+    text: str
+
+
+@dataclass(frozen=True)
 class PairRow:
+    """`reasons`: the judge's, where it gives some: for people, and part of nothing that is trained on."""
+
     label: LabelRow
     dialogue: Messages
     first: str
     second: str
+    reasons: tuple[JudgesReason, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         dialogue = [{"role": message.role, "content": message.content} for message in self.dialogue]
-        return {**self.label.as_dict(), "dialogue": dialogue, "first": self.first, "second": self.second}
+        texts = {"dialogue": dialogue, "first": self.first, "second": self.second}
+        return {**self.label.as_dict(), **texts, "reasons": [asdict(reason) for reason in self.reasons]}
 
 
 def pairs(
@@ -67,5 +81,12 @@ def pair(store: Store, comparison: str, run: str = "") -> PairRow:
 
 
 def with_texts(about: Judged, rows: Sequence[LabelRow]) -> list[PairRow]:
-    texts = about.store.pairs([bytes.fromhex(row.comparison) for row in rows])
-    return [PairRow(row, pair.messages, pair.first, pair.second) for row, pair in zip(rows, texts, strict=True)]
+    ids = [bytes.fromhex(row.comparison) for row in rows]
+    reasons: dict[Id, list[JudgesReason]] = {}
+    for reason in about.store.reasons(ids, list(about.principles)):
+        told = JudgesReason(about.principles[reason.question], reason.shown, reason.text)
+        reasons.setdefault(reason.comparison, []).append(told)
+    return [
+        PairRow(row, pair.messages, pair.first, pair.second, tuple(reasons.get(id, ())))
+        for id, row, pair in zip(ids, rows, about.store.pairs(ids), strict=True)
+    ]

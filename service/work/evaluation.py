@@ -77,7 +77,7 @@ def evaluate(
     return {
         "prompts": len(prompts),
         "omitted": {"answers": len(prompts) - len(both), "comparisons": len(both) - len(kept)},
-        "win_rate": intervals.bootstrap(values, work.settings.seed).as_dict() if values else _NOT_KNOWN,
+        "win_rate": intervals.interval_of(values).as_dict() if values else dict(intervals.NOT_KNOWN),
         "length_controlled": win_rate.length_controlled(labels, pairs, ids),
         "unreadable": win_rate.unreadable(values, pairs),
         "by_principle": _by_principle(work, evaluator, principles, pairs, ids),
@@ -115,9 +115,6 @@ def _nothing_left(work: Work, stage: str) -> str:
     return f"none of the prompts of the {stage} could be answered by both models and compared by the evaluator: {said}"
 
 
-_NOT_KNOWN = {"mean": None, "low": None, "high": None}
-
-
 def _before(work: Work) -> Constitution:
     """The constitution of the run that a retrain starts from."""
     version = work.store.run(work.settings.retrain.base).constitution or ""
@@ -151,7 +148,7 @@ def _by_principle(
         every = cast + [0.0] * silent
         found[principle.id] = {
             "bears_on": len(cast),
-            **(intervals.bootstrap(wins, work.settings.seed).as_dict() if wins else {}),
-            "effect": intervals.bootstrap(every, work.settings.seed).as_dict() if every else None,
+            **(intervals.interval_of(wins).as_dict() if wins else {}),
+            "effect": intervals.interval_of(every, least=-1.0).as_dict() if every else None,
         }
     return found

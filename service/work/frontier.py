@@ -71,7 +71,7 @@ def measure(
         "seed": work.settings.seed,
         "model": model,
         "kl": _kl(work, model, reference, in_order, answers),
-        "reward": intervals.bootstrap(scores, work.settings.seed).as_dict() if scores else None,
+        "reward": intervals.mean_of(scores).as_dict() if scores else None,
         "win_rate": found["win_rate"],
         "length_controlled": found["length_controlled"],
         "surfaces": found["after"],  # the style metrics; a stored key, as `leash`
@@ -101,7 +101,7 @@ def _rewards(spec: Mapping[str, Any], prompts: Sequence[Prompt], answers: Sequen
 
 def _kl(
     work: Work, model: str, reference: str, prompts: Sequence[Prompt], answers: Sequence[Generation]
-) -> dict[str, float] | None:
+) -> dict[str, float | None] | None:
     """KL(model || reference) in nats an answer: the mean over the model's own answers of log model - log reference,
     each summed over the answer's tokens. At a sampling temperature other than 1 it is of other samples than the
     model's. None where an engine cannot score a text."""
@@ -119,4 +119,4 @@ def _kl(
         sums.append([None if isinstance(s, Refused) else s.logprob for s in role.engine.score(asked)])
     # An answer that one of the two cannot read tells nothing of their distance.
     gaps = [a - b for a, b in zip(*sums, strict=True) if a is not None and b is not None]
-    return intervals.bootstrap(gaps, work.settings.seed).as_dict() if gaps else None
+    return intervals.mean_of(gaps).as_dict() if gaps else None

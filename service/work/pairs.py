@@ -57,6 +57,6 @@ def judge_pairs(work: Work, stage: str, preferred: Mapping[str, str]) -> dict[st
     principles = {judge.question(p).id: p.id for p in work.constitution.principles}
     return {
         "labels": labelling.counts(list(labels.values())),
-        "agrees_with_file": intervals.bootstrap(right).as_dict() if right else None,
+        "agrees_with_file": intervals.interval_of(right).as_dict() if right else None,
         "consistency": {principles[q]: asdict(c) for q, c in found.items()},
     }

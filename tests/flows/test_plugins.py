@@ -30,7 +30,7 @@ from constitution.errors import UserError
 from flows import discovery
 from pipeline import engines, judges, rewards
 from pipeline.engines.engine import EngineSettings
-from pipeline.metrics.intervals import wilson
+from pipeline.metrics.intervals import binomial
 from sandbox.models import folder
 from service import preflight
 from service.actions.train import Order, job
@@ -270,10 +270,10 @@ def test_the_suites_figure_stands_in_json_now_and_later(house: House, result: An
     found = result["suites"]["says_no"]
     figure = found["figures"]["no"]
     assert (found["title"], figure["title"], figure["n"]) == ("Answers to rude questions", FIGURE, 8)
-    low, high = wilson(1.0, 8)
+    low, high = binomial(8, 8)
     assert figure["before"] == {"mean": 0.0, "low": 0.0, "high": pytest.approx(1 - low)}
     assert figure["after"] == {"mean": 1.0, "low": pytest.approx(low), "high": high}
-    assert figure["change"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert figure["change"] == {"mean": 1.0, "low": pytest.approx(2 * low - 1), "high": 1.0}
     (shown,) = house.precept(["run", "show", result["run"], "--json"])
     assert shown["result"] == result
     assert shown["stages"]["evaluation.says_no.before"] == shown["stages"]["evaluation.says_no.after"] == 8
@@ -286,7 +286,7 @@ def test_it_stands_in_the_report_with_its_interval_and_among_the_gates_reasons(h
     page = Path(result["report"]).read_text(encoding="utf-8")
     (row,) = re.findall(rf"<tr><th[^>]*>{FIGURE}</th>.*?</tr>", page)
     assert re.sub(r"\s*<[^>]+>\s*", " ", row).split() == (
-        f"{FIGURE} 0.0% 0.0% to 32.4% 100.0% 67.6% to 100.0% +100.0 points +100.0 to +100.0 8".split()
+        f"{FIGURE} 0.0% 0.0% to 31.2% 100.0% 68.8% to 100.0% +100.0 points +37.5 to +100.0 8".split()
     )
     assert "<caption>Answers to rude questions</caption>" in page and reason in page
 
@@ -295,7 +295,7 @@ def test_it_stands_in_the_report_with_its_interval_and_among_the_gates_reasons(h
 def test_a_limit_refuses_the_model_as_is_printed_and_nothing_is_asked_anew(said: dict[str, Any]) -> None:
     lines = [" ".join(line.split()) for line in said["refused"].splitlines()]
     assert "Answers to rude questions before after change" in lines
-    assert f"{FIGURE} 0.0% (0.0% to 32.4%) 100.0% (67.6% to 100.0%) 100.0% (100.0% to 100.0%)" in lines
+    assert f"{FIGURE} 0.0% (0.0% to 31.2%) 100.0% (68.8% to 100.0%) 100.0% (37.5% to 100.0%)" in lines
     failed = [line for line in lines if line.startswith("failed")]
     assert failed == ["failed: 100% of rude questions are told no, at least 110%"] and "refused" in lines
     assert any(line.startswith("calls 0 generated, 0 judge calls") for line in lines)

@@ -264,7 +264,7 @@ def test_plug_ins_that_nobody_knew_of_pass(package: Callable[..., None], tmp_pat
 
 
 def test_a_judge_of_two_engines_passes(tmp_path: Path) -> None:
-    module = importlib.import_module("tests.pipeline.judges.reasoned")
+    module = importlib.import_module("tests.pipeline.judges.two_engines")
     contracts.check_judge(module, {"reasoner": {}}, tmp_path)
     contracts.check_judge(module, None, tmp_path)  # it says what it lacks
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from constitution.errors import UserError
-from constitution.records import Id, SpotAnswer
+from constitution.records import Id, Reason, SpotAnswer
+from service.actions.data_files import Format, Split
+from service.actions.exports import export
 from service.queries import judged
 from service.queries import labels as labelled
 from service.queries.agreement import agreement
 from service.queries.disagreements import disagreements
 from service.queries.labels import counts, labels
+from service.queries.lineage import trace
 from service.queries.page import Page
 from service.queries.pairs import pair, pairs
 from storage.store import Store
@@ -247,3 +251,23 @@ def test_a_run_without_labels_says_so(store: Store) -> None:
     run = store.start_run("r", "respond", {"settings": {}})
     with pytest.raises(UserError, match="has judged nothing yet"):
         judged.of(store, run)
+
+
+# --- what the judge wrote before it answered ---
+
+
+def test_reasons_are_shown_to_people_and_are_in_no_file_that_is_trained_on(
+    store: Store, run: Reviewed, tmp_path: Path
+) -> None:
+    asked, wrote = run.questions["kind"].id, "It is warmer. \x00 \ud800 [Question] B"
+    store.add_verdicts([], reasons=[Reason(asked, id, shown, wrote) for id in run.pairs for shown in (1, 2)])
+    check(store, "ada", run.pairs[1], "first")
+    (item,) = disagreements(store).items
+    assert [(r.principles, r.shown, r.text) for r in item.pair.reasons] == [(("kind",), n, wrote) for n in (1, 2)]
+    assert pair(store, run.pairs[0].hex()).as_dict()["reasons"][1]["text"] == wrote
+    verdict = next(n for n in trace(store, f"comparison:{run.pairs[0].hex()}").nodes if n.title == "verdict on kind")
+    assert verdict.fact("reasons, the first shown as B") == wrote
+    for format in (Format.preference, Format.unpaired):
+        written = tmp_path / f"{format}.jsonl"
+        exported = export(store, written, run.run.id.hex(), format, Split.train)
+        assert exported.rows and "warmer" not in written.read_text()

@@ -8,7 +8,7 @@ from typing import Any
 
 from constitution.records import PROBABILITY, Checkpoint, Generation, Id
 from service.queries.lineage import nodes
-from service.queries.lineage.graph import Node
+from service.queries.lineage.graph import Fact, Node
 from service.queries.lineage.growing import Growing
 from service.queries.lineage.names import LEAST
 from service.queries.lineage.nodes import short
@@ -194,12 +194,17 @@ class Forward:
         sides = {True: " for the first", False: " for the second", None: ""}
         self.graph.say(node, f"label in run {short(stage[0])}", label.state + sides[label.preferred_first])
         found = {v.question: v for v in self.store.verdicts([id], list(asked.principles))} if verdicts else {}
+        reasons: dict[Id, list[Fact]] = {}
+        for reason in self.store.reasons([id], list(found)):
+            given = (f"reasons, the first shown as {'AB'[reason.shown - 1]}", reason.text)
+            reasons.setdefault(reason.question, []).append(given)
         for question in (q for q in asked.principles if q in found):
             both = " and ".join(f"{p / PROBABILITY:.2f}" for p in (found[question].p1, found[question].p2))
             names = asked.principles[question]
             writer = asked.version.writers[names[0]]
             words = f"amendment {writer.number}" if writer else "a draft"
-            facts = (("p of the first", both), ("words of", words), ("judge", short(asked.judge)))
+            facts: tuple[Fact, ...] = (("p of the first", both), ("words of", words), ("judge", short(asked.judge)))
+            facts += tuple(reasons.get(question, ()))
             one = Node(f"verdict:{question.hex()}:{id.hex()}", "verdicts", f"verdict on {' and '.join(names)}", facts)
             self.graph.link(node, self.graph.add(one), "was judged")
             self.graph.link(one.id, labels, "counts")

@@ -26,6 +26,33 @@ def test_agreement_leaves_out_skips_and_unreadable() -> None:
     assert agreement.agreement([])["raw"]["mean"] is None
 
 
+def test_variances_are_those_that_were_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two abstractors on 100 pregnancies (Gwet, Handbook of Inter-Rater Reliability): kappa .796, s.e. .0589; AC1 .849,
+    s.e. .0432, as 1/n and not 1/(n - 1) of the squares."""
+    monkeypatch.setattr(agreement, "_TWO_MORE", 0)
+    counts = np.array([13, 0, 0, 0, 20, 7, 0, 4, 56])
+    for way, mean, error in ((agreement.kappa, 0.7964094, 0.05891072), (agreement.ac1, 0.8493305, 0.04321747)):
+        found = way(counts)
+        assert found.mean == pytest.approx(mean, abs=1e-7)
+        t = 1.984723  # of 97 degrees, for the two ratings more that are not there
+        assert (found.high - found.low) / 2 / t == pytest.approx(error * (100 / 99) ** 0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [5, 10, 50])
+@pytest.mark.parametrize("agree", [0.6, 0.9, 0.98])
+def test_intervals_hold_what_is_true_on_few_ratings(n: int, agree: float) -> None:
+    """Where one category is nearly all. A percentile bootstrap of ten missed it in 21 to 58% of samples."""
+    rng, share = np.random.default_rng(n), np.array([0.8, 0.15, 0.05])
+    apart = np.outer(share, share) * (1 - np.eye(3))
+    table = np.diag(share) * agree + apart / apart.sum() * (1 - agree)
+    for name in ("kappa", "ac1"):
+        way = getattr(agreement, name)
+        true = float({"kappa": agreement.cohen_kappa, "ac1": agreement.gwet_ac1}[name](table.ravel()))
+        found = [way(counts) for counts in rng.multinomial(n, table.ravel(), 400)]
+        assert np.mean([i.low <= true <= i.high for i in found]) > 0.9
+        assert all(i.high - i.low > 0.01 for i in found)
+
+
 def test_kappa_is_that_of_scikit_learn_for_each_of_many_tables() -> None:
     from sklearn.metrics import cohen_kappa_score
 

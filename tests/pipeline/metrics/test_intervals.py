@@ -1,72 +1,76 @@
-"""Intervals against scipy, published formulas in plain Python, and how often they hold what is true."""
+"""Intervals: how often they hold what is true, exactly where it can be counted, and against scipy."""
 
 from __future__ import annotations
 
-from math import isnan, sqrt
+from math import isnan
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest, multinomial
 
 from pipeline.metrics import intervals
 
 
-def test_bootstrap_interval_covers_a_known_mean() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for trial in range(60):
-        found = intervals.bootstrap(list(rng.binomial(1, 0.7, 200).astype(float)), seed=trial)
-        covered += found.low <= 0.7 <= found.high
-    assert covered >= 51  # 95% of 60 is 57; a binomial stays above 50 with probability 0.999
+def cover(bounds: np.ndarray, rate: float) -> float:
+    """How often the intervals [n + 1, 2], by count of n, hold the rate: exactly, not by drawing."""
+    n = len(bounds) - 1
+    held = (bounds[:, 0] <= rate + 1e-12) & (rate <= bounds[:, 1] + 1e-12)
+    return float(binom.pmf(np.arange(n + 1), n, rate)[held].sum())
 
 
-@pytest.mark.parametrize(("count", "n"), [(0, 1), (0, 16), (16, 16), (5, 16), (80, 100)])
-def test_a_proportion_s_interval_is_wilson_s(count: int, n: int) -> None:
-    found = intervals.proportion(count / n, n)
-    expected = binomtest(count, n).proportion_ci(method="wilson")
-    assert (found.low, found.high) == (pytest.approx(expected.low, abs=1e-6), pytest.approx(expected.high, abs=1e-6))
-
-
-def test_a_difference_s_interval_is_newcombe_s() -> None:
-    """Without correlation the squares of Wilson's half intervals are added; a perfect one cancels what is shared."""
-    one, other = [1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]  # phi 0
-    found, each = intervals.difference(one, other), intervals.proportion(0.5, 4)
-    half = sqrt((each.mean - each.low) ** 2 + (each.high - each.mean) ** 2)
-    assert (found.mean, found.low, found.high) == (0, pytest.approx(-half), pytest.approx(half))
-    alike = intervals.difference(one, one)
-    assert (alike.mean, alike.low, alike.high) == (0, pytest.approx(0), pytest.approx(0))
-    against = intervals.difference(one, [1 - x for x in one])  # phi -1: half intervals are added
-    assert against.high == pytest.approx(2 * (each.high - each.mean))
-    # All alike, sixteen times: the gap is 1, and its interval does not collapse.
-    far = intervals.difference([1.0] * 16, [0.0] * 16)
-    assert far.mean == 1 and far.high == 1 and 0.6 < far.low < 0.8
-
-
-@pytest.mark.parametrize("table", [(36, 12, 2, 0), (14, 5, 0, 22), (0, 16, 0, 0), (3, 3, 3, 7)])
-def test_a_difference_is_that_of_a_table_of_four(table: tuple[int, int, int, int]) -> None:
-    """Newcombe's formula, written from counts: both, the first alone, the second alone, none."""
-    both, first, second, none = table
-    n = sum(table)
-    found = intervals.difference(
-        [1.0] * (both + first) + [0.0] * (second + none),
-        [1.0] * both + [0.0] * first + [1.0] * second + [0.0] * none,
-    )
-    p1, p2 = (both + first) / n, (both + second) / n
-    (l1, u1), (l2, u2) = (binomtest(round(p * n), n).proportion_ci(method="wilson") for p in (p1, p2))
-    margins = (both + first) * (second + none) * (both + second) * (first + none)
-    phi = (both * none - first * second) / sqrt(margins) if margins else 0.0
-    low = p1 - p2 - sqrt((p1 - l1) ** 2 - 2 * phi * (p1 - l1) * (u2 - p2) + (u2 - p2) ** 2)
-    high = p1 - p2 + sqrt((u1 - p1) ** 2 - 2 * phi * (u1 - p1) * (p2 - l2) + (p2 - l2) ** 2)
-    assert found.mean == pytest.approx(p1 - p2)
-    assert (found.low, found.high) == (pytest.approx(low, abs=1e-6), pytest.approx(min(1.0, high), abs=1e-6))
-
-
-def test_a_share_is_scipy_s_to_the_last_digit() -> None:
-    for of in (1, 7, 100, 1_637):
-        for count in {0, 1, of // 3, of - 1, of}:
-            expected = binomtest(count, of).proportion_ci(method="wilson")
-            assert intervals.Share(count, of).interval == (expected.low, expected.high)
+@pytest.mark.parametrize("n", [5, 10, 33, 100, 500])
+def test_a_share_is_held_as_often_as_is_said_and_is_no_wider_than_the_exact_interval(n: int) -> None:
+    bounds = np.array([intervals.binomial(count, n) for count in range(n + 1)])
+    covered = [cover(bounds, rate) for rate in np.linspace(0.001, 0.999, 500)]
+    assert np.mean(covered) >= 0.935 and min(covered) >= 0.9
+    exact = np.array([binomtest(count, n).proportion_ci(method="exact") for count in range(n + 1)])
+    assert np.all(bounds[:, 0] >= exact[:, 0] - 1e-12) and np.all(bounds[:, 1] <= exact[:, 1] + 1e-12)
+    assert np.all(bounds[:, 1] > bounds[:, 0])
+    zeros_and_ones = intervals.interval_of([1.0] * 3 + [0.0] * (n - 3))
+    assert (zeros_and_ones.low, zeros_and_ones.high) == pytest.approx(tuple(bounds[3]))
+    assert intervals.Share(3, n).interval == tuple(bounds[3])
     assert intervals.Share(0, 0).interval == (0.0, 1.0) and intervals.Share(0, 0).value is None
+
+
+def test_a_lower_bound_is_exact_and_one_of_one_is_nothing() -> None:
+    for count, of in ((1, 1), (5, 5), (6, 6), (80, 100)):
+        exact = binomtest(count, of).proportion_ci(method="exact").low
+        assert intervals.binomial_low(count, of) == pytest.approx(exact)
+    assert intervals.binomial_low(0, 9) == 0 and intervals.binomial_low(5, 5) < 0.5 < intervals.binomial_low(6, 6)
+
+
+@pytest.mark.parametrize("n", [5, 20])
+@pytest.mark.parametrize(
+    "shares", [(0.1, 0.85, 0.05), (0.4, 0.2, 0.4), (0.7, 0.25, 0.05), (0.02, 0.98, 0.0), (0.9, 0.1, 0)]
+)
+def test_a_win_rate_with_ties_is_held(n: int, shares: tuple[float, float, float]) -> None:
+    """Every table of wins, ties and losses that n prompts can give, by how probable it is: exactly."""
+    covered = width = 0.0
+    for wins in range(n + 1):
+        for losses in range(n + 1 - wins):
+            ties = n - wins - losses
+            found = intervals.interval_of([1.0] * wins + [0.5] * ties + [0.0] * losses)
+            weight = multinomial.pmf([wins, ties, losses], n, shares)
+            covered += weight * (found.low - 1e-12 <= shares[0] + shares[1] / 2 <= found.high + 1e-12)
+            width += weight * (found.high - found.low)
+            assert found.high > found.low
+            moved = intervals.interval_of([1.0] * wins + [0.0] * ties + [-1.0] * losses, least=-1)
+            assert (moved.low, moved.high) == pytest.approx((2 * found.low - 1, 2 * found.high - 1))
+    assert covered >= 0.93
+    as_if_none_were_ties = intervals.proportion(shares[0] + shares[1] / 2, n)
+    assert width <= as_if_none_were_ties.high - as_if_none_were_ties.low + 0.02
+
+
+def test_a_change_of_nothing_at_all_has_a_width_and_one_of_lengths_has_no_interval() -> None:
+    found = intervals.change_of([1.0, 0.0] * 50, [1.0, 0.0] * 50)
+    assert found.mean == 0 and -0.04 < found.low < -0.02 and 0.02 < found.high < 0.04
+    assert intervals.interval_of([0.0] * 100).high == pytest.approx(0.0295, abs=1e-3)  # and of a rate, 1 - .05^(1/100)
+    assert isnan(intervals.mean_of([7.0] * 9).low) and isnan(intervals.mean_of([7.0]).low)
+    drawn = np.random.default_rng(0).lognormal(3, 0.5, (500, 12))
+    held = [i.low <= np.exp(3.125) <= i.high for i in map(intervals.mean_of, drawn.tolist())]
+    assert np.mean(held) > 0.9
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        intervals.interval_of([0.2, -0.2])
 
 
 def test_values_on_one_prompt_count_together() -> None:
@@ -79,18 +83,18 @@ def test_values_on_one_prompt_count_together() -> None:
     assert apart.high - apart.low == pytest.approx(2 * 1.96 * (0.25 / 160) ** 0.5, rel=0.15)
 
 
-def test_a_bootstrap_of_values_that_are_all_alike_is_a_point_and_of_none_is_not_a_number() -> None:
-    assert intervals.bootstrap([0.5] * 9) == intervals.Interval(0.5, 0.5, 0.5)
-    assert isnan(intervals.bootstrap([]).mean) and isnan(intervals.share_by_prompt({}, {}).mean)
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_share_by_prompt_is_held_on_few_prompts(share: float) -> None:
+    """Labels of one prompt are nearly alike: as an interval of single labels it would hold half as often as it says."""
+    rng, held = np.random.default_rng(1), []
+    for _ in range(300):
+        rates = rng.beta(share, 1 - share, 12)
+        same = {bytes([n, m]): bool(rng.random() < rates[n]) for n in range(12) for m in range(1 + n % 4)}
+        found = intervals.share_by_prompt(same, {id: id[:1] for id in same})
+        held.append(found.low <= share <= found.high)
+    assert np.mean(held) > 0.9
 
 
-def test_a_statistic_of_counts_leaves_out_resamples_without_a_value() -> None:
-    def ratio(counts: np.ndarray) -> np.ndarray:
-        return np.where(counts.min(axis=-1) > 0, counts.sum(axis=-1) / 4, np.nan)
-
-    found = intervals.resampled({"ratio": ratio, "ones": lambda counts: counts[..., 1] / 2}, [0, 1], 2, 0)
-    assert found["ratio"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
-    assert found["ones"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
-    none = {"mean": None, "low": None, "high": None}
-    assert intervals.resampled({"ratio": ratio}, [], 2, 0) == {"ratio": none}
-    assert intervals.resampled({"ratio": ratio}, [0, 0], 2, 0) == {"ratio": none}
+def test_of_no_values_nothing_is_known() -> None:
+    for found in (intervals.interval_of([]), intervals.mean_of([]), intervals.share_by_prompt({}, {})):
+        assert isnan(found.mean) and found.as_dict() == intervals.NOT_KNOWN

@@ -60,7 +60,7 @@ def test_principles_that_vote_alike_are_redundant(judged):
     assert found.principles == ("one", "same") and found.severity == "notice"
     pairing = found.evidence["pairings"][0]
     assert pairing["same"]["count"] == pairing["same"]["of"] == N
-    assert pairing["same"]["low"] == pytest.approx(N / (N + 1.96**2), abs=1e-4)  # Wilson's bound of N of N
+    assert pairing["same"]["low"] == pytest.approx(0.05 ** (1 / N), abs=1e-6)  # of N of N, where its half is 2.5%
     assert pairing["overlap"]["share"] == 1
     assert found.evidence["labels_changed"] == 0 and "400" in found.sentence
 

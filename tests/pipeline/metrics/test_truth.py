@@ -41,10 +41,10 @@ def test_rates_are_over_all_prompts_but_for_needless_refusals() -> None:
 
 def test_what_moved_is_paired_and_counts_what_is_not_spoken_of_as_nothing() -> None:
     pairs = [(said(HARMLESS, "rude"), said(HARMLESS, "good kind")), (said(HARMFUL, "harmful"), said(HARMFUL, "kind"))]
-    found = truth.moved(Words(), PROMPTS, pairs, seed=0)
+    found = truth.moved(Words(), PROMPTS, pairs)
     assert (found["good"]["mean"], found["harmful"]["mean"]) == (0.5, -0.5)
     assert (found["kindness"]["mean"], found["kindness"]["speaks"]) == (0.5, 1)
 
 
 def test_without_an_oracle_nothing_is_known() -> None:
-    assert set(truth.rates(None, PROMPTS, []).values()) == {None} and truth.moved(None, PROMPTS, [], 0) == {}
+    assert set(truth.rates(None, PROMPTS, []).values()) == {None} and truth.moved(None, PROMPTS, []) == {}

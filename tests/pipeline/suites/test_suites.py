@@ -27,7 +27,7 @@ from constitution.records import (
 )
 from pipeline import promote, suites
 from pipeline.metrics import style, truth, win_rate
-from pipeline.metrics.intervals import Interval, Share, bootstrap
+from pipeline.metrics.intervals import Interval, Share, interval_of, mean_of
 from pipeline.suites import Evidence, Figure, Measured
 
 SEED = 3
@@ -92,7 +92,7 @@ def test_the_win_rate_is_the_one_that_a_run_reports(evidence: Evidence) -> None:
     found = named(suites.measure(["win_rate"], evidence)[0])
     values = win_rate.wins(evidence.labels, evidence.pairs, evidence.comparisons)
     controlled = win_rate.length_controlled(evidence.labels, evidence.pairs, evidence.comparisons)
-    assert found["win_rate"].after == bootstrap(values, SEED) and found["win_rate"].n == len(values) < 60
+    assert found["win_rate"].after == interval_of(values) and found["win_rate"].n == len(values) < 60
     assert found["length_controlled"].after is not None and found["length_controlled"].after.mean == controlled
     assert found["unreadable"].after is not None and found["unreadable"].after.mean == 1 - len(values) / 60 > 0
 
@@ -103,7 +103,7 @@ def test_style_is_the_one_that_a_run_reports(evidence: Evidence) -> None:
         means = {name: interval and interval.mean for name, f in found.items() for interval in [getattr(f, side)]}
         assert means == style.metrics(evidence.prompts, of)
     tokens = [float(a.tokens - b.tokens) for b, a in evidence.pairs]
-    assert found["mean_tokens"].change == bootstrap(tokens, SEED) and found["mean_tokens"].unit == "tokens"
+    assert found["mean_tokens"].change == mean_of(tokens) and found["mean_tokens"].unit == "tokens"
     assert found["refusals_of_harmless"].n == 30 and found["lists"].n == 60
 
 
@@ -115,7 +115,7 @@ def test_truth_is_the_one_that_a_run_reports_and_nothing_without_an_oracle(ours:
         said = {name: getattr(figure, side).mean for name, figure in found.items()}
         assert said == {name.removeprefix("gold_"): rate for name, rate in known.items()}
     assert found["needless_refusal"].n == 30 and found["theme_kindness"].n < 60
-    moved = truth.moved(evidence.oracle, evidence.prompts, evidence.pairs, SEED)
+    moved = truth.moved(evidence.oracle, evidence.prompts, evidence.pairs)
     assert found["good"].change == Interval(*(moved["good"][key] for key in ("mean", "low", "high")))
     assert suites.measure(["truth"], replace(evidence, oracle=None)) == [
         Measured("truth", "Truth of the sandbox: measured, never used", ())
@@ -124,17 +124,19 @@ def test_truth_is_the_one_that_a_run_reports_and_nothing_without_an_oracle(ours:
 
 def test_a_figure_leaves_out_what_says_nothing() -> None:
     found = Evidence({}, [], [], seed=1).figure("x", "X", [1, None, 0, None], [1, 1, 1, None], better="higher")
-    assert found.before == bootstrap([1, 0], 1) and found.change == bootstrap([0, 1], 1) and found.n == 2
+    assert found.before == interval_of([1, 0]) and found.change == interval_of([0, 1], least=-1) and found.n == 2
     nothing = Evidence({}, [], []).figure("x", "X", [None], [None])
     assert (nothing.before, nothing.after, nothing.change, nothing.n) == (None, None, None, 0)
 
 
 def test_none_of_five_is_not_none_of_all() -> None:
-    """A bootstrap of values that are all alike is a point; a gate would take it for certainty."""
+    """An interval without a width would be taken for certainty by a gate."""
     found = Evidence({}, [], []).figure("x", "X", [0] * 5, [1] * 5)
     assert found.before == Interval(0, *Share(0, 5).interval) and found.after == Interval(1, *Share(5, 5).interval)
-    assert found.before.high > 0.4 and found.change == Interval(1, 1, 1)
-    assert Evidence({}, [], []).figure("x", "X", [0] * 5, [1] * 5, unit="tokens").after == Interval(1, 1, 1)
+    assert found.before.high > 0.4 and found.change == Interval(1, pytest.approx(0.0986, abs=1e-4), 1)
+    assert Evidence({}, [], []).figure("x", "X", [0] * 5, [1] * 5, unit="tokens").after.as_dict() == {
+        "mean": 1, "low": None, "high": None,
+    }  # fmt: skip
 
 
 # --- what every suite keeps ------------------------------------------------------------------------------------------
@@ -243,7 +245,7 @@ def own(evidence: Evidence, tokens: int) -> Evidence:
 def test_a_suite_with_prompts_of_its_own_is_measured_on_them(brief: None, evidence: Evidence) -> None:
     few = own(evidence, 20)
     (found,) = suites.measure(["brief"], evidence, {"brief": few})
-    assert named(found)["tokens"].after == Interval(20, 20, 20) and named(found)["tokens"].n == 1
+    assert named(found)["tokens"].after.mean == 20 and named(found)["tokens"].n == 1
     with pytest.raises(UserError, match="no answers to them"):
         suites.measure(["brief"], evidence)
 

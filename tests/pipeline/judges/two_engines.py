@@ -14,15 +14,15 @@ from pipeline.engines.engine import Choose, Generate
 from pipeline.judges.judge import Another, Case, Judged, Used
 
 
-class ReasonedJudge:
+class TwoEngines:
     def __init__(self, role: Role, reasoner: Role) -> None:
         self.role, self.reasoner = role, reasoner
         self.fingerprint = make_id(
-            "reasoned", chooses=role.engine.fingerprint, reasons=reasoner.engine.fingerprint
+            "two_engines", chooses=role.engine.fingerprint, reasons=reasoner.engine.fingerprint
         ).hex()
 
     def question(self, principle: Principle) -> Question:
-        return Question(self.fingerprint, {"method": "reasoned"}, question_template(principle), principle.id)
+        return Question(self.fingerprint, {"method": "two_engines"}, question_template(principle), principle.id)
 
     def judge(self, cases: Sequence[Case]) -> Judged:
         asked = [(case, principle, shown) for case in cases for principle in case.principles for shown in (1, 2)]
@@ -69,7 +69,7 @@ class ReasonedJudge:
         return (case.first, case.second) if shown == 1 else (case.second, case.first)
 
 
-def build(role: Role, options: Mapping[str, Any], another: Another) -> ReasonedJudge:
+def build(role: Role, options: Mapping[str, Any], another: Another) -> TwoEngines:
     if set(options) != {"reasoner"}:
-        raise UserError("the reasoned judge has one option, reasoner: the settings of the role that reasons")
-    return ReasonedJudge(role, another(options["reasoner"]))
+        raise UserError("the judge of two engines has one option, reasoner: the settings of the role that reasons")
+    return TwoEngines(role, another(options["reasoner"]))
