@@ -17,7 +17,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 RECIPE = 1  # raised only when the way ids are made changes
@@ -287,6 +287,18 @@ class Voice:
     hard: bool = False
     clamp: int | None = None
     rule: LabelRule | None = None
+
+
+def together(voices: Sequence[Voice]) -> Voice:
+    """The voice of a question that several principles ask in the same words: weights add, the highest tier is that of
+    all, and it is hard where one of them is. How it is read (`clamp`, `rule`) is the question's, so the first one's."""
+    first = voices[0]
+    return replace(
+        first,
+        weight=sum(v.weight for v in voices),
+        tier=max(v.tier for v in voices),
+        hard=any(v.hard for v in voices),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,18 +189,6 @@ class Sums:
         return states, p, layer
 
 
-def together(voices: Sequence[Voice]) -> Voice:
-    """The voice of a question that several principles ask in the same words: weights add, the highest tier is that of
-    all, and it is hard where one of them is. How it is read (`clamp`, `rule`) is the question's, so the first one's."""
-    first = voices[0]
-    return replace(
-        first,
-        weight=sum(v.weight for v in voices),
-        tier=max(v.tier for v in voices),
-        hard=any(v.hard for v in voices),
-    )
-
-
 def _layer(weights: Integers, votes: Flags, s: Integers) -> Layer:
     return Layer(weights @ votes, weights @ np.where(votes, s, 0))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,13 +19,14 @@ import pipeline.judges
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Prompt, canonical
+from constitution.records import Prompt, Ruling, canonical
 from pipeline import plugins, sources
 from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
 from pipeline.engines.unloaded import Unloaded
 from pipeline.judges.judge import Judge
 from pipeline.keys import Key, secret
+from pipeline.label import EVERYBODY
 from service import sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
@@ -126,10 +128,13 @@ class Wiring:
         self._named.append(engine)
         return Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
 
-    def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
+    def judge_spec(
+        self, settings: JudgeSettings, constitution: Path, against: str, ruling: Ruling = EVERYBODY
+    ) -> dict[str, Any]:
         """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how
-        probably an answer beats the one that the file `against` has for the same prompt. Of a server's key it has the
-        name."""
+        probably an answer beats the one that the file `against` has for the same prompt, by what its trial decided. Of
+        a server's key it has the name."""
+        rule = asdict(ruling.rule) if ruling.rule else asdict(self.settings.rule())
         return {
             "kind": "judge",
             "engine": {
@@ -149,7 +154,9 @@ class Wiring:
             "template_args": dict(settings.template_args),
             "constitution": str(constitution),
             "against": against,
-            "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
+            "rule": rule,
+            **({"left_out": list(ruling.left_out)} if ruling.left_out else {}),
+            **({"rules": {method: asdict(of) for method, of in ruling.rules.items()}} if ruling.rules else {}),
         }
 
     def _resolved(self, options: Mapping[str, Any]) -> dict[str, Any]:

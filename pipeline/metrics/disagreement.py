@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from constitution.difference import Diff
 from constitution.principles import Principle
-from constitution.records import PROBABILITY, Id, Label, Voice
-from constitution.tally import HARD, Integers, Panel, speaks, together
+from constitution.records import PROBABILITY, Id, Label, Voice, together
+from constitution.tally import HARD, Integers, Panel, speaks
 from pipeline.metrics import attribution
 from pipeline.metrics.attribution import OUTCOMES
 from pipeline.metrics.voting import Votes
@@ -226,8 +226,9 @@ class Disagreement:
         s, (a, b) = self.votes.s(column), self._sides
         same = a.layer == b.layer
         leverage = ((s - a.mean) / np.maximum(2 * b.bearing, 1) + (s - b.mean) / np.maximum(2 * a.bearing, 1)) / 2
-        of_a, of_b = (np.where(same, leverage, s / np.maximum(2 * side.bearing, 1)) for side in (a, b))
-        return a.weight(self.votes, column) * of_a, b.weight(self.votes, column) * of_b
+        moves = [np.where(same, leverage, s / np.maximum(2 * side.bearing, 1)) for side in (a, b)]
+        of_a, of_b = (side.weight(self.votes, column) * move for side, move in zip((a, b), moves, strict=True))
+        return np.asarray(of_a, float), np.asarray(of_b, float)
 
     def _alone(self, clause: Clause) -> int:
         panel = self._panel([int(other is clause) for other in self.clauses])

@@ -72,7 +72,7 @@ class Votes:
 
     def shared(self, panel: Panel | None = None) -> Panel:
         """The panel (or another in its place) as it counts: principles with the same words have one voice, in the
-        highest tier of theirs, and hard where one of them is (`constitution.tally.together`)."""
+        highest tier of theirs, and hard where one of them is (`constitution.records.together`)."""
         panel = panel or self.panel
         if len(set(self.questions)) == len(self.questions):
             return panel
