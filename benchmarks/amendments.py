@@ -108,10 +108,10 @@ def read(result: dict[str, Any], full: dict[str, float], theme: str) -> dict[str
     truth = result["amendment"]["truth_moved"]
     others = {n: e for n, e in effects.items() if e["change"] == "none"}
     return {
-        "promoted": result["promoted"],
+        "promoted": "promoted" if result["promoted"] else "proposed" if result["proposed"] else "refused",
         "effect": interval(effects[theme]),
         "truth": interval(truth[theme]),
-        "unchanged": {n: e["found"] == "unchanged" for n, e in others.items()},
+        "unchanged": {n: e["low"] >= -UNCHANGED and e["high"] <= UNCHANGED for n, e in others.items()},
         "truth_unchanged": {
             n: t["low"] >= -UNCHANGED and t["high"] <= UNCHANGED for n, t in truth.items() if n != theme
         },
@@ -141,7 +141,7 @@ def table(rows: list[dict[str, Any]], theme: str) -> str:
             kept = f"{sum(r['unchanged'].values())} of {len(r['unchanged'])}"
             true = f"{sum(r['truth_unchanged'].values())} of {len(r['truth_unchanged'])}"
             lines.append(
-                f"| {row['seed']} | {step} | {effect} | {truth} | {kept} | {true} | {'yes' if r['promoted'] else 'no'} "
+                f"| {row['seed']} | {step} | {effect} | {truth} | {kept} | {true} | {r['promoted']} "
                 f"| {r['calls']:,} ({r['calls_share']:.1%}) | {r['engine_s']} ({r['engine_share']:.1%}) "
                 f"| {r['wall_s']} ({r['wall_share']:.1%}) |"
             )

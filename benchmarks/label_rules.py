@@ -88,7 +88,7 @@ def _cases(policy: Any, constitution: Constitution) -> list[Case]:
         if one.text != other.text:
             comparison = Comparison.of(prompt.id, text_digest(one.text), text_digest(other.text))
             first, second = sorted((one.text, other.text), key=text_digest)
-            cases.append(Case(comparison, prompt.messages, first, second, constitution.principles))
+            cases.append(Case(comparison, prompt.messages, first, second, constitution.principles, prompt.tags))
     return cases
 
 

@@ -89,6 +89,8 @@ def _show_estimate(found: Estimate) -> None:
     put()
     prompts = found.prompts
     put(f"prompts  {prompts['train']} to train on, {prompts['heldout']} held out")
+    for line in found.trials.values():
+        put(f"trial    {line}")
     if found.run is not None:
         put(f"run      {found.run.id.hex()[:12]} is {found.run.status}: what it has is not asked again")
     put(f"calls    {found.calls():,}: {found.calls('generate'):,} generated, {found.calls('choose'):,} judge calls")

@@ -1,4 +1,4 @@
-"""`precept judge pairs`: labels for the pairs of a file, by the constitution."""
+"""`precept judge pairs`: labels for the pairs of a file, by the constitution; `judge trial` is in `trying.py`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ from cli.results import show_left_out
 from cli.screen import percent, put, put_json, put_table
 from cli.start import run_flow
 from cli.tree import falling
+from cli.trying import trial
 
 app = typer.Typer(
-    cls=falling("pairs", was="judge FILE"), no_args_is_help=True, help="The judge: labels for pairs of your own."
+    cls=falling("pairs", was="judge FILE"),
+    no_args_is_help=True,
+    help="The judge: labels for pairs of your own, and whether it is right.",
 )
+app.command("trial")(trial)
 
 
 @app.command()

@@ -22,9 +22,10 @@ from cli.options import (
     load,
     store_of,
 )
-from cli.results import show_left_out
-from cli.screen import number, percent, put, put_json, put_table
+from cli.results import show_left_out, show_win_rate
+from cli.screen import number, put, put_json, put_table
 from cli.start import run_flow
+from pipeline.metrics import words
 
 if TYPE_CHECKING:
     from service.actions.promote import Promoted
@@ -103,11 +104,7 @@ def evaluate(
     if as_json:
         put_json(result)
         return
-    win = result["win_rate"]
-    put(
-        f"win rate against the policy {percent(win['mean'])} (95% interval {percent(win['low'])} to "
-        f"{percent(win['high'])}), length-controlled {percent(result['length_controlled'])}"
-    )
+    show_win_rate(result["win_rate"], result.get("length_controlled_interval"))
     before, after = result["before"], result["after"]
     rows = [(name, number(before[name], 3), number(after[name], 3)) for name in before if before[name] is not None]
     put_table(("on held-out prompts", "policy", "model"), rows, right=("policy", "model"))
@@ -197,19 +194,21 @@ def show_promotions(history: list[Promotion], as_json: bool) -> None:
 
 def _row(model: Model) -> tuple[str, ...]:
     of = model.checkpoint
-    state = "promoted now" if model.promoted else model.decided or ""
+    state = "promoted now" if model.promoted else "proposed now" if model.proposed else model.decided or ""
     made = (of.id.hex()[:12], of.kind.replace("_", " "), of.method, model.created[:16].replace("T", " "))
     under = ((model.run or "by hand")[:12], (of.constitution or "-")[:12])
-    return (*made, *under, number(model.win_rate), state, of.path)
+    return (*made, *under, words.number(model.win_rate), state, of.path)
 
 
 def _show(found: Shown) -> None:
     model, of = found.model, found.model.checkpoint
-    put(f"{of.path}: a {of.kind.replace('_', ' ')}, {of.method}" + (", promoted" if model.promoted else ""))
+    state = ", promoted" if model.promoted else ", proposed" if model.proposed else ""
+    put(f"{of.path}: a {of.kind.replace('_', ' ')}, {of.method}{state}")
     rows = [
         ("id", of.id.hex()), ("digest", of.digest), ("parent", found.parent), ("data set", found.dataset),
         ("constitution", of.constitution or "-"), ("run", model.run or "none: trained by hand"),
-        ("made (UTC)", model.created[:19]), ("win rate", number(model.win_rate)), ("the gate", model.decided or "-"),
+        ("made (UTC)", model.created[:19]), ("win rate", words.number(model.win_rate)),
+        ("the gate", model.decided or "-"),
     ]  # fmt: skip
     put_table(("", ""), rows)
     for reason in found.reasons:
@@ -217,6 +216,8 @@ def _show(found: Shown) -> None:
     if found.metrics:
         put()
         put_table(("figure", "value"), [(name, str(value)) for name, value in found.metrics.items()])
+    if model.proposed:
+        put(f"it waits for a person: precept model promote {of.id.hex()[:12]} --why TEXT")
     for past in found.promotions:
         put(f"{past.what} {past.at[:19]} by {past.who}: {past.why}")
     put(f"where it comes from: precept model lineage {of.id.hex()[:12]}")

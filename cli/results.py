@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cli.screen import number, percent, put, put_table
+from pipeline.metrics import words
 
 ROWS = (
     ("good answers", "gold_good", percent),
@@ -16,7 +17,10 @@ ROWS = (
 
 
 def show(result: dict[str, Any]) -> None:
-    """A run's result as people read it."""
+    """A run's result as people read it. Where nothing was trained, that stands first."""
+    if "untrained" in result:
+        put(result["untrained"])
+        put()
     before, after, win = result["before"], result["after"], result["win_rate"]
     rows = [
         (name, form(before.get(key)), form(after.get(key)))
@@ -25,7 +29,10 @@ def show(result: dict[str, Any]) -> None:
     ]
     put_table(("on held-out prompts", "before", "after"), rows, right=("before", "after"))
     put()
-    put(f"win rate     {number(win['mean'])} (95% interval {number(win['low'])} to {number(win['high'])})")
+    show_win_rate(win, result.get("length_controlled_interval"))
+    for role, tried in result.get("trial", {}).items():
+        for line in tried["says"] if role == "judge" else tried["says"][:1]:
+            put(f"trial        {line}")
     judge, reward, labels = result["judge"], result["reward_model"], result["labels"]
     put(
         f"judge        consistent {percent(judge['position_consistency'])}, "
@@ -56,11 +63,26 @@ def show(result: dict[str, Any]) -> None:
         _show_rounds(result["rounds"])
     _show_suites(result.get("suites", {}))
     show_left_out(result)
-    put("promoted" if result["promoted"] else "refused")
+    put("promoted" if result["promoted"] else "proposed" if result.get("proposed") else "refused")
     for reason in result["reasons"]:
         put(f"  {reason}")
+    if result.get("proposed"):
+        put("look at its answers, then, if you want it: precept model promote FOLDER --why TEXT, with the folder")
+        put(f"  {result['model']}")
     put()
     put(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
+
+
+def show_win_rate(win: dict[str, Any], controlled: dict[str, Any] | None) -> None:
+    """On how much of the prompts the new answers are better and worse, and the win rate that this makes, with and
+    without the effect of length (None in results of before)."""
+    if counted := words.outcome(win):
+        put(f"answers      {counted} of {win['prompts']} prompts, by the evaluator")
+    spread = words.interval(win)
+    put(f"win rate     {words.number(win['mean'])}" + (f" with ties as half ({spread})" if spread else ""))
+    if controlled is not None:
+        known = f"{words.number(controlled['mean'])} ({words.interval(controlled)})"
+        put(f"  of equal length {known if controlled['mean'] is not None else controlled['why']}")
 
 
 NAMED = 5  # items that are named on the screen; `--json` has more
@@ -124,18 +146,15 @@ _HELPED = {True: "helped", False: "did not help: the last one's model stays"}
 
 
 def _interval(win: dict[str, float | None]) -> str:
-    return f"{number(win['mean'])} ({number(win['low'])} to {number(win['high'])})"
-
-
-_FOUND = {"towards": "moved towards it", "away": "moved away from it", "unchanged": "unchanged", "unclear": "not clear"}
+    return f"{words.number(win['mean'])} ({words.number(win['low'])} to {words.number(win['high'])})"
 
 
 def _show_amendment(result: dict[str, Any]) -> None:
     """What a retrain did, by principle, and what it cost beside the run it started from."""
+    from pipeline.metrics.effects import said
+
     amendment, calls, seconds = result["amendment"], result["calls"], result["seconds"]
-    rows = [
-        (e["principle"], e["change"].replace("none", "-"), _points(e), _FOUND[e["found"]]) for e in amendment["effects"]
-    ]
+    rows = [(e["principle"], e["change"].replace("none", "-"), _points(e), said(e)) for e in amendment["effects"]]
     put_table(("by the evaluator", "amended", "points, 95% interval", "the model"), rows)
     put()
     asked = calls["generated"] + calls["chosen"]

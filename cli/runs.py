@@ -23,8 +23,9 @@ from cli.options import (
     project,
     store_of,
 )
-from cli.screen import number, put, put_json, put_table, tell, took
+from cli.screen import put, put_json, put_table, tell, took
 from cli.start import run_flow
+from pipeline.metrics import words
 
 if TYPE_CHECKING:
     from service.queries.run_compare import RunsCompared
@@ -163,7 +164,7 @@ def compare(
 def _row(of: Summary) -> tuple[str, ...]:
     run = of.run
     begun = (run.id.hex()[:12], run.kind, run.status, run.created[:19])
-    return (*begun, _took(of.seconds), (run.constitution or "-")[:12], number(of.mean), _short(of.outcome))
+    return (*begun, _took(of.seconds), (run.constitution or "-")[:12], words.number(of.mean), _short(of.outcome))
 
 
 def _short(text: str) -> str:
@@ -198,7 +199,7 @@ def _interval(of: Summary) -> str:
     win = of.win_rate
     if win is None or win["mean"] is None:
         return "-"
-    return f"{number(win['mean'])} ({number(win['low'])} to {number(win['high'])})"
+    return f"{words.number(win['mean'])} ({words.number(win['low'])} to {words.number(win['high'])})"
 
 
 def _said(value: Any) -> str:

@@ -11,6 +11,8 @@ import typer
 
 from cli.process import unwritten
 from cli.text import visible
+from pipeline.metrics import words
+from pipeline.metrics.words import percent as percent
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -76,12 +78,8 @@ def bar(moved: Fraction, widest: Fraction | int) -> str:
     return f"{left:>{SIDE}}|{right:<{SIDE}}"
 
 
-def percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
 def number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return words.number(value, digits, beside=None)
 
 
 def took(seconds: float) -> str:

@@ -10,6 +10,7 @@ from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, Settings
 from cli.screen import number, percent, put, put_json, put_table
 from cli.start import run_flow
 from constitution.errors import UserError
+from pipeline.metrics import words
 
 EXAMPLE = "--kl 0,0.05,0.2 for all methods, or --kl ppo=0,0.05 for one"
 
@@ -74,7 +75,7 @@ def rows_of(points: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         (
             point["name"] + (f" (stopped, kept {point['watch_kept_step']})" if point.get("watch_stopped") else ""),
             *(percent(point["truth"].get(f"gold_{n}")) for n in ("good", "harmful", "needless_refusal", "malformed")),
-            number(point["win_rate"]["mean"], 3),
+            words.number(point["win_rate"]["mean"]),
             number((point["reward"] or {}).get("mean"), 2),
             number((point["kl"] or {}).get("mean"), 2),
             number(point["surfaces"]["mean_tokens"], 1),

@@ -20,7 +20,7 @@ from constitution.records import WEIGHT, Messages
 from constitution.visible import visible
 
 MAX_TEXT = 2_000  # characters of an answer that are shown: forges refuse comments beyond some 65,000
-_WORDS = ("title", "applies", "critique", "revision", "comparison", "why")
+_WORDS = ("title", "applies", "critique", "revision", "comparison", "why", "twin")
 _LINKED = re.compile(r"[@#$]|://|www\.|:[\w+-]+:", re.IGNORECASE)  # what forges render as something else
 _SYNTAX = re.compile(r"[\\`*_\[\]|~]")
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -96,6 +96,7 @@ _KINDS = (
 _KIND_OF = {
     **dict.fromkeys(VOICE, "reweighted"), **dict.fromkeys(WORDING, "reworded"), "judge": "judged otherwise",
     "when": "asked of other prompts", "title": "retitled", "tags": "retagged", "examples": "with other examples",
+    "twin": "with other examples",
 }  # fmt: skip
 _SHOWN = (
     "critique", "revision", "comparison", "why", "applies", "when", "weight", "tier", "hard", "overridable", "judge",

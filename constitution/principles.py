@@ -104,10 +104,11 @@ class Principle:
     overridable: tuple[str, ...] = ()
     judge: JudgedBy | None = None
     when: When | None = None
+    twin: str = ""  # the question whose better reply is the other one: for `lint --ask`, in no request and no label
 
     @property
     def digest(self) -> Id:
-        """Digest of what can change a request, a draw or a label. Title and examples are read by people only."""
+        """Digest of what can change a request, a draw or a label: not the title, the examples or the twin."""
         parts: dict[str, Any] = {
             "id": self.id,
             "critique": self.critique,

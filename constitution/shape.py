@@ -214,6 +214,7 @@ class _Principle(_Shape):
     overridable: list[Literal["operator", "user"]] = []
     judge: Annotated[JudgedBy | None, BeforeValidator(_a_judge)] = None
     when: Annotated[_When | None, BeforeValidator(_given), AfterValidator(_some_condition)] = None
+    twin: Free = ""
 
 
 class _File(_Shape):
@@ -263,6 +264,7 @@ def _principle(shape: _Principle) -> Principle:
         hard=shape.hard,
         overridable=tuple(who for who in ("operator", "user") if who in shape.overridable),
         judge=shape.judge,
+        twin=shape.twin,
         when=When(tuple(shape.when.tags), shape.when.rule, shape.when.ask) if shape.when else None,
     )
 
@@ -421,6 +423,7 @@ _MEANS = {
     "overridable": "a list of who may set it aside: [operator], [user] or [operator, user]",
     "judge": "the name of a judge, such as reasoned, or a mapping with `method` and its options",
     "when": "one or more of `tags: [harm]`, `rule: {...}` and `ask: a yes/no question`",
+    "twin": "the question whose better answer is the other one, for `lint --ask`",
     "rule": "a check such as {contains: password}",
     "ask": "a yes/no question about the request",
     "role": "system, user or assistant",

@@ -64,6 +64,16 @@ COMPARISON = """Compare two replies to the end of this conversation.
 {comparison}
 Answer with A or B."""
 
+APPLIES = """Read the end of this conversation.
+
+{dialogue}
+
+[Question]
+{comparison}
+A: {a}
+B: {b}
+Answer with A or B."""
+
 RATING = """Rate a reply to the end of this conversation.
 
 {dialogue}
@@ -206,6 +216,17 @@ def comparison_request(dialogue: Messages, a: str, b: str, principle: Words) -> 
     asked = _worded(principle, "comparison")
     text = fill(COMPARISON, dialogue=transcript(dialogue), a=plainly(a), b=plainly(b), comparison=asked)
     return (Message("user", text),)
+
+
+def applies_request(dialogue: Messages, ask: str, yes_first: bool) -> Messages:
+    """Messages that ask a yes/no question about a request: with yes as A, or as B."""
+    a, b = ("Yes", "No") if yes_first else ("No", "Yes")
+    return (Message("user", fill(APPLIES, dialogue=transcript(dialogue), a=a, b=b, comparison=ask)),)
+
+
+def applies_template(ask: str) -> str:
+    """What is asked about a request, slots open."""
+    return fill(APPLIES, comparison=ask)
 
 
 def question_template(principle: Words) -> str:

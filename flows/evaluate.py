@@ -26,6 +26,6 @@ def evaluate(
         if not work.settings.evaluate.candidate:
             raise UserError("name the model to measure: precept model evaluate MODEL")
         policy = steps.start_model(work)
-        steps.probe(work, "evaluator", work.settings.evaluator)
+        steps.try_judge(work, "evaluator", work.settings.evaluator)
         candidate = work.wiring.resolve(work.settings.evaluate.candidate)
         return steps.finish(work, **steps.evaluate(work, "evaluation", before=policy, after=candidate))

@@ -53,7 +53,7 @@ def improve(
 
         steps.look_ahead(work)
         policy = steps.start_model(work)
-        steps.probe_judges(work)
+        steps.try_judges(work)
         sft = learn_from_revisions(work, policy)
         answer_and_compare(work, sft)
 

@@ -26,5 +26,5 @@ def judge(
         if not work.settings.pairs:
             raise UserError("name the pairs: precept judge pairs FILE.jsonl (or pairs = in the settings)")
         preferred = steps.import_pairs(work, "pairs")
-        steps.probe(work, "judge", work.settings.judge)
+        steps.try_judge(work, "judge", work.settings.judge)
         return steps.finish(work, **steps.judge_pairs(work, "pairs", preferred))

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows import steps
+from flows import announcing, steps
 from flows.improve import answer_and_compare, learn_from_revisions
 from flows.session import at_work, scheduled_slot
 from flows.telling import note
@@ -41,7 +41,7 @@ def retrain(
             return work.finished
         settings = work.settings.retrain
         steps.look_ahead(work)
-        steps.probe_judges(work)
+        steps.try_judges(work)
         model = steps.standing(work)
 
         if settings.start == "pool":
@@ -62,4 +62,6 @@ def retrain(
         evaluation = steps.evaluate(work, "evaluation", before=model["last"], after=tuned, besides=gone)
         amendment = steps.look(work, evaluation)
         decision = steps.promote_or_refuse(work, tuned, evaluation, amendment)
+        if decision["proposed"] and (proposal := work.store.proposal()) is not None:
+            announcing.proposed(proposal, work.settings.store.get_secret_value())
         return steps.report(work, labels, reward, tuned, evaluation, decision, amendment)

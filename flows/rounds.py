@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows import steps
+from pipeline.metrics import words
 from service.work.work import Work
 
 Labels = Mapping[str, Any]
@@ -63,4 +64,4 @@ def _shown(found: Mapping[str, Any]) -> str:
     win: Mapping[str, float | None] = found["win_rate"]
     if win["mean"] is None:
         return "not known"
-    return f"{win['mean']:.3f} ({win['low']:.3f} to {win['high']:.3f})"
+    return f"{words.number(win['mean'])} ({words.number(win['low'])} to {words.number(win['high'])})"

@@ -13,13 +13,13 @@ from prefect import artifacts
 from prefect.context import FlowRunContext, TaskRunContext
 
 from flows.step import step
-from service.work import after_amendment, deciding, evaluation, frontier, learning, pairs, probing, stages
+from service.work import after_amendment, deciding, evaluation, frontier, learning, pairs, stages, trial
 from service.work.work import Work
 
 start_model = step(stages.start_model)
 look_ahead = step(stages.look_ahead)
-probe_judges = step(probing.probe_judges)
-probe = step(probing.probe)
+try_judges = step(trial.try_judges)
+try_judge = step(trial.try_judge)
 respond = step(stages.respond)
 revise = step(stages.revise)
 judge_revisions = step(stages.judge_revisions)

@@ -32,7 +32,7 @@ def sweep(
         steps.look_ahead(work)
         plan = frontier.plan(work.settings)
         policy = steps.start_model(work)
-        steps.probe_judges(work)
+        steps.try_judges(work)
         sft = learn_from_revisions(work, policy)
         answer_and_compare(work, sft)
         labels = steps.label(work, "feedback", heldout="held-out feedback")

@@ -11,7 +11,9 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.records import Prompt
 from sandbox import prompts as world
+from sandbox.pairs import FILE
 
+KNOWN = FILE  # pairs whose better answer is known: `trial.pairs = ["sandbox"]`
 SIZES = ("train", "dev", "heldout")
 
 

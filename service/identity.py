@@ -52,7 +52,7 @@ RECORDED: dict[str, Any] = {  # the default of each setting when it was introduc
     "gate": {
         "min_win_rate": 0.5, "min_length_controlled": 0.5, "max_refusal_increase": 0.05, "max_length_ratio": 1.5,
         "max_unreadable": 0.2, "max_truncated": 0.05, "max_boilerplate_increase": 0.2, "min_agreement": None,
-        "min_spot_checks": 0, "suites": {},
+        "min_spot_checks": 0, "suites": {}, "min_prompts": 100,
     },
     "retrain": {
         "start": "pool", "top_up": False, "train_from": "sft", "base": "", "version": "", "promote": True,

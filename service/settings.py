@@ -48,6 +48,8 @@ class _Section(BaseModel):
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(given, bool) and {int, float} & {kind, *get_args(kind)}:
             raise ValueError(f"{str(given).lower()} is no number")
+        if given == "none" and type(None) in get_args(kind) and str not in get_args(kind):
+            return None  # TOML and a flag have no other word for it
         return given
 
     @field_validator("*")
@@ -138,6 +140,22 @@ class LabelSettings(_Section):
         _RULE.tie_margin, ge=0, le=1, description="A label whose answers are less than this apart, of 1, is tied."
     )
     max_unreadable: float = Field(0.5, ge=0, le=1, description="Labelling stops above this rate of unreadable labels.")
+
+
+class TrialSettings(_Section):
+    """What a judge is tried on before it labels: pairs whose better answer is known."""
+
+    pairs: list[str | dict[str, Any]] = Field(
+        [],
+        description='Files of known pairs (docs/trial.md), besides the principles\' own examples, as "pairs.jsonl" or '
+        '{path = "x.json", format = "llmbar"}.',
+    )
+    most: int = Field(40, ge=1, description="Pairs that are asked, of each principle and of those that name none.")
+    required: bool = Field(
+        True,
+        description="A judge that is not trusted makes no labels, and an evaluator that is not, no promotion; false "
+        "goes on nevertheless.",
+    )
 
 
 class TrainSettings(_Section):
@@ -238,7 +256,8 @@ class GateSettings(_Section):
         Gate.min_length_controlled,
         ge=0,
         le=1,
-        description="The length-controlled win rate has to be above this; none: not asked.",
+        description="The lower end of the length-controlled win rate's 95% interval has to be above this; none: not "
+        "asked.",
     )
     max_refusal_increase: float | None = Field(
         Gate.max_refusal_increase,
@@ -273,6 +292,9 @@ class GateSettings(_Section):
         description="The lower end of the interval of Gwet's AC1, people against the judge, at least; none: not asked.",
     )
     min_spot_checks: int = Field(Gate.min_spot_checks, ge=0, description="People's answers that there have to be.")
+    min_prompts: int = Field(
+        Gate.min_prompts, ge=1, description="Held-out prompts whose two answers were compared, at least."
+    )
     suites: dict[str, dict[str, Any]] = Field({}, description="By suite, limits that stand over its own.")
 
 
@@ -371,6 +393,7 @@ class Settings(_Section):
     )
     revise: ReviseSettings = Field(ReviseSettings(), description="Critique and revision.")
     compare: CompareSettings = Field(CompareSettings(), description="Which answers are compared.")
+    trial: TrialSettings = Field(TrialSettings(), description="What judge and evaluator are tried on first.")
     label: LabelSettings = Field(LabelSettings(), description="How verdicts become labels.")
     sft: SftSettings = Field(SftSettings(), description="Training on the revisions.")
     reward: RewardSettings = Field(RewardSettings(), description="Training of the reward model.")
@@ -394,9 +417,10 @@ class Settings(_Section):
     threads: int | None = Field(None, ge=1, description="Threads of torch; none: as many as there are cores.")
 
     def identity(self, kind: str = "") -> dict[str, Any]:
-        """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches;
-        and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
-        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot"}
+        """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches,
+        nor what its judges are tried on (as a constitution's examples are no part of its version: what was found is
+        kept with the run); and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
+        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial"}
         follows = kind in ("retrain", "relabel")
         own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()
         whole = self.model_dump(mode="json", exclude=aside | ({"retrain", "sweep"} - own))

@@ -7,7 +7,7 @@ one of each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,13 @@ import pipeline.judges
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Prompt, Ruling, canonical
+from constitution.records import Id, Prompt, Ruling, canonical
 from pipeline import plugins, sources
 from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
 from pipeline.engines.unloaded import Unloaded
-from pipeline.judges.judge import Judge
+from pipeline.judges.by_principle import ByPrinciple
+from pipeline.judges.judge import Another, Judge
 from pipeline.keys import Key, secret
 from pipeline.label import EVERYBODY
 from service import sampling
@@ -44,6 +45,7 @@ class Wiring:
         self._engines: dict[str, Engine] = {}
         self._named: list[Engine] = []
         self._prompts: list[Prompt] | None = None
+        self._settled: dict[tuple[Id, Id], bool] = {}  # which principles apply to which prompts
         self._say: Callable[[str], None] | None = None
 
     @cached_property
@@ -109,14 +111,30 @@ class Wiring:
         )
 
     def judge(self, settings: JudgeSettings) -> Judge:
-        return pipeline.judges.build(settings.method, self.role(settings), settings.judge_options, self._another)
+        return self._judging(settings, self.role(settings), self._another)
 
     def asked_judge(self, settings: JudgeSettings) -> Judge:
         """A judge for looking up what it was asked: it knows its questions, its model is not loaded."""
         engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
-        return pipeline.judges.build(settings.method, role, settings.judge_options, self._another_asked)
+        return self._judging(settings, role, self._another_asked)
+
+    def _judging(self, settings: JudgeSettings, role: Role, another: Another) -> ByPrinciple:
+        """Who judges in that role, principle by principle."""
+        return pipeline.judges.build(
+            settings.method, role, settings.judge_options, another,
+            evaluator=self._measures(settings), settled=self._settled,
+        )  # fmt: skip
+
+    def _measures(self, settings: JudgeSettings) -> bool:
+        """Whether it is the evaluator's role: who has its model, because the judge has another one
+        (`refuse_one_model_twice`)."""
+        mine, evaluator, judge = (
+            (role.kind, role.model, role.revision, role.base_url)
+            for role in (settings, self._given.evaluator, self._given.judge)
+        )
+        return mine == evaluator != judge
 
     def _another(self, given: Mapping[str, Any]) -> Role:
         """A further role of a judge, of the role settings in its options."""
@@ -157,14 +175,17 @@ class Wiring:
             "rule": rule,
             **({"left_out": list(ruling.left_out)} if ruling.left_out else {}),
             **({"rules": {method: asdict(of) for method, of in ruling.rules.items()}} if ruling.rules else {}),
+            **({"evaluator": True} if self._measures(settings) else {}),
         }
 
     def _resolved(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """A judge's options with the models of its further roles as folders or served names."""
-        found = {}
+        """A judge's options with the models of its further roles, and of a reward, as folders or served names, however
+        deep they lie: a further role may name a judge that has roles of its own."""
+        found: dict[str, Any] = {}
         for key, value in options.items():
-            role = isinstance(value, Mapping) and "model" in value
-            found[key] = {**value, "model": self.resolve(value["model"])} if role else value
+            if isinstance(value, Mapping):
+                value = self._resolved(self.resolved_reward(value) if "paths" in value else value)
+            found[key] = self.resolve(str(value)) if key == "model" else value
         return found
 
     def resolved_reward(self, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,14 +209,17 @@ class Wiring:
         pipeline.engines.check_server(engine)
 
     def check_judge(self, settings: JudgeSettings) -> None:
-        """Raises the UserError that the judge would when it is built: its method, its options, its further roles."""
+        """Raises the UserError that the judge would when it is built: its method, its options, its further roles, and
+        those of the judges that principles name."""
 
         def another(given: Mapping[str, Any]) -> Role:
             further = role_settings(given)
             self.check_role(further)
             return self._stand_in(further)
 
-        pipeline.judges.build(settings.method, self._stand_in(settings), settings.judge_options, another)
+        judge = self._judging(settings, self._stand_in(settings), another)
+        for principle in self.constitution:
+            judge.question(principle)
 
     @staticmethod
     def _stand_in(settings: RoleSettings) -> Role:
@@ -208,13 +232,21 @@ class Wiring:
         """Raise UserError where the evaluator has the weights of the judge, or of a model that either asks besides,
         whatever surrounds them (answer prefix, chat template, tokenizer, number format, a copy of the folder): who made
         the labels would measure what they are worth. On a server it is the same where address and name are."""
-        for judge in _asked(self.settings.judge):
-            for evaluator in _asked(self.settings.evaluator):
+        for judge in [*_asked(self.settings.judge), *self._named_by_principles()]:
+            for evaluator in _asked(self.settings.evaluator):  # which takes no principle's judge that has a model
                 if self._same_model(judge, evaluator):
                     raise UserError(
                         f"the evaluator is the judge: {evaluator.model} has the weights of {judge.model}, and who made "
                         "the labels cannot measure what they are worth; name another model as evaluator.model"
                     )
+
+    def _named_by_principles(self) -> list[RoleSettings]:
+        """The roles that label where principles name judges with a model of their own. A constitution that cannot be
+        read is told of where it is read."""
+        try:
+            return [role for p in self.constitution if p.judge for role in further_roles(p.judge.options)]
+        except UserError:
+            return []
 
     def _same_model(self, one: RoleSettings, other: RoleSettings) -> bool:
         if one.base_url or other.base_url:
@@ -284,8 +316,21 @@ class Wiring:
 
 def _asked(judge: JudgeSettings) -> list[RoleSettings]:
     """The roles of a judge: its own, and those in its options."""
-    further = [v for v in judge.judge_options.values() if isinstance(v, Mapping) and "model" in v]
-    return [judge, *map(role_settings, further)]
+    return [judge, *further_roles(judge.judge_options)]
+
+
+def further_roles(options: Mapping[str, Any]) -> Iterator[RoleSettings]:
+    """The roles in a judge's options, however deep, reward models as roles of their folders. What a role's settings
+    have besides, as the method of another judge, is that judge's to look at."""
+    for value in options.values():
+        if not isinstance(value, Mapping):
+            continue
+        if "model" in value:
+            yield role_settings({k: v for k, v in value.items() if k in RoleSettings.model_fields})
+        paths = value.get("paths", ())
+        for path in [paths] if isinstance(paths, str) else paths:
+            yield RoleSettings(model=str(path))
+        yield from further_roles(value)
 
 
 def _address(role: RoleSettings) -> tuple[str, int | None, str]:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Delete, Table, delete, exists,
 from storage import tables
 from storage.amendments import KIND as RATIFICATION
 from storage.database import patient
-from storage.registry import PROMOTION_KINDS
+from storage.registry import PROMOTION_KINDS, PROPOSAL
 from storage.runs import Run, Runs
 
 
@@ -26,7 +26,7 @@ class Garbage(Runs):
         checkpoint of theirs is or was promoted."""
         run, checkpoint, event = tables.run.c, tables.checkpoint.c, tables.event.c
         promoted = exists().where(
-            checkpoint.run == run.id, event.target == checkpoint.digest, event.kind.in_(PROMOTION_KINDS)
+            checkpoint.run == run.id, event.target == checkpoint.digest, event.kind.in_((*PROMOTION_KINDS, PROPOSAL))
         )
         ended = (run.status.in_(("finished", "failed")), run.created < before, run.finished < before)
         query = select(tables.run).where(*ended, run.archived.is_(None), ~promoted)

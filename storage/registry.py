@@ -1,6 +1,7 @@
-"""What was decided and is read whole: which checkpoint is promoted, documents, canaries.
+"""What was decided and is read whole: which checkpoint is promoted or proposed, documents, canaries.
 
-A checkpoint is a content; promoting it is an event, and moves a pointer in the same transaction.
+A checkpoint is a content; promoting it is an event, and moves a pointer in the same transaction. Proposing one is an
+event that moves nothing: it waits for a person until something is promoted, rolled back, proposed or withdrawn.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from storage.database import patient
 from storage.runs import now
 
 PROMOTION_KINDS = ("promotion", "roll_back")
+PROPOSAL, WITHDRAWN = "proposal", "proposal_withdrawn"
 
 
 class Registry(Amendments, Checkpoints):
@@ -32,14 +34,8 @@ class Registry(Amendments, Checkpoints):
 
         Raises UserError where its labels were made under a constitution that was never ratified.
         """
-        if checkpoint.kind != "policy":
-            raise UserError(f"only a policy can be promoted; {checkpoint.path} is a {checkpoint.kind}")
-        if checkpoint.constitution is not None and not self.is_ratified(checkpoint.constitution):
-            raise UserError(
-                f"{checkpoint.path} was made under constitution {checkpoint.constitution}, which is not ratified; "
-                "ratify it first"
-            )
-        payload = {"id": checkpoint.id.hex(), "digest": checkpoint.digest, "why": why, "evidence": dict(evidence or {})}
+        self._check_may_be_promoted(checkpoint)
+        payload = _about(checkpoint, why, evidence)
         with self._write(durable=True, alone=True) as connection:
             event, new = self._append(connection, "promotion", who, key, payload, target=checkpoint.digest)
             if new:
@@ -66,6 +62,39 @@ class Registry(Amendments, Checkpoints):
     def promotions(self) -> list[Event]:
         """Every promotion and roll-back, the oldest first."""
         return self.events(*PROMOTION_KINDS)
+
+    @patient
+    def propose(
+        self, checkpoint: Checkpoint, who: str, why: str, key: str, evidence: Mapping[str, Any] | None = None
+    ) -> Event:
+        """Offer a stored policy for promotion, for a person to decide on; nothing moves. Raises as `promote` does."""
+        self._check_may_be_promoted(checkpoint)
+        payload = _about(checkpoint, why, evidence)
+        with self._write(durable=True, alone=True) as connection:
+            return self._append(connection, PROPOSAL, who, key, payload, target=checkpoint.digest)[0]
+
+    @patient
+    def withdraw_proposal(self, who: str, why: str, key: str) -> None:
+        """What is proposed is no more; nothing where nothing is."""
+        if (open := self.proposal()) is None or self.event(key=key) is not None:
+            return
+        with self._write(durable=True, alone=True) as connection:
+            self._append(connection, WITHDRAWN, who, key, {"why": why}, target=open.payload["digest"])
+
+    def proposal(self) -> Event | None:
+        """The proposal that waits for a person: none where the last word was a promotion, a roll-back or a
+        withdrawal."""
+        words = self.events(*PROMOTION_KINDS, PROPOSAL, WITHDRAWN)
+        return words[-1] if words and words[-1].kind == PROPOSAL else None
+
+    def _check_may_be_promoted(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.kind != "policy":
+            raise UserError(f"only a policy can be promoted; {checkpoint.path} is a {checkpoint.kind}")
+        if checkpoint.constitution is not None and not self.is_ratified(checkpoint.constitution):
+            raise UserError(
+                f"{checkpoint.path} was made under constitution {checkpoint.constitution}, which is not ratified; "
+                "ratify it first"
+            )
 
     # --- documents and canaries ---
 
@@ -104,6 +133,10 @@ class Registry(Amendments, Checkpoints):
             query = select(tables.canary).where(tables.canary.c.engine == engine)
             stored = {row.prompt: row.logprobs for row in connection.execute(query)}
         return {prompt: stored[text_digest(prompt)] for prompt in answers}
+
+
+def _about(checkpoint: Checkpoint, why: str, evidence: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"id": checkpoint.id.hex(), "digest": checkpoint.digest, "why": why, "evidence": dict(evidence or {})}
 
 
 def _promoted_stack(connection: Connection) -> list[str]:

@@ -31,6 +31,12 @@ def amend(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only look; without --ratify nothing else is done.")
     ] = False,
+    try_: Annotated[
+        bool, typer.Option("--try", help="Today's answers beside the draft's, each in the system prompt; nothing else.")
+    ] = False,
+    prompts: Annotated[
+        int, typer.Option("--n", metavar="N", min=1, help="How many prompts --try is asked, none of them held out.")
+    ] = 3,
     ratify: Annotated[bool, typer.Option("--ratify", help="Put the draft in force.")] = False,
     message: Annotated[str, typer.Option("-m", "--message", metavar="WHY", help="The reason, for --ratify.")] = "",
     reviewed: Annotated[
@@ -62,7 +68,8 @@ def amend(
 ) -> None:
     """Show what a draft would change: principles, labels, what each way of retraining takes. --ratify puts it in force.
 
-    Reweighting and removing are answered exactly, asking no model; --sample estimates what new words would flip.
+    Reweighting and removing are answered exactly, asking no model; --sample estimates what new words would flip; --try
+    shows what the model says when told, before anything is trained.
 
     Example: precept constitution amend principles.yaml --ratify -m "Visitors asked for sources"
     """
@@ -70,10 +77,17 @@ def amend(
         raise UserError("--dry-run only looks, --ratify puts the draft in force: leave one of them out")
     if (message or reviewed or retrain) and not ratify:
         raise UserError("-m, --reviewed and --retrain go with --ratify")
+    if try_ and (ratify or merge or sample):
+        raise UserError("--try only asks for answers: look at them, then run amend without it")
     if merge and (ratify or dry_run):
         raise UserError("--merge writes FILE and does no more: look at what it says, then --ratify it")
     flags = flags_of(set_)
     loaded = project(settings, flags)
+    if try_:
+        from cli.constitution.draft_answers import show_tried
+
+        show_tried(loaded, file, prompts, as_json, quiet)
+        return
     from cli.progress import Reporter
     from constitution import loading
     from service.actions.ratify import check_unchanged

@@ -11,6 +11,7 @@ from cli.options import Json, RunId, Set, SettingsFile, flags_of, project
 from cli.screen import bar, console, put, put_json, put_table, tell
 from cli.text import in_words
 from constitution.errors import UserError
+from pipeline.metrics import words
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -137,4 +138,5 @@ def _show_not_judged(names: list[str]) -> None:
 def _interval(of: Interval, sign: str = "") -> str:
     if of.mean != of.mean:  # NaN: no pair could be read
         return "-"
-    return f"{of.mean:{sign}.1%} ({of.low:{sign}.1%} to {of.high:{sign}.1%})"
+    form = words.signed if sign else words.percent
+    return f"{form(of.mean)} ({form(of.low)} to {form(of.high)})"

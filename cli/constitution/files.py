@@ -46,6 +46,10 @@ def check(file: File = None, as_json: Json = False) -> None:
     file = file or of_settings()
     try:
         constitution = loading.load(file)
+        if any(p.judge is not None or p.when is not None for p in constitution):
+            from service.queries import declared
+
+            declared.check(constitution, str(file))
     except ConstitutionError as error:
         if not as_json:
             raise
@@ -200,7 +204,7 @@ def _show_one(screen: Console, principle: Principle) -> None:
     part("judge", json.dumps(principle.judge.as_dict(), ensure_ascii=False) if principle.judge else "")
     part("when", json.dumps(principle.when.as_dict(), ensure_ascii=False) if principle.when else "")
     part("tags", ", ".join(principle.tags))
-    for name in ("why", "applies", "critique", "revision", "comparison"):
+    for name in ("why", "applies", "critique", "revision", "comparison", "twin"):
         part(name, getattr(principle, name))
     for exemplar in principle.exemplars:
         words = (exemplar.response, exemplar.critique, exemplar.revision)

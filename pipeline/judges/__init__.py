@@ -10,6 +10,8 @@ from constitution.errors import UserError
 from pipeline import plugins
 from pipeline.asking import Role
 from pipeline.engines.engine import EngineError
+from pipeline.judges.applies import Settled
+from pipeline.judges.by_principle import ByPrinciple
 from pipeline.judges.judge import Another, Judge
 
 
@@ -18,14 +20,30 @@ def load(method: str) -> ModuleType:
     return plugins.load(__name__, "build", method, "judge")
 
 
-def build(method: str, role: Role, options: Mapping[str, Any] | None = None, another: Another | None = None) -> Judge:
-    """The judge that `method` names. `another` gives it further roles; without one there are none.
+def build(
+    method: str,
+    role: Role,
+    options: Mapping[str, Any] | None = None,
+    another: Another | None = None,
+    *,
+    evaluator: bool = False,
+    settled: Settled | None = None,
+) -> ByPrinciple:
+    """The judge that `method` names, for all principles that name no other: see `by_principle`. `another` gives it
+    further roles; without one there are none. `evaluator`: it measures, and made none of the labels. `settled`: what is
+    known of which principles apply to which prompts; it grows.
 
     Raises UserError where there is no such judge, or where it cannot work in this role.
     """
+    another = another or _no_other
+    return ByPrinciple(one(method, role, options or {}, another), role, one, another, evaluator, settled)
+
+
+def one(method: str, role: Role, options: Mapping[str, Any], another: Another) -> Judge:
+    """The judge of one method, whatever principles say. Raises as `build` does."""
     module = load(method)
     with plugins.mended(module, "judge", EngineError):
-        judge: Judge = module.build(role, options or {}, another or _no_other)
+        judge: Judge = module.build(role, options, another)
     return judge
 
 

@@ -19,7 +19,8 @@ NUMBERS = ("p1", "p2", "mass1", "mass2")
 
 def checked(judge: Judge, cases: Sequence[Case], said: Judged) -> Judged:
     """`said`, as it is. Raises UserError, naming the judge, where it breaks the contract; nothing is stored then."""
-    who = f"the judge {type(judge).__module__}.{type(judge).__qualname__}"
+    own = getattr(judge, "own", judge)  # of `by_principle`, which says nothing itself
+    who = f"the judge {type(own).__module__}.{type(own).__qualname__}"
     mend = "see pipeline/judges/judge.py for what a judge returns; nothing of this batch was stored"
     if not isinstance(said, Judged):
         raise UserError(f"{who} returned a {type(said).__name__}, and not what it judged (Judged); {mend}")

@@ -37,13 +37,15 @@ Another: TypeAlias = Callable[[Mapping[str, Any]], Role]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A comparison with its texts, and the principles to be asked about it."""
+    """A comparison with its texts, and the principles to be asked about it. `tags`: the prompt's, by which a principle
+    may apply to it or not."""
 
     comparison: Comparison
     messages: Messages
     first: str
     second: str
     principles: tuple[Principle, ...]
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

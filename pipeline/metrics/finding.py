@@ -27,6 +27,17 @@ class Finding:
     evidence: Mapping[str, Any]
     comparisons: tuple[Id, ...] = ()
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "severity": self.severity,
+            "principles": list(self.principles),
+            "sentence": self.sentence,
+            "advice": self.advice,
+            "evidence": dict(self.evidence),
+            "comparisons": [id.hex() for id in self.comparisons],
+        }
+
 
 def listed(names: Sequence[str]) -> str:
     quoted = [f"`{name}`" for name in names]

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import nan, sqrt
+from math import exp, nan, sqrt
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from constitution.records import Id
+from pipeline.metrics.words import percent
 
 Z = 1.959963984540054  # two-sided 95%, one-sided 97.5%
 Z_TWO = 1.96  # the same as tables print it: for signs that are looked at, not for intervals that are shown
@@ -106,7 +107,7 @@ class Share:
     of: int
 
     def __str__(self) -> str:
-        return "-" if self.value is None else f"{self.value:.0%}"
+        return percent(self.value, 0)
 
     @property
     def value(self) -> float | None:
@@ -178,6 +179,22 @@ def mean_of(values: Sequence[float]) -> Interval:
         return point(mean)
     half = float(stdtrit(len(sample) - 1, 1 - TAIL)) * float(sample.std(ddof=1)) / sqrt(len(sample))
     return Interval(mean, mean - half, mean + half)
+
+
+def ratio_of(above: Sequence[float], below: Sequence[float]) -> Interval:
+    """Mean of `above` over mean of `below`, values of 0 and more paired by prompt, with a 95% interval: the delta
+    method on the logarithm, with Student's t. NaN where the mean below is 0; no interval where `mean_of` has none."""
+    from scipy.special import stdtrit
+
+    one, other = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
+    if not len(one) or not other.mean():
+        return Interval(nan, nan, nan)
+    ratio, n = float(one.mean() / other.mean()), len(one)
+    if n < 2 or not ratio:
+        return point(ratio)
+    parts = one / one.mean() - other / other.mean()
+    half = float(stdtrit(n - 1, 1 - TAIL)) * sqrt(float((parts**2).sum()) / (n * (n - 1)))
+    return Interval(ratio, ratio * exp(-half), ratio * exp(half)) if half else point(ratio)
 
 
 def share_by_prompt(same: Mapping[Id, bool], prompts: Mapping[Id, Id]) -> Interval:

@@ -15,6 +15,7 @@ from pipeline.metrics.attribution import FIRST, SECOND, Codes, labels, sums
 from pipeline.metrics.finding import Finding, counted, listed
 from pipeline.metrics.intervals import Share
 from pipeline.metrics.voting import Flags, Integers, Votes
+from pipeline.metrics.words import percent
 
 ENOUGH_BOTH = 20  # pairs on which two principles vote
 SAME_ANSWER = 0.95  # alike: the lower end of how often two principles name the same answer is at least this,
@@ -97,7 +98,7 @@ def redundant(votes: Votes, outcomes: Codes, pairings: Sequence[Pairing]) -> Ite
         least, overlap = min((p.same for p in found), key=lambda s: s.low), min(p.overlap.value or 0 for p in found)
         kept, changed = _merged(votes, outcomes, names)
         sentence = (
-            f"{listed(names)} vote alike: the same answer on {least} (95% interval from {least.low:.1%}) of "
+            f"{listed(names)} vote alike: the same answer on {least} (95% interval from {percent(least.low)}) of "
             f"{counted(least.of, 'pair')}, and on the same pairs ({overlap:.0%})"
         )
         advice = (
@@ -138,7 +139,7 @@ def _told(name: str, other: str, pairing: Pairing) -> str:
     won = pairing.wins[0 if pairing.one == name else 1]
     differ = pairing.differ
     return (
-        f"`{other}` on {differ.count:,} of {counted(differ.of, 'pair')} ({differ}, at least {differ.low:.0%}) "
+        f"`{other}` on {differ.count:,} of {counted(differ.of, 'pair')} ({differ}, at least {percent(differ.low, 0)}) "
         f"and wins {won:,} of them"
     )
 

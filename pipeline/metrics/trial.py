@@ -24,6 +24,7 @@ class Tried:
     `shown_a`, `shown_b`: the probability it gave to the better answer, when that was shown as A and as B; None: that
     order was not asked. `mass`: the least that the options held in either order. `lengths` (characters) and `marks`
     (headings, list items, bold): of the better answer and of the worse. `own`: which of them the judge's model wrote.
+    `ordered` False: nobody knows which was shown first, so nothing is said of positions. `source`: where it is from.
     """
 
     pair: str
@@ -36,6 +37,8 @@ class Tried:
     marks: tuple[int, int] = (0, 0)
     tags: tuple[str, ...] = ()
     own: str = ""
+    ordered: bool = True
+    source: str = ""
 
     @property
     def margin(self) -> float:
@@ -168,13 +171,17 @@ def _where(rows: Sequence[Tried], condition: Callable[[Tried], bool]) -> Group:
 
 def _first(rows: Sequence[Tried]) -> Share:
     """Orders that named what was shown first, of those that named anything."""
-    named = [p for row in rows for p in (row.shown_a, None if row.shown_b is None else 1 - row.shown_b)]
+    named = [p for row in rows if row.ordered for p in (row.shown_a, None if row.shown_b is None else 1 - row.shown_b)]
     sure = [p for p in named if p is not None and p != 0.5]
     return Share(sum(p > 0.5 for p in sure), len(sure))
 
 
 def _consistent(rows: Sequence[Tried]) -> Share:
-    both = [(row.shown_a, row.shown_b) for row in rows if row.shown_a is not None and row.shown_b is not None]
+    both = [
+        (row.shown_a, row.shown_b)
+        for row in rows
+        if row.ordered and row.shown_a is not None and row.shown_b is not None
+    ]
     return Share(sum((a - 0.5) * (b - 0.5) > 0 for a, b in both), len(both))
 
 

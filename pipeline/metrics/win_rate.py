@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
 
 import numpy as np
 
 from constitution.records import Generation, Id, Label
 from pipeline.metrics.attribution import FIRST, TIED, UNREADABLE, Codes
+from pipeline.metrics.intervals import NOT_KNOWN, TAIL, Interval, interval_of
 from pipeline.metrics.voting import Votes
 
 Pairs = Sequence[tuple[Generation, Generation]]  # answers (before, after) to one prompt each
@@ -47,24 +51,88 @@ def unreadable(values: Sequence[float], pairs: Pairs) -> float:
     return 1 - len(values) / max(1, len(pairs))
 
 
-def length_controlled(labels: Mapping[Id, Label], pairs: Pairs, ids: Sequence[Id | None]) -> float | None:
-    """Win rate with the effect of length taken out: a logistic regression of the win on tanh(length difference / its
-    deviation), read at a difference of zero (Dubois et al. 2024, arXiv 2404.04475, without the per-prompt term).
-    None where nothing could be read."""
-    from sklearn.linear_model import LogisticRegression
+def summary(values: Sequence[float]) -> dict[str, float | None]:
+    """What `wins` says, in one: `mean`, `low` and `high` of the win rate, a tie being a half, and of how many `prompts`
+    on which shares the answer after is `better`, `worse`, or there is `no_difference`."""
+    n = len(values)
+    shares = {name: sum(v == value for v in values) / n if n else None for name, value in _OUTCOMES.items()}
+    return {**interval_of(values).as_dict(), **shares, "prompts": n}
 
-    target, weight, difference = [], [], []
+
+_OUTCOMES = {"better": 1.0, "worse": 0.0, "no_difference": 0.5}
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """A win rate without the effect of length: None where it cannot be told, and then `why` not."""
+
+    interval: Interval | None
+    why: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        found = self.interval.as_dict() if self.interval else dict(NOT_KNOWN)
+        return {**found, "why": self.why}
+
+
+EACH_SIDE = 5  # pairs of which the answer after is no longer, and no shorter: fewer say nothing of equal length
+EACH_SHARE = 0.05  # and as a share of all
+
+
+def length_controlled(labels: Mapping[Id, Label], pairs: Pairs, ids: Sequence[Id | None]) -> Controlled:
+    """Win rate with the effect of length taken out, of the pairs that could be read (`controlled`)."""
+    values, lengths = [], []
     for (before, after), ident in zip(pairs, ids, strict=True):
         value = wins(labels, [(before, after)], [ident])
         if value:
-            for outcome, share in ((1, value[0]), (0, 1 - value[0])):
-                if share:
-                    target.append(outcome)
-                    weight.append(share)
-                    difference.append(len(after.text) - len(before.text))
-    if len(set(target)) < 2:
-        return float(target[0]) if target else None
-    spread = float(np.std(difference)) or 1.0
-    x = np.tanh(np.asarray(difference, dtype=float) / spread)[:, None]
-    model = LogisticRegression(C=10.0).fit(x, target, sample_weight=weight)
-    return float(1 / (1 + np.exp(-model.intercept_[0])))
+            values += value
+            lengths.append(len(after.text) - len(before.text))
+    return controlled(values, lengths)
+
+
+def controlled(values: Sequence[float], lengths: Sequence[float]) -> Controlled:
+    """A logistic regression of the win (1, 1/2, 0) on tanh(length difference / its deviation), read at a difference of
+    zero (Dubois et al. 2024, arXiv 2404.04475, without the per-prompt term), with a 95% interval.
+
+    The interval is the delta method's, on the scale of the logit with the sandwich variance and Student's t, and with
+    two pairs of equal length more, one won and one lost, so that it does not collapse. Where nearly all answers grew,
+    or nearly all shrank, what a pair of equal length would bring is not in the data: it cannot be told.
+    """
+    from scipy.special import expit, stdtrit
+
+    if not values:
+        return Controlled(None, "no comparison could be read")
+    y, difference = np.asarray(values, dtype=float), np.asarray(lengths, dtype=float)
+    if not difference.any():
+        return Controlled(interval_of(values))
+    least = max(EACH_SIDE, EACH_SHARE * len(y))
+    for sign, grew in ((1, "longer"), (-1, "shorter")):
+        others = int((sign * difference <= 0).sum())
+        if others < least:
+            return Controlled(None, f"it cannot be told: all but {others} of {len(y)} answers are {grew} than before")
+    if np.all(y == y[0]):
+        return Controlled(interval_of(values))
+    x = np.tanh(difference / float(difference.std()))
+    theta, _ = _logistic(x, y)
+    more, variance = _logistic(np.append(x, (0.0, 0.0)), np.append(y, (1.0, 0.0)))
+    half = float(stdtrit(len(y) - 1, 1 - TAIL)) * sqrt(variance)
+    mean, low, high = (float(expit(at)) for at in (theta, more - half, more + half))
+    return Controlled(Interval(mean, min(low, mean), max(high, mean)))
+
+
+RIDGE = 0.1  # on the slope: with none, a length that tells every win has no finite one
+
+
+def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The intercept of a logistic regression of y (0 to 1) on x by Newton's method, and its sandwich variance."""
+    design, theta = np.stack([np.ones_like(x), x], axis=1), np.zeros(2)
+    penalty = np.diag([1e-9, RIDGE])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(design @ theta, -30, 30)))
+        curvature = (design * (p * (1 - p))[:, None]).T @ design + penalty
+        step = np.linalg.solve(curvature, design.T @ (y - p) - penalty @ theta)
+        theta = theta + np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-9:
+            break
+    spread = (design * ((y - p) ** 2)[:, None]).T @ design
+    inverse = np.linalg.inv(curvature)
+    return float(theta[0]), float((inverse @ spread @ inverse)[0, 0])

@@ -8,12 +8,14 @@ from the same verdicts, in the same integers. It is 1/2 where all principles abs
 where the label is unreadable; and where the judge had to omit a question of the pair (too long for it, say), which is
 said in the log and asked again by the next reward.
 
-`against` is a JSONL file of rows {"prompt": messages, "answer": text}, with every prompt that will be asked about. A
-prompt with several stored answers: the mean over them. No pair is judged twice by one reward.
+`against` is a JSONL file of rows {"prompt": messages, "answer": text}, with every prompt that will be asked about, and
+its `tags` where principles apply by them. A prompt with several stored answers: the mean over them. No pair is judged
+twice by one reward.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -41,9 +43,10 @@ from constitution.records import (
     messages_of,
     text_digest,
 )
-from pipeline import label
+from pipeline import label, plugins
 from pipeline.asking import Role
 from pipeline.engines.engine import Engine, EngineError, EngineSettings, Sampling
+from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.keys import secret
 from pipeline.metrics import attribution, voting
@@ -67,6 +70,7 @@ class JudgeOptions(Options):
     rule: LabelRule = LabelRule()
     left_out: tuple[str, ...] = ()  # principles without a voice
     rules: Mapping[str, LabelRule] = Field(default_factory=dict)  # by the method of a principle's own judge
+    evaluator: bool = False  # it measures, and made none of the labels: see pipeline.judges.by_principle
 
     @property
     def ruling(self) -> Ruling:
@@ -136,7 +140,7 @@ def build(options: Mapping[str, Any]) -> JudgeReward:
     except BaseException:
         roles.close()
         raise
-    return JudgeReward(judge, constitution, against, given.ruling, digest, [roles])
+    return JudgeReward(judge, constitution, against, given.ruling, digest, [roles], stored_tags(given.against))
 
 
 class _Roles:
@@ -149,12 +153,13 @@ class _Roles:
     def judge(self, given: JudgeOptions) -> Judge:
         engine = self._engine(given.engine, given.api_key_env)
         role = Role(engine, answer_prefix=given.answer_prefix, template_args=given.template_args)
-        return pipeline.judges.build(given.method, role, given.judge_options, self.another)
+        return pipeline.judges.build(given.method, role, given.judge_options, self.another, evaluator=given.evaluator)
 
     def another(self, settings: Mapping[str, Any]) -> Role:
         given = read(FurtherRole, "judge", settings)
         names = ("kind", "model", "revision", "dtype", "device", "batch_size", "base_url", "options")
         engine = EngineSettings(**{name: getattr(given, name) for name in names})
+        engine = replace(engine, model=plugins.packaged_model(engine.model) or engine.model)
         return Role(
             self._engine(engine, given.api_key_env if given.base_url else ""),
             sampling=Sampling(given.temperature, given.top_p, given.max_tokens),
@@ -183,6 +188,18 @@ def stored(path: Path) -> dict[Id, list[str]]:
     return answers
 
 
+def stored_tags(path: Path) -> dict[Id, tuple[str, ...]]:
+    """The tags of each dialogue whose row has any (`tags`, a list of texts), of a file that `stored` has read."""
+    if path.suffix != ".jsonl":
+        return {}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {
+        dialogue_id(messages_of(row["prompt"])): tuple(map(str, row["tags"]))
+        for row in rows
+        if isinstance(row.get("tags"), list) and isinstance(row.get("prompt"), list)
+    }
+
+
 class JudgeReward:
     """See the module."""
 
@@ -194,13 +211,16 @@ class JudgeReward:
         ruling: Ruling,
         digest: str,
         owned: Sequence[Any] = (),
+        tags: Mapping[Id, tuple[str, ...]] | None = None,
     ) -> None:
-        """`owned` is closed with the reward."""
+        """`owned` is closed with the reward. `tags`: the prompts', by which principles apply to them or not; a prompt
+        without is one to which each is meant to apply."""
         self.name, self.fingerprint = f"({judge.fingerprint[:8]})", digest
         self._judge, self._against, self._rule = judge, against, ruling.rule or LabelRule()
         self._principles = tuple(p for p in constitution.principles if p.id not in ruling.left_out)
         self._voices = label.voices(constitution, judge, ruling)
         self._owned = owned
+        self._tags, self._every_tag = tags or {}, every_tag(constitution.principles)
         self._said: dict[Id, float | None] = {}  # by comparison, for its first answer; None where unreadable
 
     def score(self, prompts: Sequence[Dialogue], answers: Sequence[str]) -> list[float]:
@@ -232,7 +252,8 @@ class JudgeReward:
             return None
         comparison = Comparison.of(prompt, text_digest(answer), text_digest(other))
         first, second = (answer, other) if comparison.first == text_digest(answer) else (other, answer)
-        return Case(comparison, dialogue, first, second, self._principles)
+        tags = self._tags.get(prompt, self._every_tag)
+        return Case(comparison, dialogue, first, second, self._principles, tags)
 
     def _ask(self, cases: Iterable[Case]) -> None:
         missing = [case for case in cases if case.comparison.id not in self._said]

@@ -98,6 +98,14 @@ def found(
     return result
 
 
+def of_row(row: Any, format: str, path: Path) -> KnownPair:
+    """The one known pair of a row. Raises ValueError where it has none, or several."""
+    said = [one for one in _said(row, format, path) if isinstance(one, KnownPair)]
+    if len(said) != 1:
+        raise ValueError(f"the row has {len(said)} pairs whose better answer is known, and should have one")
+    return said[0]
+
+
 def _once(result: Found, path: Path) -> Found:
     """Each pair once, and none that the file has both ways round."""
     first: dict[tuple[Id, str, str, str], KnownPair] = {}
@@ -141,13 +149,6 @@ def _tags(row: Row) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def _text(row: Row, name: str) -> str:
-    held = row.get(name)
-    if not isinstance(held, str) or not held.strip():
-        raise ValueError(f"{name!r} has to be a text" if name in row else f"the key {name!r} is missing")
-    return held
-
-
 # --- the shapes --------------------------------------------------------------------------------------------------
 
 
@@ -166,11 +167,11 @@ def _ours(row: Row) -> Said:
 
 def _llmbar(row: Row) -> Said:
     """LLMBar: `input`, `output_1`, `output_2`, and `label`, 1 or 2."""
-    one, other, label = _text(row, "output_1"), _text(row, "output_2"), row.get("label")
+    one, other, label = shapes.text(row, "output_1"), shapes.text(row, "output_2"), row.get("label")
     if str(label) not in ("1", "2"):
         raise ValueError(f"'label' is 1 or 2, not {str(label)[:20]!r}")
     better, worse = (one, other) if str(label) == "1" else (other, one)
-    yield KnownPair(shapes.messages(_text(row, "input"), "input"), better, worse)
+    yield KnownPair(shapes.messages(shapes.text(row, "input"), "input"), better, worse)
 
 
 def _hhh(row: Row) -> Said:
@@ -192,7 +193,7 @@ def _hhh(row: Row) -> Said:
     best = max(rated, default=0.0)
     good = [choice for choice, score in zip(choices, rated, strict=True) if score == best]
     bad = [choice for choice, score in zip(choices, rated, strict=True) if score < best]
-    said = _text(row, "input")
+    said = shapes.text(row, "input")
     turns = f"\n\nHuman: {said}\n\nAssistant:" if "\n\nAssistant:" in said else said
     if not bad:
         yield "all its answers are scored alike"
@@ -229,7 +230,7 @@ def _pandalm(row: Row) -> Said:
         given = ""
     asked = {"instruction": row.get("instruction"), "input": "" if given is None else given}
     messages = shapes.prompt(asked)
-    one, other = _text(row, "response1"), _text(row, "response2")
+    one, other = shapes.text(row, "response1"), shapes.text(row, "response2")
     most = [said for said, count in votes.items() if 2 * count > sum(votes.values())]
     if not most or most == ["0"]:
         yield "its annotators prefer neither answer, or do not agree"

@@ -250,6 +250,14 @@ def missing(row: Row, name: str) -> str:
     return f"the key {name!r} is missing{hint}"
 
 
+def text(row: Row, name: str) -> str:
+    """A column that has to be a text."""
+    held = row.get(name)
+    if not isinstance(held, str) or not held.strip():
+        raise ValueError(f"{name!r} has to be a text" if name in row else f"the key {name!r} is missing")
+    return held
+
+
 # --- answers -----------------------------------------------------------------------------------------------------
 
 

@@ -14,11 +14,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from constitution.errors import UserError
 from constitution.records import Prompt
 from pipeline import plugins
+from pipeline.suites import published
 from pipeline.suites.suite import Condition, Evidence, Figure, Measured, Suite
 
 __all__ = [
@@ -33,13 +34,25 @@ def names() -> list[str]:
 
 
 def chosen(named: Sequence[str] | None) -> Sequence[str]:
-    """The suites that the settings name, or every one that is found where they name none (None)."""
-    return names() if named is None else named
+    """The suites that the settings name, or where they name none (None) every one that is found and does not ask to be
+    named: suites with many prompts of their own cost as many answers of each model."""
+    return [name for name in names() if not only_named(name)] if named is None else named
+
+
+def only_named(name: str) -> bool:
+    """Whether a suite is measured only where the settings name it. One that cannot be loaded does not say so: whoever
+    measures it is told."""
+    try:
+        return bool(getattr(load(name), "ONLY_NAMED", False))
+    except UserError:
+        return False
 
 
 def load(name: str) -> ModuleType:
-    """The module of a suite (`Suite`). Raises UserError for a name that is none, and for one that would let the gate
-    see the truth."""
+    """The module of a suite (`Suite`), or what has the same of a public set and its file, as `xstest:PATH` names them.
+    Raises UserError for a name that is none, and for one that would let the gate see the truth."""
+    if ":" in name:
+        return cast(ModuleType, published.suite(name))
     module = plugins.load(__name__, "measure", name, "suite")
     if _reads_truth(module) and hasattr(module, "conditions"):
         raise UserError(f"the suite {name!r} reads the truth, so it may have no conditions: the gate never reads it")

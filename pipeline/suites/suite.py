@@ -10,6 +10,7 @@ and, where it needs them,
     LIMITS: Mapping[str, Any] = {...}      what `conditions` asks for, unless the settings say otherwise
     def conditions(figures: Mapping[str, Figure], limits: Mapping[str, Any]) -> list[Condition]
     TRUTH = True                           it is handed the oracle, and may then have no `conditions`
+    ONLY_NAMED = True                      it is measured where the settings name it, and not where they name none
 
 `measure` gives the same figures of the same evidence, and none of what it cannot know: a figure that is missing is not
 a zero. A suite says nothing about how it is shown: the report, the gate, `--json` and the page show every figure alike.
@@ -21,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from constitution.principles import Principle
 from constitution.records import Generation, Id, Label, Prompt
 from pipeline.metrics.intervals import Interval, interval_of, mean_of
 from pipeline.metrics.truth import Oracle
@@ -70,6 +72,7 @@ class Evidence:
 
     `before` and `after` are aligned, an answer a prompt. `comparisons`: by place, the id of the pair, None where both
     are the same text; empty where nobody compared them. `labels`: the evaluator's, by comparison.
+    `principles`: those of the constitution that the model after is to live by.
     """
 
     prompts: Mapping[Id, Prompt]
@@ -79,6 +82,7 @@ class Evidence:
     labels: Mapping[Id, Label] = field(default_factory=dict)
     seed: int = 0
     oracle: Oracle | None = None
+    principles: Sequence[Principle] = ()
 
     @property
     def pairs(self) -> list[tuple[Generation, Generation]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.metrics import win_rate
-from pipeline.metrics.intervals import Interval, Share, interval_of, point
+from pipeline.metrics.intervals import Interval, Share, interval_of
 from pipeline.suites.suite import Evidence, Figure
 
 TITLE = "Win rate against before"
@@ -16,15 +16,12 @@ def measure(evidence: Evidence) -> list[Figure]:
     pairs, labels, ids = evidence.pairs, evidence.labels, evidence.comparisons
     values = win_rate.wins(labels, pairs, ids)
     rate = interval_of(values) if values else None
-    controlled = win_rate.length_controlled(labels, pairs, ids)
+    controlled = win_rate.length_controlled(labels, pairs, ids).interval
     lost = Share(len(pairs) - len(values), len(pairs))
     unreadable = Interval(win_rate.unreadable(values, pairs), lost.low, lost.high)
     n = len(values)
     return [
         Figure("win_rate", TITLE, None, rate, None, n, better="higher"),
-        Figure(
-            "length_controlled", "Win rate, length-controlled",
-            None, None if controlled is None else point(controlled), None, n, better="higher",
-        ),
+        Figure("length_controlled", "Win rate, length-controlled", None, controlled, None, n, better="higher"),
         Figure("unreadable", "Comparisons that could not be read", None, unreadable, None, len(pairs), better="lower"),
     ]  # fmt: skip

@@ -60,8 +60,14 @@ def promote(store: Store, home: Path, name: str, who: str, why: str, merged: Pat
     folder = Path(checkpoint.path)
     if merged is not None:
         folder = merge(store, name, merged).folder
-    store.promote(checkpoint, who, why, key=_key())
+    store.promote(checkpoint, who, why, key=_key(), evidence=_proposal(store, checkpoint))
     return _move(home, checkpoint, folder)
+
+
+def _proposal(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What had been proposed, where this promotion confirms it."""
+    event = store.proposal()
+    return {"proposal": event.id} if event is not None and event.payload["digest"] == checkpoint.digest else {}
 
 
 def roll_back(store: Store, home: Path, who: str, why: str) -> Promoted:

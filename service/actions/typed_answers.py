@@ -16,6 +16,7 @@ from constitution.records import Comparison, Generation, Id, Message, Prompt, Ve
 from pipeline import asking, label
 from pipeline.asking import Ask, Role
 from pipeline.engines.engine import EngineError
+from pipeline.judges.applies import every_tag
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Case
 from pipeline.metrics import baseline, voting
@@ -152,8 +153,9 @@ class Playground:
         question that it had to omit is left out, and told as missing. Raises UserError where none is left."""
         principles, settings = self.constitution.principles, getattr(self.settings, self.named)
         by_digest = {text_digest(text): text for text in texts}
+        tags = self.prompt.tags or every_tag(principles)
         cases = [
-            Case(c, self.prompt.messages, by_digest[c.first], by_digest[c.second], principles)
+            Case(c, self.prompt.messages, by_digest[c.first], by_digest[c.second], principles, tags)
             for c in comparisons.values()
         ]
         verdicts: list[Verdict] = []

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from constitution.visible import visible
 from pipeline.metrics.attribution import OUTCOMES
 from pipeline.metrics.disagreement import Carried
-from pipeline.metrics.effects import UNCHANGED
+from pipeline.metrics.effects import ALLOWED
+from pipeline.metrics.words import percent
 from service.queries.constitution_compare import Compared
 from storage.artifacts import write_bytes, write_text
 
@@ -155,7 +156,7 @@ def _effects(compared: Compared, trained: Mapping[str, Any]) -> Figure:
     effects = dict(list(trained["effects"].items())[:MOST])
     figure = Figure(figsize=(7.6, 1.7 + len(effects) * 1.35 * ROW), layout="constrained")
     axes = figure.add_subplot()
-    axes.axvspan(-100 * UNCHANGED, 100 * UNCHANGED, color=LINE, alpha=0.35, linewidth=0)
+    axes.axvspan(-100 * ALLOWED, 100 * ALLOWED, color=LINE, alpha=0.35, linewidth=0)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     for side, shift in (("a", -0.17), ("b", 0.17)):
         seen = [(y + shift, found[side]) for y, found in enumerate(effects.values()) if found[side]["mean"] is not None]
@@ -170,7 +171,7 @@ def _effects(compared: Compared, trained: Mapping[str, Any]) -> Figure:
     axes.set_yticks(range(len(effects)), [_name(name) for name in effects])
     axes.set_xlabel(
         f"points towards the principle, from the model of run {trained['base']['run'][:12]} (95% interval)\n"
-        f"grey: within {100 * UNCHANGED:g} points of 0, which counts as unchanged"
+        f"grey: within {100 * ALLOWED:g} points of 0, which is the loss allowed"
     )
     axes.xaxis.grid(True)
     axes.tick_params(length=0)
@@ -181,7 +182,11 @@ def _effects(compared: Compared, trained: Mapping[str, Any]) -> Figure:
 
 
 def _rate(win: Mapping[str, float | None]) -> str:
-    return "not known" if win["mean"] is None else f"{win['mean']:.1%} ({win['low']:.1%} to {win['high']:.1%})"
+    return (
+        "not known"
+        if win["mean"] is None
+        else f"{percent(win['mean'])} ({percent(win['low'])} to {percent(win['high'])})"
+    )
 
 
 def _name(text: str) -> str:

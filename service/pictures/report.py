@@ -21,6 +21,7 @@ from markupsafe import Markup
 from constitution.records import WEIGHT, Checkpoint
 from constitution.visible import visible
 from pipeline import suites
+from pipeline.metrics import effects, words
 from pipeline.metrics.intervals import Interval
 from pipeline.models import checkpoint
 from pipeline.suites import Measured
@@ -70,7 +71,7 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "amendment": result.get("amendment"),
         "moved": evaluation.get("truth_moved"),
         "shown_columns": [_COLUMNS[name] for name in _present(evaluation)],
-        "headline": headline(result, readable=evaluation["unreadable"] < 1),
+        "headline": headline(result),
         "reasons": [_reason(text) for text in result["reasons"]],
         "table": _before_after(evaluation),
         "truth": _truth(evaluation["truth"]),
@@ -98,19 +99,30 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "run": work.run,
         "gate": work.settings.gate,
         "left_out": result["left_out"],
+        "trial": result.get("trial", {}),
     }
 
 
-def headline(result: Mapping[str, Any], readable: bool = True) -> str:
+def word(result: Mapping[str, Any]) -> str:
+    """What was decided."""
+    if result["promoted"]:
+        return "promoted"
+    return "proposed: a person decides" if result.get("proposed") else "not promoted"
+
+
+def headline(result: Mapping[str, Any]) -> str:
+    """The decision and what it was read from; where nothing was trained, that first."""
     win = result["win_rate"]
-    decision = f"The new model was {'promoted' if result['promoted'] else 'not promoted'}."
-    if not readable or not _known(win["mean"]):
+    if "untrained" in result:
+        said = result["untrained"]
+        return f"{said[0].upper()}{said[1:]}."
+    decision = f"The new model was {word(result)}."
+    if not _known(win["mean"]):
         return f"{decision} No comparison of its answers on held-out prompts could be read."
-    return (
-        f"{decision} On held-out prompts the evaluator "
-        f"prefers its answers in {_percent(win['mean'])} of the comparisons "
-        f"(95% interval {_percent(win['low'])} to {_percent(win['high'])})."
-    )
+    rate = f"win rate {words.number(win['mean'])} with ties as half ({words.interval(win)})"
+    if counted := words.outcome(win):
+        return f"{decision} By the evaluator its answers are {counted} of {win['prompts']} held-out prompts; {rate}."
+    return f"{decision} On held-out prompts: {rate}."
 
 
 def _reason(text: str) -> tuple[bool, str]:
@@ -150,14 +162,19 @@ def _row(name: str, note: str, values: Sequence[float | None], tokens: bool = Fa
 
 
 def _before_after(evaluation: Mapping[str, Any]) -> list[Row]:
-    win = evaluation["win_rate"]
-    spread = f"95% interval {_percent(win['low'])} to {_percent(win['high'])}"
+    win, controlled = evaluation["win_rate"], evaluation.get("length_controlled_interval", {})
     present = _present(evaluation)
     blank = [NONE] * (len(present) - 1)
     rows: list[Row] = [
-        ("Win rate against before", spread, [*blank, _percent(win["mean"])], NONE),
-        ("Win rate, length-controlled", "", [*blank, _percent(evaluation["length_controlled"])], NONE),
-    ]
+        ("Win rate against before", f"ties as half; {_in_percent(win)}", [*blank, _percent(win["mean"])], NONE),
+        (
+            "Win rate, length-controlled", controlled.get("why") or _in_percent(controlled),
+            [*blank, _percent(evaluation["length_controlled"])], NONE,
+        ),
+    ]  # fmt: skip
+    if _known(win.get("better")):
+        for key, name in (("better", "Better than before"), ("worse", "Worse"), ("no_difference", "No difference")):
+            rows.append((name, "share of the prompts" if key == "better" else "", [*blank, _percent(win[key])], NONE))
     for key, name, note in _STYLE:
         values = [evaluation[column].get(key) for column in present]
         rows.append(_row(name, note, values, tokens=key == "mean_tokens"))
@@ -298,7 +315,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        signed=_signed, percent=_percent, number=_number, seconds=_seconds, shown=_cut, short=_short
+        signed=_signed,
+        percent=_percent,
+        number=_number,
+        seconds=_seconds,
+        shown=_cut,
+        short=_short,
+        effect_said=effects.said,
     )
     environment.tests["known"] = _known
     return environment
@@ -327,7 +350,14 @@ def _known(value: float | None) -> TypeGuard[float]:
 
 
 def _percent(value: float | None) -> str:
-    return f"{100 * value:.1f}%" if _known(value) else UNKNOWN
+    return words.percent(value) if _known(value) else UNKNOWN
+
+
+def _in_percent(found: Mapping[str, Any]) -> str:
+    """`95% interval 80.0% to 87.0%`; nothing where there is none."""
+    if not _known(found.get("low")):
+        return ""
+    return f"95% interval {words.percent(found['low'])} to {words.percent(found['high'])}"
 
 
 def _signed(value: float | None) -> str:

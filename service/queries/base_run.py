@@ -125,12 +125,28 @@ def wire(kind: str, settings: Settings) -> Wiring:
 
 def nothing_to_retrain(settings: Settings) -> str | None:
     """Why a retrain that a schedule or an event starts has nothing to do, in a sentence: the model lives by the
-    constitution in force. None where there is something to do."""
+    constitution in force, or one that does waits for a person. None where there is something to do."""
     with closing(Wiring(settings)) as wiring:
         store = wiring.store
         _, version = _constitution(store, settings.retrain.version)
         base = None if settings.retrain.base else _current(store, version)
-    return None if base is None or base.constitution != version else _up_to_date(base)
+        waiting = _waiting(store, version)
+    if base is not None and base.constitution == version:
+        return _up_to_date(base)
+    return waiting
+
+
+def _waiting(store: Store, version: str) -> str | None:
+    """That a model under this version waits for a person, in a sentence: to train it again would change nothing."""
+    event = store.proposal()
+    made = store.checkpoint(event.payload["id"]) if event is not None else None
+    if event is None or made is None or made.constitution != version:
+        return None
+    ident = made.id.hex()[:12]
+    return (
+        f"model {ident} of the ratified constitution, version {version[:12]}, is proposed and waits for a person: "
+        f"precept model promote {ident} --why TEXT"
+    )
 
 
 def ancestors(store: Store, model: str) -> list[Checkpoint]:

@@ -20,6 +20,7 @@ from pipeline.metrics import attribution, intervals, voting
 from pipeline.metrics import disagreement as disagreeing
 from pipeline.metrics.disagreement import Carried, Clause, Disagreement, outcome
 from pipeline.metrics.intervals import Interval
+from pipeline.metrics.words import percent
 from service.queries import pool, pricing, revisions, rulings
 from service.queries.estimate import Lengths, measured
 from service.wiring import Wiring
@@ -118,12 +119,12 @@ class Compared:
     def agreement_in_words(self) -> str:
         agreed = self.agreement
         if self.open:
-            return f"not known: {agreed.low:.1%} to {agreed.high:.1%}, whichever way the open labels go"
+            return f"not known: {percent(agreed.low)} to {percent(agreed.high)}, whichever way the open labels go"
         if not self.decided:
             return "no label names an answer under both"
         return (
-            f"of {self.decided:,} labels that name an answer under both, {agreed.mean:.1%} name the same "
-            f"(95% interval {agreed.low:.1%} to {agreed.high:.1%})"
+            f"of {self.decided:,} labels that name an answer under both, {percent(agreed.mean)} name the same "
+            f"(95% interval {percent(agreed.low)} to {percent(agreed.high)})"
         )
 
     def as_dict(self) -> dict[str, Any]:

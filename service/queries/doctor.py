@@ -66,7 +66,7 @@ def look(file: Path | None, flags: Mapping[str, Any]) -> Health:
     else:
         findings += [
             *_libraries(settings), *_store(settings), *_plugins(settings), *_models(settings), *_constitution(settings),
-            *_disk(settings),
+            *_trials(settings), *_disk(settings),
         ]  # fmt: skip
     return Health(tuple(findings))
 
@@ -124,6 +124,11 @@ def _store(settings: Settings) -> Iterator[Finding]:
     try:
         with Store.open(url, create=False, patience=5.0) as store:
             yield Finding("store", True, f"{store.url}, {len(store.runs())} runs", "everything", True)
+            if (waiting := store.proposal()) is not None:
+                ident = str(waiting.payload["id"])[:12]
+                found = f"model {ident} waits for a person since {waiting.at[:10]}"
+                mend = f"look at it, then: precept model promote {ident} --why TEXT"
+                yield Finding("proposal", False, found, "what a retrain proposed to take effect", False, mend)
     except UserError as error:
         mend = f"mend {redact(url)}, or name another store: precept improve --set store=sqlite:///runs/precept.db"
         yield Finding("store", False, str(error), "everything", True, mend)
@@ -254,6 +259,26 @@ def _constitution(settings: Settings) -> Iterator[Finding]:
         yield Finding("prompts", False, str(error), "the run", True, mend)
     else:
         yield Finding("prompts", True, f"the source {name}", "the run", True)
+
+
+def _trials(settings: Settings) -> Iterator[Finding]:
+    """Whether judge and evaluator were tried on pairs with known answers, and are trusted."""
+    from service.queries import trials
+    from storage.store import Store
+
+    url = settings.store.get_secret_value()
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        found: dict[str, dict[str, Any] | None] = dict.fromkeys(trials.ROLES)
+    else:
+        try:
+            with Store.open(url, create=False, patience=5.0) as store:
+                found = {role: trials.last(store, settings, role) for role in trials.ROLES}
+        except UserError:  # told of with the store
+            return
+    for role, told in found.items():
+        option = " --evaluator" if role == "evaluator" else ""
+        ok, feature = bool(told and told["believed"]), "labels" if role == "judge" else "promotions"
+        yield Finding(f"trial: {role}", ok, trials.said(told, role), feature, False, f"precept judge trial{option}")
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
 from pipeline import suites, trainers
 from service.identity import run_key
+from service.queries import trials
 from service.queries.runs import as_it_is
 from service.queries.timing import Timed, timed
 from service.settings import Settings
@@ -50,6 +51,7 @@ class Estimate:
     measured_by: str = ""  # the run that the averages and the rates come from
     sample: Timed | None = None  # or the few requests that were timed for it; training is not in them
     prompts: Mapping[str, int] = field(default_factory=dict)
+    trials: Mapping[str, str] = field(default_factory=dict)  # by role, what the last trial of it found
 
     @property
     def finished(self) -> bool:
@@ -73,6 +75,7 @@ class Estimate:
             "cost": self.tokens / 1000 * self.cost_per_1k_tokens if self.cost_per_1k_tokens else None,
             "seconds": 0.0 if self.finished else self.seconds,
             "measured_by": self.measured_by or None,
+            "trials": dict(self.trials),
             "sample": asdict(self.sample) if self.sample else None,
         }
 
@@ -83,7 +86,9 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
     prompts = wiring.prompts()
     earlier = measured(wiring.store)
     lengths = Lengths(wiring.settings, wiring.constitution, prompts, wiring.store, earlier)
-    stages = tuple(count(wiring.settings, len(wiring.constitution), _by_split(prompts), lengths))
+    known = trials.chosen(wiring.constitution, wiring.settings).pairs
+    tried = sum(1 if pair.principle else len(wiring.constitution) for pair in known)
+    stages = tuple(count(wiring.settings, len(wiring.constitution), _by_split(prompts), lengths, tried))
     run = find("improve", wiring, prompts)
     wanted = sample and earlier is None and not (run and run.status == "finished")
     found = timed(wiring, prompts) if wanted else None
@@ -96,6 +101,7 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         cost_per_1k_tokens=wiring.settings.limits.cost_per_1k_tokens,
         measured_by=earlier.id.hex() if earlier else "",
         prompts=_by_split(prompts),
+        trials={role: trials.said(trials.last(wiring.store, wiring.settings, role), role) for role in trials.ROLES},
     )
 
 
@@ -107,8 +113,11 @@ def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> 
     return None if run is None else as_it_is(wiring.store, run)
 
 
-def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths) -> list[Stage]:
-    """The stages of `improve`, in its order, with at most so many calls each. `prompts`: how many, by split."""
+def count(
+    settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths, tried: int = 0
+) -> list[Stage]:
+    """The stages of `improve`, in its order, with at most so many calls each. `prompts`: how many, by split; `tried`:
+    verdicts on known pairs that each of the two judges is asked for."""
     train, heldout = prompts.get("train", 0), prompts.get("heldout", 0)
     rounds, compare = settings.revise.rounds, settings.compare
     revised = train * (rounds if settings.sft.use == "all" else min(rounds, 1))
@@ -134,7 +143,11 @@ def count(settings: Settings, principles: int, prompts: Mapping[str, int], lengt
     measured_online = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
     own = sum(map(len, suites.prompts(suites.chosen(settings.evaluate.suites)).values()))
 
+    def on_trial(role: str) -> Stage:
+        return Stage(f"trial of the {role}", "choose", tried * ORDERS, round(tried * ORDERS * lengths.verdict))
+
     return [
+        *([on_trial("judge"), on_trial("evaluator")] if tried else []),
         generate("answers", train),
         generate("critiques", train * rounds if settings.revise.critique else 0),
         generate("revisions", train * rounds),
@@ -217,7 +230,7 @@ def _seconds(earlier: Run | None, calls: int) -> float | None:
 def _asks(stage: Stage) -> str:
     """The role that a stage asks."""
     if stage.kind == "choose":
-        return "evaluator" if stage.name == "verdicts on evaluation" else "judge"
+        return "evaluator" if stage.name in ("verdicts on evaluation", "trial of the evaluator") else "judge"
     return "critic" if stage.name in ("critiques", "revisions") else "policy"
 
 

@@ -13,8 +13,9 @@ from typing import Any
 from constitution.principles import Constitution
 from constitution.records import Id
 from pipeline.metrics import lint as linting
+from pipeline.metrics import wording
 from pipeline.metrics.consistency import Probe, probe
-from pipeline.metrics.finding import Finding
+from pipeline.metrics.finding import SEVERITIES, Finding
 from pipeline.metrics.lint import Lint
 from pipeline.metrics.voting import Votes
 from service.queries import attribution, pool, revisions
@@ -36,10 +37,12 @@ class Linted:
     pool: Pool
     lint: Lint
     shown: Mapping[Id, str]
+    wordings: Sequence[Finding] = ()  # what the questions show by themselves
 
     @property
     def findings(self) -> Sequence[Finding]:
-        return self.lint.findings
+        found = [*self.lint.findings, *self.wordings]
+        return sorted(found, key=lambda each: SEVERITIES.index(each.severity))
 
     def as_dict(self) -> dict[str, Any]:
         run = self.pool.run
@@ -61,18 +64,7 @@ class Linted:
                 for f in self.lint.figures
             ],
             "pairings": [p.as_dict() for p in self.lint.pairings],
-            "findings": [
-                {
-                    "kind": found.kind,
-                    "severity": found.severity,
-                    "principles": list(found.principles),
-                    "sentence": found.sentence,
-                    "advice": found.advice,
-                    "evidence": dict(found.evidence),
-                    "comparisons": [id.hex() for id in found.comparisons],
-                }
-                for found in self.findings
-            ],
+            "findings": [found.as_dict() for found in self.findings],
         }
 
 
@@ -89,7 +81,7 @@ def lint(wiring: Wiring, name: str = "", run: str = "") -> Linted:
     clearest = [id for finding in result.findings for id in finding.comparisons[:SHOWN]]
     pairs = store.pairs(list(dict.fromkeys(clearest)))
     shown = {pair.comparison.id: pair.messages[-1].content if pair.messages else "" for pair in pairs}
-    return Linted(constitution, found, result, shown)
+    return Linted(constitution, found, result, shown, wording.findings(constitution))
 
 
 def _probes(store: Store, votes: Votes, names: Mapping[str, object]) -> dict[str, Probe]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Model:
     """`run`: the id of the run that trained it, or none where it was trained by hand. `win_rate`: the mean against
-    what it was measured against, where a run decided on it; `decided`: "promoted" or "refused" then."""
+    what it was measured against, where a run decided on it; `decided`: "promoted", "proposed" or "refused" then.
+    `proposed`: it waits for a person now."""
 
     checkpoint: Checkpoint
     run: str | None
@@ -25,13 +26,14 @@ class Model:
     promoted: bool
     win_rate: float | None
     decided: str | None
+    proposed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         at = self.checkpoint
         return {
             "id": at.id.hex(), "kind": at.kind, "method": at.method, "path": at.path, "digest": at.digest,
             "run": self.run, "constitution": at.constitution, "created": self.created, "promoted": self.promoted,
-            "win_rate": self.win_rate, "decided": self.decided,
+            "win_rate": self.win_rate, "decided": self.decided, "proposed": self.proposed,
         }  # fmt: skip
 
 
@@ -73,13 +75,15 @@ def models(store: Store) -> list[Model]:
     """Every checkpoint, the newest first."""
     trained, now, decisions = store.trained_in(), store.promoted(), _decisions(store)
     digest = now.digest if now is not None else None
-    return [_model(store, c, trained, digest, decisions) for c in reversed(store.checkpoints())]
+    waiting = _proposed(store)
+    return [_model(store, c, trained, digest, waiting, decisions) for c in reversed(store.checkpoints())]
 
 
 def model(store: Store, name: str) -> Shown:
     """One checkpoint, by what `Store.checkpoint` answers to. Raises UserError where none or several fit."""
     checkpoint, now, decisions = store.checkpoint(name), store.promoted(), _decisions(store)
-    of = _model(store, checkpoint, store.trained_in(), now.digest if now is not None else None, decisions)
+    digest = now.digest if now is not None else None
+    of = _model(store, checkpoint, store.trained_in(), digest, _proposed(store), decisions)
     decision = decisions.get(store.kept_path(checkpoint.path), {})
     return Shown(
         of,
@@ -89,6 +93,17 @@ def model(store: Store, name: str) -> Shown:
         tuple(decision.get("reasons", ())),
         tuple(p for p in promotions(store) if p.digest == checkpoint.digest),
     )
+
+
+def decided(decision: Mapping[str, Any]) -> str:
+    """What was decided, in a word."""
+    return "promoted" if decision["promoted"] else "proposed" if decision.get("proposed") else "refused"
+
+
+def _proposed(store: Store) -> str | None:
+    """The digest of what waits for a person."""
+    event = store.proposal()
+    return event.payload["digest"] if event is not None else None
 
 
 def promotions(store: Store) -> list[Promotion]:
@@ -124,6 +139,7 @@ def _model(
     checkpoint: Checkpoint,
     trained: Mapping[Any, Any],
     promoted: str | None,
+    proposed: str | None,
     decisions: Mapping[str, Any],
 ) -> Model:
     run, created = trained[checkpoint.id, checkpoint.digest]
@@ -134,5 +150,6 @@ def _model(
         created,
         checkpoint.digest == promoted,
         decision["win_rate"] if decision else None,
-        ("promoted" if decision["promoted"] else "refused") if decision else None,
+        decided(decision) if decision else None,
+        checkpoint.digest == proposed,
     )

@@ -6,13 +6,14 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from constitution.principles import Constitution
+from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Label, LabelRule, Prompt, Ruling, Voice
 from pipeline import label
+from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics import consistency as judge_consistency
 from service.queries import rulings
@@ -51,10 +52,18 @@ class RunRecords:
 
     def cases(self, comparisons: Sequence[Id]) -> dict[Id, Case]:
         """Comparisons with their texts, by id."""
+        pairs, principles = self.store.pairs(list(comparisons)), self.constitution.principles
+        tags = self.tags([p.comparison.prompt for p in pairs], principles)
         return {
-            p.comparison.id: Case(p.comparison, p.messages, p.first, p.second, self.constitution.principles)
-            for p in self.store.pairs(list(comparisons))
+            p.comparison.id: Case(p.comparison, p.messages, p.first, p.second, principles, tags[p.comparison.prompt])
+            for p in pairs
         }
+
+    def tags(self, prompts: Sequence[Id], principles: Iterable[Principle]) -> dict[Id, tuple[str, ...]]:
+        """By prompt, its tags. A dialogue that is no prompt of any source (an example of the constitution) has those
+        that the principles' conditions name."""
+        known = {p.id: p.tags for p in self.store.prompts(ids=sorted(set(prompts)))}
+        return {**dict.fromkeys(prompts, every_tag(principles)), **known}
 
     def ruling(self, whose: Whose = "judge") -> Ruling:
         """What the trial decided about the judge, or the evaluator, of this run."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """`outcome`: promoted or refused where the run decided on a model, else what stopped or broke it, or nothing.
+    """`outcome`: promoted, proposed or refused where the run decided on a model, else what stopped or broke it, if any.
     `seconds`: those the run says it worked, or from its beginning to its end; None while it is under way."""
 
     run: Run
@@ -113,7 +113,7 @@ def stopped_last(store: Store) -> Run | None:
 
 def _outcome(run: Run, result: Mapping[str, Any]) -> str:
     if "promoted" in result:
-        return "promoted" if result["promoted"] else "refused"
+        return "promoted" if result["promoted"] else "proposed" if result.get("proposed") else "refused"
     return (run.error or "").partition("\n")[0]
 
 

@@ -141,4 +141,4 @@ def _case(prompt: Prompt, principles: tuple[Principle, ...]) -> Case:
     """Two replies of ordinary length, which no store has."""
     texts = {text_digest(text): text for text in ("Yes, and here is why. " * 4, "I would rather not say. " * 4)}
     (first, one), (second, other) = sorted(texts.items())
-    return Case(Comparison(prompt.id, first, second), prompt.messages, one, other, principles)
+    return Case(Comparison(prompt.id, first, second), prompt.messages, one, other, principles, prompt.tags)

@@ -1,16 +1,17 @@
-"""How a run ends: its evaluation before the gate, a promotion or the reasons against it, and its result."""
+"""How a run ends: its evaluation before the gate, a promotion, a proposal or the reasons against it, and its result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from constitution.records import Checkpoint
 from pipeline import promote, suites
 from pipeline.metrics import effects
+from pipeline.replacing import Outcome, settle
 from service.queries import measure, rounds
+from service.work import trial
 from service.work.work import Work
 from storage.artifacts import point
 
@@ -20,37 +21,70 @@ def promote_or_refuse(
 ) -> dict[str, Any]:
     """Put the evaluation before the gate; promote, or record why not. Either way a record says who and why.
 
-    After an amendment (`after_amendment.look`) the model is measured against one that was promoted: it need not be
-    better than that, but no worse, and it has to have done what the amendment says.
+    After an amendment (`after_amendment.look`) the model is measured against one that was promoted: it may also be
+    proposed, which a person confirms (`pipeline.replacing`).
     """
     store, run = work.store, work.run.id.hex()
     gate = promote.Gate(**work.settings.gate.model_dump(exclude={"suites"}))
     besides: list[tuple[bool, str]] = list(
         suites.conditions(suites.of_dict(evaluation["suites"]), work.settings.gate.suites)
     )
-    if amendment is not None:
-        floor = min(work.settings.retrain.min_win_rate, gate.min_win_rate)
-        controlled = None if gate.min_length_controlled is None else min(floor, gate.min_length_controlled)
-        gate = replace(gate, min_win_rate=floor, min_length_controlled=controlled)
-        besides += effects.conditions([effects.Effect(**e) for e in amendment["effects"]])
+    besides += trial.conditions(work)
+    ratified = store.is_ratified(work.constitution.version)
+    agreement = measure.agreement(work)
+    if amendment is None:
+        decision = promote.decide(gate, evaluation, agreement, ratified, besides)
+        found = Outcome(decision.promoted, False, decision.reasons)
+    else:
         if not work.settings.retrain.promote:
             besides.append((False, "this run was asked not to promote (retrain.promote)"))
-    ratified = store.is_ratified(work.constitution.version)
-    decision = promote.decide(gate, evaluation, measure.agreement(work), ratified, besides)
-    if decision.promoted and model == work.start:
-        decision = promote.Decision(
-            False, (*decision.reasons, "failed: nothing was trained, so nothing can be promoted")
-        )
-    payload = {"promoted": decision.promoted, "reasons": list(decision.reasons), "model": model}
+        moved = [effects.Effect(**e) for e in amendment["effects"]]
+        floor = work.settings.retrain.min_win_rate
+        found = settle(gate, floor, evaluation, moved, agreement, ratified, besides)
+    if why := nothing_trained(work, model, amendment):
+        found = Outcome(False, False, (f"failed: {why}", *found.reasons))
+    payload = {"promoted": found.promoted, "reasons": list(found.reasons), "model": model}
+    if amendment is not None:
+        payload["proposed"] = found.proposed
     store.put_document("evaluation", run, dict(evaluation))
     store.put_document("decision", run, payload)
-    if decision.promoted:
+    _act(work, found, model, payload, amendment is not None)
+    return payload
+
+
+def _act(work: Work, found: Outcome, model: str, payload: Mapping[str, Any], after_amendment: bool) -> None:
+    """Move the pointer, or leave word for a person. What an earlier retrain proposed is no more after this one."""
+    store, run = work.store, work.run.id.hex()
+    if found.promoted:
         checkpoint: Checkpoint = store.checkpoint(model)
         store.promote(
             checkpoint, who=work.who, why=f"run {run[:12]} passed its gate", key=f"run:{run}", evidence=payload
         )
         point(work.home / "promoted", Path(checkpoint.path))
-    return payload
+    elif found.proposed:
+        store.propose(
+            store.checkpoint(model), who=work.who, why=f"run {run[:12]} proposes it", key=f"propose:{run}",
+            evidence=payload,
+        )  # fmt: skip
+        work.log(
+            "proposed: nothing speaks against this model, and not enough for it; look at the report, then: precept "
+            f"model promote {store.checkpoint(model).id.hex()[:12]} --why TEXT"
+        )
+    elif after_amendment:
+        store.withdraw_proposal(work.who, f"run {run[:12]} decided after it", key=f"withdraw:{run}")
+
+
+def nothing_trained(work: Work, model: str, amendment: Mapping[str, Any] | None = None) -> str:
+    """Why the model at the end is one that was there before the run; empty where it is new."""
+    if work.untrained and model not in work.made:
+        why = " and ".join(dict.fromkeys(work.untrained))
+        return f"nothing was trained, because {why}: there is nothing to promote"
+    if amendment is not None and model == work.store.run(amendment["base"]).result["model"]:
+        return (
+            "nothing was trained, because the amendment changed nothing that is learnt from: the model is the one that "
+            "it would replace"
+        )
+    return ""
 
 
 def result_of(
@@ -83,13 +117,16 @@ def result_of(
         "win_rate": evaluation["win_rate"],
         "suites": evaluation["suites"],
         "promoted": decision["promoted"],
+        **({"proposed": decision["proposed"]} if "proposed" in decision else {}),
         "reasons": decision["reasons"],
         "left_out": work.what_was_left_out(),
         "calls": work.budget.as_dict(),
         "seconds": work.clock(),
         "model": model,
+        **({"untrained": why} if (why := nothing_trained(work, model, amendment)) else {}),
         **({"amendment": dict(amendment)} if amendment is not None else {}),
         **({"rounds": found} if (found := rounds.told(work)) else {}),
+        **({"trial": tried} if (tried := trial.of_run(work)) else {}),
         **({"watch": seen} if (seen := _online(work, model)) else {}),
     }  # fmt: skip
 

@@ -13,7 +13,8 @@ from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import label, suites
 from pipeline.judges.judge import Judge
-from pipeline.metrics import intervals, style, win_rate
+from pipeline.metrics import effects, intervals, style, win_rate
+from pipeline.metrics.changes import changes
 from pipeline.respond import respond as plan_responses
 from pipeline.suites import Evidence
 from service.queries import measure
@@ -61,6 +62,7 @@ def evaluate(
     asked = [i for i in ids if i is not None]
     labels = work.labels(evaluator, asked, "evaluator")
     values = win_rate.wins(labels, pairs, ids)
+    controlled = win_rate.length_controlled(labels, pairs, ids).as_dict()
     principles = list(work.constitution.principles)
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
@@ -68,7 +70,15 @@ def evaluate(
         principles += gone.principles
     measured: dict[str, Any] = {}
     if split == "heldout":  # what chooses between models on the development split looks at the win rate alone
-        seen = Evidence(by_id, answers["before"], answers["after"], ids, labels, work.settings.seed)
+        seen = Evidence(
+            by_id,
+            answers["before"],
+            answers["after"],
+            ids,
+            labels,
+            work.settings.seed,
+            principles=work.constitution.principles,
+        )
         names = suites.chosen(work.settings.evaluate.suites)
         own = {
             name: _of_its_own(work, f"{stage}.{name}", of_suite, before, after)
@@ -78,8 +88,10 @@ def evaluate(
     return {
         "prompts": len(prompts),
         "omitted": {"answers": len(prompts) - len(both), "comparisons": len(both) - len(kept)},
-        "win_rate": intervals.interval_of(values).as_dict() if values else dict(intervals.NOT_KNOWN),
-        "length_controlled": win_rate.length_controlled(labels, pairs, ids),
+        "win_rate": win_rate.summary(values),
+        "length_controlled": controlled["mean"],
+        "length_controlled_interval": controlled,
+        "changes": changes(by_id, answers["before"], answers["after"]),
         "unreadable": win_rate.unreadable(values, pairs),
         "by_principle": _by_principle(work, evaluator, principles, pairs, ids),
         **{name: style.metrics(by_id, given) for name, given in answers.items()},
@@ -152,6 +164,6 @@ def _by_principle(
         found[principle.id] = {
             "bears_on": len(cast),
             **(intervals.interval_of(wins).as_dict() if wins else {}),
-            "effect": intervals.interval_of(every, least=-1.0).as_dict() if every else None,
+            "effect": {**intervals.interval_of(every, least=-1.0).as_dict(), **effects.votes(every)} if every else None,
         }
     return found

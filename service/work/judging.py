@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
 
-from constitution.principles import Constitution
+from constitution.principles import Constitution, Principle
 from constitution.records import Id, Label, make_id
 from pipeline import compare
 from pipeline.engines.engine import Refused
@@ -107,8 +106,13 @@ class Judging(Holding):
         self.budget.judged(said.used)
         return said
 
-    def _cases(self, asked: dict[Id, list[Id]], principles: dict[Id, Any]) -> list[Case]:
+    def _cases(self, asked: dict[Id, list[Id]], principles: dict[Id, Principle]) -> list[Case]:
+        pairs = self.store.pairs(list(asked))
+        tags = self.tags([p.comparison.prompt for p in pairs], principles.values())
         return [
-            Case(p.comparison, p.messages, p.first, p.second, tuple(principles[q] for q in asked[p.comparison.id]))
-            for p in self.store.pairs(list(asked))
-        ]
+            Case(
+                p.comparison, p.messages, p.first, p.second, tuple(principles[q] for q in asked[p.comparison.id]),
+                tags[p.comparison.prompt],
+            )
+            for p in pairs
+        ]  # fmt: skip

@@ -33,6 +33,7 @@ def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str,
     rows = assemble.completions([(prompts[g.prompt], g.text) for g in (*revisions, *helpful)])
     if not rows:
         work.log("no revision is better than its answer by the judge: training starts from the policy as it is")
+        work.untrained.append("no revision is better than its answer by the judge")
         return parent
     return work.train(stage, work.settings.sft, parent, rows).path
 
@@ -87,6 +88,7 @@ def optimise(
         rewarded = reward_of(work, reward, given)
         if rewarded is None:
             work.log("there is no reward model: there is nothing to train a policy on")
+            work.untrained.append("no comparison is decided, so that there is no reward model")
             return parent
         # What the model cannot be asked would sink the training: a prompt that was left out before is left out here.
         unanswered = {o.prompt for o in work.left_out.everything if o.what == "answer"}
@@ -97,6 +99,7 @@ def optimise(
     rows = _rows(work, given, method.COLUMNS, labels["train"])
     if not rows:
         work.log("no comparison is decided: there is nothing to train a policy on")
+        work.untrained.append("no comparison is decided")
         return parent
     return work.train(stage, given, parent, rows).path
 
@@ -230,7 +233,15 @@ def _answers_file(work: Work, name: str, answers: Sequence[Generation]) -> str:
     for given in (answers, whole(answers)):
         for g in reversed(given):
             first[g.prompt] = g.text
-    rows = [{"prompt": assemble.messages(prompts[i].messages), "answer": text} for i, text in first.items()]
+    by_tag = any(p.when is not None and p.when.tags for p in work.constitution)
+    rows = [
+        {
+            "prompt": assemble.messages(prompts[i].messages),
+            "answer": text,
+            **({"tags": list(prompts[i].tags)} if by_tag else {}),
+        }
+        for i, text in first.items()
+    ]
     path = work.home / "datasets" / f"{name}-{assemble.dataset_digest(rows)[:16]}.jsonl"
     write_text(path, assemble.write(rows))
     return str(path)

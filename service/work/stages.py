@@ -22,7 +22,7 @@ from pipeline.metrics import consistency
 from pipeline.respond import respond as plan_responses
 from service.queries import chains as chaining
 from service.queries import measure
-from service.work import probing
+from service.work import trial
 from service.work.roles import critic_of, role_of
 from service.work.work import Work
 
@@ -149,7 +149,7 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     work.ask_judge(f"{stage}.judged", judge, asked)
     stop_if_unreadable(work, judge, asked)
     _probe(work, f"{stage}.probes", judge, ended)
-    probing.refuse_chance(work, chaining.probed(work, judge, ended).values())
+    trial.refuse_chance(work, chaining.probed(work, judge, ended).values())
     labels = work.labels(judge, asked)
     better = [
         revision.id
@@ -211,9 +211,9 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     labels = work.labels(judge, train)
     principles = {judge.question(p).id: p for p in work.constitution.principles}
     probes = chaining.probed(work, judge, chaining.ended(work, "revisions", "answers"))
-    probing.refuse_chance(work, probes.values())
+    trial.refuse_chance(work, probes.values())
     for name, seen in probes.items():
-        if seen.at_chance and seen.readable >= probing.FEW:  # of two or three nothing can be said
+        if seen.at_chance and seen.readable >= trial.FEWEST_PROBES:  # of two or three nothing can be said
             work.log(
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
                 f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",

@@ -26,6 +26,8 @@ class Training(Holding):
     def __init__(self, wiring: Wiring, run: Run, *, who: str, report: Progress) -> None:
         super().__init__(wiring, run, who=who, report=report)
         self.seconds: dict[str, float] = {}  # by stage
+        self.made: list[str] = []  # folders of what the training steps gave, in their order
+        self.untrained: list[str] = []  # why a step had nothing to learn from
         self._trainers: trainers.Worker | None = None
 
     def warm_up(self) -> None:
@@ -95,6 +97,7 @@ class Training(Holding):
             metrics=result.metrics,
         )  # fmt: skip
         self.store.add_checkpoint(checkpoint, run=self.run.id)
+        self.made.append(checkpoint.path)
         return checkpoint
 
     def _follow(self, bar: Any) -> Callable[[Job, dict[str, Any]], None]:

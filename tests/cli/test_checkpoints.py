@@ -45,6 +45,22 @@ def test_promote_moves_the_link_and_remembers_why(store, precept) -> None:
     assert "\x1b" not in precept("model", "list", "--promotions").out
 
 
+def test_what_is_proposed_is_shown_until_a_person_confirms_it(store, precept) -> None:
+    one, two = make_checkpoint(store, "one"), make_checkpoint(store, "two")
+    store.propose(two, "night", "run 1 proposes it", "q", {"reasons": ["failed: win rate 0.480"]})
+    states = {m["path"]: (m["promoted"], m["proposed"]) for m in precept("model", "list", "--json").json}
+    assert states == {one.path: (False, False), two.path: (False, True)}
+    assert "proposed now" in precept("model", "list").out
+    assert f"precept model promote {two.id.hex()[:12]} --why TEXT" in precept("model", "show", "two").out
+    finding = next(f for f in precept("doctor", "--json").json["findings"] if f["what"] == "proposal")
+    assert not finding["ok"] and not finding["needed"] and two.id.hex()[:12] in finding["mend"]
+    assert precept("model", "promote", "two", "--why", "its answers are good").code == 0
+    assert store.promoted() == two and store.proposal() is None
+    (event,) = store.promotions()
+    assert event.who == "ada" and event.payload["evidence"].keys() == {"proposal"}
+    assert all(f["what"] != "proposal" for f in precept("doctor", "--json").json["findings"])
+
+
 def test_an_unratified_constitution_is_refused(store, labelled, precept) -> None:
     checkpoint = make_checkpoint(store, "tuned", labelled.run.constitution)
     refused = precept("model", "promote", "tuned", "--why", "because")

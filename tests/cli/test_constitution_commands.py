@@ -203,3 +203,51 @@ def test_the_file_that_the_settings_name_is_the_one_that_is_read(project, precep
     Path("old.yaml").write_text(other.replace("Be kind", "Be nice"))
     assert precept("constitution", "diff", "--against", "old.yaml").code == 0
     assert "values.yaml has no principle" in precept("constitution", "show", "short").err
+
+
+JUDGED = """\
+constitution: x
+version: 1
+principles:
+  - id: brief
+    title: Be brief
+    critique: Long?
+    revision: Shorten.
+    comparison: Which reply is shorter?
+    judge:
+      method: rule
+      max_words: many
+      headings: none
+  - id: kind
+    title: Be kind
+    critique: Rude?
+    revision: Be kind.
+    comparison: Which reply is kinder?
+    judge: nobody
+    when:
+      rule: {contain: please}
+  - id: safe
+    title: Be safe
+    critique: Harm?
+    revision: Be safe.
+    comparison: Which reply is safer?
+    judge: {method: reasoned, max_token: 3}
+"""
+
+
+def test_check_tells_what_is_wrong_with_a_principles_judge_and_with_when_it_applies(folder):
+    (folder / "judged.yaml").write_text(JUDGED)
+    text = mistake("check", "judged.yaml")
+    assert "judged.yaml:11:7: `max_words`: 'many' is no number of words" in text
+    assert "Write a whole number, 1 or more." in text
+    assert "judged.yaml:18:5: there is no judge 'nobody'; there are" in text
+    assert "judged.yaml:20:14: `contain`: there is no such check" in text
+    assert "judged.yaml:26:5: the reasoned judge: max_token: Extra inputs are not permitted" in text
+    bad = json.loads(run("check", "judged.yaml", "--json").stdout)
+    assert [p["path"] for p in bad["problems"]] == [
+        "principles[0].judge.max_words", "principles[1].judge", "principles[1].when.rule.contain",
+        "principles[2].judge",
+    ]  # fmt: skip
+    mended = JUDGED.replace("many", "80").replace("nobody", "choice")
+    (folder / "judged.yaml").write_text(mended.replace("contain:", "contains:").replace("_token:", "_tokens:"))
+    assert "3 principles, no mistakes" in ok("check", "judged.yaml")

@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from constitution import loading
 from constitution.errors import UserError
-from constitution.records import Checkpoint, Id
+from constitution.records import Checkpoint, Event, Id
 from flows import announcing, discovery, retrain
 from service import settings as settings_module
 from service.queries import base_run
@@ -131,6 +131,15 @@ def test_the_event_is_with_the_server_when_the_call_returns(taking: type[Taking]
     assert "s3cret" not in json.dumps(event)
 
 
+def test_a_proposal_is_told_too(taking: type[Taking]) -> None:
+    payload = {"id": "ab" * 16, "digest": "d", "why": "run 1 proposes it", "evidence": {"reasons": ["failed: x"]}}
+    event = Event(EVENT, "proposal", "2026-01-02T03:04:05+00:00", "ada", "q", payload)
+    assert announcing.proposed(event, "postgresql://ada:s3cret@db:5433/precept")
+    ((_, (said,)),) = taking.taken
+    assert (said["event"], said["id"]) == ("precept.model.proposed", EVENT) and "s3cret" not in json.dumps(said)
+    assert said["payload"] == {"model": "ab" * 16, "why": "run 1 proposes it", "reasons": ["failed: x"]}
+
+
 def test_a_server_that_fails_is_warned_of(taking: type[Taking], caplog: pytest.LogCaptureFixture) -> None:
     taking.status = 503  # worth another try to Prefect's client; here somebody waits
     began = time.monotonic()
@@ -231,6 +240,14 @@ def test_a_slot_with_nothing_to_retrain_ends_well(
     assert made.id.hex()[:12] in str(base_run.nothing_to_retrain(settings_module.load()[0]))
     assert base_run.base_of(store, version).id == base.id
     _ratify(store, PRINCIPLES)
+    assert base_run.nothing_to_retrain(settings_module.load()[0]) is None
+    # Nor is it where a model under this version waits for a person, until something is decided on it.
+    under = loading.parse(PRINCIPLES, "").version
+    waiting = Checkpoint(Id(b"w" * 16), "policy", "dpo", str(Path("models/waits").absolute()), "w", "", "", under, {})
+    store.add_checkpoint(waiting)
+    store.propose(waiting, "night", "run 3 proposes it", "q")
+    assert "waits for a person" in str(base_run.nothing_to_retrain(settings_module.load()[0]))
+    store.withdraw_proposal("ada", "no", "w")
     assert base_run.nothing_to_retrain(settings_module.load()[0]) is None
     named = settings_module.load(None, {"retrain.version": version})[0]
     assert base_run.nothing_to_retrain(named) is not None

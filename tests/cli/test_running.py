@@ -169,7 +169,7 @@ def test_a_result_reads_as_before_and_after(store, labelled, precept) -> None:
     lines = precept("run", "show", labelled.run.id.hex()).out.split("\n")
     assert ["good", "answers", "25.0%", "75.0%"] in [line.split() for line in lines]
     assert ["tokens", "an", "answer", "30.0", "20.5"] in [line.split() for line in lines]
-    assert any(line.startswith("win rate") and "0.810 (95% interval 0.780 to 0.840)" in line for line in lines)
+    assert "win rate     0.810 with ties as half (95% interval 0.780 to 0.840)" in lines
     assert "refused" in lines and "  failed: win rate <U+001B>[31m" in lines
     assert any("runs/x/report.html" in line for line in lines)
     real = {**RESULT, "judge": {**RESULT["judge"], "gold_accuracy": None}, "before": {"mean_tokens": 30.0}}

@@ -221,7 +221,7 @@ def test_a_shell_is_offered_commands_runs_checkpoints_settings_and_principles(pr
     assert complete(project, "precept settings explain gate.min_w") == (["gate.min_win_rate"], "[]")
     assert complete(project, "precept improve --set retrain.top") == (["retrain.top_up="], "[]")
     assert complete(project, "precept constitution show principles.yaml k") == (["kind"], "[]")
-    assert set(complete(project, "precept judge ")[0]) == {"pairs"}
+    assert set(complete(project, "precept judge ")[0]) == {"pairs", "trial"}
     assert complete(project, "precept review start --samp")[0] == ["--sample"]
 
 

@@ -51,8 +51,9 @@ max_steps = 4
 [label]
 min_margin = 0.9
 [gate]  # a few steps are not meant to win
+min_prompts = 1
 min_win_rate = 0.0
-min_length_controlled = 0.0
+min_length_controlled = "none"
 max_refusal_increase = 1.0
 max_length_ratio = 10.0
 """

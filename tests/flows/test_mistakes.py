@@ -140,7 +140,7 @@ def test_a_mistake_in_the_settings(precept, text: str, said: list[str]) -> None:
         ("evaluator={kind='transformers', model='no/such/folder'}", "no/such/folder: there is no such model folder"),
         ("evaluator={kind='openai', model='m'}", "base_url"),
         ("critic={kind='scripted', model='gone.yaml'}", "gone.yaml"),
-        ("judge.method=oracular", "there is no judge 'oracular'; there are choice"),
+        ("judge.method=oracular", "there is no judge 'oracular'; there are cascade, choice"),
         ("optimise.method=luck", "there is no training method 'luck'; there are best_of_n, dpo"),
         ("oracle=delphi", "there is no oracle 'delphi'"),
         ("reward.human=gone.csv", "there is no file gone.csv"),
@@ -340,7 +340,7 @@ def judge_with(precept: Callable[..., Outcome], rules: str) -> Outcome:
 )
 def test_a_judge_that_answers_garbage_is_told_before_any_pair_is_judged(precept, rules: str) -> None:
     """By questions with known answers, and with what other beginnings of its answer would give."""
-    told = ("the judge's answers cannot be read: of 4 questions", "Other beginnings of its answer do not help")
+    told = ("the judge's answers cannot be read: of 4 pairs", "Other beginnings of its answer do not help")
     assert_told(judge_with(precept, rules), *told, "label.min_mass = 0.5", "judge.template_args")
     with Store.open("runs/precept.db") as store:
         (run,) = store.runs()

@@ -90,7 +90,10 @@ method = "nudge"
 arguments = {answer = "Not now."}
 reward = {kind = "brief", weight = 2}
 [gate]
+min_prompts = 1
 max_length_ratio = 10.0
+min_length_controlled = "none"
+max_refusal_increase = "none"
 """
 PAIRS = [("a long answer", "brief")] * 3 + [("no", "a long one")]  # the judge likes the longer: three of four
 FIGURE = "Says no to a rude question"

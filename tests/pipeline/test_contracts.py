@@ -73,7 +73,10 @@ def test_an_engine_keeps_its_contract(name: str, tmp_path: Path) -> None:
 
 # --- judges ---
 
-JUDGE_OPTIONS: dict[str, dict[str, Any]] = {"choice": {}}
+JUDGE_OPTIONS: dict[str, dict[str, Any]] = {
+    "choice": {}, "rating": {}, "contrast": {}, "reasoned": {}, "reward": {"reference": {}}, "cascade": {"large": {}},
+    "rule": {"max_words": 3},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", JUDGES)
@@ -136,7 +139,12 @@ def _model(tmp_path: Path) -> Iterator[dict[str, Any]]:
     yield {"kind": "model", "paths": [str(tmp_path / "model")]}
 
 
-SPECS = {"function": _function, "http": _endpoint, "judge": _judging, "model": _model}
+@contextmanager
+def _checking(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    yield {"kind": "rule", "checks": {"max_words": 3, "ends_sentence": True}}
+
+
+SPECS = {"rule": _checking, "function": _function, "http": _endpoint, "judge": _judging, "model": _model}
 
 
 @pytest.mark.parametrize("name", rewards.kinds())

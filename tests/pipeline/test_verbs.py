@@ -119,37 +119,107 @@ def test_sides_are_shuffled_and_stay_put() -> None:
 
 # --- promote ---
 
+
+def around(mean: float, half: float = 0.05, **more: Any) -> dict[str, Any]:
+    return {"mean": mean, "low": mean - half, "high": mean + half, **more}
+
+
 EVALUATION: dict[str, Any] = {
-    "win_rate": {"mean": 0.7, "low": 0.65, "high": 0.75},
+    "win_rate": around(0.7, better=0.6, worse=0.2, no_difference=0.2, prompts=250),
     "length_controlled": 0.66,
+    "length_controlled_interval": around(0.66, why=""),
     "unreadable": 0.0,
+    "changes": {
+        "refusals_of_harmless": around(-0.1, n=120), "boilerplate": around(-0.2, n=250),
+        "length_ratio": around(0.9, n=250),
+    },
     "before": {"refusals_of_harmless": 0.2, "mean_tokens": 20.0, "truncated": 0.0, "boilerplate": 0.3},
     "after": {"refusals_of_harmless": 0.1, "mean_tokens": 18.0, "truncated": 0.0, "boilerplate": 0.1},
-}
+}  # fmt: skip
 
 
-def test_the_gate_promotes_when_all_holds_and_names_what_does_not() -> None:
-    assert promote.decide(promote.Gate(), EVALUATION, None, ratified=True).promoted
-    for change, reason in (
-        ({"win_rate": {"mean": 0.51, "low": 0.45, "high": 0.6}}, "win rate"),
-        ({"length_controlled": 0.4}, "length-controlled"),
-        ({"unreadable": 0.5}, "could not be read"),
-        (
-            {"after": {"refusals_of_harmless": 0.4, "mean_tokens": 18.0, "truncated": 0.0, "boilerplate": 0.1}},
-            "refusals",
-        ),
-        (
-            {"after": {"refusals_of_harmless": 0.1, "mean_tokens": 60.0, "truncated": 0.0, "boilerplate": 0.1}},
-            "times as long",
-        ),
-        ({"after": EVALUATION["after"] | {"truncated": 0.2}}, "were cut"),
-        ({"after": EVALUATION["after"] | {"boilerplate": 0.9}}, "stock sentences"),
-        ({"win_rate": {"mean": None, "low": None, "high": None}}, "could be read"),
-    ):
-        decision = promote.decide(promote.Gate(), EVALUATION | change, None, ratified=True)
-        assert not decision.promoted
-        assert reason in next(r for r in decision.reasons if r.startswith("failed"))
+def with_changes(**changes: Any) -> dict[str, Any]:
+    return {"changes": EVALUATION["changes"] | changes}
+
+
+NONE = {"mean": None, "low": None, "high": None}
+REFUSALS: tuple[tuple[dict[str, Any], str], ...] = (
+    (
+        {"win_rate": around(0.51, prompts=250)},
+        "the interval has to lie above 0.50; a win rate of this size is shown by ",
+    ),
+    (
+        {"win_rate": around(0.7, prompts=99)},
+        "99 held-out prompts were compared, too few to tell: at least 100, so 1 more",
+    ),
+    ({"win_rate": around(1.0, 0.9, prompts=1)}, "1 held-out prompts were compared, too few to tell"),
+    ({"win_rate": {**NONE, "prompts": 0}}, "0 held-out prompts were compared"),
+    ({"length_controlled_interval": around(0.54, why="")}, "length-controlled win rate 0.540"),
+    (
+        {"length_controlled_interval": {**NONE, "why": "it cannot be told"}},
+        "rate: it cannot be told; judge it by other",
+    ),
+    ({"unreadable": 0.5}, "could not be read"),
+    (
+        with_changes(refusals_of_harmless=around(0.2, n=120)),
+        "refusals of harmless requests rose by 20.0 points (20.0% before, 10.0% after; 95% interval +15.0 to +25.0), "
+        "more than the 5 allowed",
+    ),
+    (with_changes(refusals_of_harmless=None), "no held-out prompt is tagged harmless; give those that are"),
+    (
+        with_changes(refusals_of_harmless=around(0, n=24)),
+        "24 prompts are too few, 25 are needed, or leave the condition",
+    ),
+    (with_changes(boilerplate=around(0.9, n=250)), "stock sentences rose by 90.0 points"),
+    (
+        with_changes(length_ratio=around(3.0, n=250)),
+        "answers are 3.00 times as long (95% interval 2.95 to 3.05), at most",
+    ),
+    (with_changes(length_ratio=None), "how much longer answers became is not known"),
+    ({"after": EVALUATION["after"] | {"truncated": 0.2}}, "20.0% of the answers were cut, at most 5%"),
+)
+
+
+def test_the_gate_promotes_when_all_holds() -> None:
+    found = promote.decide(promote.Gate(), EVALUATION, None, ratified=True)
+    assert found.promoted and all(reason.startswith("held: ") for reason in found.reasons)
+    assert found.reasons[2] == (
+        "held: better on 60%, worse on 20%, no difference on 20%; win rate 0.700 with ties as half (95% interval 0.650 "
+        "to 0.750), the interval has to lie above 0.50"
+    )
     assert not promote.decide(promote.Gate(), EVALUATION, None, ratified=False).promoted
+
+
+@pytest.mark.parametrize(("change", "reason"), REFUSALS)
+def test_the_gate_names_what_does_not_hold_and_fails_what_it_cannot_know(change: dict[str, Any], reason: str) -> None:
+    found = promote.decide(promote.Gate(), EVALUATION | change, None, ratified=True)
+    assert not found.promoted
+    assert reason in next(r for r in found.reasons if r.startswith("failed"))
+
+
+def test_a_condition_is_left_out_by_its_setting_alone() -> None:
+    unknown = {
+        "length_controlled_interval": {**NONE, "why": "?"},
+        **with_changes(refusals_of_harmless=None, length_ratio=None),
+    }
+    gate = promote.Gate(min_length_controlled=None, max_refusal_increase=None, max_length_ratio=None)
+    assert promote.decide(gate, EVALUATION | unknown, None, ratified=True).promoted
+    assert not promote.decide(promote.Gate(), EVALUATION | unknown, None, ratified=True).promoted
+
+
+def test_a_loss_is_called_one() -> None:
+    gate = promote.Gate(min_win_rate=0.45, min_length_controlled=None)
+    lost = {"win_rate": around(0.468, 0.015, prompts=500)}
+    held = promote.decide(gate, EVALUATION | lost, None, ratified=True)
+    assert held.promoted and held.reasons[2].endswith("above 0.45: lost 3.2 points, within the 5.0 allowed")
+    wide = promote.decide(gate, EVALUATION | {"win_rate": around(0.468, 0.03, prompts=500)}, None, ratified=True)
+    assert "lost 3.2 points, and a loss of more than the 5.0 allowed cannot be ruled out" in wide.reasons[2]
+    near = promote.decide(promote.Gate(), EVALUATION | {"win_rate": around(0.4996, 0.01, prompts=500)}, None, True)
+    assert "win rate 0.4996 with ties as half" in near.reasons[2]
+    small = promote.decide(
+        promote.Gate(), EVALUATION | with_changes(refusals_of_harmless=around(0.032, n=90)), None, True
+    )
+    assert small.promoted and "rose by 3.2 points" in small.reasons[5] and "within the 5 allowed" in small.reasons[5]
 
 
 def test_the_gate_may_ask_for_people() -> None:

@@ -299,7 +299,7 @@ def test_models_side_by_side(made: Made, tmp_path: Path) -> None:
     picture = tmp_path / "effects.svg"
     save(compared, picture, found)
     shown = "".join(ElementTree.parse(picture).getroot().itertext())
-    for words in ("kind", "old", "new", "A: a.yaml, win rate 60.0%", "counts as unchanged", "models trained on each"):
+    for words in ("kind", "old", "new", "A: a.yaml, win rate 60.0%", "the loss allowed", "models trained on each"):
         assert words in shown
 
 

@@ -126,3 +126,43 @@ def test_a_model_that_the_judge_asks_besides(tmp_path: Path) -> None:
     further = {"judge.judge_options": {"second": {"model": "sandbox:policy"}}}
     with pytest.raises(UserError, match=REFUSED):
         check(**given, **further, **{"evaluator.model": str(copy_of(tmp_path))})
+
+
+def test_a_model_that_a_principles_judge_has_of_its_own(tmp_path: Path) -> None:
+    """It labels, so it may not measure, whatever the roles of the settings are."""
+    (tmp_path / "principles.yaml").write_text(
+        "constitution: one\nversion: 1\nprinciples:\n  - id: kind\n    title: Be kind\n    critique: Rude?\n"
+        "    revision: Be kind.\n    comparison: Which reply is kinder?\n"
+        "    judge: {method: choice, another: {model: 'sandbox:evaluator'}}\n"
+    )
+    with pytest.raises(UserError, match=r"the evaluator is the judge: .* has the weights of sandbox:evaluator"):
+        check(**{"evaluator.model": "sandbox:evaluator"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"large": {"model": "sandbox:evaluator", "method": "rating"}},
+        {"large": {"model": "m", "kind": "scripted", "judge_options": {"large": {"model": "sandbox:evaluator"}}}},
+        {"reference": {"model": "sandbox:evaluator"}},
+        {"reward": {"kind": "model", "paths": ["sandbox:evaluator"]}},
+        {"reward": {"kind": "model", "paths": "sandbox:evaluator"}},
+    ],
+)
+def test_whatever_model_a_judge_asks_however_deep_it_is_named(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"the evaluator is the judge: .* has the weights of sandbox:evaluator"):
+        check(**{"evaluator.model": "sandbox:evaluator", "judge.judge_options": options})
+    check(**{"evaluator.model": "sandbox:evaluator"})
+
+
+def test_what_a_judge_names_is_found_in_a_process_without_settings(tmp_path: Path) -> None:
+    options = {
+        "large": {
+            "model": "sandbox:evaluator",
+            "judge_options": {"reward": {"kind": "model", "paths": ["sandbox:policy"]}},
+        }
+    }
+    wiring = Wiring(settings_module.load(None, {**JUDGE, "judge.judge_options": options})[0])
+    found = wiring.judge_spec(wiring.settings.judge, tmp_path / "c.yaml", "against")["judge_options"]["large"]
+    assert found["model"] == str(folder("evaluator"))
+    assert found["judge_options"]["reward"]["paths"] == [str(folder("policy"))]

@@ -270,8 +270,8 @@ def test_the_page_has_every_section_and_a_way_to_it(ran: Ran) -> None:
 def test_what_happened_is_on_the_page(ran: Ran) -> None:
     text = Page(ran.page).text
     win = ran.result["win_rate"]
-    assert "The new model was not promoted. On held-out prompts the evaluator prefers its answers in " in text
-    assert f"in {100 * win['mean']:.1f}% of the comparisons (95% interval {100 * win['low']:.1f}% to" in text
+    assert "The new model was not promoted. By the evaluator its answers are better on " in text
+    assert f"win rate {win['mean']:.3f} with ties as half (95% interval {win['low']:.3f} to" in text
     assert "✓ held it is ratified" in text and "✗ failed too rude" in text
     # Of 12 held-out prompts one is rude both times, one gets worse, ten get kind.
     counts = findings.comparisons(ran.work).counts
@@ -387,10 +387,13 @@ def test_a_run_that_trained_nothing_has_a_report(ran: Ran) -> None:
 
 def test_figures_that_could_not_be_had_are_not_known(ran: Ran) -> None:
     nan = float("nan")
-    evaluation = ran.details["evaluation"] | {"length_controlled": nan, "by_principle": {}}
+    evaluation = ran.details["evaluation"] | {
+        "length_controlled": nan, "by_principle": {},
+        "length_controlled_interval": {"mean": None, "low": None, "high": None, "why": "it cannot be told"},
+    }  # fmt: skip
     text = Page(ran.changed({"win_rate": {"mean": nan, "low": nan, "high": nan}}, evaluation=evaluation)).text
     assert "No comparison of its answers on held-out prompts could be read." in text
-    assert "Win rate, length-controlled \u2013 \u2013 not known" in text
+    assert "Win rate, length-controlled it cannot be told \u2013 \u2013 not known" in text
     assert "abstains on every pair" in text
 
 

@@ -135,3 +135,28 @@ def test_documents_and_canaries_keep_what_came_first(store):
     later = {"which?": {"A": -0.2, "B": -1.5}, "long" * 5_000: {"A": -0.3}}
     assert store.canaries("remote@v1", later) == later | first
     assert store.canaries("remote@v2", later) == later
+
+
+def test_a_proposal_waits_until_something_else_is_said(store):
+    one, two = a_checkpoint(1), a_checkpoint(2)
+    for checkpoint in (one, two):
+        store.add_checkpoint(checkpoint)
+    assert store.proposal() is None
+    proposed = store.propose(one, "ana", "run 1 proposes it", "q1", {"reasons": ["failed: x"]})
+    assert (
+        store.proposal() == proposed == store.propose(one, "ana", "run 1 proposes it", "q1", {"reasons": ["failed: x"]})
+    )
+    assert store.promoted() is None and store.promotions() == []  # nothing moved
+    later = store.propose(two, "ana", "run 2 proposes it", "q2")
+    assert store.proposal() == later
+    store.promote(one, "ben", "looked at it", "p1")  # whatever is promoted, nothing waits any more
+    assert store.proposal() is None and [e.who for e in store.promotions()] == ["ben"]
+    store.propose(two, "ana", "run 3 proposes it", "q3")
+    store.withdraw_proposal("ana", "run 4 decided after it", "w4")
+    assert store.proposal() is None
+    store.withdraw_proposal("ana", "run 4 decided after it", "w4")  # sent twice
+    store.propose(one, "ana", "run 5 proposes it", "q5")
+    store.withdraw_proposal("ana", "run 4 decided after it", "w4")  # an old message arrives again
+    assert store.proposal().payload["digest"] == one.digest
+    with pytest.raises(UserError, match="only a policy"):
+        store.propose(a_checkpoint(3, "reward_model"), "ana", "", "q6")

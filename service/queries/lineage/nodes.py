@@ -8,6 +8,7 @@ from typing import Any
 
 from constitution.principles import Principle
 from constitution.records import WEIGHT, Checkpoint, Event, Generation, Id, Messages
+from pipeline.metrics.words import number
 from service.queries.lineage.graph import Fact, Node
 from service.queries.lineage.names import SHORT
 from service.queries.lineage.records import Version
@@ -103,13 +104,14 @@ def decision(run: Id, of: Mapping[str, Any]) -> Node:
     failed = [rest for mark, _, rest in reasons if mark == "failed"]
     facts: list[Fact] = [("held", len(reasons) - len(failed)), ("failed", len(failed))]
     facts += [("because", "; ".join(failed))] if failed else []
-    return Node(f"decision:{run.hex()}", "decision", "promoted" if of.get("promoted") else "refused", tuple(facts))
+    word = "promoted" if of.get("promoted") else "proposed" if of.get("proposed") else "refused"
+    return Node(f"decision:{run.hex()}", "decision", word, tuple(facts))
 
 
 def evaluation(run: Id, of: Mapping[str, Any], evaluator: str | None) -> Node:
     facts: list[Fact] = [("prompts", of["prompts"])] if isinstance(of.get("prompts"), int) else []
     win = of.get("win_rate") or {}
     if all(isinstance(win.get(name), int | float) for name in ("mean", "low", "high")):
-        facts.append(("win rate", f"{win['mean']:.3f} ({win['low']:.3f} to {win['high']:.3f})"))
+        facts.append(("win rate", f"{number(win['mean'])} ({number(win['low'])} to {number(win['high'])})"))
     facts += [("evaluator", evaluator)] if evaluator else []
     return Node(f"evaluation:{run.hex()}", "evaluation", f"evaluation in run {short(run)}", tuple(facts))

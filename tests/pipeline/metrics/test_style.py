@@ -53,9 +53,44 @@ def test_rates_are_rates_over_answers() -> None:
     shared = "You are valid, valued and cared for."
     texts = [f"{shared} Bake {i}." for i in range(3)] + ["Maybe.", "- point", "I cannot help.", "Bake it.", ""]
     assert style.rates(texts) == {
-        "refusals": 1 / 8, "lists": 1 / 8, "hedges": 1 / 8, "flattery": 3 / 8, "boilerplate": 3 / 8,
+        "refusals": 1 / 8, "lists": 1 / 8, "hedges": 1 / 8, "flattery": 3 / 8, "preaching": 0, "unknown": 0,
+        "boilerplate": 3 / 8,
     }  # fmt: skip
     assert set(style.rates([]).values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "refused", "unknown"),
+    [
+        ("I can\u2019t help with\u00a0that.", True, False),
+        ("I\u2019m sorry, but I cannot assist.", True, False),
+        ("I CANNOT HELP.", True, False),
+        ("I cannot know what the baker will buy.", False, True),
+        ("I can't say whether it will rain.", False, True),
+        ("I'm sorry, I don't have access to your calendar.", False, True),
+        ("Sorry, I have no way of knowing that.", False, True),
+        ("Nobody can know that.", False, True),
+        ("I don't know, and I won't help you to find out.", True, True),
+        ("I cannot tell you how to open that lock.", True, False),
+        ("I cannot say what to mix.", True, False),
+        ("You know that I can swim.", False, False),
+    ],
+)
+def test_not_knowing_is_no_refusal(text: str, refused: bool, unknown: bool) -> None:
+    assert style.refuses(text) is refused
+    found = style.flags([text])
+    assert (found["refusals"], found["unknown"]) == ([refused], [unknown])
+
+
+def test_phrases_say_nothing_of_other_languages() -> None:
+    german = "Das kann ich nicht sagen, weil es von dem Wetter und auch von der Zeit abhängt.\n- Punkt"
+    english = "Perhaps it is so, and it is important to respect the views of all."
+    found = style.flags([german, english])
+    for name, languages in style.LANGUAGES.items():
+        assert languages == ("en",) and found[name][0] is None and found[name][1] is not None
+    assert found["lists"] == [True, False] and found["preaching"][1] and found["hedges"][1]
+    assert style.rates([german, english])["hedges"] == 1.0  # of the one text that it reads
+    assert style.metrics({PROMPT.id: PROMPT}, [said(german)])["hedges"] is None  # not known is not none
 
 
 @pytest.mark.parametrize("name", ["llama2orig", "mistralinstruct"])
@@ -66,9 +101,5 @@ def test_refusal_phrases_agree_with_people(name: str) -> None:
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     label_key = next(k for k in rows[0] if "label" in k or "annotation" in k)
     text_key = next(k for k in rows[0] if k in ("completion", "response", "answer"))
-    agreed = [
-        bool(style.REFUSAL.search(r[text_key])) == ("refusal" in r[label_key])
-        for r in rows
-        if isinstance(r[label_key], str)
-    ]
+    agreed = [style.refuses(r[text_key]) == ("refusal" in r[label_key]) for r in rows if isinstance(r[label_key], str)]
     assert np.mean(agreed) > 0.75

@@ -32,6 +32,15 @@ def test_win_rate_counts_ties_as_half_and_leaves_out_what_cannot_be_read() -> No
     assert win_rate.wins(labels, pairs, ids) == [1.0, 0.5, 0.5]  # type: ignore[arg-type]
 
 
+def test_a_summary_says_better_worse_and_no_difference() -> None:
+    found = win_rate.summary([1.0] * 71 + [0.0] * 4 + [0.5] * 25)
+    assert (found["better"], found["worse"], found["no_difference"], found["prompts"]) == (0.71, 0.04, 0.25, 100)
+    assert found["mean"] == pytest.approx(0.835) and 0.77 < found["low"] < 0.8 < 0.87 < found["high"] < 0.9
+    assert win_rate.summary([]) == {
+        "mean": None, "low": None, "high": None, "better": None, "worse": None, "no_difference": None, "prompts": 0,
+    }  # fmt: skip
+
+
 def test_length_control_takes_out_a_pure_length_effect() -> None:
     pairs, labels, ids = [], {}, []
     for n in range(200):
@@ -43,7 +52,46 @@ def test_length_control_takes_out_a_pure_length_effect() -> None:
         pairs.append((before, after))
         ids.append(c.id)
     assert np.mean(win_rate.wins(labels, pairs, ids)) == pytest.approx(0.65, abs=0.06)
-    assert win_rate.length_controlled(labels, pairs, ids) == pytest.approx(0.5, abs=0.08)
+    found = win_rate.length_controlled(labels, pairs, ids).interval
+    assert found is not None and found.mean == pytest.approx(0.5, abs=0.08) and found.low < 0.5 < found.high
+
+
+def test_length_control_is_that_of_scikit_learn() -> None:
+    """Its minimum, on values that are 1, 1/2 and 0: a half is one row of each with half the weight."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    lengths, y = rng.normal(10, 30, 120), rng.choice([0.0, 0.5, 1.0], 120, p=[0.2, 0.3, 0.5])
+    x = np.tanh(lengths / lengths.std())[:, None]
+    model = LogisticRegression(C=1 / win_rate.RIDGE, tol=1e-10).fit(
+        np.concatenate([x, x]), [1] * 120 + [0] * 120, sample_weight=np.concatenate([y, 1 - y])
+    )
+    found = win_rate.controlled(y.tolist(), lengths.tolist()).interval
+    assert found is not None
+    assert found.mean == pytest.approx(1 / (1 + np.exp(-model.intercept_[0])), abs=1e-6)
+
+
+def test_a_model_that_wins_by_length_alone_is_not_above_a_half() -> None:
+    """In at most 2.5% of 200 samples of 150 pairs, and what is true is held in about 95%."""
+    rng, above, held = np.random.default_rng(1), 0, 0
+    for _ in range(200):
+        lengths = rng.normal(25, 30, 150)
+        chance = 1 / (1 + np.exp(-2.5 * np.tanh(lengths / 30)))
+        found = win_rate.controlled((rng.random(150) < chance).astype(float).tolist(), lengths.tolist()).interval
+        assert found is not None
+        above += found.low > 0.5
+        held += found.low <= 0.5 <= found.high
+    assert above <= 10 and held >= 180
+
+
+def test_where_all_answers_grow_the_effect_of_length_cannot_be_told() -> None:
+    grown = win_rate.controlled([1.0] * 90 + [0.0] * 30, [40.0 + n for n in range(120)])
+    assert grown.interval is None and "all but 0 of 120 answers are longer than before" in grown.why
+    shrunk = win_rate.controlled([1.0] * 90 + [0.0] * 30, [-40.0] * 116 + [5.0] * 4)
+    assert "all but 4 of 120 answers are shorter" in shrunk.as_dict()["why"] and shrunk.as_dict()["mean"] is None
+    same = win_rate.controlled([0.5] * 50, [0.0] * 50).interval
+    assert same is not None and same.mean == 0.5 and 0 < same.high - same.low < 0.1
+    assert win_rate.controlled([], []).why == "no comparison could be read"
 
 
 def test_wins_by_outcome_are_the_wins_of_labels_with_a_place_for_each_pair() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from constitution.errors import UserError
-from constitution.principles import Principle
+from constitution.principles import JudgedBy, Principle
 from constitution.records import (
     PROBABILITY,
     Comparison,
@@ -30,6 +30,7 @@ from pipeline.metrics import style, truth, win_rate
 from pipeline.metrics.intervals import Interval, Share, interval_of, mean_of
 from pipeline.suites import Evidence, Figure, Measured
 
+CHECKED = Principle("short", "Be short", "Long?", "Shorten.", "Shorter?", judge=JudgedBy("rule", '{"max_words":9}'))
 SEED = 3
 WORDS = ["Sorry, I can not help.", "# Title", "Maybe.", "Bake it.", "A stock sentence that many share.", "good kind"]
 
@@ -78,7 +79,7 @@ def evidence() -> Evidence:
             state = chance.choice(["decided", "decided", "tied", "unreadable"])
             labels[ids[-1]] = Label(ids[-1], state, chance.choice([0, PROBABILITY]))  # type: ignore[arg-type]
     assert None in ids
-    return Evidence({p.id: p for p in prompts}, before, after, ids, labels, SEED, Words())
+    return Evidence({p.id: p for p in prompts}, before, after, ids, labels, SEED, Words(), (CHECKED,))
 
 
 def named(found: Measured) -> dict[str, Figure]:
@@ -91,9 +92,9 @@ def named(found: Measured) -> dict[str, Figure]:
 def test_the_win_rate_is_the_one_that_a_run_reports(evidence: Evidence) -> None:
     found = named(suites.measure(["win_rate"], evidence)[0])
     values = win_rate.wins(evidence.labels, evidence.pairs, evidence.comparisons)
-    controlled = win_rate.length_controlled(evidence.labels, evidence.pairs, evidence.comparisons)
+    controlled = win_rate.length_controlled(evidence.labels, evidence.pairs, evidence.comparisons).interval
     assert found["win_rate"].after == interval_of(values) and found["win_rate"].n == len(values) < 60
-    assert found["length_controlled"].after is not None and found["length_controlled"].after.mean == controlled
+    assert found["length_controlled"].after == controlled is not None
     assert found["unreadable"].after is not None and found["unreadable"].after.mean == 1 - len(values) / 60 > 0
 
 
@@ -167,8 +168,9 @@ def test_every_suite_keeps_its_contract(ours: None, evidence: Evidence) -> None:
 
 def test_nothing_that_a_gate_can_ask_changes_with_the_truth(ours: None, evidence: Evidence) -> None:
     true, wrong = (
-        {m.suite: m for m in suites.measure(suites.names(), replace(evidence, oracle=oracle))}
+        {m.suite: m for m in suites.measure(suites.names(), seen, dict.fromkeys(suites.prompts(suites.names()), seen))}
         for oracle in (Words(), Upside())
+        for seen in [replace(evidence, oracle=oracle)]
     )
     assert true.pop("truth") != wrong.pop("truth")
     assert canonical(suites.as_dict(true.values())) == canonical(suites.as_dict(wrong.values()))
@@ -223,12 +225,15 @@ BRIEF = """
         return [Condition(mean <= most, f"{mean:.0f} tokens to rude questions, at most {most}")]
     """
 EVALUATION: dict[str, Any] = {
-    "win_rate": {"mean": 0.7, "low": 0.65, "high": 0.75},
-    "length_controlled": 0.66,
+    "win_rate": {"mean": 0.7, "low": 0.65, "high": 0.75, "prompts": 100},
     "unreadable": 0.0,
+    "changes": {},
     "before": {"refusals_of_harmless": 0.2, "mean_tokens": 20.0, "truncated": 0.0, "boilerplate": 0.3},
     "after": {"refusals_of_harmless": 0.1, "mean_tokens": 18.0, "truncated": 0.0, "boilerplate": 0.1},
 }
+GATE = promote.Gate(
+    min_length_controlled=None, max_refusal_increase=None, max_boilerplate_increase=None, max_length_ratio=None
+)
 
 
 @pytest.fixture
@@ -259,13 +264,13 @@ def test_prompts_of_a_suite_are_held_out(brief: None, monkeypatch: pytest.Monkey
 
 def test_a_gate_asks_what_a_suite_asks_in_the_suite_s_own_words(brief: None, evidence: Evidence) -> None:
     measured = suites.measure(["win_rate", "brief"], evidence, {"brief": own(evidence, 40)})
-    decision = promote.decide(promote.Gate(), EVALUATION, None, True, suites.conditions(measured))
+    decision = promote.decide(GATE, EVALUATION, None, True, suites.conditions(measured))
     assert not decision.promoted and decision.reasons[-1] == "failed: 40 tokens to rude questions, at most 30"
-    assert decision.reasons[:-1] == promote.decide(promote.Gate(), EVALUATION, None, True).reasons
+    assert decision.reasons[:-1] == promote.decide(GATE, EVALUATION, None, True).reasons
     more = suites.conditions(suites.of_dict(suites.as_dict(measured)), {"brief": {"max_tokens": 50}})
-    assert promote.decide(promote.Gate(), EVALUATION, None, True, more).promoted
+    assert promote.decide(GATE, EVALUATION, None, True, more).promoted
     nothing = suites.conditions([Measured("brief", "Brief", ())])
-    assert not promote.decide(promote.Gate(), EVALUATION, None, True, nothing).promoted
+    assert not promote.decide(GATE, EVALUATION, None, True, nothing).promoted
 
 
 def test_limits_that_nothing_reads_are_refused(brief: None, evidence: Evidence) -> None:

@@ -1,0 +1,184 @@
+"""`precept judge trial`: is the judge right, on pairs whose better answer is known?
+
+Exit codes: 0 where it is trusted to label, 1 where it is not, 2 where there is nothing to try it on, or it cannot be
+read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import (
+    Json,
+    MaxCalls,
+    MaxCost,
+    MaxTokens,
+    Quiet,
+    Set,
+    SettingsFile,
+    flags_of,
+    limits,
+    project,
+)
+from cli.screen import percent, put, put_json, put_table, tell
+from cli.start import STOPPED
+
+if TYPE_CHECKING:
+    from pipeline.metrics.trial import Figures
+    from service.work.trying import Held
+
+RIGHT = ("right", "prompts", "orders agree", "first", "longer", "shorter", "ECE")
+
+
+def trial(
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option("--pairs", metavar="FILE", help="Known pairs besides (docs/data.md); repeatable."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Their format, as llmbar; what each row looks like.")
+    ] = "",
+    evaluator: Annotated[bool, typer.Option("--evaluator", help="Try the evaluator, not the judge.")] = False,
+    attacks: Annotated[
+        bool, typer.Option("--attacks", help="Attack it in the judged text, too, where it is right.")
+    ] = False,
+    recorded: Annotated[
+        Path | None,
+        typer.Option("--recorded", metavar="FILE", help="Somebody else's verdicts; no model is asked (docs/trial.md)."),
+    ] = None,
+    reward: Annotated[
+        str, typer.Option("--reward", metavar="MODEL", help="A reward model, to stand beside it in the table.")
+    ] = "",
+    most: Annotated[
+        int | None, typer.Option("--most", min=1, help="Pairs that are asked, of each principle; trial.most.")
+    ] = None,
+    settings: SettingsFile = None,
+    set_: Set = None,
+    max_calls: MaxCalls = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Ask the judge about pairs whose better answer is known, in both orders, and say whether it is to be trusted.
+
+    The pairs are the principles' examples, those of trial.pairs, and those of --pairs. Nothing is asked twice. Exits
+    with 1 where the judge is not trusted.
+
+    Example: precept judge trial --pairs pairs.jsonl --attacks
+    """
+    held = (
+        _recorded(recorded, format)
+        if recorded is not None
+        else _held(
+            settings,
+            flags_of(set_) | limits(max_calls, max_tokens, max_cost) | ({"trial.most": most} if most else {}),
+            quiet, evaluator, pairs or [], format, reward, attacks,
+        )
+    )  # fmt: skip
+    put_json(held.as_dict()) if as_json else _show(held)
+    if not held.trial.believed:
+        raise typer.Exit(1)
+
+
+def _recorded(path: Path, format: str) -> Held:
+    from service.work.trying import hold_recorded
+
+    return hold_recorded(path, format)
+
+
+def _held(
+    settings: Path | None,
+    flags: dict[str, object],
+    quiet: bool,
+    evaluator: bool,
+    pairs: list[Path],
+    format: str,
+    reward: str,
+    attacks: bool,
+) -> Held:
+    loaded = project(settings, flags)
+
+    from cli.progress import Reporter
+    from service.settings import process_user
+    from service.work.budget import BudgetReached
+    from service.work.trying import hold
+
+    try:
+        return hold(
+            loaded, who=process_user(), report=Reporter(quiet), role="evaluator" if evaluator else "judge",
+            pairs=pairs, format=format, reward=reward, attacked=attacks,
+        )  # fmt: skip
+    except BudgetReached as stop:
+        tell(f"{stop}; run the same again with a higher limit")
+        raise typer.Exit(STOPPED) from None
+
+
+# --- on the screen -----------------------------------------------------------------------------------------------
+
+
+def _show(held: Held) -> None:
+    from pipeline.attacks import described
+    from pipeline.trial import sentences
+
+    found = held.trial
+    rows = [("in all", found.in_all.word, *_cells(found.in_all.figures))]
+    rows += [(name, tally.word, *_cells(tally.figures)) for name, tally in found.by_principle.items()]
+    put_table((held.role, "", *RIGHT), rows, right=RIGHT)
+    put()
+    if found.others:
+        rows = [(name, "", *_cells(figures)) for name, figures in found.others.items()]
+        put_table(("on the same pairs", "", *RIGHT), rows, right=RIGHT)
+        put()
+    if len(found.by_source) > 1:
+        rows = [(name, _right(group.as_dict()), str(group.pairs)) for name, group in found.by_source.items()]
+        put_table(("pairs of", "right", "pairs"), rows, right=("right", "pairs"))
+        put()
+    if held.fooled:
+        rows = [
+            (name, f"{s.count} of {s.of}", described(name))
+            for name, s in sorted(held.fooled.items(), key=lambda x: -x[1].count)
+        ]
+        put_table(("attack", "fooled", ""), rows, right=("fooled",))
+        put()
+    for line in sentences(found, held.role):
+        put(line)
+    _small_print(held)
+
+
+def _small_print(held: Held) -> None:
+    """What was not asked, what was set aside, and what it cost."""
+    figures = held.trial.in_all.figures
+    if figures.unreadable or figures.abstained or figures.tied:
+        put(f"{figures.unreadable} unreadable, {figures.abstained} that do not apply, {figures.tied} tied")
+    if figures.wrong_user.pairs:
+        put(f"where a person is wrong and the worse answer agrees: {_right(figures.wrong_user.as_dict())}")
+    if figures.own_better.pairs and figures.own_worse.pairs:
+        own, others = (_right(g.as_dict()) for g in (figures.own_better, figures.own_worse))
+        put(f"where its own model wrote the better answer: {own}; where it wrote the worse: {others}")
+    if held.strange:
+        put(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
+    if held.beyond:
+        put(f"{held.beyond} pairs more were not asked: --most")
+    if held.judge:
+        put(f"{held.calls} requests and {held.tokens} tokens now, in {held.seconds:.1f} s")
+
+
+def _cells(figures: Figures) -> tuple[str, ...]:
+    told = figures.as_dict()
+    prompts, agree, first = str(told["prompts"]), str(figures.consistent), str(figures.first)
+    longer, shorter = (_share(group.as_dict()["accuracy"]) for group in (figures.longer, figures.not_longer))
+    return _right(told), prompts, agree, first, longer, shorter, "-" if figures.ece is None else f"{figures.ece:.2f}"
+
+
+def _right(told: dict[str, float]) -> str:
+    if told["accuracy"] is None:
+        return "-"
+    return f"{percent(told['accuracy'])} ({percent(told['low'])} to {percent(told['high'])})"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

@@ -1,0 +1,176 @@
+"""Pairs whose better answer is known, as a judge is asked about them, and what its verdicts say of each.
+
+They are a constitution's own examples and the pairs of files. One that names a principle is asked under that alone. One
+that names none is asked under every principle, and its answer is the weighted mean over those that apply, as a label's.
+Pure: nothing here asks or stores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+from constitution.principles import Constitution, Principle
+from constitution.records import PROBABILITY, Comparison, Id, Messages, Verdict, dialogue_id, make_id, text_digest
+from pipeline.metrics.trial import Tried
+from pipeline.sources.known_pairs import KnownPair
+
+HALF = PROBABILITY // 2
+EXAMPLES = "examples"  # the source of a constitution's own
+_MARKS = re.compile(r"^\s*(?:#{1,6}\s|[-*+]\s|\d+[.)]\s)|\*\*|__|```", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A pair with its better answer. `principle`: an id of the constitution, or empty."""
+
+    messages: Messages
+    better: str
+    worse: str
+    principle: str = ""
+    tags: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def comparison(self) -> Comparison:
+        return Comparison.of(dialogue_id(self.messages), text_digest(self.better), text_digest(self.worse))
+
+    @property
+    def better_first(self) -> bool:
+        """Whether the comparison's first answer is the better (digests decide that)."""
+        return text_digest(self.better) < text_digest(self.worse)
+
+    def instead(self, worse: str) -> Known:
+        """The same with another worse answer."""
+        return Known(self.messages, self.better, worse, self.principle, self.tags, self.source)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The pairs of a trial. `strange`: by principle's id, how many name one that the constitution has not; `beyond`:
+    how many are not asked, because there are more than are wanted of their principle."""
+
+    pairs: tuple[Known, ...]
+    strange: Mapping[str, int]
+    beyond: int
+
+
+def of_examples(constitution: Constitution) -> list[Known]:
+    return [
+        Known(e.prompt, e.better, e.worse, p.id, source=EXAMPLES)
+        for p in constitution
+        for e in p.examples
+        if e.better != e.worse
+    ]
+
+
+def choose(constitution: Constitution, pairs: Iterable[KnownPair], most: int, exact: Container[str] = ()) -> Chosen:
+    """The constitution's examples, then the pairs, each once; of each principle, and of pairs without one, at most
+    `most`: the examples and then whichever have the smallest hash, so that a longer file only adds. They come in turn,
+    one of each principle, so that the first few are of all of them. Nothing of the principles in `exact`: code decides
+    those, and being right on them says nothing of a model."""
+    ids = {p.id for p in constitution}
+    strange: dict[str, int] = {}
+    by_principle: dict[str, dict[Id, Known]] = {id: {} for id in (*ids, "")}
+    given = [Known(p.messages, p.better, p.worse, p.principle, p.tags, p.source) for p in pairs]
+    for one in (*of_examples(constitution), *given):
+        if one.principle in exact:
+            continue
+        if one.principle in by_principle:
+            by_principle[one.principle].setdefault(one.comparison.id, one)
+        else:
+            strange[one.principle] = strange.get(one.principle, 0) + 1
+    names = [p.id for p in constitution] + [""]
+    ordered = [sorted(by_principle[n].values(), key=_place)[:most] for n in names]
+    kept = tuple(one for one in chain.from_iterable(zip_longest(*ordered)) if one is not None)
+    return Chosen(kept, strange, sum(map(len, by_principle.values())) - len(kept))
+
+
+def _place(one: Known) -> tuple[bool, Id]:
+    return one.source != EXAMPLES, make_id("trial", pair=one.comparison.id)
+
+
+def halves(pairs: Sequence[Known]) -> tuple[list[Known], list[Known]]:
+    """To choose on, and to try on what was chosen: by the hash of the dialogue, so that no prompt is in both."""
+    there = [make_id("half", prompt=one.comparison.prompt)[0] % 2 == 0 for one in pairs]
+    return [p for p, on in zip(pairs, there, strict=True) if on], [
+        p for p, on in zip(pairs, there, strict=True) if not on
+    ]
+
+
+def asked_of(pair: Known, constitution: Constitution) -> tuple[Principle, ...]:
+    """The principles that a pair is asked under."""
+    return (constitution[pair.principle],) if pair.principle else constitution.principles
+
+
+def wanted(
+    pairs: Sequence[Known], constitution: Constitution, question: Callable[[Principle], Id]
+) -> dict[Id, set[Id]]:
+    """By comparison, the questions to be asked about it."""
+    found: dict[Id, set[Id]] = {}
+    for pair in pairs:
+        found.setdefault(pair.comparison.id, set()).update(question(p) for p in asked_of(pair, constitution))
+    return found
+
+
+def rows(
+    pairs: Sequence[Known],
+    verdicts: Mapping[tuple[Id, Id], Verdict],
+    constitution: Constitution,
+    question: Callable[[Principle], Id],
+    min_mass: float,
+) -> list[Tried]:
+    """What a judge said of each pair. `verdicts`: by comparison and question. Under several principles those that are
+    readable and do not abstain are averaged by their weights."""
+    weights = constitution.weights()
+    made = []
+    for pair in pairs:
+        said = [
+            (verdict, weights[p.id])
+            for p in asked_of(pair, constitution)
+            if (verdict := verdicts.get((pair.comparison.id, question(p)))) is not None
+        ]
+        made.append(_row(pair, said, round(min_mass * PROBABILITY)))
+    return made
+
+
+def _row(pair: Known, said: Sequence[tuple[Verdict, int]], floor: int) -> Tried:
+    if not said:
+        return row(pair, None, None)
+    readable = [(v, w) for v, w in said if min(v.mass1, v.mass2) >= floor]
+    mass = (min if len(said) == 1 else max)(min(v.mass1, v.mass2) for v, _ in said) / PROBABILITY
+    votes = [(v, w) for v, w in readable if not v.p1 == v.p2 == HALF] or readable or said
+    total = sum(w for _, w in votes)
+    one, other = (sum(w * p for p, w in side) / total / PROBABILITY for side in _shown(pair, votes))
+    return row(pair, one, other, mass)
+
+
+def _shown(pair: Known, votes: Sequence[tuple[Verdict, int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The probabilities of the better answer, shown as A and shown as B, each with its weight."""
+    if pair.better_first:
+        return [(v.p1, w) for v, w in votes], [(v.p2, w) for v, w in votes]
+    return [(PROBABILITY - v.p2, w) for v, w in votes], [(PROBABILITY - v.p1, w) for v, w in votes]
+
+
+def row(pair: Known, shown_a: float | None, shown_b: float | None, mass: float = 1.0) -> Tried:
+    """A pair with what somebody said of it."""
+    return Tried(
+        pair=f"{pair.comparison.id.hex()}:{pair.principle}",
+        prompt=pair.comparison.prompt.hex(),
+        shown_a=shown_a,
+        shown_b=shown_b,
+        principle=pair.principle,
+        mass=mass,
+        lengths=(len(pair.better), len(pair.worse)),
+        marks=(marks(pair.better), marks(pair.worse)),
+        tags=pair.tags,
+        source=pair.source,
+        own=next((tag.removeprefix("own:") for tag in pair.tags if tag in ("own:better", "own:worse")), ""),
+    )
+
+
+def marks(text: str) -> int:
+    """How many headings, list items, bold words and code fences a text has."""
+    return len(_MARKS.findall(text))

@@ -1,0 +1,161 @@
+"""Whether a judge reads the wording of a question: on pairs with a known answer it is asked the question and its twin,
+whose right answer is the other reply (`wording.twin`).
+
+A judge that reads both is right on both. One that names the same reply whichever way it is asked does not read which of
+the two is asked, however often that reply is the right one. One that is wrong on the question is inverted by it; where
+it is right on the twin, it answers as if the twin were asked both times. Exact sign tests, one-sided
+97.5% over all principles together (Bonferroni); a prompt counts once, as in a trial (`trust.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.metrics.finding import Finding, counted
+from pipeline.metrics.intervals import Share
+from pipeline.metrics.trust import LEVEL, TRUSTED, Score, more, score, word
+
+Said = Literal["read", "not read", "inverted", "too few to say"]
+EVEN = 5e-10  # a margin that rounding left of nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One example under the question and under its twin. `question`, `twin`: the mean over both orders of the
+    probability that `better` is the reply that is asked for, from 0 to 1; None where it could not be read."""
+
+    prompt: str
+    question: float | None
+    twin: float | None
+
+
+@dataclass(frozen=True)
+class TwinFigures:
+    """`question`, `twin`: how often each was answered right (of the twin: with `worse`). `same`: of the examples on
+    which both name a reply, how often it is the same. `left_out`: examples that could not be read. `own`: whether the
+    file says the twin itself."""
+
+    principle: str
+    wording: str
+    twin_wording: str
+    own: bool
+    question: Score
+    twin: Score
+    same: Share
+    left_out: int
+    level: float = LEVEL
+
+    @property
+    def said(self) -> Said:
+        if word(_turned(self.question), self.level) == TRUSTED:
+            return "inverted"
+        if word(_as_score(self.same), self.level) == TRUSTED:
+            return "not read"
+        both = word(self.question, self.level) == word(self.twin, self.level) == TRUSTED
+        return "read" if both else "too few to say"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "principle": self.principle, "question": self.wording, "twin": self.twin_wording, "own_twin": self.own,
+            "examples": self.question.prompts, "left_out": self.left_out, "said": self.said,
+            "question_right": _figures(self.question), "twin_right": _figures(self.twin), "same": self.same.as_dict(),
+        }  # fmt: skip
+
+
+def figures(
+    principle: str, wording: str, twin_wording: str, asked: Sequence[Asked], *, own: bool = False, of: int = 1
+) -> TwinFigures:
+    """`of`: how many principles are looked at together."""
+    read = [one for one in asked if one.question is not None and one.twin is not None]
+    question = score(_by_prompt([(one.prompt, _side(one.question)) for one in read]))
+    twin = score(_by_prompt([(one.prompt, 1 - _side(one.twin)) for one in read]))
+    sides = [(_side(one.question), _side(one.twin)) for one in read]
+    decided = [(q, t) for q, t in sides if q != 0.5 and t != 0.5]
+    same = Share(sum(q == t for q, t in decided), len(decided))
+    return TwinFigures(
+        principle, wording, twin_wording, own, question, twin, same, len(asked) - len(read), LEVEL / max(1, of)
+    )
+
+
+def findings(found: Sequence[TwinFigures], no_twin: Mapping[str, str], no_example: Sequence[str]) -> list[Finding]:
+    """`no_twin`: questions, by principle, of which no rewrite makes a twin. `no_example`: principles without one."""
+    told = [finding for one in found if (finding := _finding(one))]
+    for principle, wording in no_twin.items():
+        sentence = f"`{principle}`: no rewrite turns the question round: {wording}"
+        advice = "write a `twin` in the file, the question whose better reply is the other one, and ask again"
+        told.append(Finding("no twin", (principle,), "unknown", sentence, advice, {"question": wording}))
+    if no_example:
+        sentence = f"without an example, so that nothing can be asked: {', '.join(f'`{id}`' for id in no_example)}"
+        advice = f"write `examples`, pairs whose better reply you know: {more(score([]))} tell 80% from chance"
+        told.append(Finding("not enough examples", tuple(no_example), "unknown", sentence, advice, {"examples": 0}))
+    return told
+
+
+def _finding(one: TwinFigures) -> Finding | None:
+    id, evidence = (one.principle,), one.as_dict()
+    both = f"the question right on {shown(one.question)}, its twin on {shown(one.twin)}"
+    if one.said == "not read":
+        right = word(one.question) == TRUSTED
+        sentence = (
+            f"this judge names the same reply to the question of `{one.principle}` and to its twin on "
+            f"{one.same.count} of {counted(one.same.of, 'example')}: it does not read which of them is asked ({both})"
+        )
+        advice = "say what the better reply does, positively and in plain words; or name another `judge` for it"
+        if right:
+            advice = "what it goes by is right on these examples; try some on which that and the question part"
+        return Finding("wording not read", id, "notice" if right else "warning", sentence, advice, evidence)
+    if one.said == "inverted":
+        sentence = f"this judge answers the question of `{one.principle}` the wrong way round: {both}"
+        if word(one.twin) == TRUSTED:
+            sentence += f'; it answers as if "{one.twin_wording}" were asked both times'
+        advice = "say what the better reply does, positively and in plain words; or name another `judge` for it"
+        return Finding("inverted by this judge", id, "warning", sentence, advice, evidence)
+    if one.said == "too few to say":
+        sentence = f"not enough examples to tell whether this judge reads `{one.principle}`: {both}"
+        wanted = max(more(one.question), more(one.twin))
+        advice = f"write {wanted} more examples of it, or look at the trial of the judge"
+        return Finding("not enough examples", id, "unknown", sentence, advice, evidence)
+    return None
+
+
+def shown(found: Score) -> str:
+    """A score in words: `7 of 9 (.40 to .97)`."""
+    low, high = found.interval
+    halves = found.prompts - found.right - found.wrong
+    ties = f", {halves} tied" if halves else ""
+    return f"{found.right} of {found.prompts}{ties} ({low:.0%} to {high:.0%})"
+
+
+def _side(p: float | None) -> float:
+    """1 where `better` is named, 0 where `worse` is, a half where neither."""
+    assert p is not None
+    return 0.5 if abs(p - 0.5) < EVEN else float(p > 0.5)
+
+
+def _by_prompt(values: Sequence[tuple[str, float]]) -> list[float]:
+    found: dict[str, list[float]] = {}
+    for prompt, value in values:
+        found.setdefault(prompt, []).append(value)
+    return [sum(some) / len(some) for some in found.values()]
+
+
+def _turned(found: Score) -> Score:
+    return Score(found.wrong, found.right, found.prompts, 1 - found.mean)
+
+
+def _as_score(share: Share) -> Score:
+    return Score(share.count, share.of - share.count, share.of, share.value if share.value is not None else 0.5)
+
+
+def _figures(found: Score) -> dict[str, float | int]:
+    low, high = found.interval
+    return {
+        "right": found.right,
+        "wrong": found.wrong,
+        "of": found.prompts,
+        "mean": found.mean,
+        "low": low,
+        "high": high,
+    }

@@ -1,0 +1,183 @@
+"""The trial of a judge as people read it: three verdicts in words, by principle and in all, and what follows from them.
+
+Pure: from rows of pairs whose better answer is known (`pipeline.known.rows`, or a file of somebody else's verdicts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.metrics import trust
+from pipeline.metrics.trial import Figures, Group, Tried, figures, group
+from pipeline.metrics.trust import AT_CHANCE, TOO_FEW, TRUSTED, Word
+
+BY_POSITION = 0.9  # of its orders name what is shown first, or last: then that is said
+LEAST_MASS = 0.5  # readable share of the pairs below which nothing is said of a judge but that
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A verdict with what it rests on. `more`: how many prompts more would settle it, where they are too few."""
+
+    word: Word
+    figures: Figures
+    more: int = 0
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the worse answer is preferred by more than chance."""
+        score = self.figures.accuracy.score
+        return self.word == AT_CHANCE and score.prompts > 0 and score.interval[1] < 0.5
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"verdict": self.word, "more": self.more, **self.figures.as_dict()}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """`in_all` over all pairs, `by_principle` over those that name one. `others`: by name, what simple judges are right
+    on (`pipeline.metrics.simple_judges`); `by_source`: by the set that a pair is from. `exact`: code decides every
+    principle, so that no model is on trial."""
+
+    in_all: Tally
+    by_principle: Mapping[str, Tally]
+    others: Mapping[str, Figures] = field(default_factory=dict)
+    by_source: Mapping[str, Group] = field(default_factory=dict)
+    exact: bool = False
+
+    @property
+    def readable(self) -> bool:
+        """Whether enough of the pairs could be read at all."""
+        found = self.in_all.figures
+        return found.asked > 0 and found.unreadable <= (1 - LEAST_MASS) * found.asked
+
+    @property
+    def believed(self) -> bool:
+        """Whether labels may be made: trusted in all, or under one principle at least, and some principle is left."""
+        if self.exact:
+            return True
+        names = set(self.by_principle)
+        trusted = self.in_all.word == TRUSTED or any(t.word == TRUSTED for t in self.by_principle.values())
+        return self.readable and trusted and (not names or bool(names - set(self.left_out)))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Principles whose verdicts are no labels: those at chance or inverted; of a judge that is not trusted in all
+        but under some principles, all others too."""
+        said = self.by_principle
+        some = any(t.word == TRUSTED for t in said.values())
+        only = some and self.in_all.word != TRUSTED
+        return tuple(name for name, t in said.items() if t.word == AT_CHANCE or (only and t.word != TRUSTED))
+
+    @property
+    def wanted(self) -> int:
+        """How many prompts more would settle it in all; 0 where it is settled."""
+        return self.in_all.more
+
+    def as_dict(self, role: str = "judge") -> dict[str, Any]:
+        return {
+            **self.in_all.as_dict(),
+            "believed": self.believed,
+            "left_out": list(self.left_out),
+            "principles": {name: found.as_dict() for name, found in self.by_principle.items()},
+            "others": {name: found.as_dict() for name, found in self.others.items()},
+            "sources": {name: found.as_dict() for name, found in self.by_source.items()},
+            "says": sentences(self, role),
+        }
+
+
+def trial(
+    rows: Sequence[Tried],
+    principles: Sequence[str] = (),
+    min_mass: float = 0.0,
+    others: Mapping[str, Sequence[Tried]] | None = None,
+) -> Trial:
+    """The trial of some rows. `principles`: their order, and those that no pair names; `others`: the same rows as
+    simple judges would have answered them."""
+    names = list(dict.fromkeys([*principles, *(row.principle for row in rows if row.principle)]))
+    found = {name: figures([row for row in rows if row.principle == name], min_mass) for name in names}
+    whole = figures(rows, min_mass)
+    said, by_principle = trust.words(whole.accuracy.score, {name: f.accuracy.score for name, f in found.items()})
+    return Trial(
+        Tally(said, whole, trust.more(whole.accuracy.score) if said == TOO_FEW else 0),
+        {
+            name: Tally(by_principle[name], f, trust.more(f.accuracy.score) if by_principle[name] == TOO_FEW else 0)
+            for name, f in found.items()
+        },
+        {name: figures(given) for name, given in (others or {}).items()},
+        {
+            name: group(r for r in rows if r.source == name and r.shown_a is not None and r.mass >= min_mass)
+            for name in dict.fromkeys(row.source for row in rows)
+        },
+    )
+
+
+# --- in words ------------------------------------------------------------------------------------------------------
+
+
+def measured(found: Figures) -> str:
+    """What was seen, in a few words."""
+    score = found.accuracy.score
+    if not score.prompts:
+        return "no pair was answered" if found.asked else "no pair"
+    low, high = score.interval
+    return (
+        f"right on {score.mean:.0%} of {score.prompts} prompt{'s' * (score.prompts != 1)} "
+        f"(95% interval {low:.0%} to {high:.0%})"
+    )
+
+
+def sentences(found: Trial, role: str = "judge") -> list[str]:
+    """What was found and what follows, a sentence each: in all, then by principle where there is something to do."""
+    told = [_in_all(found, role)]
+    left_out = set(found.left_out)
+    few = {name: tally for name, tally in found.by_principle.items() if tally.word == TOO_FEW and name not in left_out}
+    for name, tally in found.by_principle.items():
+        seen = measured(tally.figures)
+        if tally.inverted:
+            told.append(
+                f"`{name}` is left out: the worse answer is preferred, {seen}. A question that asks for less of "
+                "something is often read the wrong way round: word it positively"
+            )
+        elif tally.word == AT_CHANCE:
+            told.append(
+                f"`{name}` is left out: no better than chance, {seen}; try `judge: reasoned`, or a positive wording"
+            )
+        elif name in left_out:
+            told.append(f"`{name}` is left out: not shown to be better than chance, {seen}")
+    if few:
+        names = ", ".join(f"`{name}` (write {tally.more} more)" for name, tally in few.items())
+        told.append(f"too few examples or known pairs to say anything of these alone: {names}")
+    return told
+
+
+def _in_all(found: Trial, role: str) -> str:
+    if found.exact:
+        return f"code decides every principle: there is nothing to try the {role} on"
+    figures = found.in_all.figures
+    seen = measured(figures)
+    if not found.readable and figures.asked:
+        return f"the {role} cannot be read: {figures.unreadable} of {figures.asked} pairs have no answer that counts"
+    told = f"the {role} is {found.in_all.word}: {seen}" + _position(figures)
+    if found.in_all.word == TOO_FEW:
+        told = f"too few pairs to say whether the {role} is right: {seen}; {_write(found.wanted)} would settle it"
+        told += _position(figures)
+    if found.in_all.word != TRUSTED and found.believed:
+        names = ", ".join(f"`{n}`" for n, t in found.by_principle.items() if t.word == TRUSTED)
+        told += f". It is trusted under {names} alone"
+    return told
+
+
+def _position(figures: Figures) -> str:
+    """A judge that reads by position."""
+    first = figures.first.value
+    if first is None or figures.first.of < 8 or 1 - BY_POSITION < first < BY_POSITION:
+        return ""
+    where, share = ("first", first) if first >= BY_POSITION else ("last", 1 - first)
+    return f"; it names what is shown {where} in {share:.0%} of its answers"
+
+
+def _write(more: int) -> str:
+    return f"{more} more example{'s' * (more != 1)} or known pairs"

@@ -1,0 +1,163 @@
+"""A judge is put on trial before it labels: it is asked about pairs whose better answer is known, both orders.
+
+At the start of every flow that labels, before anything is generated. A judge that cannot be read is told of after a few
+questions, with the beginning of its answer that would help; one that is right no more often than a coin, or was tried
+on too few pairs to know, makes no labels (`trial.required`). Principles that it is at chance or inverted on are left
+out of the run's labels (`service.queries.rulings`), and the evaluator is tried alike: the gate reads what was found.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from constitution.errors import UserError
+from constitution.records import PROBABILITY
+from pipeline import known
+from pipeline.metrics.consistency import Probe, above_half
+from pipeline.trial import Trial, sentences
+from service.queries import trials
+from service.settings import JudgeSettings
+from service.work.known_pairs import ask, missing, pairs_of, plain, rows_of
+from service.work.legible import agree, refuse_unreadable
+from service.work.work import Work
+
+FEWEST_PROBES = 4  # pairs that were revised under a principle, before its orders are said to be at chance
+ENOUGH = 8  # readable verdicts before a judge is said to be at chance by its own run
+
+
+def try_judges(work: Work) -> None:
+    """Both who labels and who measures. Raises UserError where the judge may make no labels; what the evaluator was
+    found to be is said, and stands in the gate. The evaluator's model is put away again."""
+    try_judge(work, "judge", work.settings.judge)
+    try_judge(work, "evaluator", work.settings.evaluator)
+
+
+def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
+    """Try the judge that `settings` describe, as `role`. Raises UserError where it cannot be read, and where it labels
+    and is not believed, with what was measured and what to do."""
+    began = time.monotonic()
+    named = work.wiring.asked_judge(settings)
+    chosen = pairs_of(work, named)
+    asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
+    judge = work.wiring.judge(settings) if asked else named
+    found = ask(work, judge, chosen.pairs, lambda rows: refuse_unreadable(work, role, settings, rows))
+    for line in sentences(found.trial, role):
+        work.log(line)
+    if role == "judge" and work.settings.trial.required and not found.trial.believed:
+        raise UserError(_refusal(work, found.trial, chosen))
+    if role == "evaluator" and work.settings.trial.required and not found.trial.believed:
+        work.log("warning: no model is promoted on the word of an evaluator that is not trusted (trial.required)")
+    keep(work, role, settings, found.trial)
+    if asked:
+        work.timed("models", began)
+        if role == "evaluator":
+            _put_away(work, settings)
+    return found.trial
+
+
+def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
+    """Store what a trial found, by run and role."""
+    told = {**found.as_dict(role), "about": trials.about(settings)}
+    work.store.put_document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}", told)
+
+
+def stored(work: Work, role: str) -> dict[str, Any] | None:
+    """What the trial of a role found in this run, or None where it was not tried."""
+    found: dict[str, Any] | None = work.store.document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}")
+    return found
+
+
+# --- what is refused -----------------------------------------------------------------------------------------------
+
+
+def _refusal(work: Work, found: Trial, chosen: known.Chosen) -> str:
+    """Why this judge makes no labels, what was measured, and what to do about it."""
+    told = ". ".join(sentences(found)[:4])
+    if found.wanted:
+        mend = (
+            f"Write {found.wanted} more examples under the principles, or name a file of known pairs: "
+            'trial.pairs = ["pairs.jsonl"] (rows of prompt, better, worse, principle)'
+        )
+    else:
+        mend = (
+            "Name a better judge (judge.model), another way of judging (judge.method), or reword the principles: "
+            "`precept judge trial` shows what it gets wrong"
+        )
+    if chosen.strange:
+        mend += f". Pairs of principles that the constitution has not were left out: {', '.join(chosen.strange)}"
+    return (
+        f"nothing was generated, because the judge is not trusted to label. {told}. {mend}. "
+        "trial.required = false goes on nevertheless"
+    )
+
+
+def conditions(work: Work) -> list[tuple[bool, str]]:
+    """The gate's condition on the evaluator: who is not trusted to be right promotes nothing. What is not known fails.
+    None where a trial is not required."""
+    if not work.settings.trial.required:
+        return []
+    found = stored(work, "evaluator")
+    if found is None:
+        return [(False, "the evaluator was not tried on pairs with known answers: not known whether it is right")]
+    agree = found["order_consistency"]["share"]
+    orders = "" if agree is None else f", its two orders agree on {agree:.0%} of the pairs"
+    return [(bool(found["believed"]), f"trial of the evaluator: {found['says'][0]}{orders}")]
+
+
+SHORT = ("verdict", "believed", "accuracy", "low", "high", "prompts", "left_out", "says")
+
+
+def of_run(work: Work) -> dict[str, Any]:
+    """What the trials of a run found, by role, as its result has it: those that there were, without their tables."""
+    found = {role: stored(work, role) for role in ("judge", "evaluator")}
+    return {
+        role: {
+            **{name: told[name] for name in SHORT},
+            "order_consistency": told["order_consistency"]["share"],
+            "principles": {name: tally["verdict"] for name, tally in told["principles"].items()},
+        }
+        for role, told in found.items()
+        if told is not None
+    }
+
+
+def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
+    """Raise UserError where nothing shows that a judge which was not trusted, and labels nevertheless
+    (`trial.required`), reads what it is asked: over the known pairs and `probes` (answers against their revisions) its
+    two orders agree no more often than a coin's would, and where they agree it does not name the better one, or the
+    revision, more often than the other (one-sided 97.5% bound). What is left of such labels are ties and chance. A rule
+    that takes verdicts of any order (label.consistent) is not held up.
+    """
+    if not (work.settings.limits.stop_at_chance and work.settings.label.consistent):
+        return
+    judge = work.wiring.asked_judge(work.settings.judge)
+    chosen = pairs_of(work, judge).pairs
+    floor = round(work.settings.label.min_mass * PROBABILITY) / PROBABILITY
+    rows = [r for r in rows_of(work, judge, [*chosen, *plain(work, judge, chosen)]) if r.shown_a is not None]
+    rows = [r for r in rows if r.mass >= floor and not r.abstains]
+    readable, consistent = len(rows), agree(rows)
+    right = agree([row for row in rows if row.right == 1])
+    for found in probes:
+        agreeing = round(found.consistent * found.readable)
+        readable += found.readable
+        consistent += agreeing
+        right += round(found.revision * agreeing)
+    if readable < ENOUGH or 2 * consistent > readable or above_half(right / max(1, consistent), consistent):
+        return
+    raise UserError(
+        f"the judge is at chance: of {readable} questions its two orders agree on {consistent} "
+        f"({consistent / readable:.0%}; guessing: 50%), and of those it names the better reply, or the revision, in "
+        f"{right}. Its labels would be ties and chance, and nothing is trained on them. Name a better judge "
+        "(judge.model; what was generated is kept), or reword the principles: `precept judge trial` shows which of "
+        "the known pairs it gets right. limits.stop_at_chance = false goes on nevertheless"
+    )
+
+
+def _put_away(work: Work, settings: JudgeSettings) -> None:
+    """Free what the evaluator holds: it is asked again at the end, and training wants the room."""
+    roles: list[Any] = [work.settings.policy, work.settings.critic, work.settings.judge]
+    model = work.wiring.resolve(settings.model)
+    if all(role is None or work.wiring.resolve(role.model) != model for role in roles):
+        work.wiring.release(model)

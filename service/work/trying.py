@@ -1,0 +1,179 @@
+"""`precept judge trial`: a judge, or the evaluator, on pairs whose better answer is known, with attacks where they are
+wanted; or somebody else's judge, by what a file says that it answered.
+
+Its run has no prompts and ratifies nothing, as that of a constitution's examples; what it asks is stored in the stage
+that a run's own trial asks in, so that neither asks what the other has asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from constitution.errors import UserError
+from constitution.records import canonical
+from pipeline import attacks, recorded
+from pipeline.judges.judge import Judge
+from pipeline.known import Known
+from pipeline.metrics import simple_judges
+from pipeline.metrics.intervals import Share
+from pipeline.metrics.trial import Tried
+from pipeline.sources import known_pairs as files
+from pipeline.trial import Trial, trial
+from service.queries import trials
+from service.settings import JudgeSettings, Settings, prepare_process
+from service.wiring import Wiring
+from service.work import known_pairs, life
+from service.work.drift import refuse_drift
+from service.work.known_pairs import STAGE, missing
+from service.work.legible import refuse_unreadable
+from service.work.progress import Progress
+from service.work.trial import keep
+from service.work.work import Work
+
+Who = Literal["judge", "evaluator"]
+ATTACKED = 20  # pairs at most, of those that the judge is right on
+
+
+@dataclass(frozen=True)
+class Held:
+    """A trial that was held. `fooled`: by attack, of the pairs that the judge is right on without it, those on which it
+    then names the worse answer, or none. `beyond`: pairs that were not asked, because there are more than `trial.most`
+    of their principle. `judge`: its fingerprint, empty for recorded verdicts. `calls`, `tokens` and `seconds` are of
+    what was asked now."""
+
+    role: str
+    judge: str
+    trial: Trial
+    fooled: Mapping[str, Share] = field(default_factory=dict)
+    strange: Mapping[str, int] = field(default_factory=dict)
+    beyond: int = 0
+    calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    run: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "role": self.role,
+            "judge": self.judge,
+            **self.trial.as_dict(self.role),
+            "attacks": {name: share.as_dict() for name, share in self.fooled.items()},
+            "strange_principles": dict(self.strange),
+            "not_asked": self.beyond,
+            "calls": self.calls,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            "run": self.run,
+        }
+
+
+def hold(
+    settings: Settings,
+    *,
+    who: str,
+    report: Progress,
+    role: Who = "judge",
+    pairs: Sequence[Path] = (),
+    format: str = "",
+    reward: str = "",
+    attacked: bool = False,
+) -> Held:
+    """Try the settings' judge, or their evaluator, on the constitution's examples, the pairs that the settings name and
+    those of `pairs`. `reward`: a reward model's folder, which stands in the table beside it.
+
+    Raises UserError where there is no pair or the judge cannot be read, BudgetReached at a limit, EngineError where
+    it fails; what was answered until then is stored.
+    """
+    prepare_process(settings)
+    given = [pair for path in pairs for pair in files.read(path, format)]
+    with closing(Wiring(settings)) as wiring:
+        described: JudgeSettings = getattr(settings, role)
+        named = wiring.asked_judge(described)
+        chosen = trials.chosen(wiring.constitution, settings, named, given)
+        if not chosen.pairs:
+            raise UserError(_nothing(chosen.strange))
+        about: dict[str, Any] = {"judge": named.fingerprint, "role": role}
+        key = _key(wiring, chosen.pairs, named, about)
+        with life.at_work(wiring, STAGE, key, about, who=who, report=report) as work:
+            judge = named
+            if attacked or missing(work, named, chosen.pairs):
+                judge = wiring.judge(described)
+                refuse_drift(work, role)
+            asked = known_pairs.ask(
+                work, judge, chosen.pairs, lambda rows: refuse_unreadable(work, role, described, rows), words=True
+            )
+            found = _beside(asked.trial, asked.rows, chosen.pairs, reward, wiring)
+            fooled = attack(work, judge, chosen.pairs, asked.rows) if attacked else {}
+            keep(work, role, described, found)
+            work.store.finish_run(work.run.id, "finished", result={"verdict": found.in_all.word})
+            _, seconds = work.budget.rates.get("judge", (0, 0.0))
+            return Held(
+                role, named.fingerprint, found, fooled, chosen.strange, chosen.beyond, work.budget.judge_calls,
+                work.budget.tokens, seconds, work.run.id.hex(),
+            )  # fmt: skip
+
+
+def hold_recorded(path: Path, format: str = "") -> Held:
+    """Try a judge by what a file says that it answered (`pipeline.recorded`). Nothing is asked and nothing stored."""
+    pairs, rows = recorded.read(path, format)
+    others = simple_judges.simple(rows, [(p.better, p.worse) for p in pairs])
+    return Held("recorded judge", "", trial(rows, (), 0.0, others))
+
+
+def attack(work: Work, judge: Judge, pairs: Sequence[Known], rows: Sequence[Tried]) -> dict[str, Share]:
+    """By attack, how often it turns a pair that the judge is right on."""
+    right = [pair for pair, row in zip(pairs, rows, strict=True) if row.right == 1][:ATTACKED]
+    made = {
+        name: [pair.instead(trick(pair.worse, pair.better, _words(work, pair))) for pair in right]
+        for name, trick in attacks.ATTACKS.items()
+    }
+    made = {name: [pair for pair in some if pair.better != pair.worse] for name, some in made.items()}
+    known_pairs.put(work, judge, [pair for some in made.values() for pair in some])
+    found = {}
+    for name, some in made.items():
+        said = [row for row in known_pairs.rows_of(work, judge, some) if row.shown_a is not None]
+        found[name] = Share(sum(row.right < 1 for row in said), len(said))
+    return found
+
+
+def _words(work: Work, pair: Known) -> str:
+    return work.constitution[pair.principle].comparison if pair.principle else ""
+
+
+def _beside(found: Trial, rows: Sequence[Tried], pairs: Sequence[Known], reward: str, wiring: Wiring) -> Trial:
+    """With a reward model in the table of what is no judge."""
+    if not reward:
+        return found
+    from pipeline import rewards
+    from pipeline.metrics.trial import figures
+
+    model = rewards.build(wiring.resolved_reward({"kind": "model", "paths": [wiring.resolve(reward)]}))
+    try:
+        better, worse = (
+            model.score([[{"role": m.role, "content": m.content} for m in p.messages] for p in pairs], texts)
+            for texts in ([p.better for p in pairs], [p.worse for p in pairs])
+        )
+    finally:
+        model.close()
+    scored = figures(simple_judges.scored(rows, [float(x) for x in better], [float(x) for x in worse]))
+    return Trial(found.in_all, found.by_principle, {**found.others, "reward model": scored}, found.by_source)
+
+
+def _key(wiring: Wiring, pairs: Sequence[Known], judge: Judge, about: Mapping[str, Any]) -> str:
+    """A constitution's version does not cover its examples, so the run's key names each pair."""
+    asked = sorted((pair.comparison.id.hex(), pair.principle, pair.better_first) for pair in pairs)
+    questions = sorted(judge.question(p).id.hex() for p in wiring.constitution)
+    return canonical({"kind": STAGE, "questions": questions, "pairs": asked, **about})
+
+
+def _nothing(strange: Mapping[str, int]) -> str:
+    if strange:
+        return f"all known pairs are of principles that the constitution has not: {', '.join(strange)}"
+    return (
+        "there is nothing to try the judge on: write examples under the principles, or name a file of known pairs "
+        "(rows of prompt, better, worse, principle): precept judge trial --pairs pairs.jsonl"
+    )

@@ -1,0 +1,129 @@
+"""`precept judge trial`: on examples and files, under attack, by a file of recorded verdicts; engines are scripted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constitution.errors import UserError
+from pipeline.attacks import ATTACKS
+from pipeline.metrics.trust import TRUSTED
+from service import settings as settings_module
+from service.work.progress import Silent
+from service.work.trying import Held, hold, hold_recorded
+from tests.service.test_trial import MUTE, PRINCIPLES, READS, asked, pairs
+
+
+def held(tmp_path: Path, judge: str = READS, flags: dict[str, Any] | None = None, **how: Any) -> Held:
+    (tmp_path / "principles.yaml").write_text(PRINCIPLES)
+    (tmp_path / "judge.yaml").write_text(judge)
+    given = {
+        "judge.kind": "scripted", "judge.model": "judge.yaml", "judge.options": {"log": str(tmp_path / "log")},
+        "evaluator.kind": "scripted", "evaluator.model": "judge.yaml", "policy.model": "none", **(flags or {}),
+    }  # fmt: skip
+    return hold(settings_module.load(None, given)[0], who="me", report=Silent(), **how)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_second_trial_asks_nothing_and_says_the_same(tmp_path: Path) -> None:
+    file = Path(pairs(tmp_path, 12))
+    first = held(tmp_path, pairs=[file])
+    assert first.trial.in_all.word == TRUSTED and first.calls == 32 and first.tokens > 0
+    assert set(first.trial.by_source) == {"examples", "pairs"}
+    again = held(tmp_path, pairs=[file])
+    assert again.calls == 0 and again.trial.as_dict() == first.trial.as_dict() and asked(tmp_path) == 32
+
+
+def test_pairs_without_a_principle_are_asked_under_every_one(tmp_path: Path) -> None:
+    pairs(tmp_path, 12, principle="")
+    found = held(tmp_path, pairs=[Path("pairs.jsonl")])
+    assert found.calls == 2 * (4 + 2 * 12) and found.trial.in_all.figures.asked == 16
+    assert found.trial.by_principle["kind"].figures.asked == 3
+
+
+def test_no_more_are_asked_than_are_wanted_of_a_principle(tmp_path: Path) -> None:
+    pairs(tmp_path, 30)
+    found = held(tmp_path, flags={"trial.most": 10}, pairs=[Path("pairs.jsonl")])
+    assert found.trial.by_principle["kind"].figures.asked == 10 and found.beyond == 23
+
+
+def test_the_evaluator_is_tried_alike(tmp_path: Path) -> None:
+    found = held(tmp_path, role="evaluator")
+    assert found.as_dict()["role"] == "evaluator" and "the evaluator is right" in found.as_dict()["says"][0]
+
+
+def test_attacks_fool_a_judge_that_looks_for_words(tmp_path: Path) -> None:
+    """This one likes whatever speaks of a principle."""
+    found = held(tmp_path, READS.replace("prefer: '", "prefer: 'principle|"), attacked=True)
+    assert set(found.fooled) == set(ATTACKS)
+    assert found.fooled["claims"].value == 1.0 and found.fooled["empty"].count == 0
+    assert all(0 < share.of <= 4 for share in found.fooled.values())
+
+
+def test_what_is_wrong_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        held(tmp_path, MUTE)
+    pairs(tmp_path, 3, "gone")
+    bare = "\n".join(line for line in PRINCIPLES.splitlines() if "prompt:" not in line and "examples:" not in line)
+    (tmp_path / "bare.yaml").write_text(bare)
+    with pytest.raises(UserError, match="of principles that the constitution has not: gone"):
+        held(tmp_path, flags={"constitution": "bare.yaml"}, pairs=[Path("pairs.jsonl")])
+    with pytest.raises(UserError, match="nothing to try the judge on"):
+        held(tmp_path, flags={"constitution": "bare.yaml"})
+
+
+# --- recorded verdicts ---------------------------------------------------------------------------------------------
+
+
+def recorded(tmp_path: Path, rows: list[dict[str, Any]]) -> Held:
+    path = tmp_path / "said.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return hold_recorded(path)
+
+
+def pair(n: int, **said: Any) -> dict[str, Any]:
+    return {"prompt": f"Question {n}?", "better": f"Yes {n}.", "worse": f"No {n}.", **said}
+
+
+def test_recorded_probabilities_in_both_orders(tmp_path: Path) -> None:
+    found = recorded(
+        tmp_path, [pair(n, shown_a=0.9, shown_b=0.2 if n < 3 else 0.8, principle="kind") for n in range(12)]
+    )
+    figures = found.trial.in_all.figures
+    assert found.trial.by_principle["kind"].word == TRUSTED and figures.consistent.count == 9
+    assert figures.first.count == 12 + 3 and found.calls == 0
+
+
+def test_recorded_choices_and_probabilities_of_one_order_say_nothing_of_positions(tmp_path: Path) -> None:
+    rows = [pair(1, choice="better"), pair(2, choice="worse"), pair(3, choice="tie"), pair(4, p=0.75)]
+    rows.append({"prompt": "Q?", "a": "one", "b": "two", "label": "b", "p": 0.1})
+    rows.append({"prompt": "R?", "a": "one", "b": "two", "label": "b", "choice": "a"})
+    figures = recorded(tmp_path, rows).trial.in_all.figures
+    assert figures.accuracy.score.right == 3 and figures.accuracy.score.wrong == 2 and figures.tied == 1
+    assert figures.first.of == figures.consistent.of == 0
+
+
+def test_recorded_choices_in_both_orders(tmp_path: Path) -> None:
+    figures = recorded(tmp_path, [pair(n, choice_a="better", choice_b="worse") for n in range(4)]).trial.in_all.figures
+    assert figures.tied == 4 and figures.first.value == 1.0 and figures.consistent.value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (pair(1), "there is no verdict"),
+        (pair(1, p=1.5), "no probability from 0 to 1"),
+        (pair(1, choice="both"), "none of better, worse, tie"),
+        ({"prompt": "Q?", "p": 0.5}, "a recorded verdict stands beside one known pair"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_told_of_by_line(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=rf"said.jsonl.*1.*{told}"):
+        recorded(tmp_path, [row])
