@@ -127,7 +127,7 @@ def _numbers(of: Interval) -> dict[str, float | None]:
 
 
 def votes(
-    wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id], whose: Whose, run: Run | None
+    wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id], whose: Whose, run: Run | None = None
 ) -> Votes:
     """What the stored verdicts of the judge, or the evaluator, on the comparisons come to under the principles, by what
     its trial in that run decided (who has no voice, the rule); else by the settings' label rule."""
