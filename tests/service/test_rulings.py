@@ -1,4 +1,4 @@
-"""What a judge's trial decided about a run is followed wherever its labels are made, looked at, previewed or trained on."""
+"""What a judge's trial decided about a run is followed wherever its labels are made, looked at or trained on."""
 
 from __future__ import annotations
 
@@ -101,5 +101,5 @@ def test_a_preview_carries_it_to_principles_whose_words_are_the_same(place) -> N
 def test_without_a_voice_there_is_nothing_to_label_by(place) -> None:
     wiring, _run, _ids = place
     everybody = Ruling(tuple(p.id for p in CONSTITUTION), why="all are at chance")
-    with pytest.raises(UserError, match="left out every principle.*all are at chance"):
+    with pytest.raises(UserError, match=r"left out every principle.*all are at chance"):
         label.voices(CONSTITUTION, wiring.hash_judge, everybody)
