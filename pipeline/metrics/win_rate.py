@@ -33,6 +33,16 @@ def wins(labels: Mapping[Id, Label], pairs: Pairs, ids: Sequence[Id | None]) -> 
     return values
 
 
+def by_prompt(labels: Mapping[Id, Label], pairs: Pairs, ids: Sequence[Id | None]) -> dict[Id, float]:
+    """The same by prompt, of the pairs that could be read: what two models that were measured on the same prompts are
+    told apart by."""
+    found = {}
+    for pair, ident in zip(pairs, ids, strict=True):
+        for value in wins(labels, [pair], [ident]):
+            found[pair[0].prompt] = value
+    return found
+
+
 def wins_by_outcome(votes: Votes, outcomes: Codes, pairs: Pairs, ids: Sequence[Id | None]) -> np.ndarray:
     """The same of outcomes (`attribution.labels`), but with a place for each pair: NaN where it could not be read."""
     row = {id: number for number, id in enumerate(votes.comparisons)}

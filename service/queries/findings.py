@@ -15,6 +15,7 @@ from typing import Any
 from constitution import loading
 from constitution.records import PROBABILITY, Checkpoint, Generation, Id, Label, LabelRule, Messages, Prompt, Voice
 from pipeline import compare, label, revise
+from pipeline.judges.by_principle import asked_most
 from pipeline.trainers import progress
 from service.queries import chains as chaining
 from service.queries.rulings import Whose
@@ -85,7 +86,7 @@ class Panel:
         asked = [(p, q) for q in questions for p in work.constitution if q.id in known.get(p.id, ())]
         heard = [(p, q) for p, q in asked if p.id not in ruling.left_out]
         return cls(
-            questions[0].judge,
+            asked_most(questions),
             label.combined(asked, ruling),
             {q.id: tuple(p.id for p, of in heard if of.id == q.id) for _, q in heard},
             work.rule(whose),

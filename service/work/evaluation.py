@@ -18,6 +18,7 @@ from pipeline.metrics.changes import changes
 from pipeline.respond import respond as plan_responses
 from pipeline.suites import Evidence
 from service.queries import measure
+from service.work import trial
 from service.work.roles import role_of
 from service.work.work import Work
 
@@ -49,6 +50,7 @@ def evaluate(
     pairs = [(found["before"][i], found["after"][i]) for i in both]
     ids = work.compare(f"{stage}.pairs", pairs)
     evaluator = work.wiring.judge(work.settings.evaluator)
+    trial.refuse_moved(work, "evaluator", work.settings.evaluator)
     work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None])
     omitted = work.omitted(evaluator)
     kept = [(pair, i) for pair, i in zip(pairs, ids, strict=True) if i not in omitted]
@@ -63,6 +65,9 @@ def evaluate(
     labels = work.labels(evaluator, asked, "evaluator")
     values = win_rate.wins(labels, pairs, ids)
     controlled = win_rate.length_controlled(labels, pairs, ids).as_dict()
+    if stage == "evaluation":  # that of the run itself, and not of a round or a point of a sweep
+        by_prompt = win_rate.by_prompt(labels, pairs, ids)
+        work.store.put_document("wins", work.run.id.hex(), {prompt.hex(): won for prompt, won in by_prompt.items()})
     principles = list(work.constitution.principles)
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))

@@ -13,6 +13,7 @@ from constitution.principles import Constitution, Principle
 from constitution.records import Id, Label, make_id
 from pipeline import compare
 from pipeline.engines.engine import Refused
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Case, Judge, Judged
 from service.queries.rulings import Whose
@@ -98,8 +99,9 @@ class Judging(Holding):
         self.say_left_out(stage)
 
     def _ask_batch(self, judge: Judge, cases: Sequence[Case]) -> Judged:
-        """What the judge says. Two requests a verdict are what it has to afford; what it used is what is counted."""
-        self.budget.afford(2 * sum(len(case.principles) for case in cases))
+        """What the judge says. Two requests a verdict are what it has to afford, but where code gives it; what it used
+        is what is counted."""
+        self.budget.afford(2 * sum(asks_a_model(judge, p) for case in cases for p in case.principles))
         began = time.monotonic()
         said = checked(judge, cases, judge.judge(cases))
         self.budget.time("judge", len(said.verdicts), time.monotonic() - began)

@@ -15,11 +15,15 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.records import PROBABILITY
 from pipeline import known
+from pipeline.judges.judge import Judge
+from pipeline.known import Known
 from pipeline.metrics.consistency import Probe, above_half
+from pipeline.metrics.moved import TOLERANCE
+from pipeline.metrics.trial import Tried
 from pipeline.trial import Trial, sentences
 from service.queries import trials
 from service.settings import JudgeSettings
-from service.work.known_pairs import ask, missing, pairs_of, plain, rows_of
+from service.work.known_pairs import again, ask, missing, pairs_of, plain, rows_of
 from service.work.legible import agree, refuse_unreadable
 from service.work.work import Work
 
@@ -38,6 +42,7 @@ def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
     """Try the judge that `settings` describe, as `role`. Raises UserError where it cannot be read, and where it labels
     and is not believed, with what was measured and what to do."""
     began = time.monotonic()
+    refuse_moved(work, role, settings)
     named = work.wiring.asked_judge(settings)
     chosen = pairs_of(work, named)
     asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
@@ -67,6 +72,32 @@ def stored(work: Work, role: str) -> dict[str, Any] | None:
     """What the trial of a role found in this run, or None where it was not tried."""
     found: dict[str, Any] | None = work.store.document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}")
     return found
+
+
+def refuse_moved(work: Work, role: str, settings: JudgeSettings) -> None:
+    """Ask a judge whose weights nobody can see some known pairs again. Raises UserError where its answers moved: it is
+    another judge under the same name, and what is stored of it says nothing of this one."""
+    count = work.settings.trial.canaries
+    if not count or settings.kind == "transformers":
+        return
+    named = work.wiring.asked_judge(settings)
+    pairs = [p for p, row in _told(work, named) if row.shown_a is not None]
+    if not pairs:
+        return  # it was never asked
+    found = again(work, work.wiring.judge(settings), pairs, count)
+    if found.drifted:
+        raise UserError(
+            f"the {role} does not answer as it did: of {found.pairs} known pairs that it was asked again its "
+            f"probabilities moved by {found.by:.2f} on average (at most {TOLERANCE:g}), and {found.turned} now go the "
+            f"other way. It is another model under the same name, or its server answers differently: declare another "
+            f"{role}.revision, and it is tried anew (trial.canaries = 0 does not ask)"
+        )
+
+
+def _told(work: Work, judge: Judge) -> list[tuple[Known, Tried]]:
+    """The known pairs with what is stored of the judge's word on each."""
+    pairs = pairs_of(work, judge).pairs
+    return list(zip(pairs, rows_of(work, judge, pairs), strict=True))
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------

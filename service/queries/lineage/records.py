@@ -12,6 +12,7 @@ from constitution.blame import READ, counterparts
 from constitution.principles import Constitution
 from constitution.records import Checkpoint, Event, Id, Label, LabelRule, Voice
 from pipeline import label
+from pipeline.judges.by_principle import asked_most
 from service.queries import rulings
 from storage.amendments import Amendment
 from storage.lineage import Stage
@@ -219,7 +220,7 @@ class Records:
         asked = {q: names for q, names in principles.items() if names}  # a stage can ask about other versions besides
         if not asked:
             return None
-        judge, ruling = self.store.questions(questions[:1])[0].judge, rulings.of(self.store, run)
+        judge, ruling = asked_most(self.store.questions(questions)), rulings.of(self.store, run)
         of = version.constitution
         voices = label.combined(((of[p], q) for q in self.store.questions(list(asked)) for p in asked[q.id]), ruling)
         return Asked(stage, version, judge, asked, voices)
