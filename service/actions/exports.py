@@ -76,7 +76,7 @@ def _labelled(store: Store, run: str, split: Split) -> DataSet:
     unreadable = sum(x.state == "unreadable" for x in here)
     left_out = {"tied": len(here) - len(rows) - unreadable, "unreadable": unreadable}
     source = _source(about.run, split) | {
-        "judge": next(iter(store.questions(list(about.weights)))).judge,
+        "judge": next(iter(store.questions(list(about.voices)))).judge,
         "label rule": json.dumps(about.run.settings["settings"]["label"], sort_keys=True),
     }
     return DataSet(rows, left_out, source)

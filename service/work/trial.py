@@ -17,9 +17,11 @@ from constitution.records import PROBABILITY
 from pipeline import known
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
+from pipeline.metrics import words
 from pipeline.metrics.consistency import Probe, above_half
 from pipeline.metrics.moved import TOLERANCE
 from pipeline.metrics.trial import Tried
+from pipeline.metrics.trust import TRUSTED
 from pipeline.trial import Trial, sentences
 from service.queries import trials
 from service.settings import JudgeSettings
@@ -133,7 +135,7 @@ def conditions(work: Work) -> list[tuple[bool, str]]:
     if found is None:
         return [(False, "the evaluator was not tried on pairs with known answers: not known whether it is right")]
     agree = found["order_consistency"]["share"]
-    orders = "" if agree is None else f", its two orders agree on {agree:.0%} of the pairs"
+    orders = "" if agree is None else f", its two orders agree on {words.percent(agree, 0)} of the pairs"
     return [(bool(found["believed"]), f"trial of the evaluator: {found['says'][0]}{orders}")]
 
 
@@ -163,6 +165,8 @@ def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
     """
     if not (work.settings.limits.stop_at_chance and work.settings.label.consistent):
         return
+    if (told := stored(work, "judge")) and told["verdict"] == TRUSTED:
+        return  # that is known better by now: orders that differ are a bias, and no ignorance
     judge = work.wiring.asked_judge(work.settings.judge)
     chosen = pairs_of(work, judge).pairs
     floor = round(work.settings.label.min_mass * PROBABILITY) / PROBABILITY

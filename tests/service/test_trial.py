@@ -239,6 +239,14 @@ def test_labels_of_a_judge_at_chance_are_not_trained_on(work: Any) -> None:
     trial.refuse_chance(other, [Probe(20, 0.3, 0.5)])
 
 
+def test_a_run_begins_only_with_known_pairs_that_can_be_read(work: Any, tmp_path: Path) -> None:
+    from service import preflight
+
+    at_work = work(**{"trial.pairs": ["gone.jsonl"]})
+    with pytest.raises(UserError, match=r"^trial: .*gone\.jsonl"):
+        preflight._files("evaluate", at_work.wiring, False)
+
+
 def test_a_judge_that_can_be_asked_nothing_is_told_of_at_the_start(work: Any, tmp_path: Path) -> None:
     """Its engine refuses every question; one of them alone would only be left out."""
     with pytest.raises(UserError, match=r"can be asked nothing: A text has .* reads at most 20"):
