@@ -22,6 +22,7 @@ from pipeline.models import checks
 from pipeline.sources.file import located
 from pipeline.sources.rows import MOST_SHOWN, naming, pair_kind, read
 from pipeline.trainers import arguments
+from service.queries import trials
 from service.queries.estimate import find
 from service.settings import JudgeSettings, OptimiseSettings, RoleSettings, Settings
 from service.wiring import Wiring
@@ -37,6 +38,7 @@ ASKS = {  # the roles that each flow asks
 }
 TRAINS = ("improve", "retrain", "sweep")
 MEASURES = (*TRAINS, "evaluate")
+TRIES = (*MEASURES, "judge")  # a judge, or the evaluator, on known pairs
 TAKES = {"sft": {"prompt", "completion"}, "reward": {"prompt", "chosen", "rejected", "p"}}  # the columns of their rows
 
 
@@ -164,6 +166,9 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
         _rows(settings, settings.pairs, "pairs")
     if kind in TRAINS and settings.reward.human:
         _rows(settings, settings.reward.human, "reward.human")
+    if kind in TRIES:
+        with _of("trial"):
+            trials.named_pairs(settings)
     if kind == "judge" and not settings.prompts:
         return
     if kind in ("retrain", "relabel") and not pool:

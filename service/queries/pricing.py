@@ -15,6 +15,7 @@ from constitution.difference import Diff
 from constitution.principles import Constitution, draw
 from constitution.records import Prompt
 from constitution.templates import critique_template, revision_template
+from pipeline.judges.by_principle import by_models
 from service import keyed
 from service.queries.estimate import Lengths, count, measured
 from service.settings import Settings
@@ -126,7 +127,7 @@ def ways(
     rates = Rates.of(store, earlier)
     lengths = Lengths(settings, draft, prompts, store, earlier)
     held = min(splits["heldout"], settings.evaluate.prompts)
-    n = len(draft)
+    n = len(by_models(draft))
 
     def price(name: str, command: str, verdicts: int, generated: int, tokens: float, methods: Sequence[str]) -> Way:
         asked = held * (n + gone) if base else 0
