@@ -176,7 +176,7 @@ def main() -> None:
         print(json.dumps([_as_dict(row) for row in rows]))
         return
     print(
-        f"{PRINCIPLES} principles, each applies with probability {APPLIES}; {FRESH} fresh pairs; chosen on {args.pairs} "
+        f"{PRINCIPLES} principles, each applies at {APPLIES:g}; {FRESH} fresh pairs; chosen on {args.pairs} "
         f"pairs, {args.draws} draws\nenough {rules.ENOUGH}, sure {rules.SURE:g} standard errors, a margin is worth "
         f"{rules.MARGIN_WORTH:g}, margins {', '.join(f'{m:g}' for m in rules.MARGINS)}"
     )
