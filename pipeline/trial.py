@@ -72,6 +72,12 @@ class Trial:
         return tuple(name for name, t in said.items() if t.word == AT_CHANCE or (only and t.word != TRUSTED))
 
     @property
+    def without_a_voice(self) -> tuple[str, ...]:
+        """The principles that a run's labels leave out: as `left_out`, but for a judge that was told to label though
+        nobody trusts it, where nobody would be left to speak."""
+        return self.left_out if set(self.by_principle) - set(self.left_out) else ()
+
+    @property
     def wanted(self) -> int:
         """How many prompts more would settle it in all; 0 where it is settled."""
         return self.in_all.more

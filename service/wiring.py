@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ import pipeline.judges
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Id, Prompt, canonical, make_id
+from constitution.records import Id, Prompt, Ruling, canonical, make_id
 from pipeline import plugins, sources
 from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
@@ -28,6 +29,7 @@ from pipeline.judges.by_principle import ByPrinciple
 from pipeline.judges.choice import AUTO, ChoiceOptions
 from pipeline.judges.judge import Another, Judge
 from pipeline.keys import Key, secret
+from pipeline.label import EVERYBODY
 from pipeline.options import read
 from service import made, sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
@@ -177,11 +179,14 @@ class Wiring:
         self._named.append(engine)
         return Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
 
-    def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
+    def judge_spec(
+        self, settings: JudgeSettings, constitution: Path, against: str, ruling: Ruling = EVERYBODY
+    ) -> dict[str, Any]:
         """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how
-        probably an answer beats the one that the file `against` has for the same prompt. Of a server's key it has the
-        name."""
+        probably an answer beats the one that the file `against` has for the same prompt, by what its trial decided. Of
+        a server's key it has the name."""
         settings = self.settled(settings)
+        rule = asdict(ruling.rule) if ruling.rule else asdict(self.settings.rule())
         return {
             "kind": "judge",
             "engine": {
@@ -201,7 +206,9 @@ class Wiring:
             "template_args": dict(settings.template_args),
             "constitution": str(constitution),
             "against": against,
-            "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
+            "rule": rule,
+            **({"left_out": list(ruling.left_out)} if ruling.left_out else {}),
+            **({"rules": {method: asdict(of) for method, of in ruling.rules.items()}} if ruling.rules else {}),
             **({"evaluator": True} if self._measures(settings) else {}),
         }
 

@@ -172,7 +172,8 @@ def _merged(votes: Votes, outcomes: Codes, names: Sequence[str]) -> tuple[str, i
         weights = votes.weights.copy()
         weights[places] = 0
         weights[place] = votes.weights[places].sum()
-        changed[name] = int((labels(sums(votes, weights), votes.rule)[1] != outcomes).sum())
+        merged = sums(votes, votes.panel.but(weights=weights))
+        changed[name] = int((labels(merged, votes.rule)[1] != outcomes).sum())
     return min(changed.items(), key=lambda item: item[1])
 
 

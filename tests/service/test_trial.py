@@ -16,6 +16,7 @@ from constitution.records import PROBABILITY
 from pipeline.metrics.consistency import Probe
 from pipeline.metrics.trust import AT_CHANCE, TOO_FEW, TRUSTED
 from service import settings as settings_module
+from service.queries import rulings
 from service.wiring import Wiring
 from service.work import life, trial
 from service.work.progress import Silent
@@ -156,10 +157,29 @@ def test_a_principle_that_is_read_the_wrong_way_round_is_left_out(work: Any, tmp
         for p in ("kind", "short")
     ]
     (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = tried(work(rules, **{"trial.pairs": ["both.jsonl"], **FREE}))
+    at_work = work(rules, **{"trial.pairs": ["both.jsonl"], **FREE})
+    found = tried(at_work)
+    ruling = rulings.of(at_work.store, at_work.run)
+    assert ruling.left_out == ("short",) and "left out: short" in ruling.why
+    assert len(at_work.voices(at_work.wiring.judge(at_work.settings.judge))) == 1
     assert found.by_principle["kind"].word == TRUSTED and found.by_principle["short"].word == AT_CHANCE
     assert found.left_out == ("short",)
     assert any("`short` is left out: the worse answer is preferred" in line for line in found.as_dict()["says"])
+
+
+def test_a_judge_that_is_wrong_everywhere_and_labels_nevertheless_keeps_its_voices(work: Any, tmp_path: Path) -> None:
+    """Somebody said so; with nobody left there would be no label."""
+    rows = [
+        {"prompt": "Q?", "better": f"Hello {n}, you.", "worse": "Go.", "principle": p}
+        for n in range(9)
+        for p in ("kind", "short")
+    ]
+    (tmp_path / "both.jsonl").write_text(
+        "".join(json.dumps({**r, "prompt": f"{i}?"}) + "\n" for i, r in enumerate(rows))
+    )
+    at_work = work(OPPOSITE, **{"trial.pairs": ["both.jsonl"], **FREE})
+    assert tried(at_work).left_out == ("kind", "short")
+    assert rulings.of(at_work.store, at_work.run).left_out == ()
 
 
 def test_what_is_asked_labels_nothing(work: Any) -> None:

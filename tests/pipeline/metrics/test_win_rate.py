@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from constitution.records import PROBABILITY, Generation, Label, LabelRule, Message, Prompt, make_id
+from constitution.tally import Panel
 from pipeline import compare
 from pipeline.metrics import win_rate
 from pipeline.metrics.attribution import FIRST, SECOND, UNREADABLE
@@ -101,7 +102,7 @@ def test_wins_by_outcome_are_the_wins_of_labels_with_a_place_for_each_pair() -> 
     codes = {i: UNREADABLE if x.state == "unreadable" else FIRST if x.p else SECOND for i, x in labels.items()}
     nothing = np.zeros((len(asked), 0))
     votes = Votes(
-        tuple(asked), (), (), np.zeros(0, np.int64), LabelRule(),
+        tuple(asked), (), (), Panel.of([]), LabelRule(),
         nothing.astype(np.int32), nothing.astype(np.int32), *(nothing.astype(bool) for _ in range(3)),
     )  # fmt: skip
     values = win_rate.wins_by_outcome(votes, np.array([codes[i] for i in asked], np.int8), pairs, ids)
