@@ -75,7 +75,11 @@ class ByPrinciple:
         if principle not in self._questions:
             asked = self.of(principle).question(principle)
             if principle.when is not None:
-                asked = replace(asked, readout={**asked.readout, "when": self._applies.readout(principle.when)})
+                try:
+                    whom = self._applies.readout(principle.when)
+                except UserError as error:
+                    raise UserError(f"`when` of the principle {principle.id}: {error}") from None
+                asked = replace(asked, readout={**asked.readout, "when": whom})
             self._questions[principle] = asked
         return self._questions[principle]
 

@@ -19,6 +19,7 @@ from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Id, Label, LabelRule, Voice
 from pipeline import label
+from pipeline.judges.by_principle import asked_most
 from service.queries import rulings
 from service.queries.pool import NO_LABELS
 from storage.labels import Contribution
@@ -66,8 +67,7 @@ def of(store: Store, run: Run) -> Judged:
     text = store.constitution(run.constitution or "")
     if not asked or text is None:
         raise UserError(f"run {name} has judged nothing yet: `precept run list` shows what was run")
-    one_each = store.questions([ids[0] for ids in asked.values()])
-    judges = {stage: question.judge for stage, question in zip(asked, one_each, strict=True)}
+    judges = {stage: asked_most(store.questions(ids)) for stage, ids in asked.items()}  # code is asked in all of them
     judge = judges[FEEDBACK if FEEDBACK in judges else next(iter(judges))]
     mine = [stage for stage in asked if judges[stage] == judge]
     questions = {id for stage in mine for id in asked[stage]}

@@ -13,6 +13,7 @@ import pytest
 from constitution.errors import UserError
 from constitution.records import Comparison, Generation, Message, Prompt, make_id
 from service import settings as settings_module
+from service.queries import judged
 from service.wiring import Wiring
 from service.work import life
 from service.work.progress import Silent
@@ -110,6 +111,25 @@ def test_an_example_of_a_principle_is_of_a_prompt_that_it_is_for(settings: Calla
         prompt = wiring.store.comparisons(ids)[0].prompt
         strange = make_id("dialogue", messages=[])
         assert work.tags([prompt, strange], wiring.constitution) == {prompt: ("cooking",), strange: ("harm",)}
+
+
+def test_the_evaluators_stage_is_not_taken_for_the_judges_because_the_same_code_is_asked_in_both(
+    settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    given = settings()
+    first, _, rest = PRINCIPLES.partition("  - id: safe")
+    brief = rest[rest.index("  - id: brief") :]
+    head, principles = first.split("principles:\n")
+    (tmp_path / "principles.yaml").write_text(f"{head}principles:\n{brief}{principles}")
+    with closing(Wiring(given)) as wiring, ExitStack() as stack:
+        about = {"settings": {"label": {}}}
+        work = stack.enter_context(life.at_work(wiring, "judge", "key", about, who="ada", report=Silent()))
+        ids = asked(work, ("harm",), ("cooking",))
+        for stage, role, some in (("feedback", "judge", ids[:1]), ("evaluation.pairs", "evaluator", ids[1:])):
+            work.store.add_comparisons(work.store.comparisons(some), run=work.run.id, stage=stage)
+            work.ask_judge(stage, wiring.judge(getattr(wiring.settings, role)), some)
+        found = judged.of(wiring.store, wiring.store.run(work.run.id.hex()))
+        assert found.stages == ("feedback",) and len(found.voices) == 2
 
 
 def test_how_a_judge_is_read_is_found_out_once_and_kept(settings: Callable[..., Any], tmp_path: Path) -> None:
