@@ -16,6 +16,7 @@ from pipeline import label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics import consistency as judge_consistency
+from service import keyed
 from service.queries import drawn, rulings
 from service.queries.rulings import Whose
 from service.settings import Settings
@@ -42,7 +43,7 @@ class RunRecords:
     def prompts(self, split: str, most: int | None = None) -> list[Prompt]:
         """This run's prompts of a split, in the run's order."""
         members = self.store.prompts(ids=self.store.stage_members(self.run.id, "prompts"))
-        return [p for p in members if p.split == split][:most]
+        return keyed.with_principles(self.store, self.run.id, [p for p in members if p.split == split][:most])
 
     def generations(self, stage: str) -> list[Generation]:
         return self.store.generations_of(self.run.id, stage)
