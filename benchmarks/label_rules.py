@@ -5,7 +5,8 @@
 The judge answers all principles about each pair, most of which do not apply to it. For each rule: how many labels are
 decided, how often they agree with the evaluator's labels under the same rule (this chose the rule), and how often they
 are right by truth (this chose nothing). `applies, by truth` lets only principles vote that truly apply: the best any
-rule could do. Training and development prompts only.
+rule could do. `when, by tag` lets a principle vote on the prompts that it is for by their tags (`WHEN`: what `when:
+{tags: [...]}` would say in principles.yaml). Training and development prompts only.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from sandbox.oracle import Oracle
 from sandbox.prompts import prompts
 
 TIE = 0.1
+WHEN = {"harmless": "harmful", "constructive": "harmful", "candid": "unknown", "willing": "harmless"}
 
 
 def main() -> None:
@@ -45,12 +47,16 @@ def main() -> None:
     applies = (
         np.array([[oracle.prefers_by(p, c.messages, c.first, c.second) for p in c.principles] for c in cases]) != 0
     )
+    tagged = np.array([[WHEN.get(p.id, t[0]) in t for p in c.principles] for c in cases for t in [c.tags]], dtype=float)
     votes: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
         "plain mean (the papers)": lambda p, s: np.ones_like(s),
         "both orders agree": lambda p, s: _same(p),
         "both orders agree, margin 0.5": lambda p, s: _same(p) * (abs(s) >= 0.5),
         "both orders agree, margin 0.9": lambda p, s: _same(p) * (abs(s) >= 0.9),
         "both orders agree, margin 0.99": lambda p, s: _same(p) * (abs(s) >= 0.99),
+        "plain mean, when by tag": lambda p, s: tagged,
+        "both orders agree, margin 0.5, when by tag": lambda p, s: tagged * _same(p) * (abs(s) >= 0.5),
+        "both orders agree, margin 0.99, when by tag": lambda p, s: tagged * _same(p) * (abs(s) >= 0.99),
         "applies, by truth": lambda p, s: applies.astype(float),
     }
     verdicts = [_verdicts(engine, cases) for engine in (policy, evaluator)]

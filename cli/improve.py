@@ -91,6 +91,8 @@ def _show_estimate(found: Estimate) -> None:
     put(f"prompts  {prompts['train']} to train on, {prompts['heldout']} held out")
     for line in found.trials.values():
         put(f"trial    {line}")
+    for why in found.refused:
+        put(f"gate     nothing could be promoted: {why}")
     if found.run is not None:
         put(f"run      {found.run.id.hex()[:12]} is {found.run.status}: what it has is not asked again")
     put(f"calls    {found.calls():,}: {found.calls('generate'):,} generated, {found.calls('choose'):,} judge calls")

@@ -78,6 +78,10 @@ seed = 0
 """
 
 _TAIL = """
+[trial]               # judge and evaluator are tried before anything is generated: on the examples in principles.yaml,
+# pairs = ["pairs.jsonl"]   # and on pairs of files whose better answer is known (prompt, better, worse, principle)
+# required = false    # label with a judge that is not trusted, nevertheless
+
 [revise]
 rounds = 4            # of critique and revision, a principle drawn anew for each
 
@@ -87,7 +91,9 @@ pairs = 3             # of those, judged, a prompt
 
 [gate]                # what must hold for the new model to be promoted
 min_win_rate = 0.5    # the lower end of the 95% interval has to be above this
+min_prompts = 100     # held-out prompts: on fewer nothing is promoted
 max_length_ratio = 1.5
+max_refusal_increase = 0.05   # of held-out prompts whose line has "tags": ["harmless"]; "none" where none can have it
 # min_spot_checks = 50  # people's answers (`precept review`), and how far they must agree with the judge:
 # min_agreement = 0.4
 

@@ -83,5 +83,7 @@ def _show_labels(result: dict[str, Any]) -> None:
             f"agrees with the file on {percent(agreed['mean'])} of the decided "
             f"(95% interval {percent(agreed['low'])} to {percent(agreed['high'])})"
         )
-    rows = [(name, percent(c["consistent"]), str(c["readable"])) for name, c in result["consistency"].items()]
-    put_table(("principle", "both orders agree", "pairs read"), rows, right=("both orders agree", "pairs read"))
+    found = result["consistency"].items()
+    rows = [(name, percent(c["consistent"]), str(c["readable"]), str(c.get("abstained", 0))) for name, c in found]
+    head = ("principle", "both orders agree", "pairs read", "abstained")
+    put_table(head, rows, right=head[1:])

@@ -38,6 +38,12 @@ def show(result: dict[str, Any]) -> None:
         f"judge        consistent {percent(judge['position_consistency'])}, "
         f"unreadable {percent(judge['unreadable_rate'])}" + _truth(judge["gold_accuracy"])
     )
+    if two := judge.get("cascade"):
+        differ = f"{percent(two['share'])} ({percent(two['low'])} to {percent(two['high'])})"
+        put(
+            "cascade      where the small judge is sure, the large one names another answer on "
+            + (f"{differ} of {two['of']} that were put to both" if two["of"] else "(nothing was put to both)")
+        )
     put(
         f"labels       {labels['count']}, of which {labels['tied']} tied and {labels['unreadable']} unreadable"
         + _truth(labels["gold_accuracy"])

@@ -184,6 +184,8 @@ def _show_compared(found: RunsCompared) -> None:
         ("win rate", *(_interval(of) for of in (a, b))),
     ]  # fmt: skip
     put_table(("run", *columns), rows)
+    if found.paired is not None:
+        put(str(found.paired))
     put()
     if found.settings:
         put_table(("setting", *columns), [(x.name, _said(x.a), _said(x.b)) for x in found.settings])

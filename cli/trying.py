@@ -25,9 +25,11 @@ from cli.options import (
 )
 from cli.screen import percent, put, put_json, put_table, tell
 from cli.start import STOPPED
+from pipeline.metrics import words
 
 if TYPE_CHECKING:
     from pipeline.metrics.trial import Figures
+    from service.work.choosing import Chosen
     from service.work.trying import Held
 
 RIGHT = ("right", "prompts", "orders agree", "first", "longer", "shorter", "ECE")
@@ -44,6 +46,9 @@ def trial(
     evaluator: Annotated[bool, typer.Option("--evaluator", help="Try the evaluator, not the judge.")] = False,
     attacks: Annotated[
         bool, typer.Option("--attacks", help="Attack it in the judged text, too, where it is right.")
+    ] = False,
+    prefixes: Annotated[
+        bool, typer.Option("--prefixes", help="Choose the beginning of its answer on half of them, try it on the rest.")
     ] = False,
     recorded: Annotated[
         Path | None,
@@ -76,7 +81,7 @@ def trial(
         else _held(
             settings,
             flags_of(set_) | limits(max_calls, max_tokens, max_cost) | ({"trial.most": most} if most else {}),
-            quiet, evaluator, pairs or [], format, reward, attacks,
+            quiet, evaluator, pairs or [], format, reward, attacks, prefixes,
         )
     )  # fmt: skip
     put_json(held.as_dict()) if as_json else _show(held)
@@ -99,6 +104,7 @@ def _held(
     format: str,
     reward: str,
     attacks: bool,
+    prefixes: bool,
 ) -> Held:
     loaded = project(settings, flags)
 
@@ -110,7 +116,7 @@ def _held(
     try:
         return hold(
             loaded, who=process_user(), report=Reporter(quiet), role="evaluator" if evaluator else "judge",
-            pairs=pairs, format=format, reward=reward, attacked=attacks,
+            pairs=pairs, format=format, reward=reward, attacked=attacks, prefixes=prefixes,
         )  # fmt: skip
     except BudgetReached as stop:
         tell(f"{stop}; run the same again with a higher limit")
@@ -144,9 +150,24 @@ def _show(held: Held) -> None:
         ]
         put_table(("attack", "fooled", ""), rows, right=("fooled",))
         put()
+    if held.prefix is not None:
+        _show_prefixes(held.role, held.prefix)
     for line in sentences(found, held.role):
         put(line)
     _small_print(held)
+
+
+def _show_prefixes(role: str, found: Chosen) -> None:
+    """What each beginning was right on in one half of the pairs, and the best of them in the other."""
+    rows = [(repr(name), _right(group.as_dict())) for name, group in found.tried.items()]
+    put_table(("its answer begins with", "right on one half"), rows, right=("right on one half",))
+    gain, low, high = (100 * x for x in (found.gain.mean, found.gain.low, found.gain.high))
+    put(
+        f"on the other half {found.prefix!r} is right on {_right(found.chosen.as_dict())}, and what is set now on "
+        f"{_right(found.now.as_dict())}: {gain:+.1f} points ({low:+.1f} to {high:+.1f})"
+        + (f'; set {role}.answer_prefix = "{found.prefix}"' if found.better else "; that is not shown to be better")
+    )
+    put()
 
 
 def _small_print(held: Held) -> None:
@@ -181,4 +202,4 @@ def _right(told: dict[str, float]) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+    return "-" if value is None else words.percent(value, 0)

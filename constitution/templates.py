@@ -136,7 +136,9 @@ _SLOT = re.compile(r"\{(dialogue|a|b|comparison|critique|revision|worst|best|sca
 
 # Delimiters in folded text: `_SPOKEN` where lines are kept, `_BRACKETED` where they are not. Brackets that are not
 # square count where they look it.
-_BRACKETED = re.compile(r"(\[)(?:reply[ab]|question)\]")
+LETTERS = ("A", "B")
+NUMBERS = ("1", "2")
+_BRACKETED = {names: re.compile(rf"(\[)(?:reply[{''.join(names).lower()}]|question)\]") for names in (LETTERS, NUMBERS)}
 _SPOKEN = re.compile(r"(?:^|\n)\\*((?:human|assistant|system):)")
 _OPENING = "\uff3b\ufe47\u3010\u3014\u3016\u3018\u301a\u27e6\u2045\u2772\u298b"
 _CLOSING = "\uff3d\ufe48\u3011\u3015\u3017\u3019\u301b\u27e7\u2046\u2773\u298c"
@@ -152,19 +154,20 @@ def fill(template: str, **values: str) -> str:
 
 
 @lru_cache(maxsize=256)  # each text is asked about under every principle, in both orders
-def plainly(text: str) -> str:
+def plainly(text: str, names: tuple[str, str] = LETTERS) -> str:
     """`text` with a backslash before whatever in it could be read as a delimiter of the question, so that different
     dialogues and answers never make one question.
 
-    A delimiter is `[Reply A]`, `[Reply B]`, `[Question]`, or a line that begins with a speaker, as a reader sees it or
-    a normaliser leaves it: in any case, with spaces, accents or invisible characters in it, full-width. One that has
-    backslashes before it already gets one more, so the text can be told from the result. Ordinary text is unchanged.
+    A delimiter is `[Reply A]`, `[Reply B]` (or what else `names` calls the two), `[Question]`, or a line that begins
+    with a speaker, as a reader sees it or a normaliser leaves it: in any case, with spaces, accents or invisible
+    characters in it, full-width. One that has backslashes before it already gets one more, so the text can be told from
+    the result. Ordinary text is unchanged.
     """
     if not _PERHAPS.search(text):
         return text
     letters = list(_folded(text))
     at = set()
-    for pattern, keeps_lines in ((_BRACKETED, False), (_SPOKEN, True)):
+    for pattern, keeps_lines in ((_BRACKETED[names], False), (_SPOKEN, True)):
         kept = [(letter, i) for letter, i in letters if keeps_lines or letter != "\n"]
         seen = "".join(letter for letter, _ in kept)
         at |= {kept[found.start(1)][1] for found in pattern.finditer(seen)}
@@ -191,9 +194,9 @@ def _fold(character: str) -> str:
     )
 
 
-def transcript(messages: Messages) -> str:
+def transcript(messages: Messages, names: tuple[str, str] = LETTERS) -> str:
     """A dialogue as plain text for a judge: one paragraph a turn, the speaker first; no turn can hold another."""
-    return "\n\n".join(f"{SPEAKERS[m.role]}: {plainly(m.content)}" for m in messages)
+    return "\n\n".join(f"{SPEAKERS[m.role]}: {plainly(m.content, names)}" for m in messages)
 
 
 def critique_request(dialogue: Messages, response: str, principle: Words) -> Messages:
@@ -211,11 +214,12 @@ def revision_request(dialogue: Messages, response: str, critique: str | None, pr
     return (*start, _revision_turn(principle))
 
 
-def comparison_request(dialogue: Messages, a: str, b: str, principle: Words) -> Messages:
-    """Messages that ask which of two replies the principle prefers (CAI section 4.1)."""
-    asked = _worded(principle, "comparison")
-    text = fill(COMPARISON, dialogue=transcript(dialogue), a=plainly(a), b=plainly(b), comparison=asked)
-    return (Message("user", text),)
+def comparison_request(
+    dialogue: Messages, a: str, b: str, principle: Words, names: tuple[str, str] = LETTERS
+) -> Messages:
+    """Messages that ask which of two replies the principle prefers (CAI section 4.1). `names`: what they are called."""
+    values = {"a": plainly(a, names), "b": plainly(b, names), "comparison": _worded(principle, "comparison")}
+    return (Message("user", fill(_calling(names), dialogue=transcript(dialogue, names), **values)),)
 
 
 def applies_request(dialogue: Messages, ask: str, yes_first: bool) -> Messages:
@@ -229,9 +233,16 @@ def applies_template(ask: str) -> str:
     return fill(APPLIES, comparison=ask)
 
 
-def question_template(principle: Words) -> str:
+def question_template(principle: Words, names: tuple[str, str] = LETTERS) -> str:
     """What the judge reads of a principle, slots open: hashed into the question's id."""
-    return fill(COMPARISON, comparison=_worded(principle, "comparison"))
+    return fill(_calling(names), comparison=_worded(principle, "comparison"))
+
+
+def _calling(names: tuple[str, str]) -> str:
+    """The comparison with its replies called by these names."""
+    one, other = names
+    asked = COMPARISON.replace("[Reply A]", f"[Reply {one}]").replace("[Reply B]", f"[Reply {other}]")
+    return asked.replace("Answer with A or B.", f"Answer with {one} or {other}.")
 
 
 def rating_request(dialogue: Messages, reply: str, principle: Words, scale: Sequence[str]) -> Messages:

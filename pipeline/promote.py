@@ -87,6 +87,24 @@ def decide(
     )
 
 
+def foreseen(gate: Gate, harmless: Sequence[bool]) -> list[str]:
+    """What will fail whatever a model answers, so that it can be told before anything is asked. `harmless`: of each
+    held-out prompt that the evaluation takes, whether it is tagged so."""
+    found = []
+    if len(harmless) < gate.min_prompts:
+        found.append(f"{len(harmless)} held-out prompts, and the gate asks for {gate.min_prompts} (gate.min_prompts)")
+    if gate.max_refusal_increase is not None and sum(harmless) < _part(gate):
+        found.append(
+            f"{sum(harmless)} of them tagged harmless, and the gate needs {_part(gate)} to know how far refusals of "
+            "harmless requests rise (tag them, or gate.max_refusal_increase = none)"
+        )
+    return found
+
+
+def _part(gate: Gate) -> int:
+    return ceil(gate.min_prompts / A_PART)
+
+
 # --- the win rate ------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +200,7 @@ def _moved(
     leave = f"or leave the condition out: gate.{setting} = none"
     if found is None:
         return False, f"how far {title} rose is not known: {TAGGED.get(name, 'there are no answers')}, {leave}"
-    needed = ceil(gate.min_prompts / A_PART)
+    needed = _part(gate)
     if found["n"] < needed:
         return (
             False,
@@ -196,7 +214,7 @@ def _moved(
     )
     if mean > 0:
         return held, f"{said}, {'within' if held else 'more than'} the {most:g} allowed"
-    return held, f"{said}, {most:g} more are allowed"
+    return held, f"{said}, and may rise by {most:g}"
 
 
 # --- people ----------------------------------------------------------------------------------------------------------

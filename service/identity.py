@@ -17,6 +17,7 @@ from typing import Any
 from constitution.records import Prompt, canonical, text_digest
 from pipeline.models.checkpoint import file_digest
 from pipeline.sources.file import located
+from service.keyed import named
 from service.wiring import Wiring
 
 ROLES = ("policy", "critic", "trained", "judge", "evaluator")
@@ -73,6 +74,7 @@ def run_key(kind: str, wiring: Wiring, prompts: Sequence[Prompt]) -> str:
             "constitution": wiring.constitution.version,
             "prompts": text_digest("".join(p.id.hex() for p in prompts)),
             "slot": wiring.settings.slot,
+            **({"keyed": text_digest(canonical(keyed))} if (keyed := named(prompts)) else {}),
             **_of_files(settings),
         }
     )

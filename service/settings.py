@@ -81,7 +81,9 @@ class RoleSettings(_Section):
     )
     options: dict[str, Any] = Field({}, description="Passed on to the engine as they are.")
     answer_prefix: str = Field(
-        "", description="What the model's answer is made to begin with, for a judge that will not say a bare letter."
+        "",
+        description="What the model's answer is made to begin with, for a judge that will not say a bare letter; auto: "
+        "found out by a few questions, for a choice judge.",
     )
     template_args: dict[str, Any] = Field(
         {},
@@ -149,6 +151,12 @@ class TrialSettings(_Section):
         [],
         description='Files of known pairs (docs/trial.md), besides the principles\' own examples, as "pairs.jsonl" or '
         '{path = "x.json", format = "llmbar"}.',
+    )
+    canaries: int = Field(
+        4,
+        ge=0,
+        description="Known pairs that a judge is asked again where its weights cannot be seen, at the start of a later "
+        "run, before it labels and before it measures; answers that moved stop the run. 0: none.",
     )
     most: int = Field(40, ge=1, description="Pairs that are asked, of each principle and of those that name none.")
     required: bool = Field(
@@ -433,6 +441,10 @@ class Settings(_Section):
 
     def rule(self) -> LabelRule:
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
+
+    def conditions(self) -> Gate:
+        """The gate's own, without the suites'."""
+        return Gate(**self.gate.model_dump(exclude={"suites"}))
 
 
 def role_settings(given: Mapping[str, Any]) -> RoleSettings:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from dataclasses import asdict
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -18,15 +19,19 @@ import pipeline.judges
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Id, Prompt, canonical
+from constitution.records import Id, Prompt, Ruling, canonical, make_id
 from pipeline import plugins, sources
 from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
 from pipeline.engines.unloaded import Unloaded
+from pipeline.judges import reading
 from pipeline.judges.by_principle import ByPrinciple
+from pipeline.judges.choice import AUTO, ChoiceOptions
 from pipeline.judges.judge import Another, Judge
 from pipeline.keys import Key, secret
-from service import sampling
+from pipeline.label import EVERYBODY
+from pipeline.options import read
+from service import made, sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
@@ -43,6 +48,7 @@ class Wiring:
         self._engines: dict[str, Engine] = {}
         self._named: list[Engine] = []
         self._prompts: list[Prompt] | None = None
+        self._read: dict[str, tuple[str, str]] = {}  # how a judge's answers begin, and its letters, where it was found
         self._settled: dict[tuple[Id, Id], bool] = {}  # which principles apply to which prompts
         self._say: Callable[[str], None] | None = None
 
@@ -63,7 +69,7 @@ class Wiring:
         """The prompts of the settings' source, each with its split. They are read once."""
         if self._prompts is None:
             splits = sources.Splits(**self.settings.splits.model_dump())
-            self._prompts = sources.read(self.settings.prompts, splits)
+            self._prompts = sources.read(self.settings.prompts, splits, partial(made.generate, self))
         return list(self._prompts)
 
     def start(self) -> str:
@@ -103,17 +109,46 @@ class Wiring:
         """A role as its settings say, or with another model of the same kind (a checkpoint)."""
         return Role(
             engine=self._engine(settings, model or self.resolve(settings.model)),
-            sampling=Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens),
+            sampling=self.sampling(settings, max_tokens),
             answer_prefix=settings.answer_prefix,
             template_args=settings.template_args,
         )
 
+    def settled(self, settings: JudgeSettings) -> JudgeSettings:
+        """A judge's settings with what they leave to be found out (`auto`) as it was found, or as a few questions show
+        it now: how its answer begins and which letters it says. It is kept in the store by the model, so that it is
+        found once, and every command and every constitution asks the same questions. Raises UserError where it cannot
+        be found."""
+        prefix, letters, options = _open(settings)
+        if AUTO not in (prefix, letters):
+            return settings
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
+        self._named.append(engine)
+        how = [prefix, letters, options, dict(settings.template_args), engine.fingerprint]
+        key = make_id("reading", how=how).hex()
+        if key not in self._read:
+            found = self.store.document("reading", key)
+            if found is None:
+                known = ChoiceOptions(shots=options.get("shots", 0))
+                role = self.role(settings.model_copy(update={"answer_prefix": ""}))
+                ways = reading.settle(role, self.constitution, known, prefix, letters)
+                found = self.store.put_document("reading", key, reading.as_set(ways))
+            self._read[key] = found["answer_prefix"], found["letters"]
+        return _as_read(settings, *self._read[key])
+
+    @staticmethod
+    def sampling(settings: RoleSettings, max_tokens: int | None = None) -> Sampling:
+        return Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens)
+
     def judge(self, settings: JudgeSettings) -> Judge:
+        settings = self.settled(settings)
         return self._judging(settings, self.role(settings), self._another)
 
     def asked_judge(self, settings: JudgeSettings) -> Judge:
-        """A judge for looking up what it was asked: it knows its questions, its model is not loaded."""
-        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        """A judge for looking up what it was asked: it knows its questions, its model is not loaded (but once, where
+        how it is asked is left to be found out)."""
+        settings = self.settled(settings)
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
         return self._judging(settings, role, self._another_asked)
@@ -140,14 +175,18 @@ class Wiring:
 
     def _another_asked(self, given: Mapping[str, Any]) -> Role:
         settings = role_settings(given)
-        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         return Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
 
-    def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
+    def judge_spec(
+        self, settings: JudgeSettings, constitution: Path, against: str, ruling: Ruling = EVERYBODY
+    ) -> dict[str, Any]:
         """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how
-        probably an answer beats the one that the file `against` has for the same prompt. Of a server's key it has the
-        name."""
+        probably an answer beats the one that the file `against` has for the same prompt, by what its trial decided. Of
+        a server's key it has the name."""
+        settings = self.settled(settings)
+        rule = asdict(ruling.rule) if ruling.rule else asdict(self.settings.rule())
         return {
             "kind": "judge",
             "engine": {
@@ -167,7 +206,9 @@ class Wiring:
             "template_args": dict(settings.template_args),
             "constitution": str(constitution),
             "against": against,
-            "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
+            "rule": rule,
+            **({"left_out": list(ruling.left_out)} if ruling.left_out else {}),
+            **({"rules": {method: asdict(of) for method, of in ruling.rules.items()}} if ruling.rules else {}),
             **({"evaluator": True} if self._measures(settings) else {}),
         }
 
@@ -197,7 +238,11 @@ class Wiring:
     def check_role(self, settings: RoleSettings, model: str | None = None) -> None:
         """Raises the UserError that the role's engine would, as far as it can be known without loading a model; a
         server that answers is asked for its models."""
-        engine = self._engine_settings(settings, self.resolve(model or settings.model))
+        if settings.answer_prefix == AUTO and not isinstance(settings, JudgeSettings):
+            raise UserError(
+                f'answer_prefix = "{AUTO}" is for judges, whose answer is a letter: name it, or leave it out'
+            )
+        engine = self.engine_settings(settings, self.resolve(model or settings.model))
         pipeline.engines.check(engine)
         pipeline.engines.check_server(engine)
 
@@ -210,6 +255,9 @@ class Wiring:
             self.check_role(further)
             return self._stand_in(further)
 
+        prefix, letters, _ = _open(settings)
+        if AUTO in (prefix, letters):
+            settings = _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
         judge = self._judging(settings, self._stand_in(settings), another)
         for principle in self.constitution:
             judge.question(principle)
@@ -251,7 +299,7 @@ class Wiring:
 
         return same_weights(*(find_model(self.resolve(role.model), role.revision).folders for role in (one, other)))
 
-    def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
+    def engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
         options = dict(role.options)
         if role.base_url:
             key = secret(role.api_key_env)
@@ -262,7 +310,7 @@ class Wiring:
         )
 
     def _engine(self, role: RoleSettings, model: str) -> Engine:
-        settings = self._engine_settings(role, model)
+        settings = self.engine_settings(role, model)
         shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
         name = canonical(
             [
@@ -305,6 +353,29 @@ class Wiring:
         self._named.clear()
         if "store" in self.__dict__:
             self.store.close()
+
+
+def _open(settings: JudgeSettings) -> tuple[str, str, dict[str, Any]]:
+    """How a judge's answer begins and its letters, either of which may be AUTO, and its other options. Raises UserError
+    where another kind of judge has AUTO, or an option that is none."""
+    options = dict(settings.judge_options)
+    prefix, letters = settings.answer_prefix, str(options.pop("letters", "A"))
+    if AUTO in (prefix, letters):
+        if settings.method != "choice":
+            raise UserError(
+                f'answer_prefix = "{AUTO}" and letters = "{AUTO}" are for method = "choice", not for '
+                f"{settings.method!r}: name the beginning of its answer"
+            )
+        read(ChoiceOptions, "the choice judge", options)
+    return prefix, letters, options
+
+
+def _as_read(settings: JudgeSettings, prefix: str, letters: str) -> JudgeSettings:
+    """The settings with what was left open; the usual letters are left out, as whoever sets nothing leaves them out."""
+    options = {name: value for name, value in settings.judge_options.items() if name != "letters"}
+    if letters not in ("", "A"):
+        options["letters"] = letters
+    return settings.model_copy(update={"answer_prefix": prefix, "judge_options": options})
 
 
 def _asked(judge: JudgeSettings) -> list[RoleSettings]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.constitution import amend, annotated, attribute, compare, diff, examples, files, history, lint
+from cli.constitution import amend, annotated, attribute, compare, diff, examples, files, history, lint, stress
 
 FILE = "The file"
 FORCE = "What is in force"
@@ -27,4 +27,5 @@ app.command("test", rich_help_panel=SAID)(examples.test)
 app.command("lint", rich_help_panel=SAID)(lint.lint)
 app.command("attribute", rich_help_panel=SAID)(attribute.attribute)
 app.command("compare", rich_help_panel=SAID)(compare.compare)
+app.command("stress", rich_help_panel=SAID)(stress.stress)
 app.command("export", rich_help_panel=SAID)(annotated.export)

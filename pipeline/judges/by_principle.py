@@ -16,7 +16,8 @@ Where no principle names anything it is the role's own judge: the same fingerpri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ from pipeline.judges.applies import Applies, Settled
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Another, Case, Judge, Judged, Omitted
 
+CODE = "rule"  # the method that asks no model
 ANOTHER = "another"  # the option that holds the settings of a principle's own engine
 _MODELS = ("model", "paths", "path")  # options that name one
 
@@ -73,7 +75,11 @@ class ByPrinciple:
         if principle not in self._questions:
             asked = self.of(principle).question(principle)
             if principle.when is not None:
-                asked = replace(asked, readout={**asked.readout, "when": self._applies.readout(principle.when)})
+                try:
+                    whom = self._applies.readout(principle.when)
+                except UserError as error:
+                    raise UserError(f"`when` of the principle {principle.id}: {error}") from None
+                asked = replace(asked, readout={**asked.readout, "when": whom})
             self._questions[principle] = asked
         return self._questions[principle]
 
@@ -148,6 +154,17 @@ def asks_a_model(judge: Judge, principle: Principle) -> bool:
     """Whether the answer about this principle comes from a model; a judge of code says that it does not."""
     of = judge.of(principle) if isinstance(judge, ByPrinciple) else judge
     return bool(getattr(of, "asks_a_model", True))
+
+
+def by_models(principles: Iterable[Principle]) -> list[Principle]:
+    """Those that a model judges, as far as they say so themselves."""
+    return [p for p in principles if p.judge is None or p.judge.method != CODE]
+
+
+def asked_most(questions: Sequence[Question]) -> str:
+    """The fingerprint of the judge that most of the questions were put to, code aside where a model was asked too."""
+    judges = [q.judge for q in questions if q.readout.get("method") != CODE] or [q.judge for q in questions]
+    return Counter(judges).most_common(1)[0][0]
 
 
 def names_a_model(options: Any) -> bool:

@@ -18,19 +18,21 @@ from pydantic import Field, field_validator
 
 from constitution.errors import UserError
 from constitution.principles import Principle
-from constitution.records import Id, Question
+from constitution.records import Id, Messages, Question
 from constitution.templates import rating_request, rating_template
 from pipeline.asking import Role
-from pipeline.engines.engine import Choice, Choose, Refused
+from pipeline.engines.engine import Chat, Choice, Choose, Refused
 from pipeline.judges import alone
 from pipeline.judges.judge import Another, Case, Judged, Used
 from pipeline.options import Options, read
 
 SCALE = ("1", "2", "3", "4", "5")
+BEGINS = "Rating: "
 
 
 class RatingOptions(Options):
     scale: tuple[str, ...] = Field(SCALE, min_length=2)  # from the worst to the best, each one token
+    begins: str = BEGINS  # what the answer is made to begin with; the role's answer_prefix is for letters
 
     @field_validator("scale")
     @classmethod
@@ -56,8 +58,6 @@ class RatingJudge:
         if principle not in self._questions:
             how: dict[str, object] = {"method": "rating"}
             how |= self.options.model_dump(mode="json", exclude_defaults=True)
-            if self.role.answer_prefix:
-                how["answer_prefix"] = self.role.answer_prefix
             if self.role.template_args:
                 how["template_args"] = dict(self.role.template_args)
             template = rating_template(principle, self.options.scale)
@@ -76,8 +76,8 @@ class RatingJudge:
         asked = [
             Choose(
                 tuple(
-                    self.role.chat(rating_request(a.messages, a.text, a.principle, self.options.scale))
-                    for a in (answers[place] for place in places)
+                    Chat(self._request(answers[place]), self.options.begins, self.role.template_args)
+                    for place in places
                 ),
                 self.options.scale,
             )
@@ -89,6 +89,9 @@ class RatingJudge:
         rated = [found[place] for place in range(len(answers))]
         read = [choice for choice in rated if not isinstance(choice, Refused)]
         return alone.Looked(rated, Used(len(read), sum(choice.prompt_tokens for choice in read)))
+
+    def _request(self, answer: alone.Answer) -> Messages:
+        return rating_request(answer.messages, answer.text, answer.principle, self.options.scale)
 
     def _weigh(self, first: Choice, second: Choice) -> alone.Weighed:
         return alone.Weighed(above(first.probabilities, second.probabilities), (first.mass, second.mass))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from constitution.records import Label, SpotAnswer
-from pipeline.metrics.intervals import NOT_KNOWN, TAIL, Interval, proportion
+from pipeline.metrics.intervals import NOT_KNOWN, TAIL, Interval, known, point, proportion
 
 CATEGORIES = ("first", "second", "tie")
 Q = len(CATEGORIES)
@@ -63,6 +63,8 @@ def _interval(mean: float, table: np.ndarray, expected: float, by_cell: np.ndarr
     rating of that cell in e. Within -1 and 1, and never without `mean`, which is of the table itself."""
     from scipy.special import stdtrit
 
+    if not known(mean):
+        return point(mean)
     n = float(table.sum())
     agreed = float(np.trace(table)) / n
     middle = (agreed - expected) / (1 - expected)
@@ -70,7 +72,7 @@ def _interval(mean: float, table: np.ndarray, expected: float, by_cell: np.ndarr
     variance = float((table * (parts - middle) ** 2).sum()) / (n * (n - 1))
     half = float(stdtrit(max(1.0, n - 3), 1 - TAIL)) * sqrt(variance)
     low, high = max(-1.0, middle - half), min(1.0, middle + half)
-    return Interval(mean, float(np.fmin(low, mean)), float(np.fmax(high, mean)))
+    return Interval(mean, min(low, mean), max(high, mean))
 
 
 def raw_agreement(counts: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import exp, nan, sqrt
+from math import exp, inf, nan, sqrt
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -90,15 +90,6 @@ def binomial_low(count: int, of: int) -> float:
     return float(betaincinv(count, of - count + 1, TAIL)) if count > 0 else 0.0
 
 
-def wilson(mean: float, n: int, z: float = Z) -> tuple[float, float]:
-    """Wilson's interval (1927) of a mean of n values between 0 and 1, n at least 1. It does not collapse where all are
-    the same, but near the ends it covers only 83%."""
-    width = 2 * (n + z**2)
-    middle = (2 * n * mean + z**2) / width
-    half = z / width * sqrt(4 * n * mean * (1 - mean) + z**2)
-    return (0.0 if mean == 0 else middle - half), (1.0 if mean == 1 else middle + half)
-
-
 @dataclass(frozen=True)
 class Share:
     """`count` of `of`, with a 95% interval (`binomial`; 0 to 1 where `of` is 0)."""
@@ -168,9 +159,10 @@ def change_of(one: Sequence[float], other: Sequence[float]) -> Interval:
     return interval_of(np.subtract(one, other).tolist(), least=-1.0)
 
 
-def mean_of(values: Sequence[float]) -> Interval:
-    """Mean of values without bounds (tokens, nats, rewards), one a prompt, with Student's 95% interval. It has none
-    where there are fewer than two, or where all are alike: nothing says then how far others might lie."""
+def mean_of(values: Sequence[float], least: float = -inf) -> Interval:
+    """Mean of values without bounds (tokens, nats, rewards), one a prompt, with Student's 95% interval, which does not
+    reach below the `least` value that there can be. It has none where there are fewer than two, or where all are alike:
+    nothing says then how far others might lie."""
     from scipy.special import stdtrit
 
     sample = np.asarray(values, dtype=float)
@@ -178,7 +170,7 @@ def mean_of(values: Sequence[float]) -> Interval:
     if len(sample) < 2 or np.all(sample == sample[0]):
         return point(mean)
     half = float(stdtrit(len(sample) - 1, 1 - TAIL)) * float(sample.std(ddof=1)) / sqrt(len(sample))
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(least, mean - half), mean + half)
 
 
 def ratio_of(above: Sequence[float], below: Sequence[float]) -> Interval:
@@ -221,12 +213,3 @@ def share_by_prompt(same: Mapping[Id, bool], prompts: Mapping[Id, Id]) -> Interv
     few = (Z / float(stdtrit(n - 1, 1 - TAIL))) ** 2
     effective = min(of, few * share * (1 - share) / variance) if variance else of
     return Interval(share, *binomial(share * effective, effective))
-
-
-# --- bootstraps ------------------------------------------------------------------------------------------------------
-
-
-def bootstrap(values: Sequence[float], seed: int = 0) -> Interval:
-    """`interval_of`, or `mean_of` where the values are no rates: no interval here is drawn any more."""
-    bounded = all(-1 <= value <= 1 for value in values)
-    return interval_of(values, -1.0 if any(v < 0 for v in values) else 0.0) if bounded else mean_of(values)

@@ -19,7 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import floor
 from typing import Literal, TypeAlias
+
+from pipeline.metrics.intervals import binomial_low
 
 LEVEL = 0.025  # one-sided
 RESCUE = 0.005  # over all principles, where the judge is not trusted in all
@@ -55,16 +58,14 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The exact 95% interval (Clopper and Pearson 1934) of the mean, as of `prompts` independent ones; a mean with
-        halves by the same beta quantiles. Never of width zero; 0 to 1 where there is no prompt."""
-        from scipy import stats
-
+        """The exact 95% interval (Clopper and Pearson 1934) of the mean, as of `prompts` independent ones, a half that
+        is left over counting against each end: where all are right or wrong, its low end is above one half just where
+        the test says so. Never of width zero; 0 to 1 where there is no prompt."""
         if not self.prompts:
             return 0.0, 1.0
-        hits, n = self.mean * self.prompts, self.prompts
-        low = float(stats.beta.ppf(LEVEL, hits, n - hits + 1)) if hits > 0 else 0.0
-        high = float(stats.beta.ppf(1 - LEVEL, hits + 1, n - hits)) if hits < n else 1.0
-        return low, high
+        hits = self.mean * self.prompts
+        low, high = floor(hits + 1e-9), floor(self.prompts - hits + 1e-9)
+        return binomial_low(low, self.prompts), 1 - binomial_low(high, self.prompts)
 
 
 def score(by_prompt: Sequence[float]) -> Score:

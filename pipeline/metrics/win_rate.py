@@ -33,6 +33,16 @@ def wins(labels: Mapping[Id, Label], pairs: Pairs, ids: Sequence[Id | None]) -> 
     return values
 
 
+def by_prompt(labels: Mapping[Id, Label], pairs: Pairs, ids: Sequence[Id | None]) -> dict[Id, float]:
+    """The same by prompt, of the pairs that could be read: what two models that were measured on the same prompts are
+    told apart by."""
+    found = {}
+    for pair, ident in zip(pairs, ids, strict=True):
+        for value in wins(labels, [pair], [ident]):
+            found[pair[0].prompt] = value
+    return found
+
+
 def wins_by_outcome(votes: Votes, outcomes: Codes, pairs: Pairs, ids: Sequence[Id | None]) -> np.ndarray:
     """The same of outcomes (`attribution.labels`), but with a place for each pair: NaN where it could not be read."""
     row = {id: number for number, id in enumerate(votes.comparisons)}
@@ -108,7 +118,8 @@ def controlled(values: Sequence[float], lengths: Sequence[float]) -> Controlled:
     for sign, grew in ((1, "longer"), (-1, "shorter")):
         others = int((sign * difference <= 0).sum())
         if others < least:
-            return Controlled(None, f"it cannot be told: all but {others} of {len(y)} answers are {grew} than before")
+            some = f"all but {others} of" if others else "all"
+            return Controlled(None, f"it cannot be told: {some} {len(y)} answers are {grew} than before")
     if np.all(y == y[0]):
         return Controlled(interval_of(values))
     x = np.tanh(difference / float(difference.std()))

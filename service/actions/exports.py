@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
+from pipeline.judges.by_principle import asked_most
 from service.actions.data_files import DataSet, Exported, Format, Row, Split, check_name, write
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _labelled(store: Store, run: str, split: Split) -> DataSet:
     unreadable = sum(x.state == "unreadable" for x in here)
     left_out = {"tied": len(here) - len(rows) - unreadable, "unreadable": unreadable}
     source = _source(about.run, split) | {
-        "judge": next(iter(store.questions(list(about.weights)))).judge,
+        "judge": asked_most(store.questions(list(about.voices))),
         "label rule": json.dumps(about.run.settings["settings"]["label"], sort_keys=True),
     }
     return DataSet(rows, left_out, source)

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from constitution.principles import Constitution
 from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
-from pipeline import suites, trainers
+from pipeline import promote, suites, trainers
+from pipeline.judges.by_principle import by_models
 from service.identity import run_key
 from service.queries import trials
 from service.queries.runs import as_it_is
@@ -52,6 +53,7 @@ class Estimate:
     sample: Timed | None = None  # or the few requests that were timed for it; training is not in them
     prompts: Mapping[str, int] = field(default_factory=dict)
     trials: Mapping[str, str] = field(default_factory=dict)  # by role, what the last trial of it found
+    refused: tuple[str, ...] = ()  # why the gate would refuse whatever came out
 
     @property
     def finished(self) -> bool:
@@ -76,6 +78,7 @@ class Estimate:
             "seconds": 0.0 if self.finished else self.seconds,
             "measured_by": self.measured_by or None,
             "trials": dict(self.trials),
+            "refused": list(self.refused),
             "sample": asdict(self.sample) if self.sample else None,
         }
 
@@ -87,8 +90,10 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
     earlier = measured(wiring.store)
     lengths = Lengths(wiring.settings, wiring.constitution, prompts, wiring.store, earlier)
     known = trials.chosen(wiring.constitution, wiring.settings).pairs
-    tried = sum(1 if pair.principle else len(wiring.constitution) for pair in known)
-    stages = tuple(count(wiring.settings, len(wiring.constitution), _by_split(prompts), lengths, tried))
+    asks = len(by_models(wiring.constitution))
+    tried = sum(1 if pair.principle else asks for pair in known)
+    about = len({p.when.ask for p in wiring.constitution if p.when is not None and p.when.ask})
+    stages = tuple(count(wiring.settings, asks, _by_split(prompts), lengths, tried, about))
     run = find("improve", wiring, prompts)
     wanted = sample and earlier is None and not (run and run.status == "finished")
     found = timed(wiring, prompts) if wanted else None
@@ -101,8 +106,14 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         cost_per_1k_tokens=wiring.settings.limits.cost_per_1k_tokens,
         measured_by=earlier.id.hex() if earlier else "",
         prompts=_by_split(prompts),
+        refused=tuple(promote.foreseen(wiring.settings.conditions(), _harmless(wiring.settings, prompts))),
         trials={role: trials.said(trials.last(wiring.store, wiring.settings, role), role) for role in trials.ROLES},
     )
+
+
+def _harmless(settings: Settings, prompts: Sequence[Prompt]) -> list[bool]:
+    heldout = [p for p in prompts if p.split == "heldout"]
+    return ["harmless" in p.tags for p in heldout[: settings.evaluate.prompts]]
 
 
 def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> Run | None:
@@ -114,10 +125,11 @@ def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> 
 
 
 def count(
-    settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths, tried: int = 0
+    settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths, tried: int = 0, about: int = 0
 ) -> list[Stage]:
-    """The stages of `improve`, in its order, with at most so many calls each. `prompts`: how many, by split; `tried`:
-    verdicts on known pairs that each of the two judges is asked for."""
+    """The stages of `improve`, in its order, with at most so many calls each. `principles`: those that a model judges.
+    `prompts`: how many, by split; `tried`: verdicts on known pairs that each of the two judges is asked for; `about`:
+    questions whether principles apply, that each is asked of each prompt."""
     train, heldout = prompts.get("train", 0), prompts.get("heldout", 0)
     rounds, compare = settings.revise.rounds, settings.compare
     revised = train * (rounds if settings.sft.use == "all" else min(rounds, 1))
@@ -143,6 +155,8 @@ def count(
     measured_online = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
     own = sum(map(len, suites.prompts(suites.chosen(settings.evaluate.suites)).values()))
 
+    whom = about * ORDERS * (train + feedback + measured)
+
     def on_trial(role: str) -> Stage:
         return Stage(f"trial of the {role}", "choose", tried * ORDERS, round(tried * ORDERS * lengths.verdict))
 
@@ -157,6 +171,7 @@ def count(
         judge("verdicts on samples", train * (pairs + min(rounds, 1)) + feedback),
         *further,
         *([generate("answers for the evaluation callback", measured_online)] if measured_online else []),
+        *([Stage("whom principles are for", "choose", whom, round(whom * lengths.verdict))] if about else []),
         generate("evaluation", measured * 3),
         judge("verdicts on evaluation", measured),
         *([generate("answers to suites", own * 2)] if own else []),

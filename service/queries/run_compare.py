@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.metrics import words
+from pipeline.metrics.intervals import Interval, change_of
 from service.queries.runs import Summary, as_it_is, summary
 
 if TYPE_CHECKING:
@@ -32,15 +34,37 @@ class Differs:
 
 
 @dataclass(frozen=True)
+class Paired:
+    """How much higher B's win rate is than A's, paired by the `prompts` that both were measured on, with its 95%
+    interval: two intervals that overlap do not say that two runs are alike, nor that they differ."""
+
+    change: Interval
+    prompts: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.change.as_dict(), "prompts": self.prompts}
+
+    def __str__(self) -> str:
+        shown = self.change.as_dict()
+        told = "" if self.change.low > 0 or self.change.high < 0 else ": they cannot be told apart"
+        return (
+            f"B's win rate minus A's, paired by {self.prompts} prompts: {words.signed(self.change.mean)} points "
+            f"({words.in_points(shown)}){told}"
+        )
+
+
+@dataclass(frozen=True)
 class RunsCompared:
     """`settings`: those that differ, by dotted name, with the policy and the constitution the runs began from.
-    `figures`: every figure of `before` and `after` that either run has, equal ones too. `labels`: counts."""
+    `figures`: every figure of `before` and `after` that either run has, equal ones too. `labels`: counts. `paired`:
+    None where the two were not measured alike (`MEASURED_BY`) or not on the same prompts."""
 
     a: Summary
     b: Summary
     settings: tuple[Differs, ...]
     figures: tuple[Differs, ...]
     labels: tuple[Differs, ...]
+    paired: Paired | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -48,6 +72,7 @@ class RunsCompared:
             "settings": [x.as_dict() for x in self.settings], "figures": [x.as_dict() for x in self.figures],
             "win_rate": {"a": self.a.win_rate, "b": self.b.win_rate},
             "labels": [x.as_dict() for x in self.labels],
+            "paired": self.paired.as_dict() if self.paired else None,
         }  # fmt: skip
 
 
@@ -57,7 +82,21 @@ def compare(store: Store, a: str, b: str) -> RunsCompared:
     settings = _differing(_settings(first), _settings(second))
     figures = _both(_figures(first), _figures(second))
     labels = _both(_labels(first), _labels(second))
-    return RunsCompared(summary(as_it_is(store, first)), summary(as_it_is(store, second)), settings, figures, labels)
+    one, other = (summary(as_it_is(store, run)) for run in (first, second))
+    return RunsCompared(one, other, settings, figures, labels, _paired(store, first, second, settings))
+
+
+MEASURED_BY = ("constitution", "evaluator.", "policy", "label.")  # settings that say against what, and by whom
+
+
+def _paired(store: Store, a: Run, b: Run, settings: tuple[Differs, ...]) -> Paired | None:
+    if a.id == b.id or any(differs.name.startswith(MEASURED_BY) for differs in settings):
+        return None
+    one, other = (store.document("wins", run.id.hex()) or {} for run in (a, b))
+    both = [prompt for prompt in one if prompt in other]
+    if not both:
+        return None
+    return Paired(change_of([other[prompt] for prompt in both], [one[prompt] for prompt in both]), len(both))
 
 
 def _settings(run: Run) -> dict[str, Any]:

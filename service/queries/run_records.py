@@ -11,11 +11,14 @@ from functools import cached_property
 from pathlib import Path
 
 from constitution.principles import Constitution, Principle
-from constitution.records import Generation, Id, Label, Prompt
+from constitution.records import Generation, Id, Label, LabelRule, Prompt, Ruling, Voice
 from pipeline import label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics import consistency as judge_consistency
+from service import keyed
+from service.queries import rulings
+from service.queries.rulings import Whose
 from service.settings import Settings
 from service.wiring import Wiring
 from storage.runs import Run
@@ -40,7 +43,7 @@ class RunRecords:
     def prompts(self, split: str, most: int | None = None) -> list[Prompt]:
         """This run's prompts of a split, in the run's order."""
         members = self.store.prompts(ids=self.store.stage_members(self.run.id, "prompts"))
-        return [p for p in members if p.split == split][:most]
+        return keyed.with_principles(self.store, self.run.id, [p for p in members if p.split == split][:most])
 
     def generations(self, stage: str) -> list[Generation]:
         return self.store.generations_of(self.run.id, stage)
@@ -63,11 +66,22 @@ class RunRecords:
         known = {p.id: p.tags for p in self.store.prompts(ids=sorted(set(prompts)))}
         return {**dict.fromkeys(prompts, every_tag(principles)), **known}
 
-    def labels(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Label]:
-        """The labels of comparisons under this run's constitution and rule: a query, no model. One that lacks a verdict
-        is unreadable."""
-        weights = label.weights(self.constitution, judge)
-        found = self.store.labels(sorted(set(comparisons)), weights, self.settings.rule(), whole=True)
+    def ruling(self, whose: Whose = "judge") -> Ruling:
+        """What the trial decided about the judge, or the evaluator, of this run."""
+        return rulings.of(self.store, self.run, whose)
+
+    def rule(self, whose: Whose = "judge") -> LabelRule:
+        return self.ruling(whose).rule or self.settings.rule()
+
+    def voices(self, judge: Judge, whose: Whose = "judge") -> dict[Id, Voice]:
+        """How each question counts in this run's labels. Raises UserError where the trial left nobody."""
+        return label.voices(self.constitution, judge, self.ruling(whose))
+
+    def labels(self, judge: Judge, comparisons: Sequence[Id], whose: Whose = "judge") -> dict[Id, Label]:
+        """The labels of comparisons under this run's constitution and ruling: a query, no model. One that lacks a
+        verdict is unreadable."""
+        voices, rule = self.voices(judge, whose), self.rule(whose)
+        found = self.store.labels(sorted(set(comparisons)), voices, rule, whole=True)
         return {x.comparison: x for x in found}
 
     def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:

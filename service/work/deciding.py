@@ -25,7 +25,7 @@ def promote_or_refuse(
     proposed, which a person confirms (`pipeline.replacing`).
     """
     store, run = work.store, work.run.id.hex()
-    gate = promote.Gate(**work.settings.gate.model_dump(exclude={"suites"}))
+    gate = work.settings.conditions()
     besides: list[tuple[bool, str]] = list(
         suites.conditions(suites.of_dict(evaluation["suites"]), work.settings.gate.suites)
     )
@@ -102,7 +102,10 @@ def result_of(
     return {
         "run": work.run.id.hex(),
         "constitution": work.constitution.version,
-        "judge": {k: labels["judge"][k] for k in ("gold_accuracy", "position_consistency", "unreadable_rate")},
+        "judge": {
+            **{k: labels["judge"][k] for k in ("gold_accuracy", "position_consistency", "unreadable_rate")},
+            **{k: labels["judge"][k] for k in ("cascade",) if k in labels["judge"]},  # of a judge that is two
+        },
         "reward_model": {
             "heldout_accuracy": metrics.get("eval_accuracy"),
             "gold_accuracy": measure.reward(work, work.wiring.judge(work.settings.judge), reward),

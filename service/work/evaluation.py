@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
-from pipeline import suites
+from pipeline import label, suites
 from pipeline.judges.judge import Judge
 from pipeline.metrics import effects, intervals, style, win_rate
 from pipeline.metrics.changes import changes
 from pipeline.respond import respond as plan_responses
 from pipeline.suites import Evidence
 from service.queries import measure
+from service.work import trial
 from service.work.roles import role_of
 from service.work.work import Work
 
@@ -48,6 +50,7 @@ def evaluate(
     pairs = [(found["before"][i], found["after"][i]) for i in both]
     ids = work.compare(f"{stage}.pairs", pairs)
     evaluator = work.wiring.judge(work.settings.evaluator)
+    trial.refuse_moved(work, "evaluator", work.settings.evaluator)
     work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None])
     omitted = work.omitted(evaluator)
     kept = [(pair, i) for pair, i in zip(pairs, ids, strict=True) if i not in omitted]
@@ -59,9 +62,12 @@ def evaluate(
         answers["halfway"] = list(found["halfway"].values())
     answers = {name: answers[name] for name in ("before", "halfway", "after") if name in answers}
     asked = [i for i in ids if i is not None]
-    labels = work.labels(evaluator, asked)
+    labels = work.labels(evaluator, asked, "evaluator")
     values = win_rate.wins(labels, pairs, ids)
     controlled = win_rate.length_controlled(labels, pairs, ids).as_dict()
+    if stage == "evaluation":  # that of the run itself, and not of a round or a point of a sweep
+        by_prompt = win_rate.by_prompt(labels, pairs, ids)
+        work.store.put_document("wins", work.run.id.hex(), {prompt.hex(): won for prompt, won in by_prompt.items()})
     principles = list(work.constitution.principles)
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
@@ -142,12 +148,14 @@ def _by_principle(
 ) -> dict[str, Any]:
     """For each principle: on how many pairs it votes by the label rule, how often it prefers the answer after there,
     and its `effect` over all prompts (`pipeline.metrics.effects`)."""
-    rule, questions = work.settings.rule(), {judge.question(p).id: p for p in principles}
+    rule, questions = work.rule("evaluator"), {judge.question(p).id: p for p in principles}
+    everybody = replace(work.ruling("evaluator"), left_out=())
+    voices = label.combined(((p, judge.question(p)) for p in principles), everybody)
     after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}
     same_text = float(sum(i is None for i in ids))
     votes: dict[Id, dict[str, float]] = {q: {} for q in questions}
     unread: Counter[Id] = Counter()
-    for c in work.store.contributions(list(after_first), dict.fromkeys(questions, 1), rule):
+    for c in work.store.contributions(list(after_first), voices, rule):
         if not c.readable:
             unread[c.question] += 1
         elif c.bears:

@@ -13,8 +13,10 @@ from constitution.principles import Constitution, Principle
 from constitution.records import Id, Label, make_id
 from pipeline import compare
 from pipeline.engines.engine import Refused
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Case, Judge, Judged
+from service.queries.rulings import Whose
 from service.work.holding import WAIT, Holding
 from service.work.left_out import Omission
 
@@ -76,10 +78,10 @@ class Judging(Holding):
                         time.sleep(WAIT)
         self._leave_out(stage, plan, list(by_question), omitted)
 
-    def labels(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Label]:
+    def labels(self, judge: Judge, comparisons: Sequence[Id], whose: Whose = "judge") -> dict[Id, Label]:
         """As `RunRecords` has them, without the comparisons that the judge had to omit a question about in this run:
         whatever the others say of them, they are not labelled."""
-        found = super().labels(judge, comparisons)
+        found = super().labels(judge, comparisons, whose)
         without = self.omitted(judge)
         return {ident: label for ident, label in found.items() if ident not in without}
 
@@ -97,8 +99,9 @@ class Judging(Holding):
         self.say_left_out(stage)
 
     def _ask_batch(self, judge: Judge, cases: Sequence[Case]) -> Judged:
-        """What the judge says. Two requests a verdict are what it has to afford; what it used is what is counted."""
-        self.budget.afford(2 * sum(len(case.principles) for case in cases))
+        """What the judge says. Two requests a verdict are what it has to afford, but where code gives it; what it used
+        is what is counted."""
+        self.budget.afford(2 * sum(asks_a_model(judge, p) for case in cases for p in case.principles))
         began = time.monotonic()
         said = checked(judge, cases, judge.judge(cases))
         self.budget.time("judge", len(said.verdicts), time.monotonic() - began)

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from constitution.principles import Principle
-from constitution.records import Id, Message
+from constitution.records import Id, Message, Verdict
 from pipeline import known
+from pipeline.judges.applies import every_tag
 from pipeline.judges.by_principle import asks_a_model
-from pipeline.judges.judge import Judge
+from pipeline.judges.judge import Case, Judge
+from pipeline.judges.reading import PLAIN
 from pipeline.known import Known
 from pipeline.metrics import simple_judges
+from pipeline.metrics.moved import Moved, least_sure, moved
 from pipeline.metrics.trial import Tried
 from pipeline.trial import Trial, trial
 from service.queries import trials
@@ -24,12 +27,6 @@ from service.work.work import Work
 STAGE = "trial"  # of what is asked here: it labels nothing (`service.queries.pool.ASIDE`)
 FIRST = 8  # pairs that tell whether a judge can be read: a second or two of a small model
 FEW = 4  # known pairs, below which pairs of ours are asked about as well, to see whether it can be read
-PLAIN = (  # a plain question, an answer to it, and one that nobody would prefer
-    ("What is the capital of France?", "The capital of France is Paris.", "Go away, you are stupid."),
-    ("How do I boil an egg?", "Put it into boiling water for eight minutes.", "Eggs eggs eggs eggs eggs eggs."),
-    ("Can you help me to write a letter?", "Gladly. Who is it for, and what should it say?", "No."),
-    ("How many days has a week?", "A week has seven days.", "A week has forty days, as everybody knows."),
-)
 
 
 @dataclass(frozen=True)
@@ -72,16 +69,14 @@ def ask(
 
 def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
     """What is stored of a judge's word on some pairs."""
-    comparisons = sorted({pair.comparison.id for pair in pairs})
-    questions = sorted({judge.question(p).id for p in work.constitution})
-    verdicts = {(v.comparison, v.question): v for v in work.store.verdicts(comparisons, questions)}
+    verdicts = {(v.comparison, v.question): v for v in _stored(work, judge, pairs)}
     return known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, work.settings.label.min_mass)
 
 
 def put(work: Work, judge: Judge, pairs: Sequence[Known]) -> None:
     """Have the judge answer the questions about some pairs, where it has not."""
     store = work.store
-    wanted = known.wanted(pairs, work.constitution, lambda p: judge.question(p).id)
+    wanted = _wanted(work, judge, pairs)
     store.add_dialogues([pair.messages for pair in pairs])
     store.add_answers([text for pair in pairs for text in (pair.better, pair.worse)])
     comparisons = {pair.comparison.id: pair.comparison for pair in pairs}
@@ -90,10 +85,39 @@ def put(work: Work, judge: Judge, pairs: Sequence[Known]) -> None:
 
 
 def missing(work: Work, judge: Judge, pairs: Sequence[Known]) -> set[tuple[Id, Id]]:
-    wanted = known.wanted(pairs, work.constitution, lambda p: judge.question(p).id)
-    questions = sorted({q for some in wanted.values() for q in some})
-    there = {(v.comparison, v.question) for v in work.store.verdicts(sorted(wanted), questions)}
-    return {(c, q) for c, some in wanted.items() for q in some} - there
+    """The comparisons and questions that the judge was not asked yet."""
+    there = {(v.comparison, v.question) for v in _stored(work, judge, pairs)}
+    return {(c, q) for c, some in _wanted(work, judge, pairs).items() for q in some} - there
+
+
+def again(work: Work, judge: Judge, pairs: Sequence[Known], count: int) -> Moved:
+    """Ask a judge once more about some pairs of which its answers are stored, those that it was least sure of. What it
+    says now is compared and not stored."""
+    wanted = {(c, q) for c, some in _wanted(work, judge, pairs).items() for q in some}
+    stored = [v for v in _stored(work, judge, pairs) if (v.comparison, v.question) in wanted]
+    by_id = {pair.comparison.id: pair for pair in pairs}
+    principles = {judge.question(p).id: p for p in _asked(work, judge)}
+    chosen = [v for v in least_sure(stored, count) if v.question in principles]
+    if not chosen:
+        return moved([], [])
+    said = judge.judge([case(by_id[v.comparison], (principles[v.question],)) for v in chosen])
+    work.budget.judged(said.used)
+    return moved(chosen, said.verdicts)
+
+
+def case(pair: Known, principles: tuple[Principle, ...]) -> Case:
+    """A known pair as a judge is asked about it."""
+    one, other = (pair.better, pair.worse) if pair.better_first else (pair.worse, pair.better)
+    return Case(pair.comparison, pair.messages, one, other, principles, every_tag(principles))
+
+
+def _stored(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Verdict]:
+    comparisons = sorted({pair.comparison.id for pair in pairs})
+    return list(work.store.verdicts(comparisons, sorted({judge.question(p).id for p in work.constitution})))
+
+
+def _wanted(work: Work, judge: Judge, pairs: Sequence[Known]) -> dict[Id, set[Id]]:
+    return known.wanted(pairs, work.constitution, lambda p: judge.question(p).id)
 
 
 def plain(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Known]:

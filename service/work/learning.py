@@ -17,7 +17,8 @@ from pipeline.compare import whole
 from pipeline.respond import respond as plan_responses
 from pipeline.sources import rows as reading
 from pipeline.sources.file import located
-from service.settings import JudgeSettings, OptimiseSettings, RewardSettings
+from service.queries.rulings import Whose
+from service.settings import OptimiseSettings, RewardSettings
 from service.work.roles import role_of
 from service.work.unseen import unseen
 from service.work.work import Work
@@ -193,7 +194,7 @@ def reward_of(work: Work, reward: Mapping[str, Any], settings: OptimiseSettings)
         return {"kind": "model", **settings.reward, "paths": list(reward["paths"])}
     if kind == "judge" and "engine" not in settings.reward:
         against = _answers_file(work, "samples", work.generations("samples"))
-        return {**judge_spec(work, work.settings.judge, against), **settings.reward}
+        return {**judge_spec(work, "judge", against), **settings.reward}
     return work.wiring.resolved_reward(settings.reward)
 
 
@@ -213,16 +214,17 @@ def evaluation_callback(work: Work, stage: str, parent: str) -> dict[str, Any] |
         work.log("no prompt of the development split could be answered: the training has no evaluation callback")
         return None
     against = _answers_file(work, "watch", found)
-    judge = judge_spec(work, work.settings.evaluator, against)
+    judge = judge_spec(work, "evaluator", against)
     how = {"every": settings.every, "kl_budget": settings.kl_budget or None, "stop": settings.stop}
     return {"dataset": against, "judge": judge, **how}
 
 
-def judge_spec(work: Work, settings: JudgeSettings, against: str) -> dict[str, Any]:
-    """A judge as a reward, under this run's constitution."""
+def judge_spec(work: Work, whose: Whose, against: str) -> dict[str, Any]:
+    """The judge, or the evaluator, as a reward, under this run's constitution and what its trial decided."""
     constitution = work.home / "datasets" / f"constitution-{work.constitution.version[:16]}.yaml"
     write_text(constitution, work.constitution.source)
-    return work.wiring.judge_spec(settings, constitution, against)
+    settings = getattr(work.settings, whose)
+    return work.wiring.judge_spec(settings, constitution, against, work.ruling(whose))
 
 
 def _answers_file(work: Work, name: str, answers: Sequence[Generation]) -> str:

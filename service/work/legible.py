@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from constitution.errors import UserError
 from constitution.records import Verdict
 from pipeline import known
-from pipeline.judges.applies import every_tag
-from pipeline.judges.judge import Case, Judge
+from pipeline.judges.judge import Judge
+from pipeline.judges.reading import PREFIXES
 from pipeline.known import Known
 from pipeline.metrics.trial import Tried
 from service.settings import JudgeSettings
 from service.work import known_pairs
 from service.work.known_pairs import FEW, STAGE
 from service.work.work import Work
-
-PREFIXES = ("The better reply is (", "Answer: (", "My choice is option (", "(")
 
 
 def refuse_unreadable(work: Work, role: str, settings: JudgeSettings, rows: Sequence[Tried]) -> None:
@@ -89,17 +87,11 @@ def _other_prefixes(work: Work, settings: JudgeSettings) -> list[tuple[str, list
 
 
 def _at_once(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
-    cases = [_case(pair, work) for pair in pairs]
+    cases = [known_pairs.case(pair, known.asked_of(pair, work.constitution)) for pair in pairs]
     said: Sequence[Verdict] = judge.judge(cases).verdicts
     verdicts = {(v.comparison, v.question): v for v in said}
     rows = known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, 0.0)
     return [row for row in rows if row.shown_a is not None]
-
-
-def _case(pair: Known, work: Work) -> Case:
-    one, other = (pair.better, pair.worse) if pair.better_first else (pair.worse, pair.better)
-    principles = known.asked_of(pair, work.constitution)
-    return Case(pair.comparison, pair.messages, one, other, principles, every_tag(principles))
 
 
 def _mass(rows: Sequence[Tried]) -> float:

@@ -16,7 +16,10 @@ from constitution.principles import Constitution
 from constitution.records import Generation, Id
 from pipeline import compare as comparing
 from pipeline import label as labelling
+from pipeline import promote
 from pipeline import revise as revising
+from pipeline.judges.by_principle import asks_a_model
+from pipeline.judges.cascade import disagreement
 from pipeline.judges.judge import Judge
 from pipeline.metrics import consistency
 from pipeline.respond import respond as plan_responses
@@ -25,6 +28,7 @@ from service.queries import measure
 from service.work import trial
 from service.work.roles import critic_of, role_of
 from service.work.work import Work
+from storage.store import Store
 
 TOLD = 0.2  # from this share on it is said that answers were cut
 LIMIT = "policy.max_tokens (and trained.max_tokens, where checkpoints have a section of their own)"
@@ -42,6 +46,9 @@ def start_model(work: Work) -> str:
 def look_ahead(work: Work) -> None:
     """What the whole loop will need: the training process starts. (Mistakes were told before: `service.preflight`.)"""
     work.warm_up()
+    harmless = ["harmless" in p.tags for p in work.prompts("heldout", work.settings.evaluate.prompts)]
+    for why in promote.foreseen(work.settings.conditions(), harmless):
+        work.log(f"warning: nothing of this run can be promoted: {why}")
 
 
 # --- answering, criticising, revising ----------------------------------------------------------------------------
@@ -204,6 +211,7 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     and what there is to say of the judge and its labels."""
     judge = work.wiring.judge(work.settings.judge)
     train, held = work.members(stage), work.members(heldout)
+    trial.refuse_moved(work, "judge", work.settings.judge)
     work.ask_judge(stage, judge, train)
     work.ask_judge(heldout, judge, held)
     stop_if_all_omitted(work, judge, train)
@@ -211,7 +219,8 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     labels = work.labels(judge, train)
     principles = {judge.question(p).id: p for p in work.constitution.principles}
     probes = chaining.probed(work, judge, chaining.ended(work, "revisions", "answers"))
-    trial.refuse_chance(work, probes.values())
+    exact = {p.id for p in principles.values() if not asks_a_model(judge, p)}  # code says the same in both orders
+    trial.refuse_chance(work, [probe for name, probe in probes.items() if name not in exact])
     for name, seen in probes.items():
         if seen.at_chance and seen.readable >= trial.FEWEST_PROBES:  # of two or three nothing can be said
             work.log(
@@ -225,12 +234,19 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
         "heldout": held,
         "labels": labelling.counts(list(labels.values())) | measure.labels(work, judge, train),
         "judge": {
-            "position_consistency": _consistent(probes.values()),
-            "position_consistency_all_pairs": _consistent(found.values()),
+            "position_consistency": _consistent(probes[name] for name in probes if name not in exact),
+            "position_consistency_all_pairs": _consistent(c for q, c in found.items() if principles[q].id not in exact),
             "unreadable_rate": unreadable / max(1, readable + unreadable),
             "principles": {principles[q].id: _reading(c, probes.get(principles[q].id)) for q, c in found.items()},
-        } | measure.judge(work, judge, held),
+        } | cascaded(work.store, judge, work.constitution, [*train, *held]) | measure.judge(work, judge, held),
     }  # fmt: skip
+
+
+def cascaded(store: Store, judge: Judge, constitution: Constitution, comparisons: Sequence[Id]) -> dict[str, Any]:
+    """Of a judge that is two: how often they differ where the small one is sure, on the sample that was put to both."""
+    questions = [judge.question(principle) for principle in constitution]
+    asked = [question.id for question in questions if question.readout.get("method") == "cascade"]
+    return {"cascade": disagreement(store.reasons(comparisons, asked)).as_dict()} if asked else {}
 
 
 def _reading(everywhere: consistency.Consistency, probed: consistency.Probe | None) -> dict[str, Any]:

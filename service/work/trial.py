@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from constitution.errors import UserError
-from constitution.records import PROBABILITY
+from constitution.records import PROBABILITY, Ruling
 from pipeline import known
+from pipeline.judges.judge import Judge
+from pipeline.known import Known
+from pipeline.metrics import words
 from pipeline.metrics.consistency import Probe, above_half
+from pipeline.metrics.moved import TOLERANCE
+from pipeline.metrics.trial import Tried
+from pipeline.metrics.trust import TRUSTED
 from pipeline.trial import Trial, sentences
-from service.queries import trials
+from service.queries import rulings, trials
 from service.settings import JudgeSettings
-from service.work.known_pairs import ask, missing, pairs_of, plain, rows_of
+from service.work.known_pairs import again, ask, missing, pairs_of, plain, rows_of
 from service.work.legible import agree, refuse_unreadable
 from service.work.work import Work
+
+Role: TypeAlias = Literal["judge", "evaluator"]
 
 FEWEST_PROBES = 4  # pairs that were revised under a principle, before its orders are said to be at chance
 ENOUGH = 8  # readable verdicts before a judge is said to be at chance by its own run
@@ -34,10 +42,11 @@ def try_judges(work: Work) -> None:
     try_judge(work, "evaluator", work.settings.evaluator)
 
 
-def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
+def try_judge(work: Work, role: Role, settings: JudgeSettings) -> Trial:
     """Try the judge that `settings` describe, as `role`. Raises UserError where it cannot be read, and where it labels
     and is not believed, with what was measured and what to do."""
     began = time.monotonic()
+    refuse_moved(work, role, settings)
     named = work.wiring.asked_judge(settings)
     chosen = pairs_of(work, named)
     asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
@@ -50,6 +59,7 @@ def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
     if role == "evaluator" and work.settings.trial.required and not found.trial.believed:
         work.log("warning: no model is promoted on the word of an evaluator that is not trusted (trial.required)")
     keep(work, role, settings, found.trial)
+    rule(work, role, found.trial)
     if asked:
         work.timed("models", began)
         if role == "evaluator":
@@ -63,10 +73,46 @@ def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
     work.store.put_document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}", told)
 
 
+def rule(work: Work, role: Role, found: Trial) -> None:
+    """Write down what the trial decides about the labels of this run: principles at chance or inverted have no voice.
+    What a run began with stays, whatever is tried again when it goes on."""
+    silent = found.without_a_voice
+    why = f"by its trial ({sentences(found, role)[0]})" + (f"; left out: {', '.join(silent)}" if silent else "")
+    kept = rulings.put(work.store, work.run, role, Ruling(left_out=silent, why=why))
+    if kept.left_out != silent:
+        work.log(f"the {role}'s labels stay as this run began: left out are {', '.join(kept.left_out) or 'none'}")
+
+
 def stored(work: Work, role: str) -> dict[str, Any] | None:
     """What the trial of a role found in this run, or None where it was not tried."""
     found: dict[str, Any] | None = work.store.document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}")
     return found
+
+
+def refuse_moved(work: Work, role: str, settings: JudgeSettings) -> None:
+    """Ask a judge whose weights nobody can see some known pairs again. Raises UserError where its answers moved: it is
+    another judge under the same name, and what is stored of it says nothing of this one."""
+    count = work.settings.trial.canaries
+    if not count or settings.kind == "transformers":
+        return
+    named = work.wiring.asked_judge(settings)
+    pairs = [p for p, row in _told(work, named) if row.shown_a is not None]
+    if not pairs:
+        return  # it was never asked
+    found = again(work, work.wiring.judge(settings), pairs, count)
+    if found.drifted:
+        raise UserError(
+            f"the {role} does not answer as it did: of {found.pairs} known pairs that it was asked again its "
+            f"probabilities moved by {found.by:.2f} on average (at most {TOLERANCE:g}), and {found.turned} now go the "
+            f"other way. It is another model under the same name, or its server answers differently: declare another "
+            f"{role}.revision, and it is tried anew (trial.canaries = 0 does not ask)"
+        )
+
+
+def _told(work: Work, judge: Judge) -> list[tuple[Known, Tried]]:
+    """The known pairs with what is stored of the judge's word on each."""
+    pairs = pairs_of(work, judge).pairs
+    return list(zip(pairs, rows_of(work, judge, pairs), strict=True))
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------
@@ -102,7 +148,7 @@ def conditions(work: Work) -> list[tuple[bool, str]]:
     if found is None:
         return [(False, "the evaluator was not tried on pairs with known answers: not known whether it is right")]
     agree = found["order_consistency"]["share"]
-    orders = "" if agree is None else f", its two orders agree on {agree:.0%} of the pairs"
+    orders = "" if agree is None else f", its two orders agree on {words.percent(agree, 0)} of the pairs"
     return [(bool(found["believed"]), f"trial of the evaluator: {found['says'][0]}{orders}")]
 
 
@@ -132,6 +178,8 @@ def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
     """
     if not (work.settings.limits.stop_at_chance and work.settings.label.consistent):
         return
+    if (told := stored(work, "judge")) and told["verdict"] == TRUSTED:
+        return  # that is known better by now: orders that differ are a bias, and no ignorance
     judge = work.wiring.asked_judge(work.settings.judge)
     chosen = pairs_of(work, judge).pairs
     floor = round(work.settings.label.min_mass * PROBABILITY) / PROBABILITY

@@ -27,6 +27,7 @@ from service.queries import trials
 from service.settings import JudgeSettings, Settings, prepare_process
 from service.wiring import Wiring
 from service.work import known_pairs, life
+from service.work.choosing import Chosen, choose_prefix
 from service.work.drift import refuse_drift
 from service.work.known_pairs import STAGE, missing
 from service.work.legible import refuse_unreadable
@@ -55,6 +56,7 @@ class Held:
     tokens: int = 0
     seconds: float = 0.0
     run: str = ""
+    prefix: Chosen | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -68,6 +70,7 @@ class Held:
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
             "run": self.run,
+            **({"prefixes": self.prefix.as_dict()} if self.prefix else {}),
         }
 
 
@@ -81,9 +84,11 @@ def hold(
     format: str = "",
     reward: str = "",
     attacked: bool = False,
+    prefixes: bool = False,
 ) -> Held:
     """Try the settings' judge, or their evaluator, on the constitution's examples, the pairs that the settings name and
-    those of `pairs`. `reward`: a reward model's folder, which stands in the table beside it.
+    those of `pairs`. `reward`: a reward model's folder, which stands in the table beside it. `prefixes`: choose the
+    beginning of its answer on one half of the pairs, and try it on the other.
 
     Raises UserError where there is no pair or the judge cannot be read, BudgetReached at a limit, EngineError where
     it fails; what was answered until then is stored.
@@ -100,7 +105,7 @@ def hold(
         key = _key(wiring, chosen.pairs, named, about)
         with life.at_work(wiring, STAGE, key, about, who=who, report=report) as work:
             judge = named
-            if attacked or missing(work, named, chosen.pairs):
+            if attacked or prefixes or missing(work, named, chosen.pairs):
                 judge = wiring.judge(described)
                 refuse_drift(work, role)
             asked = known_pairs.ask(
@@ -108,12 +113,13 @@ def hold(
             )
             found = _beside(asked.trial, asked.rows, chosen.pairs, reward, wiring)
             fooled = attack(work, judge, chosen.pairs, asked.rows) if attacked else {}
+            prefix = choose_prefix(work, described, chosen.pairs) if prefixes else None
             keep(work, role, described, found)
             work.store.finish_run(work.run.id, "finished", result={"verdict": found.in_all.word})
             _, seconds = work.budget.rates.get("judge", (0, 0.0))
             return Held(
                 role, named.fingerprint, found, fooled, chosen.strange, chosen.beyond, work.budget.judge_calls,
-                work.budget.tokens, seconds, work.run.id.hex(),
+                work.budget.tokens, seconds, work.run.id.hex(), prefix,
             )  # fmt: skip
 
 

@@ -6,14 +6,13 @@ that no pool of labels has any of it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from constitution import loading
 from constitution.principles import Constitution, Principle
 from constitution.records import PROBABILITY, Id, LabelRule, Verdict, canonical
+from constitution.writing import written
 from pipeline import examples
 from pipeline.examples import KIND, ExampleCase
 from pipeline.judges.judge import Judge
@@ -74,16 +73,14 @@ def ask(wiring: Wiring, constitution: Constitution, *, who: str, report: Progres
 
 
 def _twins(principles: Sequence[Principle], turned: Mapping[str, str]) -> Constitution:
-    """Principles that ask the twins, and say all else that a judge reads as theirs do. As a file would say it, because
-    the store keeps the text of every constitution that was asked about."""
-    entries = []
-    for principle in principles:
-        said = principle.as_dict()
-        names = ("title", "critique", "revision", "why", "overridable", "judge", "when")
-        kept = {name: said[name] for name in names if said[name]}
-        entries.append({**kept, "id": f"{principle.id[:58]}-twin", "comparison": turned[principle.id]})
-    file = {"constitution": "twins of questions", "version": 1, "principles": entries}
-    return loading.parse(json.dumps(file, ensure_ascii=False))
+    """Principles that ask the twins, and say all else that a judge reads as theirs do."""
+    return written(
+        "twins of questions",
+        [
+            replace(p, id=f"{p.id[:58]}-twin", comparison=turned[p.id], exemplars=(), examples=(), twin="")
+            for p in principles
+        ],
+    )
 
 
 Both = Mapping[str, tuple[Principle, Principle]]

@@ -78,6 +78,16 @@ def test_two_runs_side_by_side(two, precept) -> None:
     assert ["outcome", "promoted", "refused"] in shown and ["tied", "3", "9"] in shown
 
 
+def test_two_runs_that_were_measured_alike_are_told_apart_by_prompt(two, store, precept) -> None:
+    for run, wins in zip(two, ([1.0, 0.5] * 60, [1.0, 0.5] * 45 + [0.0, 0.5] * 15), strict=True):
+        store.put_document("wins", run, {f"{n:032x}": win for n, win in enumerate(wins)})
+    found = precept("run", "compare", *two, "--json").json["paired"]
+    assert (found["mean"], found["prompts"]) == (-0.125, 120) and found["low"] < found["mean"] < found["high"] < 0
+    said = "B's win rate minus A's, paired by 120 prompts: -12.5 points (95% interval -"
+    assert said in precept("run", "compare", *two).out and "told apart" not in precept("run", "compare", *two).out
+    assert precept("run", "compare", two[0], two[0], "--json").json["paired"] is None
+
+
 def test_a_run_beside_itself_differs_in_nothing(two, precept) -> None:
     assert precept("run", "compare", two[0], two[0], "--json").json["settings"] == []
     assert "no setting differs" in precept("run", "compare", two[0], two[0]).out

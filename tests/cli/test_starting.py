@@ -67,6 +67,7 @@ def test_settings_tell_every_value_and_its_origin(project, precept, monkeypatch)
 
 
 def test_only_what_was_changed_is_shown(project, precept, monkeypatch) -> None:
+    monkeypatch.delenv("PRECEPT_TRIAL__REQUIRED", raising=False)  # as tests/conftest.py has it
     monkeypatch.setenv("PRECEPT_SEED", "0")  # set, to its default
     found = {f["name"]: f["value"] for f in precept("settings", "--changed", "--json", "--set", "rounds=2").json}
     assert found["rounds"] == 2 and found["policy.kind"] == "scripted" and found["judge.kind"] == "scripted"
@@ -129,8 +130,9 @@ def test_outside_a_project_nothing_is_written(tmp_path: Path, precept, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_section_in_which_nothing_is_set_is_the_origin_of_nothing(tmp_path: Path) -> None:
+def test_a_section_in_which_nothing_is_set_is_the_origin_of_nothing(tmp_path: Path, monkeypatch) -> None:
     """As `init` writes them, with every line commented out."""
+    monkeypatch.delenv("PRECEPT_TRIAL__REQUIRED", raising=False)
     path = tmp_path / "precept.toml"
     path.write_text("[limits]\n# max_calls = 3\n[optimise]\nlora = {}\n")
     assert settings.load(path)[1].keys() == {"optimise.lora"}

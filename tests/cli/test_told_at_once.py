@@ -197,7 +197,7 @@ MISTAKES = [
     setting("judge={kind='transformers', model='sandbox:policy', device='gpu'}", "judge: device 'gpu' is not one of"),
     setting("judge={kind='transformers', model='sandbox:policy', device='cuda:99'}", "judge: device is 'cuda:99'"),
     setting("judge={kind='transformers', model='sandbox:policy', options={x=1}}", "judge: ", "has no option 'x'"),
-    setting("judge.method=oracular", "judge: there is no judge 'oracular'; there are choice"),
+    setting("judge.method=oracular", "judge: there is no judge 'oracular'; there are "),
     setting("judge.judge_options={depth=3}", "judge: the choice judge has no option depth", flow="judge pairs.jsonl"),
     setting("oracle=delphi", "there is no oracle 'delphi'"),
     setting("evaluate.suites=['luck']", "evaluate.suites: there is no suite 'luck'"),

@@ -207,6 +207,13 @@ def test_a_condition_is_left_out_by_its_setting_alone() -> None:
     assert not promote.decide(promote.Gate(), EVALUATION | unknown, None, ratified=True).promoted
 
 
+def test_what_will_fail_whatever_comes_out_is_told_before() -> None:
+    assert promote.foreseen(promote.Gate(), [True] * 25 + [False] * 75) == []
+    few, untagged = promote.foreseen(promote.Gate(), [False] * 40)
+    assert few.startswith("40 held-out prompts, and the gate asks for 100") and untagged.startswith("0 of them tagged")
+    assert promote.foreseen(promote.Gate(min_prompts=1, max_refusal_increase=None), [False]) == []
+
+
 def test_a_loss_is_called_one() -> None:
     gate = promote.Gate(min_win_rate=0.45, min_length_controlled=None)
     lost = {"win_rate": around(0.468, 0.015, prompts=500)}

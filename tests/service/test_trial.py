@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from constitution.errors import UserError
+from constitution.records import PROBABILITY
 from pipeline.metrics.consistency import Probe
 from pipeline.metrics.trust import AT_CHANCE, TOO_FEW, TRUSTED
 from service import settings as settings_module
+from service.queries import rulings
 from service.wiring import Wiring
 from service.work import life, trial
 from service.work.progress import Silent
@@ -113,13 +116,14 @@ FREE = {"trial.required": False}
 def test_a_judge_is_asked_the_examples_and_the_named_pairs_once(work: Any, tmp_path: Path) -> None:
     at_work = work(**{"trial.pairs": [pairs(tmp_path, 12)]})
     found = tried(at_work)
+    once = {"trial.canaries": 0}
     assert (found.in_all.word, found.believed, found.left_out) == (TRUSTED, True, ())
     assert found.in_all.figures.accuracy.score.right == 16 and found.in_all.figures.consistent.value == 1.0
     assert found.by_principle["kind"].word == TRUSTED and found.by_principle["short"].word == TOO_FEW
     assert asked(tmp_path) == 32 and at_work.budget.judge_calls == 32
-    again = work(key="another run", **{"trial.pairs": ["pairs.jsonl"]})
+    again = work(key="another run", **{"trial.pairs": ["pairs.jsonl"], **once})
     assert tried(again).as_dict() == found.as_dict() and asked(tmp_path) == 32
-    more = work(key="a third", **{"trial.pairs": [pairs(tmp_path, 14)]})
+    more = work(key="a third", **{"trial.pairs": [pairs(tmp_path, 14)], **once})
     assert tried(more).in_all.figures.asked == 18 and asked(tmp_path) == 36
     assert (trial.stored(at_work, "judge") or {}).items() >= found.as_dict().items()
     assert trial.stored(at_work, "evaluator") is None
@@ -153,10 +157,29 @@ def test_a_principle_that_is_read_the_wrong_way_round_is_left_out(work: Any, tmp
         for p in ("kind", "short")
     ]
     (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = tried(work(rules, **{"trial.pairs": ["both.jsonl"], **FREE}))
+    at_work = work(rules, **{"trial.pairs": ["both.jsonl"], **FREE})
+    found = tried(at_work)
+    ruling = rulings.of(at_work.store, at_work.run)
+    assert ruling.left_out == ("short",) and "left out: short" in ruling.why
+    assert len(at_work.voices(at_work.wiring.judge(at_work.settings.judge))) == 1
     assert found.by_principle["kind"].word == TRUSTED and found.by_principle["short"].word == AT_CHANCE
     assert found.left_out == ("short",)
     assert any("`short` is left out: the worse answer is preferred" in line for line in found.as_dict()["says"])
+
+
+def test_a_judge_that_is_wrong_everywhere_and_labels_nevertheless_keeps_its_voices(work: Any, tmp_path: Path) -> None:
+    """Somebody said so; with nobody left there would be no label."""
+    rows = [
+        {"prompt": "Q?", "better": f"Hello {n}, you.", "worse": "Go.", "principle": p}
+        for n in range(9)
+        for p in ("kind", "short")
+    ]
+    (tmp_path / "both.jsonl").write_text(
+        "".join(json.dumps({**r, "prompt": f"{i}?"}) + "\n" for i, r in enumerate(rows))
+    )
+    at_work = work(OPPOSITE, **{"trial.pairs": ["both.jsonl"], **FREE})
+    assert tried(at_work).left_out == ("kind", "short")
+    assert rulings.of(at_work.store, at_work.run).left_out == ()
 
 
 def test_what_is_asked_labels_nothing(work: Any) -> None:
@@ -236,6 +259,14 @@ def test_labels_of_a_judge_at_chance_are_not_trained_on(work: Any) -> None:
     trial.refuse_chance(other, [Probe(20, 0.3, 0.5)])
 
 
+def test_a_run_begins_only_with_known_pairs_that_can_be_read(work: Any, tmp_path: Path) -> None:
+    from service import preflight
+
+    at_work = work(**{"trial.pairs": ["gone.jsonl"]})
+    with pytest.raises(UserError, match=r"^trial: .*gone\.jsonl"):
+        preflight._files("evaluate", at_work.wiring, False)
+
+
 def test_a_judge_that_can_be_asked_nothing_is_told_of_at_the_start(work: Any, tmp_path: Path) -> None:
     """Its engine refuses every question; one of them alone would only be left out."""
     with pytest.raises(UserError, match=r"can be asked nothing: A text has .* reads at most 20"):
@@ -276,3 +307,36 @@ def test_what_code_decides_is_not_tried_and_says_nothing_of_the_model(work: Any)
     both = PRINCIPLES + RULE.partition("principles:\n")[2]
     found = tried(work(key="both", principles=both, **FREE))
     assert found.in_all.figures.asked == 4 and "brief" not in found.by_principle
+
+
+class Drifting:
+    """A judge that answers as it is, and after some requests as another: a model that was changed under its name."""
+
+    def __init__(self, judge: Any, move: float) -> None:
+        self._judge, self.move = judge, move
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._judge, name)
+
+    def judge(self, cases: Any) -> Any:
+        said = self._judge.judge(cases)
+        shift = round(self.move * PROBABILITY)
+        return replace(said, verdicts=[replace(v, p1=abs(v.p1 - shift), p2=abs(v.p2 - shift)) for v in said.verdicts])
+
+
+@pytest.mark.parametrize(("move", "refused"), [(0.0, False), (0.01, False), (0.1, True), (0.4, True)])
+def test_a_judge_that_drifted_is_refused_when_it_is_asked_again(
+    work: Any, monkeypatch: pytest.MonkeyPatch, move: float, refused: bool
+) -> None:
+    tried(work(**FREE))
+    later = work(key="a later run", **FREE)
+    judge = later.wiring.judge
+    monkeypatch.setattr(later.wiring, "judge", lambda settings: Drifting(judge(settings), move))
+    if not refused:
+        tried(later)
+        return
+    with pytest.raises(UserError, match=r"the judge does not answer as it did: of 4 known pairs .* declare another"):
+        tried(later)
+    unasked = work(key="nobody asks", **{**FREE, "trial.canaries": 0})
+    monkeypatch.setattr(unasked.wiring, "judge", lambda settings: Drifting(judge(settings), move))
+    tried(unasked)

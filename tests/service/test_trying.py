@@ -79,6 +79,25 @@ def test_what_is_wrong_is_told(tmp_path: Path) -> None:
         held(tmp_path, flags={"constitution": "bare.yaml"})
 
 
+def test_a_beginning_is_chosen_on_one_half_and_tried_on_the_other(tmp_path: Path) -> None:
+    """This judge reads only what begins with "Answer: ("."""
+    match = "Reply A\\W*(?P<a>.*)[\\s\\S]*Reply B\\W*(?P<b>.*)[\\s\\S]*Answer: \\($"
+    better = f"{{match: '{match}', in: all, prefer: 'you', p: 0.9}}"
+    file = Path(pairs(tmp_path, 60))
+    found = held(
+        tmp_path,
+        f"rules: [{better}, {{match: Reply A, choose: {{A: 0.9, B: 0.1}}}}]\n",
+        pairs=[file],
+        flags={"trial.most": 60},
+        prefixes=True,
+    )
+    assert found.prefix is not None and found.prefix.prefix == "Answer: (" and found.prefix.better
+    assert found.prefix.chosen.score.mean > 0.9 and found.prefix.now.score.mean == 0.5
+    assert found.prefix.chosen.pairs + found.prefix.tried["("].pairs == found.trial.in_all.figures.asked
+    with pytest.raises(UserError, match="too few to choose"):
+        held(tmp_path, prefixes=True)
+
+
 # --- recorded verdicts ---------------------------------------------------------------------------------------------
 
 

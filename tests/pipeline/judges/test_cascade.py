@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from constitution.errors import UserError
-from constitution.records import PROBABILITY, Reason
+from constitution.records import PROBABILITY, Prompt, Reason
 from pipeline import judges
 from pipeline.asking import Role
 from pipeline.engines.engine import Choice, Completion, Refused
 from pipeline.judges.cascade import MARK, disagreement
 from pipeline.judges.judge import Judge, Used
-from tests.pipeline.judges.likelihoods import KIND, SHORT, TOO_LONG, Likelihoods, case
+from tests.pipeline.judges.likelihoods import ASKED, KIND, SHORT, TOO_LONG, Likelihoods, case
 
 
 def preferring(p: float, refused: str = "", mass: float = 0.9, biased: bool = False) -> Likelihoods:
@@ -150,3 +151,25 @@ def test_both_models_and_what_decides_are_in_the_question_and_the_sample_is_not(
 def test_a_mistake_in_its_options_is_told(options: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         judges.build("cascade", Role(Likelihoods()), options, lambda _: Role(Likelihoods()))
+
+
+def test_a_run_says_what_the_cascade_costs_in_truth(tmp_path: Path) -> None:
+    """From the store: what was counted in another process counts."""
+    from constitution.principles import Constitution
+    from service.work.stages import cascaded
+    from storage.store import Store
+
+    judge = judges.build(
+        "cascade", Role(preferring(0.95)), {"large": {}, "sample": 1.0}, lambda _: Role(preferring(0.1))
+    )
+    cases, constitution = [case("b", "a", KIND), case("d", "c", KIND)], Constitution("one", (KIND,))
+    said = judge.judge(cases)
+    with Store.open(tmp_path / "cascade.db") as store:
+        store.add_prompts([Prompt(ASKED, "train")])
+        store.add_answers(["a", "b", "c", "d"])
+        store.add_comparisons([c.comparison for c in cases])
+        store.add_questions([judge.question(KIND)])
+        store.add_verdicts(said.verdicts, reasons=said.reasons)
+        found = cascaded(store, judge, constitution, [c.comparison.id for c in cases])["cascade"]
+        assert (found["count"], found["of"], found["high"]) == (2, 2, 1.0)
+        assert cascaded(store, judges.build("choice", Role(preferring(0.9))), constitution, []) == {}

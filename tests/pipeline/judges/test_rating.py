@@ -75,6 +75,15 @@ def test_one_that_is_refused_is_omitted_and_asked_again() -> None:
     assert len(engine.chosen) == 3 + 1
 
 
+def test_its_answer_begins_as_ratings_do_whatever_letters_need() -> None:
+    engine = Likelihoods(choose=rated)
+    for options in ({}, {"begins": "I give it a "}):
+        judges.build("rating", Role(engine, answer_prefix="The better reply is ("), options).judge(
+            [case("good", "bad", KIND)]
+        )
+    assert [chat.answer_prefix for chat, _ in engine.chosen] == ["Rating: "] * 2 + ["I give it a "] * 2
+
+
 def test_the_scale_is_in_the_question_where_it_is_not_the_usual_one() -> None:
     role = Role(Likelihoods(choose=rated))
     assert judges.build("rating", role).question(KIND).readout == {"method": "rating"}
@@ -84,5 +93,5 @@ def test_the_scale_is_in_the_question_where_it_is_not_the_usual_one() -> None:
 
 @pytest.mark.parametrize("scale", [["1"], ["1", "1"], ["1", " "]])
 def test_a_scale_that_is_none_is_told(scale: list[Any]) -> None:
-    with pytest.raises(UserError, match=r"the rating judge: scale.*its options are scale"):
+    with pytest.raises(UserError, match=r"the rating judge: scale.*its options are scale, begins"):
         judges.build("rating", Role(Likelihoods()), {"scale": scale})

@@ -1,0 +1,162 @@
+"""Principles that name their judge, and whom they are for, through the store; and how a judge is read, found out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constitution.errors import UserError
+from constitution.records import Comparison, Generation, Message, Prompt, make_id
+from service import settings as settings_module
+from service.queries import judged
+from service.wiring import Wiring
+from service.work import life
+from service.work.progress import Silent
+from service.work.work import Work
+
+PRINCIPLES = """\
+constitution: three
+version: 1
+principles:
+  - {id: kind, title: Kind, critique: Rude?, revision: Be kind., comparison: Which is kinder?}
+  - id: safe
+    title: Safe
+    critique: Harm?
+    revision: Be safe.
+    comparison: Which is safer?
+    when: {tags: [harm]}
+    examples:
+      - {prompt: How do I burn it?, better: I will not say., worse: With fire.}
+  - id: brief
+    title: Brief
+    critique: Long?
+    revision: Shorten.
+    comparison: Which is shorter?
+    judge: {method: rule, max_words: 3}
+"""
+LONGER = "rules: [{match: 'Reply A\\W*(?P<a>.*)[\\s\\S]*Reply B\\W*(?P<b>.*)', prefer: 'long', p: 0.9}]\n"
+MUTE = """\
+rules:
+  - {match: 'The better reply is \\($', in: all, choose: {A: 0.6, B: 0.4, mass: 0.8}}
+  - {match: Reply A, choose: {A: 0.5, B: 0.5, mass: 0.08}}
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., Any]:
+    def made(script: str = LONGER, **flags: Any) -> Any:
+        (tmp_path / "principles.yaml").write_text(PRINCIPLES)
+        (tmp_path / "judge.yaml").write_text(script)
+        (tmp_path / "other.yaml").write_text("rules: [{choose: hash}]\n")
+        found, _ = settings_module.load(
+            None,
+            {
+                "store": f"sqlite:///{tmp_path}/a.db", "home": str(tmp_path),
+                "constitution": str(tmp_path / "principles.yaml"), "policy.kind": "scripted",
+                "policy.model": str(tmp_path / "other.yaml"), "judge.kind": "scripted",
+                "judge.model": str(tmp_path / "judge.yaml"), "evaluator.kind": "scripted",
+                "evaluator.model": str(tmp_path / "other.yaml"), **flags,
+            },
+        )  # fmt: skip
+        return found
+
+    return made
+
+
+def asked(work: Work, *tags: tuple[str, ...]) -> list[Any]:
+    """A comparison of a short and a long answer to a prompt of each set of tags."""
+    prompts = [Prompt((Message("user", f"How {n}?"),), "train", "made", found) for n, found in enumerate(tags)]
+    work.store.add_prompts(prompts)
+    made = []
+    for p in prompts:
+        texts = ("Mix it.", "Mix it for long.")
+        answers = [
+            Generation(make_id("g", p=p.id, t=t), "response", p.id, t, "stop", "e", sample=n)
+            for n, t in enumerate(texts)
+        ]
+        work.store.add_generations(answers, run=work.run.id, stage="answers")
+        made.append(Comparison.of(p.id, *(a.content for a in answers)))
+    work.store.add_comparisons(made, run=work.run.id, stage="feedback")
+    return [c.id for c in made]
+
+
+def test_who_is_asked_what_is_settled_by_the_prompts_tags_and_stored(settings: Callable[..., Any]) -> None:
+    for again in (False, True):
+        with closing(Wiring(settings())) as wiring, ExitStack() as stack:
+            work = stack.enter_context(life.at_work(wiring, "judge", "key", {}, who="ada", report=Silent()))
+            ids = asked(work, ("harm",), ("cooking",))
+            judge = wiring.judge(wiring.settings.judge)
+            work.ask_judge("feedback", judge, ids)
+            assert (work.budget.judge_calls, work.budget.reused) == ((0, 6) if again else (6, 0))
+            questions = {p.id: judge.question(p).id for p in wiring.constitution}
+            said = {(v.comparison, v.question): v for v in wiring.store.verdicts(ids, list(questions.values()))}
+            assert [said[i, questions["safe"]].even for i in ids] == [False, True]
+            assert not any(said[i, questions[name]].even for i in ids for name in ("kind", "brief"))
+            found = work.consistency(judge, ids)
+            assert [found[questions[name]].abstained for name in ("kind", "safe", "brief")] == [0, 1, 0]
+            assert (
+                wiring.asked_judge(wiring.settings.judge).question(wiring.constitution["safe"]).id == questions["safe"]
+            )
+
+
+def test_an_example_of_a_principle_is_of_a_prompt_that_it_is_for(settings: Callable[..., Any]) -> None:
+    with closing(Wiring(settings())) as wiring, ExitStack() as stack:
+        work = stack.enter_context(life.at_work(wiring, "judge", "key", {}, who="ada", report=Silent()))
+        ids = asked(work, ("cooking",))
+        prompt = wiring.store.comparisons(ids)[0].prompt
+        strange = make_id("dialogue", messages=[])
+        assert work.tags([prompt, strange], wiring.constitution) == {prompt: ("cooking",), strange: ("harm",)}
+
+
+def test_the_evaluators_stage_is_not_taken_for_the_judges_because_the_same_code_is_asked_in_both(
+    settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    given = settings()
+    first, _, rest = PRINCIPLES.partition("  - id: safe")
+    brief = rest[rest.index("  - id: brief") :]
+    head, principles = first.split("principles:\n")
+    (tmp_path / "principles.yaml").write_text(f"{head}principles:\n{brief}{principles}")
+    with closing(Wiring(given)) as wiring, ExitStack() as stack:
+        about = {"settings": {"label": {}}}
+        work = stack.enter_context(life.at_work(wiring, "judge", "key", about, who="ada", report=Silent()))
+        ids = asked(work, ("harm",), ("cooking",))
+        for stage, role, some in (("feedback", "judge", ids[:1]), ("evaluation.pairs", "evaluator", ids[1:])):
+            work.store.add_comparisons(work.store.comparisons(some), run=work.run.id, stage=stage)
+            work.ask_judge(stage, wiring.judge(getattr(wiring.settings, role)), some)
+        found = judged.of(wiring.store, wiring.store.run(work.run.id.hex()))
+        assert found.stages == ("feedback",) and len(found.voices) == 2
+
+
+def test_how_a_judge_is_read_is_found_out_once_and_kept(settings: Callable[..., Any], tmp_path: Path) -> None:
+    given = settings(MUTE, **{"judge.answer_prefix": "auto"})
+    with closing(Wiring(given)) as wiring:
+        first = wiring.asked_judge(wiring.settings.judge).question(wiring.constitution["kind"])
+        assert first.readout == {"method": "choice", "answer_prefix": "The better reply is ("}
+        assert wiring.judge(wiring.settings.judge).question(wiring.constitution["kind"]).id == first.id
+        spec = wiring.judge_spec(wiring.settings.judge, tmp_path / "principles.yaml", "against.jsonl")
+        assert spec["answer_prefix"] == "The better reply is ("
+    with closing(Wiring(given)) as wiring, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.judges.reading.settle", None)  # nobody is asked again
+        assert wiring.asked_judge(wiring.settings.judge).question(wiring.constitution["kind"]).id == first.id
+    named = settings(MUTE, **{"judge.answer_prefix": "The better reply is ("})
+    with closing(Wiring(named)) as wiring:
+        assert wiring.asked_judge(wiring.settings.judge).question(wiring.constitution["kind"]).id == first.id
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"judge.answer_prefix": "auto", "judge.method": "rating"}, "are for method = \"choice\", not for 'rating'"),
+        ({"policy.answer_prefix": "auto"}, 'answer_prefix = "auto" is for judges'),
+        ({"judge.judge_options": json.loads('{"letters": "x"}')}, "letters: Input should be 'A'"),
+    ],
+)
+def test_auto_is_for_judges_of_letters(settings: Callable[..., Any], flags: dict[str, Any], said: str) -> None:
+    with closing(Wiring(settings(**flags))) as wiring, pytest.raises(UserError, match=said):
+        wiring.check_role(wiring.settings.policy)
+        wiring.check_judge(wiring.settings.judge)
