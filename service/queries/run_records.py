@@ -17,7 +17,7 @@ from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics import consistency as judge_consistency
 from service import keyed
-from service.queries import rulings
+from service.queries import drawn, rulings
 from service.queries.rulings import Whose
 from service.settings import Settings
 from service.wiring import Wiring
@@ -80,9 +80,22 @@ class RunRecords:
     def labels(self, judge: Judge, comparisons: Sequence[Id], whose: Whose = "judge") -> dict[Id, Label]:
         """The labels of comparisons under this run's constitution and ruling: a query, no model. One that lacks a
         verdict is unreadable."""
-        voices, rule = self.voices(judge, whose), self.rule(whose)
-        found = self.store.labels(sorted(set(comparisons)), voices, rule, whole=True)
+        voices, rule, ids = self.voices(judge, whose), self.rule(whose), sorted(set(comparisons))
+        of = self.drawn(judge, ids) if whose == "judge" else None
+        found = (
+            self.store.labels(ids, voices, rule, whole=True)
+            if of is None
+            else drawn.labels(self.store, of, voices, rule)
+        )
         return {x.comparison: x for x in found}
+
+    def drawn(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Id] | None:
+        """By comparison, the one question that labels it; None where all of them do."""
+        if self.settings.compare.principles != drawn.SAMPLED:
+            return None
+        left_out = self.ruling().left_out
+        heard = [p for p in self.constitution if p.id not in left_out]
+        return drawn.questions(heard, {p.id: judge.question(p).id for p in heard}, comparisons)
 
     def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:
         questions = [judge.question(p).id for p in self.constitution.principles]
