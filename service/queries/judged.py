@@ -52,6 +52,10 @@ class Judged:
     def labels(self, comparisons: Sequence[Id]) -> dict[Id, Label]:
         return {x.comparison: x for x in self.store.labels(comparisons, self.voices, self.rule, whole=True)}
 
+    def steady(self, labels: Mapping[Id, Label]) -> set[Id]:
+        """Of these labels, those that do not rest on verdicts which change with the order: see `rulings.steady`."""
+        return rulings.steady(self.store, labels, self.voices, self.rule)
+
     def contributions(self, comparisons: Sequence[Id]) -> Iterator[Contribution]:
         """Each verdict on some of the comparisons: whether it can be read, votes, and which way it pulls."""
         return self.store.contributions(comparisons, self.voices, self.rule)

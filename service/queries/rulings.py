@@ -12,9 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 from constitution import loading
 from constitution.principles import Constitution
-from constitution.records import Id, LabelRule, Ruling
+from constitution.records import Id, Label, LabelRule, Ruling, Voice
 from pipeline.judges.judge import Judge
-from pipeline.label import EVERYBODY
+from pipeline.label import EVERYBODY, agreeing
 from storage.runs import Run
 from storage.store import Store
 
@@ -62,6 +62,17 @@ def under(store: Store, run: Run | None, judge: Judge, constitution: Constitutio
     text = store.constitution(run.constitution or "")
     before = {p.id: judge.question(p).id for p in loading.parse(text)} if text is not None else {}
     return carried(ruling, before, {p.id: judge.question(p).id for p in constitution})
+
+
+def steady(store: Store, labels: Mapping[Id, Label], voices: Mapping[Id, Voice], rule: LabelRule) -> set[Id]:
+    """Of labels made by these voices and this rule, the comparisons whose label names an answer and would name it if
+    only verdicts voted whose two orders agree."""
+    decided = {id: x.preferred_first for id, x in labels.items() if x.preferred_first is not None}
+    strict, strict_rule = agreeing(voices, rule)
+    if (strict, strict_rule) == (voices, rule):
+        return set(decided)
+    found = store.labels(sorted(decided), strict, strict_rule, whole=True)
+    return {x.comparison for x in found if x.preferred_first == decided[x.comparison]}
 
 
 def as_dict(ruling: Ruling) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -82,6 +82,11 @@ class RunRecords:
         voices, rule = self.voices(judge, whose), self.rule(whose)
         found = self.store.labels(sorted(set(comparisons)), voices, rule, whole=True)
         return {x.comparison: x for x in found}
+
+    def steady(self, judge: Judge, labels: Mapping[Id, Label], whose: Whose = "judge") -> set[Id]:
+        """Of labels of this run, the comparisons whose label names an answer and would name it if only verdicts voted
+        whose two orders agree: what may be learnt from as if it were known, with no probability."""
+        return rulings.steady(self.store, labels, self.voices(judge, whose), self.rule(whose))
 
     def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:
         questions = [judge.question(p).id for p in self.constitution.principles]
