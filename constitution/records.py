@@ -96,12 +96,14 @@ def split_of(messages: Messages, heldout: float = 0.2, dev: float = 0.1) -> Spli
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A dialogue that ends in a user's turn. `id` is the dialogue's."""
+    """A dialogue that ends in a user's turn. `id` is the dialogue's. `principles`: the ids of those of which alone the
+    critic's are drawn; empty for all."""
 
     messages: Messages
     split: Split
     source: str = ""
     tags: tuple[str, ...] = ()
+    principles: tuple[str, ...] = ()
 
     @property
     def id(self) -> Id:

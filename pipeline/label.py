@@ -12,7 +12,7 @@ from dataclasses import replace
 import pipeline.judges
 from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
-from constitution.records import PROBABILITY, Id, Label, LabelRule, Question, Ruling, Voice, together
+from constitution.records import PROBABILITY, Id, Label, LabelRule, Question, Ruling, Voice, make_id, together
 from pipeline.judges.judge import Judge
 from pipeline.metrics.consistency import Consistency
 
@@ -73,6 +73,13 @@ def clamp(method: str) -> int | None:
     except UserError:
         return None
     return None if limits is None else round((limits[1] - limits[0]) * PROBABILITY)
+
+
+def drawn(principles: Sequence[Principle], comparison: Id) -> Principle:
+    """The principle that labels a comparison where one is sampled for each: that with the highest hash of (comparison,
+    its id). Uniform, as in Constitutional AI (arXiv 2212.08073, section 4.1): weights and order are not in it, and one
+    that is added takes one comparison in n + 1."""
+    return max(principles, key=lambda p: make_id("label_draw", comparison=comparison, principle=p.id))
 
 
 def refuse_unreadable(found: Mapping[Id, Consistency], most: float) -> None:

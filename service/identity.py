@@ -17,6 +17,7 @@ from typing import Any
 from constitution.records import Prompt, canonical, text_digest
 from pipeline.models.checkpoint import file_digest
 from pipeline.sources.file import located
+from service.keyed import named
 from service.wiring import Wiring
 
 ROLES = ("policy", "critic", "trained", "judge", "evaluator")
@@ -38,7 +39,7 @@ RECORDED: dict[str, Any] = {  # the default of each setting when it was introduc
     "splits": {"heldout": 0.45, "dev": 0.1},
     "policy": _ROLE, "critic": _ROLE, "trained": _ROLE, "judge": _JUDGE, "evaluator": _JUDGE,
     "revise": {"rounds": 4, "critique": True},
-    "compare": {"samples": 4, "pairs": 3, "questions_per_batch": 256},
+    "compare": {"samples": 4, "pairs": 3, "questions_per_batch": 256, "principles": "all"},
     "label": {
         "min_mass": 0.5, "consistent": True, "min_margin": 0.5, "min_readable": 0.5, "tie_margin": 0.1,
         "max_unreadable": 0.5,
@@ -73,6 +74,7 @@ def run_key(kind: str, wiring: Wiring, prompts: Sequence[Prompt]) -> str:
             "constitution": wiring.constitution.version,
             "prompts": text_digest("".join(p.id.hex() for p in prompts)),
             "slot": wiring.settings.slot,
+            **({"keyed": text_digest(canonical(keyed))} if (keyed := named(prompts)) else {}),
             **_of_files(settings),
         }
     )

@@ -20,7 +20,7 @@ from pipeline import rewards, suites, trainers
 from pipeline.engines import thinking
 from pipeline.models import checks
 from pipeline.sources.file import located
-from pipeline.sources.rows import pair_kind, read
+from pipeline.sources.rows import MOST_SHOWN, naming, pair_kind, read
 from pipeline.trainers import arguments
 from service.queries import trials
 from service.queries.estimate import find
@@ -173,6 +173,7 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
         return
     if kind in ("retrain", "relabel") and not pool:
         return
+    _named_principles(wiring)
     given = set(_splits(wiring))
     if kind in (*TRAINS, "respond", "revise") and "train" not in given:
         raise UserError("no prompt is in the training split: add prompts, or lower splits.heldout and splits.dev")
@@ -184,6 +185,23 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
         raise UserError(f"no prompt is in the split {settings.sweep.split}, on which a sweep measures: set splits.dev")
     if kind == "improve" and settings.rounds > 1 and "dev" not in given:
         raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
+
+
+def _named_principles(wiring: Wiring) -> None:
+    """The principles that prompts name are in the constitution. Those of a file are told by line."""
+    known, given = wiring.constitution.weights(), wiring.settings.prompts
+    unknown = {id for prompt in wiring.prompts() for id in prompt.principles} - known.keys()
+    if not unknown:
+        return
+    rows = [f"the prompts name {', '.join(map(repr, sorted(unknown)))}, which no principle has as its id"]
+    file = given if isinstance(given, str) else given.get("path")
+    if isinstance(file, str) and Path(file).is_file():
+        names = {} if isinstance(given, str) else given.get("map", {})
+        rows = naming(Path(file), unknown, names) or rows
+    more = [f"... and {len(rows) - MOST_SHOWN} more"] if len(rows) > MOST_SHOWN else []
+    raise UserError(
+        "\n".join([*rows[:MOST_SHOWN], *more]) + f"\nmend these rows: the constitution has {', '.join(known)}"
+    )
 
 
 def _splits(wiring: Wiring) -> list[str]:

@@ -122,6 +122,10 @@ class ReviseSettings(_Section):
 class CompareSettings(_Section):
     samples: int = Field(4, ge=2, description="Answers of the SFT model to each training prompt.")
     pairs: int = Field(3, ge=1, description="Pairs of those answers that are judged, for each prompt.")
+    principles: Literal["all", "sampled"] = Field(
+        "all",
+        description="Who labels a pair: all principles, or one, drawn for each pair, as in Constitutional AI (4.1).",
+    )
     questions_per_batch: int = Field(256, ge=1, description="Verdicts that are stored in one commit.")
 
 

@@ -20,6 +20,7 @@ from pipeline.sources.file import located
 from service.queries.rulings import Whose
 from service.settings import OptimiseSettings, RewardSettings
 from service.work.roles import role_of
+from service.work.unseen import unseen
 from service.work.work import Work
 from storage.artifacts import write_text
 
@@ -43,8 +44,8 @@ def train_reward_models(
 ) -> dict[str, Any]:
     """Bradley-Terry reward models on the soft labels, with their accuracy and calibration on held-out prompts.
 
-    Returns the first one's `path`, `metrics` and `heldout` comparisons, and all `paths`; nothing where no comparison
-    is decided."""
+    Returns the first one's `path`, `metrics`, `heldout` comparisons and accuracy on pairs that it never saw (`unseen`),
+    and all `paths`; nothing where no comparison is decided."""
     settings = settings or work.settings.reward
     train, heldout = (
         preferences(work, labels[key], split) for key, split in (("train", "train"), ("heldout", "heldout"))
@@ -63,6 +64,7 @@ def train_reward_models(
         "path": trained[0].path,
         "paths": [checkpoint.path for checkpoint in trained],
         "metrics": dict(trained[0].metrics),
+        "unseen": unseen(work, [trained[0].path]),
         "heldout": [row["comparison"] for row in heldout],
     }
 
