@@ -253,7 +253,9 @@ class SweepSettings(_Section):
 class EvaluateSettings(_Section):
     prompts: int = Field(600, ge=1, description="Held-out prompts that a model is measured on, at most.")
     suites: list[str] | None = Field(
-        None, description="What is measured of the answers (pipeline/suites); none: every suite that is found."
+        None,
+        description='What is measured of the answers (docs/suites.md), as "style", or a public set, as "xstest:FILE". '
+        "None: every suite that is found, without those that ship with prompts of their own.",
     )
     candidate: str = Field(
         "", description="A model to measure against the policy, for the flow `evaluate`; improve measures its own."

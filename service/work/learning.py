@@ -8,6 +8,7 @@ this run make of an answer, and an evaluation callback: the evaluator, on prompt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
@@ -212,6 +213,8 @@ def reward_of(work: Work, reward: Mapping[str, Any], settings: OptimiseSettings)
     if kind == "judge" and "engine" not in settings.reward:
         against = _answers_file(work, "samples", work.generations("samples"))
         return {**judge_spec(work, "judge", against), **settings.reward}
+    if kind == "rule" and not {"checks", "constitution"} & settings.reward.keys():
+        return {**settings.reward, "constitution": str(_constitution(work))}
     return work.wiring.resolved_reward(settings.reward)
 
 
@@ -238,10 +241,15 @@ def evaluation_callback(work: Work, stage: str, parent: str) -> dict[str, Any] |
 
 def judge_spec(work: Work, whose: Whose, against: str) -> dict[str, Any]:
     """The judge, or the evaluator, as a reward, under this run's constitution and what its trial decided."""
-    constitution = work.home / "datasets" / f"constitution-{work.constitution.version[:16]}.yaml"
-    write_text(constitution, work.constitution.source)
     settings = getattr(work.settings, whose)
-    return work.wiring.judge_spec(settings, constitution, against, work.ruling(whose))
+    return work.wiring.judge_spec(settings, _constitution(work), against, work.ruling(whose))
+
+
+def _constitution(work: Work) -> Path:
+    """This run's constitution as a file."""
+    path = work.home / "datasets" / f"constitution-{work.constitution.version[:16]}.yaml"
+    write_text(path, work.constitution.source)
+    return path
 
 
 def _answers_file(work: Work, name: str, answers: Sequence[Generation]) -> str:
