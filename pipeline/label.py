@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pipeline.judges
 from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
-from constitution.records import PROBABILITY, Id, Label, Question, Ruling, Voice, together
+from constitution.records import PROBABILITY, Id, Label, LabelRule, Question, Ruling, Voice, make_id, together
 from pipeline.judges.judge import Judge
 from pipeline.metrics.consistency import Consistency
 
@@ -57,6 +58,13 @@ def voice(principle: Principle, question: Question, ruling: Ruling = EVERYBODY) 
     return Voice(principle.weight, principle.tier, principle.hard, clamp(method), ruling.rules.get(method))
 
 
+def agreeing(voices: Mapping[Id, Voice], rule: LabelRule) -> tuple[dict[Id, Voice], LabelRule]:
+    """The same voices and rule, with no vote for a verdict whose two orders name different answers. Such a verdict may
+    say how probably an answer is the better (a soft label); nothing is learnt from it as if it were known."""
+    strict = {q: replace(v, rule=replace(v.rule, consistent=True)) if v.rule else v for q, v in voices.items()}
+    return strict, replace(rule, consistent=True)
+
+
 def clamp(method: str) -> int | None:
     """What |p1 + p2 - 1| of a judge of this method counts as at most, x 1e9: its module's CLAMP, from which to which
     probability (0.40 to 0.60) it is believed. None: it has none, or is not installed here."""
@@ -65,6 +73,13 @@ def clamp(method: str) -> int | None:
     except UserError:
         return None
     return None if limits is None else round((limits[1] - limits[0]) * PROBABILITY)
+
+
+def drawn(principles: Sequence[Principle], comparison: Id) -> Principle:
+    """The principle that labels a comparison where one is sampled for each: that with the highest hash of (comparison,
+    its id). Uniform, as in Constitutional AI (arXiv 2212.08073, section 4.1): weights and order are not in it, and one
+    that is added takes one comparison in n + 1."""
+    return max(principles, key=lambda p: make_id("label_draw", comparison=comparison, principle=p.id))
 
 
 def refuse_unreadable(found: Mapping[Id, Consistency], most: float) -> None:

@@ -20,6 +20,7 @@ from pipeline import promote, suites, trainers
 from pipeline.judges.by_principle import by_models
 from service.identity import run_key
 from service.queries import trials
+from service.queries.drawn import SAMPLED
 from service.queries.runs import as_it_is
 from service.queries.timing import Timed, timed
 from service.settings import Settings
@@ -142,7 +143,8 @@ def count(
         return Stage(name, "generate", calls, round(calls * lengths.generation(name)))
 
     def judge(name: str, comparisons: int) -> Stage:
-        calls = comparisons * principles * ORDERS
+        labels = compare.principles == SAMPLED and name != "verdicts on evaluation"
+        calls = comparisons * (min(1, principles) if labels else principles) * ORDERS
         return Stage(name, "choose", calls, round(calls * lengths.verdict))
 
     # A further round answers, judges, and is measured against the last model and the first; no round is a revision.

@@ -20,7 +20,7 @@ from constitution.principles import Constitution
 from constitution.records import Id, Label, LabelRule, Voice
 from pipeline import label
 from pipeline.judges.by_principle import asked_most
-from service.queries import rulings
+from service.queries import drawn, rulings
 from service.queries.pool import NO_LABELS
 from storage.labels import Contribution
 from storage.runs import Run
@@ -50,7 +50,18 @@ class Judged:
         return tuple(dict.fromkeys(members))
 
     def labels(self, comparisons: Sequence[Id]) -> dict[Id, Label]:
-        return {x.comparison: x for x in self.store.labels(comparisons, self.voices, self.rule, whole=True)}
+        return {x.comparison: x for x in self._labelled(comparisons, self.voices, self.rule)}
+
+    def _labelled(self, comparisons: Sequence[Id], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
+        if self.run.settings["settings"].get("compare", {}).get("principles") == drawn.SAMPLED:
+            asked = {name: question for question, names in self.principles.items() for name in names}
+            of = drawn.questions([p for p in self.constitution if p.id in asked], asked, comparisons)
+            return drawn.labels(self.store, of, voices, rule)
+        return self.store.labels(comparisons, voices, rule, whole=True)
+
+    def steady(self, labels: Mapping[Id, Label]) -> set[Id]:
+        """Of these labels, those that do not rest on verdicts which change with the order: see `rulings.steady`."""
+        return rulings.steady(labels, self.voices, self.rule, self._labelled)
 
     def contributions(self, comparisons: Sequence[Id]) -> Iterator[Contribution]:
         """Each verdict on some of the comparisons: whether it can be read, votes, and which way it pulls."""

@@ -84,7 +84,7 @@ def counts(store: Store, run: str = "") -> dict[LabelState, int]:
     about = judged.newest(store, run)
     found: dict[LabelState, int] = dict.fromkeys(STATES, 0)
     for some in chunks(about.comparisons, 25 * SLICE):
-        for label in store.labels(some, about.voices, about.rule, whole=True):
+        for label in about.labels(some).values():
             found[label.state] += 1
     return found
 

@@ -6,7 +6,7 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics import consistency as judge_consistency
 from service import keyed
-from service.queries import rulings
+from service.queries import drawn, rulings
 from service.queries.rulings import Whose
 from service.settings import Settings
 from service.wiring import Wiring
@@ -81,8 +81,30 @@ class RunRecords:
         """The labels of comparisons under this run's constitution and ruling: a query, no model. One that lacks a
         verdict is unreadable."""
         voices, rule = self.voices(judge, whose), self.rule(whose)
-        found = self.store.labels(sorted(set(comparisons)), voices, rule, whole=True)
+        found = self._labelled(judge, sorted(set(comparisons)), whose, voices, rule)
         return {x.comparison: x for x in found}
+
+    def steady(self, judge: Judge, labels: Mapping[Id, Label], whose: Whose = "judge") -> set[Id]:
+        """Of labels of this run, the comparisons whose label names an answer and would name it if only verdicts voted
+        whose two orders agree: what may be learnt from as if it were known, with no probability."""
+        voices, rule = self.voices(judge, whose), self.rule(whose)
+        return rulings.steady(labels, voices, rule, lambda ids, *how: self._labelled(judge, ids, whose, *how))
+
+    def _labelled(
+        self, judge: Judge, ids: Sequence[Id], whose: Whose, voices: Mapping[Id, Voice], rule: LabelRule
+    ) -> list[Label]:
+        of = self.drawn(judge, ids) if whose == "judge" else None
+        if of is None:
+            return self.store.labels(ids, voices, rule, whole=True)
+        return drawn.labels(self.store, of, voices, rule)
+
+    def drawn(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Id] | None:
+        """By comparison, the one question that labels it; None where all of them do."""
+        if self.settings.compare.principles != drawn.SAMPLED:
+            return None
+        left_out = self.ruling().left_out
+        heard = [p for p in self.constitution if p.id not in left_out]
+        return drawn.questions(heard, {p.id: judge.question(p).id for p in heard}, comparisons)
 
     def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:
         questions = [judge.question(p).id for p in self.constitution.principles]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import PROBABILITY, Ruling
+from constitution.records import PROBABILITY
 from pipeline import known
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
@@ -23,13 +23,13 @@ from pipeline.metrics.moved import TOLERANCE
 from pipeline.metrics.trial import Tried
 from pipeline.metrics.trust import TRUSTED
 from pipeline.trial import Trial, sentences
-from service.queries import rulings, trials
+from service.queries import trials
+from service.queries.rulings import Whose
 from service.settings import JudgeSettings
 from service.work.known_pairs import again, ask, missing, pairs_of, plain, rows_of
 from service.work.legible import agree, refuse_unreadable
+from service.work.ruling import decide
 from service.work.work import Work
-
-Role: TypeAlias = Literal["judge", "evaluator"]
 
 FEWEST_PROBES = 4  # pairs that were revised under a principle, before its orders are said to be at chance
 ENOUGH = 8  # readable verdicts before a judge is said to be at chance by its own run
@@ -42,7 +42,7 @@ def try_judges(work: Work) -> None:
     try_judge(work, "evaluator", work.settings.evaluator)
 
 
-def try_judge(work: Work, role: Role, settings: JudgeSettings) -> Trial:
+def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
     """Try the judge that `settings` describe, as `role`. Raises UserError where it cannot be read, and where it labels
     and is not believed, with what was measured and what to do."""
     began = time.monotonic()
@@ -59,7 +59,7 @@ def try_judge(work: Work, role: Role, settings: JudgeSettings) -> Trial:
     if role == "evaluator" and work.settings.trial.required and not found.trial.believed:
         work.log("warning: no model is promoted on the word of an evaluator that is not trusted (trial.required)")
     keep(work, role, settings, found.trial)
-    rule(work, role, found.trial)
+    decide(work, role, found)
     if asked:
         work.timed("models", began)
         if role == "evaluator":
@@ -71,16 +71,6 @@ def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
     """Store what a trial found, by run and role."""
     told = {**found.as_dict(role), "about": trials.about(settings)}
     work.store.put_document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}", told)
-
-
-def rule(work: Work, role: Role, found: Trial) -> None:
-    """Write down what the trial decides about the labels of this run: principles at chance or inverted have no voice.
-    What a run began with stays, whatever is tried again when it goes on."""
-    silent = found.without_a_voice
-    why = f"by its trial ({sentences(found, role)[0]})" + (f"; left out: {', '.join(silent)}" if silent else "")
-    kept = rulings.put(work.store, work.run, role, Ruling(left_out=silent, why=why))
-    if kept.left_out != silent:
-        work.log(f"the {role}'s labels stay as this run began: left out are {', '.join(kept.left_out) or 'none'}")
 
 
 def stored(work: Work, role: str) -> dict[str, Any] | None:
@@ -157,15 +147,16 @@ SHORT = ("verdict", "believed", "accuracy", "low", "high", "prompts", "left_out"
 
 def of_run(work: Work) -> dict[str, Any]:
     """What the trials of a run found, by role, as its result has it: those that there were, without their tables."""
-    found = {role: stored(work, role) for role in ("judge", "evaluator")}
+    roles: tuple[Whose, ...] = ("judge", "evaluator")
     return {
         role: {
             **{name: told[name] for name in SHORT},
             "order_consistency": told["order_consistency"]["share"],
+            "ruling": work.ruling(role).why,
             "principles": {name: tally["verdict"] for name, tally in told["principles"].items()},
         }
-        for role, told in found.items()
-        if told is not None
+        for role in roles
+        if (told := stored(work, role)) is not None
     }
 
 

@@ -340,3 +340,45 @@ def test_a_judge_that_drifted_is_refused_when_it_is_asked_again(
     unasked = work(key="nobody asks", **{**FREE, "trial.canaries": 0})
     monkeypatch.setattr(unasked.wiring, "judge", lambda settings: Drifting(judge(settings), move))
     tried(unasked)
+
+
+RULED = """\
+constitution: three
+version: 1
+principles:
+  - {id: kind, title: Kind, critique: Rude?, revision: Be kind., comparison: Which is kinder?}
+  - {id: brief, title: Brief, critique: Long?, revision: Be brief., comparison: Which is briefer?}
+"""
+
+
+def biased(tmp_path: Path, count: int) -> dict[str, Any]:
+    """Known pairs without a principle, and a judge that is right by its mean and names A in both orders."""
+    rows = [{"prompt": f"{n}?", "better": f"please {n}", "worse": f"not {n}"} for n in range(count)]
+    (tmp_path / "whole.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"trial.pairs": ["whole.jsonl"], "trial.most": 200, "label.min_readable": 0.1}
+
+
+BIASED = """\
+rules:
+  - {match: 'Reply A\\W*please', choose: {A: 0.95, B: 0.05}}
+  - {match: 'Reply A', choose: {A: 0.6, B: 0.4}}
+"""
+
+
+def test_the_label_rule_is_chosen_on_known_pairs_and_measured_on_others(work: Any, tmp_path: Path) -> None:
+    at_work = work(BIASED, RULED, **biased(tmp_path, 120))
+    assert tried(at_work).in_all.word == TRUSTED
+    kept = rulings.of(at_work.store, at_work.run)
+    assert kept.rule is not None and not kept.rule.consistent and "other pairs its AUROC is 1.000" in kept.why
+    assert any("label rule is chosen on known pairs" in line for line in at_work.report.said)
+
+
+def test_a_rule_that_the_settings_name_stays_and_so_does_theirs_where_nothing_tells(work: Any, tmp_path: Path) -> None:
+    flags = biased(tmp_path, 120)
+    named = work(BIASED, RULED, **flags, **{"label.consistent": True, "limits.stop_at_chance": False})
+    tried(named)
+    assert rulings.of(named.store, named.run).rule is None
+    assert "as the settings say (label.consistent)" in rulings.of(named.store, named.run).why
+    few = work(key="few", **FREE)
+    tried(few)
+    assert rulings.of(few.store, few.run).rule is None and "too few" in rulings.of(few.store, few.run).why
