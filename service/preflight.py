@@ -135,10 +135,14 @@ def _reward(wiring: Wiring, settings: OptimiseSettings) -> None:
         raise UserError(f"optimise.reward: kind is {kind!r}; it must be the name of a kind of reward, in quotes")
     with _of("optimise.reward"):
         spec = wiring.resolved_reward({"kind": kind, **settings.reward})
+        if kind == "rule" and not {"checks", "constitution"} & spec.keys():  # the run's own constitution
+            spec["constitution"] = str(wiring.settings.constitution)
         if kind == "model" and "paths" not in spec:
             rewards.check_options({**spec, "paths": ["this run's own"]})
         elif kind == "judge" and "engine" not in spec:
-            own = wiring.judge_spec(wiring.settings.judge, wiring.settings.constitution, "this run's own answers")
+            own = wiring.judge_spec(
+                wiring.unsettled(wiring.settings.judge), wiring.settings.constitution, "this run's own answers"
+            )
             rewards.check_options({**own, **spec})
         else:
             rewards.check(spec)

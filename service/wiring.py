@@ -140,6 +140,14 @@ class Wiring:
     def sampling(settings: RoleSettings, max_tokens: int | None = None) -> Sampling:
         return Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens)
 
+    @staticmethod
+    def unsettled(settings: JudgeSettings) -> JudgeSettings:
+        """The same where nobody may be asked: what is left to be found out is as if it were not set."""
+        prefix, letters, _ = _open(settings)
+        if AUTO not in (prefix, letters):
+            return settings
+        return _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
+
     def judge(self, settings: JudgeSettings) -> Judge:
         settings = self.settled(settings)
         return self._judging(settings, self.role(settings), self._another)
@@ -255,9 +263,7 @@ class Wiring:
             self.check_role(further)
             return self._stand_in(further)
 
-        prefix, letters, _ = _open(settings)
-        if AUTO in (prefix, letters):
-            settings = _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
+        settings = self.unsettled(settings)
         judge = self._judging(settings, self._stand_in(settings), another)
         for principle in self.constitution:
             judge.question(principle)
