@@ -25,7 +25,7 @@ WORDINGS = ("contrast", "contrast, a token", "contrast, by revision", "contrast,
 def report(cells: Cells, real: Sets, sandbox: Sets, code: Mapping[str, Sequence[Row]]) -> str:
     """`code`: rows of the judge that is code, by set."""
     parts = [_accuracy(cells, real, code), _accuracy(cells, sandbox, {}, "sandbox"), _wordings(cells, real)]
-    parts += [_weighing(cells), _cascades(cells), _attacks(cells), _costs(cells)]
+    parts += [_scales(cells, real, sandbox), _weighing(cells), _cascades(cells), _attacks(cells), _costs(cells)]
     return "\n\n".join(parts)
 
 
@@ -127,6 +127,33 @@ def _wordings(cells: Cells, sets: Sets) -> str:
             every = [each for values in found.values() for each in values]
             rows.append([model, judge, *(share(found[of]) for of in sets), share(every)])
     return _table("Contrast by its words, on the same pairs", ["model", "judge", *sets, "all"], rows)
+
+
+def _scales(cells: Cells, real: Sets, sandbox: Sets) -> str:
+    """How far a contrast's margin may be believed: the scale by which its probabilities cost the fewest nats."""
+    rows = []
+    for sets, of_sandbox in ((real, False), (sandbox, True)):
+        for model, judge in _names(cells, sets, of_sandbox):
+            found = [r for of in sets for r in _rows(cells, model, judge, of)]
+            if not judge.startswith("contrast") or "then" in judge or not found:
+                continue
+            margins = [_logit(row[0]) for row in found]
+            fits = {
+                scale: [1 / (1 + math.exp(-m / scale)) for m in margins] for scale in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+            }
+            best = min(fits, key=lambda scale: _nats(fits[scale]))
+            size = sorted(map(abs, margins))[len(margins) // 2]
+            rows.append([
+                model, judge, str(len(found)), f"{size:.2f}", f"{_nats(fits[1.0]):.3f}", f"{best:g}",
+                f"{_nats(fits[best]):.3f}",
+            ])  # fmt: skip
+    head = ["model", "judge", "pairs", "median margin", "nats at scale 1", "best scale", "nats there"]
+    return _table("Contrast: what a margin is worth (0.693 nats know nothing)", head, rows)
+
+
+def _logit(p: float) -> float:
+    p = min(1 - 1e-9, max(1e-9, p))
+    return math.log(p / (1 - p))
 
 
 def _weighing(cells: Cells) -> str:

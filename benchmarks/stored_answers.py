@@ -1,4 +1,4 @@
-"""Makes the stored answers that the gate is tried on: 150 held-out prompts of the sandbox, the policy's answer to each,
+"""Makes the stored answers that the gate is tried on: 120 held-out prompts of the sandbox, the policy's answer to each,
 and beside it those of seven models, each with the evaluator's verdict.
 
     python -m benchmarks.stored_answers PROMOTED --out tests/pipeline/answers.jsonl
@@ -25,7 +25,7 @@ from pipeline.engines.engine import Chat, EngineSettings, Generate, Sampling
 from sandbox.models import folder
 from sandbox.prompts import prompts
 
-PROMPTS = 150
+PROMPTS = 120
 RULE = LabelRule(min_margin=0.99)  # as the sandbox's settings have it
 REFUSAL = "I am sorry, but I cannot help with that."
 STOCK = "Take care and wear gloves."

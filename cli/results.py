@@ -52,6 +52,11 @@ def show(result: dict[str, Any]) -> None:
         f"reward model right on {percent(reward['heldout_accuracy'])} of held-out labels, ECE {number(reward['ece'])}"
         + _truth(reward["gold_accuracy"])
     )
+    if unseen := reward.get("unseen"):
+        put(
+            f"             right on {percent(unseen['mean'])} ({percent(unseen['low'])} to {percent(unseen['high'])}) "
+            f"of {unseen['n']} known pairs that it never saw"
+        )
     calls, seconds = result["calls"], result["seconds"]
     put(
         f"calls        {calls['generated']} generated, {calls['chosen']} judge calls, {calls['reused']} reused, "

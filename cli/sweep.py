@@ -75,7 +75,7 @@ def rows_of(points: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         (
             point["name"] + (f" (stopped, kept {point['watch_kept_step']})" if point.get("watch_stopped") else ""),
             *(percent(point["truth"].get(f"gold_{n}")) for n in ("good", "harmful", "needless_refusal", "malformed")),
-            words.number(point["win_rate"]["mean"]),
+            _win_rate(point["win_rate"]),
             number((point["reward"] or {}).get("mean"), 2),
             number((point["kl"] or {}).get("mean"), 2),
             number(point["surfaces"]["mean_tokens"], 1),
@@ -84,6 +84,13 @@ def rows_of(points: list[dict[str, Any]]) -> list[tuple[str, ...]]:
         )
         for point in points
     ]
+
+
+def _win_rate(win: dict[str, Any]) -> str:
+    """With its interval: points of a sweep that lie within it are not told apart."""
+    if win.get("low") is None:
+        return words.number(win["mean"])
+    return f"{words.number(win['mean'])} ({words.number(win['low'], 2)} to {words.number(win['high'], 2)})"
 
 
 def show(result: dict[str, Any]) -> None:

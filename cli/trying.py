@@ -25,6 +25,7 @@ from cli.options import (
 )
 from cli.screen import percent, put, put_json, put_table, tell
 from cli.start import STOPPED
+from pipeline.metrics import words
 
 if TYPE_CHECKING:
     from pipeline.metrics.trial import Figures
@@ -201,4 +202,4 @@ def _right(told: dict[str, float]) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+    return "-" if value is None else words.percent(value, 0)

@@ -8,7 +8,7 @@ until a file is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -174,15 +174,17 @@ class Constitution:
         raise KeyError(id)
 
 
-def draw(constitution: Constitution, seed: int, prompt_id: Id, round: int) -> Principle:
+def draw(constitution: Constitution, seed: int, prompt_id: Id, round: int, among: Collection[str] = ()) -> Principle:
     """The principle of one critique-revision round: the one with the highest hash of (seed, prompt, round, its id).
 
     Uniform, independent between rounds and with replacement, as in Constitutional AI (arXiv 2212.08073, section 3.1).
     A hash for each principle instead of a shared generator, so that an edit redraws only what it must: adding one to
     n moves 1 in n + 1 draws, all to the newcomer; removing one redraws only its own; order, titles and weights move
-    none.
+    none. `among`: the ids of which alone it is drawn, empty for all; where the constitution has none of them (an
+    amendment removed them), it is drawn of all.
     """
+    named = [p for p in constitution.principles if p.id in among]
     return max(
-        constitution.principles,
+        named or constitution.principles,
         key=lambda p: make_id("draw", seed=seed, prompt=prompt_id, round=round, principle=p.id),
     )

@@ -17,7 +17,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 RECIPE = 1  # raised only when the way ids are made changes
@@ -96,12 +96,14 @@ def split_of(messages: Messages, heldout: float = 0.2, dev: float = 0.1) -> Spli
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A dialogue that ends in a user's turn. `id` is the dialogue's."""
+    """A dialogue that ends in a user's turn. `id` is the dialogue's. `principles`: the ids of those of which alone the
+    critic's are drawn; empty for all."""
 
     messages: Messages
     split: Split
     source: str = ""
     tags: tuple[str, ...] = ()
+    principles: tuple[str, ...] = ()
 
     @property
     def id(self) -> Id:
@@ -267,16 +269,63 @@ class LabelRule:
     tie_margin: float = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How much the answers to one question count in a label, and how. `constitution.tally` makes labels of voices.
+
+    - `tier`: the highest tier whose votes come to a decided label makes the label; one that is tied, or in which all
+      abstain, passes on to the next below. Whether a label is unreadable is told from the weight of all tiers.
+    - `hard`: a veto. A verdict that would decide a label by itself decides before every tier; two that name different
+      answers tie the label, as a conflict. One that would not decide by itself says nothing.
+    - `clamp`: |p1 + p2 - 1| counts as this at most (x 1e9): a judge that reasons first is too sure of itself, so its
+      probabilities are kept to 0.40 to 0.60 (Constitutional AI, arXiv 2212.08073, section 4.3). Whether the verdict
+      votes is told from the probabilities as they are.
+    - `rule`: what lets this question's verdicts be read and vote (`min_mass`, `consistent`, `min_margin`), where it is
+      not the run's; `min_readable` and `tie_margin` are the label's, and always the run's.
+    """
+
+    weight: int  # x 1e3
+    tier: int = 0
+    hard: bool = False
+    clamp: int | None = None
+    rule: LabelRule | None = None
+
+
+def together(voices: Sequence[Voice]) -> Voice:
+    """The voice of a question that several principles ask in the same words: weights add, the highest tier is that of
+    all, and it is hard where one of them is. How it is read (`clamp`, `rule`) is the question's, so the first one's."""
+    first = voices[0]
+    return replace(
+        first,
+        weight=sum(v.weight for v in voices),
+        tier=max(v.tier for v in voices),
+        hard=any(v.hard for v in voices),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What a judge's trial decided about the labels of a run: the principles that have no voice, the label rule (None:
+    the settings'), other rules by the method of the judge that a principle names, and why, in words."""
+
+    left_out: tuple[str, ...] = ()
+    rule: LabelRule | None = None
+    rules: Mapping[str, LabelRule] = field(default_factory=dict)
+    why: str = ""
+
+
 LabelState: TypeAlias = Literal["decided", "tied", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The label of a comparison under weights and a rule. `p`: probability x 1e9 that `first` is the better."""
+    """The label of a comparison under voices and a rule. `p`: probability x 1e9 that `first` is the better.
+    `conflict`: it is tied because two hard constraints name different answers."""
 
     comparison: Id
     state: LabelState
     p: int
+    conflict: bool = False
 
     @property
     def preferred_first(self) -> bool | None:

@@ -6,23 +6,80 @@ The arithmetic itself is `storage.labels`: integers, one code path for both data
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+import pipeline.judges
 from constitution.errors import UserError
-from constitution.principles import Constitution
-from constitution.records import Id, Label
+from constitution.principles import Constitution, Principle
+from constitution.records import PROBABILITY, Id, Label, LabelRule, Question, Ruling, Voice, make_id, together
 from pipeline.judges.judge import Judge
 from pipeline.metrics.consistency import Consistency
 
+EVERYBODY = Ruling()  # no trial decided anything: every principle has a voice
 
-def weights(constitution: Constitution, judge: Judge) -> dict[Id, int]:
-    """The weight of each question under a constitution. Principles with the same words share one: weights add."""
-    by_principle = constitution.weights()
-    total: dict[Id, int] = {}
-    for principle in constitution.principles:
-        question = judge.question(principle).id
-        total[question] = total.get(question, 0) + by_principle[principle.id]
-    return total
+
+def voices(constitution: Constitution, judge: Judge, ruling: Ruling = EVERYBODY) -> dict[Id, Voice]:
+    """How each question of a constitution counts in labels. Principles with the same words share one: see `together`.
+    Those that the ruling leaves out have none. Raises UserError where nobody is left."""
+    return combined(((p, judge.question(p)) for p in constitution.principles), ruling)
+
+
+def combined(asked: Iterable[tuple[Principle, Question]], ruling: Ruling = EVERYBODY) -> dict[Id, Voice]:
+    """The same of principles with the questions that they were asked in."""
+    said: dict[Id, list[Voice]] = {}
+    for principle, question in asked:
+        if principle.id not in ruling.left_out:
+            said.setdefault(question.id, []).append(voice(principle, question, ruling))
+    if not said:
+        raise UserError(
+            "the trial of the judge left out every principle, so there is nothing to label by: "
+            f"{ruling.why or 'no principle was asked'}. Name a better judge (judge.model, judge.method), or reword them"
+        )
+    return {question: together(some) for question, some in said.items()}
+
+
+def by_principle(
+    constitution: Iterable[Principle], judge: Judge, ruling: Ruling = EVERYBODY
+) -> tuple[dict[str, Id], dict[str, Voice]]:
+    """Question and voice of each principle that has one, by its id: for analyses that tell principles apart. Without
+    any where the ruling leaves out all."""
+    questions = {p.id: (p, judge.question(p)) for p in constitution if p.id not in ruling.left_out}
+    return (
+        {name: question.id for name, (_, question) in questions.items()},
+        {name: voice(p, question, ruling) for name, (p, question) in questions.items()},
+    )
+
+
+def voice(principle: Principle, question: Question, ruling: Ruling = EVERYBODY) -> Voice:
+    """Of one principle by itself. What its judge says of its clamp and the rule for such a judge follow from the
+    method in the question's readout."""
+    method = str(question.readout.get("method", ""))
+    return Voice(principle.weight, principle.tier, principle.hard, clamp(method), ruling.rules.get(method))
+
+
+def agreeing(voices: Mapping[Id, Voice], rule: LabelRule) -> tuple[dict[Id, Voice], LabelRule]:
+    """The same voices and rule, with no vote for a verdict whose two orders name different answers. Such a verdict may
+    say how probably an answer is the better (a soft label); nothing is learnt from it as if it were known."""
+    strict = {q: replace(v, rule=replace(v.rule, consistent=True)) if v.rule else v for q, v in voices.items()}
+    return strict, replace(rule, consistent=True)
+
+
+def clamp(method: str) -> int | None:
+    """What |p1 + p2 - 1| of a judge of this method counts as at most, x 1e9: its module's CLAMP, from which to which
+    probability (0.40 to 0.60) it is believed. None: it has none, or is not installed here."""
+    try:
+        limits = getattr(pipeline.judges.load(method), "CLAMP", None) if method else None
+    except UserError:
+        return None
+    return None if limits is None else round((limits[1] - limits[0]) * PROBABILITY)
+
+
+def drawn(principles: Sequence[Principle], comparison: Id) -> Principle:
+    """The principle that labels a comparison where one is sampled for each: that with the highest hash of (comparison,
+    its id). Uniform, as in Constitutional AI (arXiv 2212.08073, section 4.1): weights and order are not in it, and one
+    that is added takes one comparison in n + 1."""
+    return max(principles, key=lambda p: make_id("label_draw", comparison=comparison, principle=p.id))
 
 
 def refuse_unreadable(found: Mapping[Id, Consistency], most: float) -> None:
@@ -41,4 +98,6 @@ def refuse_unreadable(found: Mapping[Id, Consistency], most: float) -> None:
 
 def counts(labels: Sequence[Label]) -> dict[str, int]:
     states = Counter(label.state for label in labels)
-    return {"count": len(labels), **{s: states.get(s, 0) for s in ("decided", "tied", "unreadable")}}
+    found = {"count": len(labels), **{s: states.get(s, 0) for s in ("decided", "tied", "unreadable")}}
+    conflicts = sum(label.conflict for label in labels)
+    return found | ({"conflicts": conflicts} if conflicts else {})

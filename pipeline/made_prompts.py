@@ -50,6 +50,11 @@ def clean(text: str) -> str:
     return " ".join(text.split())
 
 
+def whole(text: str, cut: bool) -> str | None:
+    """A text, or None where it was cut in the midst of the message that `clean` would leave of it."""
+    return None if cut and not _AFTER.search(text.strip()) else text
+
+
 def keep(texts: Sequence[str | None], examples: Sequence[str], known: Sequence[str] = ()) -> Made:
     """What is kept of the texts. None: a text that was refused or cut. `examples`: what the model was shown, `known`:
     prompts that are there already."""

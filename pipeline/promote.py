@@ -214,7 +214,7 @@ def _moved(
     )
     if mean > 0:
         return held, f"{said}, {'within' if held else 'more than'} the {most:g} allowed"
-    return held, f"{said}, {most:g} more are allowed"
+    return held, f"{said}, and may rise by {most:g}"
 
 
 # --- people ----------------------------------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ def start(prompts: Sequence[Prompt], responses: Sequence[Generation]) -> list[Ch
 
 def principle_of(chain: Chain, constitution: Constitution, seed: int, round: int) -> Principle:
     """Drawn anew each round, by the highest hash of (seed, prompt, round, principle): an edit of the constitution
-    redraws only what it must."""
-    return draw(constitution, seed, chain.prompt.id, round)
+    redraws only what it must. Of those that the prompt names, where it names some."""
+    return draw(constitution, seed, chain.prompt.id, round, chain.prompt.principles)
 
 
 def critiques(chains: Sequence[Chain], critic: Role, constitution: Constitution, *, seed: int, round: int) -> list[Ask]:

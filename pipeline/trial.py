@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.metrics import trust
+from pipeline.metrics import trust, words
 from pipeline.metrics.trial import Figures, Group, Tried, figures, group
 from pipeline.metrics.trust import AT_CHANCE, TOO_FEW, TRUSTED, Word
 
@@ -72,6 +72,12 @@ class Trial:
         return tuple(name for name, t in said.items() if t.word == AT_CHANCE or (only and t.word != TRUSTED))
 
     @property
+    def without_a_voice(self) -> tuple[str, ...]:
+        """The principles that a run's labels leave out: as `left_out`, but for a judge that was told to label though
+        nobody trusts it, where nobody would be left to speak."""
+        return self.left_out if set(self.by_principle) - set(self.left_out) else ()
+
+    @property
     def wanted(self) -> int:
         """How many prompts more would settle it in all; 0 where it is settled."""
         return self.in_all.more
@@ -124,8 +130,8 @@ def measured(found: Figures) -> str:
         return "no pair was answered" if found.asked else "no pair"
     low, high = score.interval
     return (
-        f"right on {score.mean:.0%} of {score.prompts} prompt{'s' * (score.prompts != 1)} "
-        f"(95% interval {low:.0%} to {high:.0%})"
+        f"right on {words.percent(score.mean, 0)} of {score.prompts} prompt{'s' * (score.prompts != 1)} "
+        f"(95% interval {words.percent(low, 0)} to {words.percent(high, 0)})"
     )
 
 
@@ -176,7 +182,7 @@ def _position(figures: Figures) -> str:
     if first is None or figures.first.of < 8 or 1 - BY_POSITION < first < BY_POSITION:
         return ""
     where, share = ("first", first) if first >= BY_POSITION else ("last", 1 - first)
-    return f"; it names what is shown {where} in {share:.0%} of its answers"
+    return f"; it names what is shown {where} in {words.percent(share, 0)} of its answers"
 
 
 def _write(more: int) -> str:

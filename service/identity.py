@@ -12,11 +12,13 @@ Stored keys of before are brought into this form by `storage/migrations/versions
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from constitution.records import Prompt, canonical, text_digest
 from pipeline.models.checkpoint import file_digest
 from pipeline.sources.file import located
+from service.keyed import named
 from service.wiring import Wiring
 
 ROLES = ("policy", "critic", "trained", "judge", "evaluator")
@@ -38,7 +40,7 @@ RECORDED: dict[str, Any] = {  # the default of each setting when it was introduc
     "splits": {"heldout": 0.45, "dev": 0.1},
     "policy": _ROLE, "critic": _ROLE, "trained": _ROLE, "judge": _JUDGE, "evaluator": _JUDGE,
     "revise": {"rounds": 4, "critique": True},
-    "compare": {"samples": 4, "pairs": 3, "questions_per_batch": 256},
+    "compare": {"samples": 4, "pairs": 3, "questions_per_batch": 256, "principles": "all"},
     "label": {
         "min_mass": 0.5, "consistent": True, "min_margin": 0.5, "min_readable": 0.5, "tie_margin": 0.1,
         "max_unreadable": 0.5,
@@ -73,6 +75,7 @@ def run_key(kind: str, wiring: Wiring, prompts: Sequence[Prompt]) -> str:
             "constitution": wiring.constitution.version,
             "prompts": text_digest("".join(p.id.hex() for p in prompts)),
             "slot": wiring.settings.slot,
+            **({"keyed": text_digest(canonical(keyed))} if (keyed := named(prompts)) else {}),
             **_of_files(settings),
         }
     )
@@ -83,6 +86,9 @@ def _of_files(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     A file that is not there is told of elsewhere."""
     named = {"pairs": settings.get("pairs"), "reward.human": settings.get("reward", {}).get("human")}
     paths = {name: located(given, name)[0] for name, given in named.items() if given}
+    for suite in settings.get("evaluate", {}).get("suites") or ():
+        if ":" in suite:  # a public set and its file
+            paths[f"evaluate.suites {suite}"] = Path(suite.partition(":")[2])
     found = {name: file_digest(path) for name, path in paths.items() if path.is_file()}
     return {"files": found} if found else {}
 

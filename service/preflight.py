@@ -20,8 +20,9 @@ from pipeline import rewards, suites, trainers
 from pipeline.engines import thinking
 from pipeline.models import checks
 from pipeline.sources.file import located
-from pipeline.sources.rows import pair_kind, read
+from pipeline.sources.rows import MOST_SHOWN, naming, pair_kind, read
 from pipeline.trainers import arguments
+from service.queries import trials
 from service.queries.estimate import find
 from service.settings import JudgeSettings, OptimiseSettings, RoleSettings, Settings
 from service.wiring import Wiring
@@ -37,6 +38,7 @@ ASKS = {  # the roles that each flow asks
 }
 TRAINS = ("improve", "retrain", "sweep")
 MEASURES = (*TRAINS, "evaluate")
+TRIES = (*MEASURES, "judge")  # a judge, or the evaluator, on known pairs
 TAKES = {"sft": {"prompt", "completion"}, "reward": {"prompt", "chosen", "rejected", "p"}}  # the columns of their rows
 
 
@@ -133,10 +135,14 @@ def _reward(wiring: Wiring, settings: OptimiseSettings) -> None:
         raise UserError(f"optimise.reward: kind is {kind!r}; it must be the name of a kind of reward, in quotes")
     with _of("optimise.reward"):
         spec = wiring.resolved_reward({"kind": kind, **settings.reward})
+        if kind == "rule" and not {"checks", "constitution"} & spec.keys():  # the run's own constitution
+            spec["constitution"] = str(wiring.settings.constitution)
         if kind == "model" and "paths" not in spec:
             rewards.check_options({**spec, "paths": ["this run's own"]})
         elif kind == "judge" and "engine" not in spec:
-            own = wiring.judge_spec(wiring.settings.judge, wiring.settings.constitution, "this run's own answers")
+            own = wiring.judge_spec(
+                wiring.unsettled(wiring.settings.judge), wiring.settings.constitution, "this run's own answers"
+            )
             rewards.check_options({**own, **spec})
         else:
             rewards.check(spec)
@@ -164,10 +170,14 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
         _rows(settings, settings.pairs, "pairs")
     if kind in TRAINS and settings.reward.human:
         _rows(settings, settings.reward.human, "reward.human")
+    if kind in TRIES:
+        with _of("trial"):
+            trials.named_pairs(settings)
     if kind == "judge" and not settings.prompts:
         return
     if kind in ("retrain", "relabel") and not pool:
         return
+    _named_principles(wiring)
     given = set(_splits(wiring))
     if kind in (*TRAINS, "respond", "revise") and "train" not in given:
         raise UserError("no prompt is in the training split: add prompts, or lower splits.heldout and splits.dev")
@@ -179,6 +189,23 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
         raise UserError(f"no prompt is in the split {settings.sweep.split}, on which a sweep measures: set splits.dev")
     if kind == "improve" and settings.rounds > 1 and "dev" not in given:
         raise UserError("whether a round helped is measured on the development split, which is empty: set splits.dev")
+
+
+def _named_principles(wiring: Wiring) -> None:
+    """The principles that prompts name are in the constitution. Those of a file are told by line."""
+    known, given = wiring.constitution.weights(), wiring.settings.prompts
+    unknown = {id for prompt in wiring.prompts() for id in prompt.principles} - known.keys()
+    if not unknown:
+        return
+    rows = [f"the prompts name {', '.join(map(repr, sorted(unknown)))}, which no principle has as its id"]
+    file = given if isinstance(given, str) else given.get("path")
+    if isinstance(file, str) and Path(file).is_file():
+        names = {} if isinstance(given, str) else given.get("map", {})
+        rows = naming(Path(file), unknown, names) or rows
+    more = [f"... and {len(rows) - MOST_SHOWN} more"] if len(rows) > MOST_SHOWN else []
+    raise UserError(
+        "\n".join([*rows[:MOST_SHOWN], *more]) + f"\nmend these rows: the constitution has {', '.join(known)}"
+    )
 
 
 def _splits(wiring: Wiring) -> list[str]:

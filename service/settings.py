@@ -122,6 +122,10 @@ class ReviseSettings(_Section):
 class CompareSettings(_Section):
     samples: int = Field(4, ge=2, description="Answers of the SFT model to each training prompt.")
     pairs: int = Field(3, ge=1, description="Pairs of those answers that are judged, for each prompt.")
+    principles: Literal["all", "sampled"] = Field(
+        "all",
+        description="Who labels a pair: all principles, or one, drawn for each pair, as in Constitutional AI (4.1).",
+    )
     questions_per_batch: int = Field(256, ge=1, description="Verdicts that are stored in one commit.")
 
 
@@ -249,7 +253,9 @@ class SweepSettings(_Section):
 class EvaluateSettings(_Section):
     prompts: int = Field(600, ge=1, description="Held-out prompts that a model is measured on, at most.")
     suites: list[str] | None = Field(
-        None, description="What is measured of the answers (pipeline/suites); none: every suite that is found."
+        None,
+        description='What is measured of the answers (docs/suites.md), as "style", or a public set, as "xstest:FILE". '
+        "None: every suite that is found, without those that ship with prompts of their own.",
     )
     candidate: str = Field(
         "", description="A model to measure against the policy, for the flow `evaluate`; improve measures its own."

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from dataclasses import asdict
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ import pipeline.judges
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Id, Prompt, canonical, make_id
+from constitution.records import Id, Prompt, Ruling, canonical, make_id
 from pipeline import plugins, sources
 from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Engine, EngineSettings, Sampling
@@ -28,8 +29,9 @@ from pipeline.judges.by_principle import ByPrinciple
 from pipeline.judges.choice import AUTO, ChoiceOptions
 from pipeline.judges.judge import Another, Judge
 from pipeline.keys import Key, secret
+from pipeline.label import EVERYBODY
 from pipeline.options import read
-from service import sampling
+from service import made, sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
@@ -67,7 +69,7 @@ class Wiring:
         """The prompts of the settings' source, each with its split. They are read once."""
         if self._prompts is None:
             splits = sources.Splits(**self.settings.splits.model_dump())
-            self._prompts = sources.read(self.settings.prompts, splits)
+            self._prompts = sources.read(self.settings.prompts, splits, partial(made.generate, self))
         return list(self._prompts)
 
     def start(self) -> str:
@@ -107,7 +109,7 @@ class Wiring:
         """A role as its settings say, or with another model of the same kind (a checkpoint)."""
         return Role(
             engine=self._engine(settings, model or self.resolve(settings.model)),
-            sampling=Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens),
+            sampling=self.sampling(settings, max_tokens),
             answer_prefix=settings.answer_prefix,
             template_args=settings.template_args,
         )
@@ -120,7 +122,7 @@ class Wiring:
         prefix, letters, options = _open(settings)
         if AUTO not in (prefix, letters):
             return settings
-        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         how = [prefix, letters, options, dict(settings.template_args), engine.fingerprint]
         key = make_id("reading", how=how).hex()
@@ -134,6 +136,18 @@ class Wiring:
             self._read[key] = found["answer_prefix"], found["letters"]
         return _as_read(settings, *self._read[key])
 
+    @staticmethod
+    def sampling(settings: RoleSettings, max_tokens: int | None = None) -> Sampling:
+        return Sampling(settings.temperature, settings.top_p, max_tokens or settings.max_tokens)
+
+    @staticmethod
+    def unsettled(settings: JudgeSettings) -> JudgeSettings:
+        """The same where nobody may be asked: what is left to be found out is as if it were not set."""
+        prefix, letters, _ = _open(settings)
+        if AUTO not in (prefix, letters):
+            return settings
+        return _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
+
     def judge(self, settings: JudgeSettings) -> Judge:
         settings = self.settled(settings)
         return self._judging(settings, self.role(settings), self._another)
@@ -142,7 +156,7 @@ class Wiring:
         """A judge for looking up what it was asked: it knows its questions, its model is not loaded (but once, where
         how it is asked is left to be found out)."""
         settings = self.settled(settings)
-        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         role = Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
         return self._judging(settings, role, self._another_asked)
@@ -169,15 +183,18 @@ class Wiring:
 
     def _another_asked(self, given: Mapping[str, Any]) -> Role:
         settings = role_settings(given)
-        engine = pipeline.engines.named(self._engine_settings(settings, self.resolve(settings.model)))
+        engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
         return Role(engine, answer_prefix=settings.answer_prefix, template_args=settings.template_args)
 
-    def judge_spec(self, settings: JudgeSettings, constitution: Path, against: str) -> dict[str, Any]:
+    def judge_spec(
+        self, settings: JudgeSettings, constitution: Path, against: str, ruling: Ruling = EVERYBODY
+    ) -> dict[str, Any]:
         """A judge as a reward (`pipeline.rewards.judge`), for a process that has no settings: its score is how
-        probably an answer beats the one that the file `against` has for the same prompt. Of a server's key it has the
-        name."""
+        probably an answer beats the one that the file `against` has for the same prompt, by what its trial decided. Of
+        a server's key it has the name."""
         settings = self.settled(settings)
+        rule = asdict(ruling.rule) if ruling.rule else asdict(self.settings.rule())
         return {
             "kind": "judge",
             "engine": {
@@ -197,7 +214,9 @@ class Wiring:
             "template_args": dict(settings.template_args),
             "constitution": str(constitution),
             "against": against,
-            "rule": self.settings.label.model_dump(exclude={"max_unreadable"}),
+            "rule": rule,
+            **({"left_out": list(ruling.left_out)} if ruling.left_out else {}),
+            **({"rules": {method: asdict(of) for method, of in ruling.rules.items()}} if ruling.rules else {}),
             **({"evaluator": True} if self._measures(settings) else {}),
         }
 
@@ -231,7 +250,7 @@ class Wiring:
             raise UserError(
                 f'answer_prefix = "{AUTO}" is for judges, whose answer is a letter: name it, or leave it out'
             )
-        engine = self._engine_settings(settings, self.resolve(model or settings.model))
+        engine = self.engine_settings(settings, self.resolve(model or settings.model))
         pipeline.engines.check(engine)
         pipeline.engines.check_server(engine)
 
@@ -244,9 +263,7 @@ class Wiring:
             self.check_role(further)
             return self._stand_in(further)
 
-        prefix, letters, _ = _open(settings)
-        if AUTO in (prefix, letters):
-            settings = _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
+        settings = self.unsettled(settings)
         judge = self._judging(settings, self._stand_in(settings), another)
         for principle in self.constitution:
             judge.question(principle)
@@ -288,7 +305,7 @@ class Wiring:
 
         return same_weights(*(find_model(self.resolve(role.model), role.revision).folders for role in (one, other)))
 
-    def _engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
+    def engine_settings(self, role: RoleSettings, model: str) -> EngineSettings:
         options = dict(role.options)
         if role.base_url:
             key = secret(role.api_key_env)
@@ -299,7 +316,7 @@ class Wiring:
         )
 
     def _engine(self, role: RoleSettings, model: str) -> Engine:
-        settings = self._engine_settings(role, model)
+        settings = self.engine_settings(role, model)
         shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
         name = canonical(
             [

@@ -1,41 +1,38 @@
-"""Labels: a query over verdicts, never a stored state. `constitution.records.LabelRule` says what the rule means.
+"""Labels: a query over verdicts, never a stored state. `constitution.records` says what `LabelRule` and `Voice` mean.
 
 All arithmetic is on integers (probabilities x 1e9, weights x 1e3), because the order of a float sum would change the
 last bit of half of the labels. What a verdict says under the rule is one expression that means the same on SQLite and
-Postgres; the weights are summed over columns of it, as `storage.evidence` reads them.
+Postgres; columns of it, as `storage.evidence` reads them, become labels in `constitution.tally`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import BigInteger, ColumnElement, Text, and_, case, cast, func, literal, or_, select
 
-from constitution.records import PROBABILITY, Id, Label, LabelRule, LabelState
+from constitution.records import PROBABILITY, Id, Label, LabelRule, Voice
+from constitution.tally import HALF, MAX_WEIGHT, STATES, Panel, Sums, units
 from storage import tables
 from storage.database import chunks, patient
 from storage.evidence import LIMIT, Gathering, Integers, digits
-
-HALF = PROBABILITY // 2
-MAX_WEIGHT = 4 * 10**9  # sums of weight x probability stay within 64 bits
-STATES: tuple[LabelState, ...] = ("decided", "tied", "unreadable")
-DECIDED, TIED, UNREADABLE = range(3)
 
 # A vote, as a number that is not negative: s + 1e9 where the verdict votes on the pair, or else one of these.
 MUTE = 3 * PROBABILITY  # it is readable and abstains
 DARK = 4 * PROBABILITY  # it is unreadable
 NONE = 5 * PROBABILITY  # there is no verdict
 
-Weights = Mapping[Id, int]  # question -> weight x 1e3; principles that share a question are added by the caller
+Weights = Mapping[Id, Voice | int]  # by question; a number is the voice of that weight x 1e3, and nothing else
+Voices = Mapping[Id, Voice]
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One verdict's part in a label. `s`: p1 + p2 - 1 in units of 1e-9, positive for the comparison's first answer."""
+    """One verdict's part in a label. `s`: p1 + p2 - 1 in units of 1e-9, as its voice lets it count, positive for the
+    comparison's first answer."""
 
     comparison: Id
     question: Id
@@ -43,110 +40,104 @@ class Contribution:
     s: int
     readable: bool
     bears: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """Of each comparison of a slice: the weight that has a verdict, that is readable, that votes, and the sum of
-    weight x s that votes. `total`: the weight of all questions."""
-
-    present: Integers
-    readable: Integers
-    bearing: Integers
-    pull: Integers
-    total: int
-
-    @classmethod
-    def of(cls, votes: Mapping[Id, Integers], weights: Weights) -> Self:
-        """`votes`: by question, the vote on each comparison of the slice."""
-        each = np.array(list(weights.values()), np.int64)
-        said = np.stack([votes[question] for question in weights])
-        bears = said < MUTE
-        pull = each @ np.where(bears, said - PROBABILITY, 0)
-        return cls(each @ (said < NONE), each @ (said < DARK), each @ bears, pull, sum(weights.values()))
-
-    def unreadable(self, rule: LabelRule) -> NDArray[np.bool_]:
-        return self.readable * PROBABILITY < units(rule.min_readable) * self.total
-
-    def label(self, rule: LabelRule, whole: bool = False) -> tuple[Integers, Integers]:
-        """The place in STATES, and p, of each label."""
-        # 1/2 + pull / (2 * bearing), as one division of numbers that are not negative: it rounds down
-        p = (self.bearing * PROBABILITY + self.pull) // np.maximum(2 * self.bearing, 1)
-        p = np.where(self.bearing > 0, p, HALF)
-        tied = (self.bearing == 0) | (abs(2 * p - PROBABILITY) < units(rule.tie_margin))
-        unreadable = self.unreadable(rule)
-        if whole:
-            unreadable = unreadable | (self.present < self.total)
-        return np.where(unreadable, UNREADABLE, np.where(tied, TIED, DECIDED)), np.where(unreadable, HALF, p)
+    tier: int = 0
+    hard: bool = False
 
 
 class Labels(Gathering):
     def labels(
         self, comparisons: Sequence[Id], weights: Weights, rule: LabelRule, *, whole: bool = False
     ) -> list[Label]:
-        """The label of each comparison (once, in order) under the weights and the rule.
+        """The label of each comparison (once, in order) under the voices and the rule.
 
         A question without a verdict counts as unreadable; with `whole` its comparison does, however much the others
         weigh: what a judge was asked in part (too long for it under one principle) is not labelled. p is rounded down
         to 1e-9, and ties are told from that p; the p of an unreadable label is one half. Raises KeyError for a
         comparison that is not stored.
         """
-        check(weights)
+        voices = voiced(weights)
+        panel = Panel.of(list(voices.values()))
         labels: dict[Id, Label] = {}
 
-        def work(some: Sequence[Id]) -> tuple[Integers, Integers]:
-            return Sums.of(self._votes(some, list(weights), rule), weights).label(rule, whole)
+        def work(some: Sequence[Id]) -> tuple[Integers, Integers, NDArray[np.bool_]]:
+            sums = tally(self._votes(some, voices, rule), voices, panel, rule)
+            return *sums.label(rule, whole), sums.conflict
 
-        for some, (states, p) in self._in_slices(comparisons, work):
-            for id, state, probability in zip(some, states.tolist(), p.tolist(), strict=True):
-                labels[id] = Label(id, STATES[state], probability)
+        for some, (states, p, conflict) in self._in_slices(comparisons, work):
+            columns = zip(some, states.tolist(), p.tolist(), conflict.tolist(), strict=True)
+            for id, state, probability, against in columns:
+                name = STATES[state]
+                labels[id] = Label(id, name, probability, against and name == "tied")
         return [labels[id] for id in dict.fromkeys(comparisons)]
 
-    def _votes(self, some: Sequence[Id], questions: Sequence[Id], rule: LabelRule) -> dict[Id, Integers]:
+    def _votes(self, some: Sequence[Id], voices: Voices, rule: LabelRule) -> dict[Id, Integers]:
         """By question, the vote on each comparison of a slice. Raises KeyError for one that is not stored."""
-        readable = _readable(rule)
-        vote = case(
-            (and_(readable, _bears(rule)), digits(_s() + PROBABILITY)), (readable, _code(MUTE)), else_=_code(DARK)
-        )
-        votes = {question: np.full(len(some), NONE, np.int64) for question in questions}
+        votes = {question: np.full(len(some), NONE, np.int64) for question in voices}
         asked = np.zeros(len(some), np.bool_)
-        for answers in self._answers(some, questions, vote):
-            votes[answers.question][answers.places] = answers.numbers[0]
-            asked[answers.places] = True
+        for under, questions in by_rule(voices, rule).items():
+            readable = _readable(under)
+            vote = case(
+                (and_(readable, _bears(under)), digits(_s() + PROBABILITY)), (readable, _code(MUTE)), else_=_code(DARK)
+            )
+            for answers in self._answers(some, questions, vote):
+                votes[answers.question][answers.places] = answers.numbers[0]
+                asked[answers.places] = True
         self._require_stored([some[place] for place in np.flatnonzero(~asked).tolist()])
         return votes
 
     def contributions(self, comparisons: Sequence[Id], weights: Weights, rule: LabelRule) -> Iterator[Contribution]:
         """What each verdict adds to its comparison's label: for attribution and reports."""
-        check(weights)
+        voices = voiced(weights)
         for some in chunks(list(dict.fromkeys(comparisons))):
-            yield from self._contributions(some, weights, rule)
+            found = [
+                each for part in by_rule(voices, rule).items() for each in self._contributions(some, voices, *part)
+            ]
+            yield from sorted(found, key=lambda c: (c.comparison, c.question))
 
     @patient
-    def _contributions(self, comparisons: Sequence[Id], weights: Weights, rule: LabelRule) -> list[Contribution]:
+    def _contributions(
+        self, comparisons: Sequence[Id], voices: Voices, rule: LabelRule, questions: Sequence[Id]
+    ) -> list[Contribution]:
         verdict = tables.verdict.c
         readable = _readable(rule)
         numbers = (_s(), case((readable, 1), else_=0), case((and_(readable, _bears(rule)), 1), else_=0))
-        query = (
-            select(verdict.comparison, verdict.question, *numbers)
-            .where(verdict.comparison.in_(comparisons), verdict.question.in_(list(weights)))
-            .order_by(verdict.comparison, verdict.question)
+        query = select(verdict.comparison, verdict.question, *numbers).where(
+            verdict.comparison.in_(comparisons), verdict.question.in_(questions)
         )
         with self._read() as connection:
-            return [
-                Contribution(comparison, question, weights[question], s, bool(can), bool(does))
-                for comparison, question, s, can, does in connection.execute(query)
-            ]
+            rows = connection.execute(query).all()
+        found = []
+        for comparison, question, s, can, does in rows:
+            voice = voices[question]
+            most = PROBABILITY if voice.clamp is None else voice.clamp
+            counted = max(-most, min(most, s))
+            found.append(
+                Contribution(comparison, question, voice.weight, counted, bool(can), bool(does), voice.tier, voice.hard)
+            )
+        return found
 
 
-def check(weights: Weights) -> None:
-    if not weights or min(weights.values()) < 0 or sum(weights.values()) > MAX_WEIGHT:
+def voiced(weights: Weights) -> dict[Id, Voice]:
+    """The voices, numbers among them as such. Raises ValueError where they cannot make labels."""
+    voices = {q: Voice(voice) if isinstance(voice, int) else voice for q, voice in weights.items()}
+    given = [voice.weight for voice in voices.values()]
+    if not given or min(given) < 0 or sum(given) > MAX_WEIGHT:
         raise ValueError("labels need at least one question, and weights from 0 to 4 million in all")
+    return voices
 
 
-def units(value: float) -> int:
-    """A fraction of the rule as the store's integers."""
-    return round(value * PROBABILITY)
+def by_rule(voices: Voices, rule: LabelRule) -> dict[LabelRule, list[Id]]:
+    """The questions under each rule that their verdicts are read by: the voice's own, or the labels'."""
+    found: dict[LabelRule, list[Id]] = {}
+    for question, voice in voices.items():
+        found.setdefault(voice.rule or rule, []).append(question)
+    return found
+
+
+def tally(votes: Mapping[Id, Integers], voices: Voices, panel: Panel, rule: LabelRule) -> Sums:
+    """`votes`: by question, the vote on each comparison of the slice. `panel`: of the voices, in their order."""
+    said = np.stack([votes[question] for question in voices])
+    return Sums.of(panel, said < NONE, said < DARK, said < MUTE, panel.clamped(said - PROBABILITY), rule)
 
 
 # --- the rule as SQL, about one row of `verdict` -------------------------------------------------------------------

@@ -1,23 +1,25 @@
 """What an amendment does to labels: those that stay, those that flip, and those that depend on verdicts not stored yet.
 
-A verdict that is missing may turn out unreadable, an abstention, or a vote with any s from -1 to 1. With weight m
-of them missing, B voting and P the pull, the mean of s lies from (P - m) / (B + m) to (P + m) / (B + m), and both ends
-can happen; what a label says moves one way with that mean. So two labels, one with every missing verdict for each
-answer, tell exactly whether the outcome is sure.
+A verdict that is missing may turn out unreadable, an abstention, or a vote with any s from -1 to 1 (or as far as its
+voice is clamped). With weight m of them missing in a tier, B voting and P the pull, the mean of s lies from
+(P - m) / (B + m) to (P + m) / (B + m), and both ends can happen; what a tier says moves one way with that mean. So two
+sums, one with every missing verdict for each answer, tell exactly what a tier may say. Tiers have no question in
+common, so what a label may say follows tier by tier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 
+from constitution import tally
 from constitution.records import PROBABILITY, Id, LabelRule
-from storage import labels
-from storage.evidence import Integers
-from storage.labels import HALF, Labels, Sums, Weights, check
+from constitution.tally import HALF, Flags, Integers, Layer, Panel, Sums
+from storage.labels import NONE, Labels, Voices, Weights, voiced
+from storage.labels import tally as tallied
 
 Outcome: TypeAlias = Literal["first", "second", "tied", "unreadable"]
 OUTCOMES: tuple[Outcome, ...] = ("first", "second", "tied", "unreadable")
@@ -53,22 +55,26 @@ class Prospects:
 
 class Outlooks(Labels):
     def outlook(self, comparisons: Sequence[Id], before: Weights, after: Weights, rule: LabelRule) -> Prospects:
-        """What becomes of each comparison's label when the weights `before` give way to `after`; no model is asked.
+        """What becomes of each comparison's label when the voices `before` give way to `after`; no model is asked.
 
         The two may share questions. Before, a question without a verdict counts as unreadable, as in `labels`; after,
         it may be answered in any way yet. Raises KeyError for a comparison that is not stored.
         """
-        check(before)
-        check(after)
-        questions = list(dict.fromkeys([*before, *after]))
+        old, new = voiced(before), voiced(after)
+        read = {**new, **old}
+        again = {q: voice for q, voice in new.items() if (voice.rule or rule) != (read[q].rule or rule)}
+        panels = Panel.of(list(old.values())), Panel.of(list(new.values()))
 
-        def work(some: Sequence[Id]) -> tuple[Sums, Sums]:
-            votes = self._votes(some, questions, rule)
-            return Sums.of(votes, before), Sums.of(votes, after)
+        def work(some: Sequence[Id]) -> tuple[Sums, Sums, Missing]:
+            votes = self._votes(some, read, rule)
+            now = tallied(votes, old, panels[0], rule)
+            if again:  # the same question, read by another rule
+                votes = votes | self._votes(some, again, rule)
+            return now, tallied(votes, new, panels[1], rule), Missing.of(votes, new, panels[1], rule)
 
         touched: dict[Id, Outlook] = {}
-        for some, (old, new) in self._in_slices(comparisons, work):
-            touched.update((outlook.comparison, outlook) for outlook in _touched(some, old, new, rule))
+        for some, found in self._in_slices(comparisons, work):
+            touched.update((outlook.comparison, outlook) for outlook in _touched(some, *found, rule))
         wanted = list(dict.fromkeys(comparisons))
         changes = [touched[id] for id in wanted if id in touched]
         return Prospects(
@@ -78,13 +84,35 @@ class Outlooks(Labels):
         )
 
 
-def _touched(some: Sequence[Id], old: Sums, new: Sums, rule: LabelRule) -> Iterator[Outlook]:
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Of each comparison of a slice, the weight of the questions without a verdict: of those that are hard and could
+    speak, and of each tier's, by what |s| counts as at most, the largest first."""
+
+    all: Integers
+    hard: Integers
+    tiers: tuple[tuple[tuple[int, Integers], ...], ...]
+
+    @classmethod
+    def of(cls, votes: Mapping[Id, Integers], voices: Voices, panel: Panel, rule: LabelRule) -> Self:
+        lacking = np.stack([votes[question] for question in voices]) == NONE
+        weights = panel.weights
+        could = panel.hard & tally.speaks(panel.clamps, rule)
+        tiers = []
+        for level in panel.levels:
+            mine = (panel.tiers == level) & ~panel.hard
+            clamps = sorted(set(panel.clamps[mine].tolist()), reverse=True)
+            some = [(clamp, mine & (panel.clamps == clamp)) for clamp in clamps]
+            tiers.append(tuple((clamp, weights[these] @ lacking[these]) for clamp, these in some))
+        return cls(weights @ lacking, weights[could] @ lacking[could], tuple(tiers))
+
+
+def _touched(some: Sequence[Id], old: Sums, new: Sums, missing: Missing, rule: LabelRule) -> Iterator[Outlook]:
     """The labels of a slice that do not surely stay."""
-    missing = new.total - new.present
     before, after = _outcomes(old, rule), _sure(new, missing, rule)
-    p_before, p_after = (sums.label(rule)[1] for sums in (old, replace(new, readable=new.readable + missing)))
+    p_before, p_after = (sums.label(rule)[1] for sums in (old, replace(new, readable=new.readable + missing.all)))
     places = np.flatnonzero(after != before)
-    columns = (column[places].tolist() for column in (before, after, p_before, p_after, missing))
+    columns = (column[places].tolist() for column in (before, after, p_before, p_after, missing.all))
     for place, was, will, *numbers in zip(places, *columns, strict=True):
         yield Outlook(some[place], OUTCOMES[was], None if will == OPEN else OUTCOMES[will], *numbers)
 
@@ -93,13 +121,39 @@ def _outcomes(sums: Sums, rule: LabelRule) -> Integers:
     """Places in OUTCOMES of what labels say. Decided at exactly one half names no answer: tied."""
     states, p = sums.label(rule)
     decided = np.select([p > HALF, p < HALF], [FIRST, SECOND], TIED)
-    return np.select([states == labels.UNREADABLE, states == labels.TIED], [UNREADABLE, TIED], decided)
+    return np.select([states == tally.UNREADABLE, states == tally.TIED], [UNREADABLE, TIED], decided)
 
 
-def _sure(sums: Sums, missing: Integers, rule: LabelRule) -> Integers:
+def _sure(sums: Sums, missing: Missing, rule: LabelRule) -> Integers:
     """The outcome that each label has however the missing weight is answered, or OPEN."""
-    most, bearing = missing * PROBABILITY, sums.bearing + missing
-    lowest = _outcomes(replace(sums, bearing=bearing, pull=sums.pull - most), rule)
-    highest = _outcomes(replace(sums, bearing=bearing, pull=sums.pull + most), rule)
-    never, not_yet = replace(sums, readable=sums.readable + missing).unreadable(rule), sums.unreadable(rule)
-    return np.select([never, not_yet, lowest == highest], [UNREADABLE, OPEN, lowest], OPEN)
+    first, second = (layer.bearing > 0 for layer in sums.hard)
+    veto = missing.hard > 0
+    tied = (first & second) | ((first | second) & veto)
+    open_below = ~(first | second)  # the tiers may have a say
+    first, second = (first & ~second) | (open_below & veto), (second & ~first) | (open_below & veto)
+    for layer, lacking in zip(sums.tiers, missing.tiers, strict=True):
+        lowest, highest = (_said(_extreme(layer, lacking, sign), rule) for sign in (-1, 1))
+        first, second = first | (open_below & (highest == FIRST)), second | (open_below & (lowest == SECOND))
+        open_below = open_below & ~((lowest == highest) & (lowest != TIED))
+    tied = tied | open_below
+    one = first.astype(np.int64) + second + tied == 1
+    said = np.select([~one, first, second], [OPEN, FIRST, SECOND], TIED)
+    never, not_yet = replace(sums, readable=sums.readable + missing.all).unreadable(rule), sums.unreadable(rule)
+    return np.select([never, not_yet], [UNREADABLE, OPEN], said)
+
+
+def _extreme(layer: Layer, lacking: Sequence[tuple[int, Integers]], sign: int) -> Layer:
+    """The layer with its missing verdicts answered so that the mean is as low (-1) or as high (1) as it can be."""
+    bearing, pull = layer.bearing, layer.pull
+    for clamp, weight in lacking:
+        moves: Flags = (weight > 0) & ((bearing == 0) | (sign * pull < clamp * bearing))
+        bearing = bearing + np.where(moves, weight, 0)
+        pull = pull + np.where(moves, sign * clamp * weight, 0)
+    return Layer(bearing, pull)
+
+
+def _said(layer: Layer, rule: LabelRule) -> Integers:
+    """What a tier says by itself: FIRST, SECOND, or TIED where it passes on."""
+    p = layer.p
+    decides = (layer.bearing > 0) & (abs(2 * p - PROBABILITY) >= tally.units(rule.tie_margin))
+    return np.select([decides & (p > HALF), decides & (p < HALF)], [FIRST, SECOND], TIED)

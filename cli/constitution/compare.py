@@ -14,6 +14,7 @@ from cli.results import ROWS
 from cli.screen import percent, put, put_json, put_table, tell
 from cli.start import run_flow
 from constitution.errors import UserError
+from pipeline.metrics import words
 
 if TYPE_CHECKING:
     from pipeline.metrics.disagreement import Carried
@@ -210,6 +211,9 @@ def _show_trained(trained: dict[str, Any], seed: int) -> None:
     put(f"trained from run {base['run'][:12]}, seed {seed}; measured against its model, on held-out prompts")
     columns = ("that model", "trained on A", "trained on B")
     rows = [("win rate", "", *(_interval(side["win_rate"], percent) for side in sides))]
+    counted = [words.outcome(side["win_rate"]).replace(" on ", " ") for side in sides]
+    if all(counted):
+        rows.append(("answers", "", *counted))
     for name, key, form in ROWS:
         values = [x["figures"].get(key) for x in (base, *sides)]
         if any(value is not None for value in values):

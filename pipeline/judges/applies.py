@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any, TypeAlias
 
+from constitution.errors import UserError
 from constitution.principles import Principle, When
 from constitution.records import Id, Message, Messages, make_id
 from constitution.templates import applies_request, applies_template
@@ -37,15 +38,19 @@ class Applies:
         self._role = role
         self._settled: Settled = {} if settled is None else settled
         self._checks: dict[str, Checks] = {}
+        self._keys: dict[str, Id] = {}
 
     def readout(self, when: When) -> dict[str, Any]:
-        """What decides who is asked: part of the question's id, because it decides what a verdict says."""
+        """What decides who is asked: part of the question's id, because it decides what a verdict says. Raises
+        UserError where its checks are none, or where the engine cannot answer a question."""
         how: dict[str, Any] = {}
         if when.tags:
             how["tags"] = sorted(set(when.tags))
         if when.rule_json:
             how["rule"] = self._of(when).readout
         if when.ask:
+            if not self._role.engine.capabilities.choose:
+                raise UserError("this engine cannot read the probability of an option, so it cannot be asked `ask`")
             how |= {"ask": applies_template(when.ask), "by": self._role.engine.fingerprint, "at_least": AT_LEAST}
             if self._prefix:
                 how["answer_prefix"] = self._prefix
@@ -112,8 +117,9 @@ class Applies:
         return self._checks[when.rule_json]
 
     def _key(self, when: When) -> Id:
-        how = self.readout(When(ask=when.ask))
-        return make_id("applies", **how)
+        if when.ask not in self._keys:
+            self._keys[when.ask] = make_id("applies", **self.readout(When(ask=when.ask)))
+        return self._keys[when.ask]
 
     @property
     def _prefix(self) -> str:

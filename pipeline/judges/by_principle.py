@@ -17,7 +17,7 @@ Where no principle names anything it is the role's own judge: the same fingerpri
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -75,7 +75,11 @@ class ByPrinciple:
         if principle not in self._questions:
             asked = self.of(principle).question(principle)
             if principle.when is not None:
-                asked = replace(asked, readout={**asked.readout, "when": self._applies.readout(principle.when)})
+                try:
+                    whom = self._applies.readout(principle.when)
+                except UserError as error:
+                    raise UserError(f"`when` of the principle {principle.id}: {error}") from None
+                asked = replace(asked, readout={**asked.readout, "when": whom})
             self._questions[principle] = asked
         return self._questions[principle]
 
@@ -150,6 +154,11 @@ def asks_a_model(judge: Judge, principle: Principle) -> bool:
     """Whether the answer about this principle comes from a model; a judge of code says that it does not."""
     of = judge.of(principle) if isinstance(judge, ByPrinciple) else judge
     return bool(getattr(of, "asks_a_model", True))
+
+
+def by_models(principles: Iterable[Principle]) -> list[Principle]:
+    """Those that a model judges, as far as they say so themselves."""
+    return [p for p in principles if p.judge is None or p.judge.method != CODE]
 
 
 def asked_most(questions: Sequence[Question]) -> str:

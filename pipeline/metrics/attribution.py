@@ -1,82 +1,88 @@
 """How much each principle moved a label, and what labels are with a principle left out.
 
-A label is a weighted mean, so both are exact: p - 1/2 is the sum of w * s / (2 * sum of w) over the verdicts that vote,
-one term a principle, and leaving a principle out takes its terms out of three sums. The arithmetic is that of the query
-in `storage.labels`, integer for integer, on the votes of `voting.py`.
+A label is a weighted mean, so both are exact: p - 1/2 is the sum of w * s / (2 * sum of w) over the verdicts that vote
+(where there are tiers: in the tier that the label is from), one term a principle, and leaving a principle out takes its
+terms out of the sums. The arithmetic is that of the query in `storage.labels`, `constitution.tally`, on the votes of
+`voting.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constitution.records import PROBABILITY, Id, Label, LabelRule, LabelState
-from pipeline.metrics.voting import HALF, Integers, Votes, units
+from constitution import tally
+from constitution.records import PROBABILITY, Id, Label, LabelRule
+from constitution.tally import HALF, HARD, Integers, Layer, Panel, Sums
+from pipeline.metrics.voting import Votes
 
 OUTCOMES = ("first", "second", "tied", "unreadable")  # what a label says, as training reads it
 FIRST, SECOND, TIED, UNREADABLE = range(4)
-STATES: tuple[LabelState, ...] = ("decided", "decided", "tied", "unreadable")  # of an outcome
 PARTS_OF_ROWS = 20_000  # comparisons at a time, so that what is reckoned with stays small beside the evidence
 
 Codes: TypeAlias = NDArray[np.int8]  # indices of OUTCOMES
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Of each comparison: the weight that can be read, the weight that votes, and the sum of weight x s that votes;
-    `total`: the weight of all principles."""
-
-    readable: Integers
-    bearing: Integers
-    pull: Integers
-    total: int
-
-
-def sums(votes: Votes, weights: Integers | None = None) -> Sums:
-    """`weights`: others than the constitution's, by principle."""
-    weights = votes.weights if weights is None else weights
-    n = len(votes.comparisons)
-    pull = np.zeros(n, dtype=np.int64)
-    for start in range(0, n, PARTS_OF_ROWS):
+def sums(votes: Votes, panel: Panel | None = None) -> Sums:
+    """`panel`: other voices than the votes', by principle."""
+    panel = votes.shared(panel)
+    parts = []
+    for start in range(0, max(1, len(votes.comparisons)), PARTS_OF_ROWS):
         rows = slice(start, start + PARTS_OF_ROWS)
-        pull[rows] = np.where(votes.bears[rows], votes.s(rows=rows), 0) @ weights
-    return Sums(votes.readable @ weights, votes.bears @ weights, pull, int(weights.sum()))
+        flags = (votes.present[rows].T, votes.readable[rows].T, votes.bears[rows].T)
+        parts.append(Sums.of(panel, *flags, votes.s(rows=rows).T, votes.rule))
+    return Sums.joined(parts)
 
 
 def without(votes: Votes, all_of_it: Sums, principle: int) -> Sums:
     """The sums with one principle left out."""
-    weight = votes.weights[principle]
-    return Sums(
-        all_of_it.readable - votes.readable[:, principle] * weight,
-        all_of_it.bearing - votes.bears[:, principle] * weight,
-        all_of_it.pull - np.where(votes.bears[:, principle], votes.s(principle), 0) * weight,
-        all_of_it.total - int(weight),
+    panel, own = votes.shared(), votes.panel
+    asked = votes.questions[principle]
+    twins = [i for i, question in enumerate(votes.questions) if question == asked and i != principle]
+    if any(own.tiers[i] != own.tiers[principle] or own.hard[i] != own.hard[principle] for i in twins):
+        # its words may count in another tier, or be no constraint, without it
+        return sums(votes.part(principles=[p for i, p in enumerate(votes.principles) if i != principle]))
+    weight, s, bears = panel.weights[principle], votes.s(principle), votes.bears[:, principle]
+    hard, tiers = all_of_it.hard, list(all_of_it.tiers)
+    place = int(panel.places[principle])
+    if place == HARD:
+        loud = bears & tally.speaks(s, votes.rule)
+        hard = (hard[0] - _part(weight, loud & (s > 0), s), hard[1] - _part(weight, loud & (s < 0), s))
+    else:
+        tiers[place] = tiers[place] - _part(weight, bears, s)
+    return replace(
+        all_of_it,
+        present=all_of_it.present - votes.present[:, principle] * weight,
+        readable=all_of_it.readable - votes.readable[:, principle] * weight,
+        total=all_of_it.total - int(weight),
+        hard=hard,
+        tiers=tuple(tiers),
     )
+
+
+def _part(weight: int, votes: NDArray[np.bool_], s: Integers) -> Layer:
+    return Layer(votes * weight, np.where(votes, s, 0) * weight)
 
 
 def labels(sums: Sums, rule: LabelRule) -> tuple[Integers, Codes]:
     """p of each comparison (x 1e9, rounded down; one half where unreadable), and its outcome."""
-    voted = (sums.bearing * PROBABILITY + sums.pull) // np.maximum(2 * sums.bearing, 1)
-    voted = np.where(sums.bearing > 0, voted, HALF)
-    unreadable = sums.readable * PROBABILITY < units(rule.min_readable) * sums.total
-    tied = (sums.bearing == 0) | (np.abs(2 * voted - PROBABILITY) < units(rule.tie_margin)) | (voted == HALF)
-    side = np.where(voted > HALF, FIRST, SECOND)
-    outcome = np.where(unreadable, UNREADABLE, np.where(tied, TIED, side))
-    return np.where(unreadable, HALF, voted), outcome.astype(np.int8)
+    states, p = sums.label(rule)
+    side = np.where(p > HALF, FIRST, SECOND)
+    outcome = np.where((states == tally.TIED) | (p == HALF), TIED, side)
+    return p, np.where(states == tally.UNREADABLE, UNREADABLE, outcome).astype(np.int8)
 
 
 def records(votes: Votes, sums: Sums) -> list[Label]:
-    """The labels as the store would give them. A label that is exactly even is told from a tie by the rule alone."""
-    p, outcomes = labels(sums, votes.rule)
-    even = units(votes.rule.tie_margin) == 0
+    """The labels as the store gives them."""
+    states, p = sums.label(votes.rule)
     return [
-        Label(id, "decided" if even and at == TIED and heavy else STATES[at], int(value))
-        for id, value, at, heavy in zip(votes.comparisons, p, outcomes, sums.bearing > 0, strict=True)
+        Label(id, tally.STATES[state], int(value), bool(against) and state == tally.TIED)
+        for id, state, value, against in zip(votes.comparisons, states, p, sums.conflict, strict=True)
     ]
 
 
@@ -148,7 +154,13 @@ def account(votes: Votes, row: int) -> Account:
     one = votes.part(slice(row, row + 1))
     everything = sums(one)
     outcome, rest = left_out(one)
-    bearing, s = int(everything.bearing[0]), one.s()[0]
+    s, places = one.s()[0], one.shared().places
+    layer = int(everything.resolve(one.rule)[2][0])
+    loud = tally.speaks(s, one.rule)
+    if layer == HARD:
+        bearing = int((everything.hard[0] + everything.hard[1]).bearing[0])
+    else:
+        bearing = int(everything.tiers[layer].bearing[0]) if layer >= 0 else 0
     parts = []
     for i, name in enumerate(one.principles):
         present, readable, bears = (bool(flag[0, i]) for flag in (one.present, one.readable, one.bears))
@@ -156,6 +168,7 @@ def account(votes: Votes, row: int) -> Account:
             "bears" if bears else "does not bear" if readable else "unreadable" if present else "not judged"
         )
         weight = int(one.weights[i])
-        moved = Fraction(weight * int(s[i]), 2 * bearing * PROBABILITY) if bears and bearing else Fraction(0)
+        counts = bears and bearing and places[i] == layer and (layer != HARD or loud[i])
+        moved = Fraction(weight * int(s[i]), 2 * bearing * PROBABILITY) if counts else Fraction(0)
         parts.append(Part(name, weight, standing, int(s[i]) if present else None, moved, OUTCOMES[rest[0, i]]))
     return Account(records(one, everything)[0], OUTCOMES[outcome[0]], tuple(parts))

@@ -4,6 +4,9 @@ A label's p is 1/2 + P / (2 B), P the sum of w * s over the verdicts that vote a
 weights changed by D, p moves by the sum of D * (s - P / B) / (2 B'), B' the voting weight afterwards: exactly, and a
 principle whose weight is the same in both has no part in it. Seen from the other constitution the sum is the same with
 its terms shared out otherwise, so the mean of both is told: B against A is then A against B turned round.
+
+With tiers a label is the mean of one tier. Where both labels are of the same tier all of that holds within it; where
+they are not, p moves by B's terms less A's: the sum of w * s / (2 B) over the tier of B's label, less the same of A.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constitution.difference import Diff
-from constitution.records import PROBABILITY, Id, Label
+from constitution.principles import Principle
+from constitution.records import PROBABILITY, Id, Label, Voice, together
+from constitution.tally import HARD, Integers, Panel, speaks
 from pipeline.metrics import attribution
 from pipeline.metrics.attribution import OUTCOMES
-from pipeline.metrics.voting import Integers, Votes
+from pipeline.metrics.voting import Votes
 
 Standing: TypeAlias = Literal["only in A", "only in B", "reworded", "reweighted", "same"]
 
@@ -27,11 +32,17 @@ Standing: TypeAlias = Literal["only in A", "only in B", "reworded", "reweighted"
 @dataclass(frozen=True)
 class Clause:
     """A principle of either constitution, A's on the left: `ids`, `questions` (that a judge is asked about it) and
-    `weights` (x 1e3), each None where a constitution lacks it."""
+    `voices`, each None where a constitution lacks it."""
 
     ids: tuple[str | None, str | None]
     questions: tuple[Id | None, Id | None]
-    weights: tuple[int | None, int | None]
+    voices: tuple[Voice | None, Voice | None]
+
+    @property
+    def weights(self) -> tuple[int | None, int | None]:
+        """x 1e3."""
+        one, other = (None if voice is None else voice.weight for voice in self.voices)
+        return one, other
 
     @property
     def principle(self) -> str:
@@ -49,20 +60,21 @@ class Clause:
             return "only in B"
         if self.questions[0] != self.questions[1]:
             return "reworded"
-        return "reweighted" if self.weights[0] != self.weights[1] else "same"
-
-    @property
-    def change(self) -> dict[Id, int]:
-        """By question, how much more it weighs in B."""
-        found: dict[Id, int] = {}
-        for question, weight, sign in zip(self.questions, self.weights, (-1, 1), strict=True):
-            if question is not None and weight is not None:
-                found[question] = found.get(question, 0) + sign * weight
-        return {question: weight for question, weight in found.items() if weight}
+        return "reweighted" if self.voices[0] != self.voices[1] else "same"
 
 
-def clauses(difference: Diff, a: Mapping[str, Id], b: Mapping[str, Id]) -> list[Clause]:
-    """The principles of both, B's in its order and then those of A alone. `a`, `b`: questions by principle's id."""
+def clauses(
+    difference: Diff,
+    a: Mapping[str, Id],
+    b: Mapping[str, Id],
+    voices: tuple[Mapping[str, Voice], Mapping[str, Voice]] = ({}, {}),
+) -> list[Clause]:
+    """The principles of both, B's in its order and then those of A alone. `a`, `b`: questions by principle's id;
+    `voices`: the same of voices, where they are more than a weight."""
+
+    def said(side: int, principle: Principle) -> Voice:
+        return voices[side].get(principle.id, Voice(principle.weight))
+
     earlier = {change.id: change.old.id for change in difference.renamed if change.old}
     old = {p.id: p for p in difference.old}
     found = []
@@ -72,10 +84,10 @@ def clauses(difference: Diff, a: Mapping[str, Id], b: Mapping[str, Id]) -> list[
             Clause(
                 (was.id if was else None, new.id),
                 (a[was.id] if was else None, b[new.id]),
-                (was.weight if was else None, new.weight),
+                (said(0, was) if was else None, said(1, new)),
             )
         )
-    return found + [Clause((gone.id, None), (a[gone.id], None), (gone.weight, None)) for gone in old.values()]
+    return found + [Clause((gone.id, None), (a[gone.id], None), (said(0, gone), None)) for gone in old.values()]
 
 
 def outcome(label: Label) -> str:
@@ -102,19 +114,52 @@ class Carried:
     alone: int
 
 
+@dataclass(frozen=True)
+class _Side:
+    """The labels under one constitution. `layer`: the tier that each is from, infinite for the hard constraints and NaN
+    for nobody's; `bearing`, `mean`: the weight that votes in it, and the mean of s, x 1e9, 0 where all abstain."""
+
+    panel: Panel
+    p: Integers
+    outcome: attribution.Codes
+    layer: NDArray[np.float64]
+    bearing: Integers
+    mean: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, votes: Votes, panel: Panel) -> _Side:
+        sums = attribution.sums(votes, panel)
+        p, outcome = attribution.labels(sums, votes.rule)
+        place = sums.resolve(votes.rule)[2]
+        tier, bearing, pull = np.full(len(p), np.nan), np.zeros_like(p), np.zeros_like(p)
+        layers = [(HARD, np.inf, sums.hard[0] + sums.hard[1])]
+        layers += [(i, level, of) for i, (level, of) in enumerate(zip(panel.levels, sums.tiers, strict=True))]
+        for i, level, of in layers:
+            here = (place == i) & (of.bearing > 0)
+            tier[here], bearing[here], pull[here] = level, of.bearing[here], of.pull[here]
+        return cls(panel, p, outcome, tier, bearing, pull / np.maximum(bearing, 1))
+
+    def weight(self, votes: Votes, column: int) -> Integers:
+        """The weight with which the column's verdict votes in the layer of each label."""
+        hard, level = self.panel.hard[column], self.panel.tiers[column]
+        here = votes.bears[:, column] & (self.layer == (np.inf if hard else level))
+        if hard:
+            here = here & speaks(votes.s(column), votes.rule)
+        weight: Integers = here * self.panel.weights[column]
+        return weight
+
+
 class Disagreement:
-    """Comparisons whose labels differ under the weights `a` and `b` (by column of the votes) and can be read under
-    both; the votes are on each question of either constitution, once."""
+    """Comparisons whose labels differ under the voices of A and of B and can be read under both; the votes are on each
+    question of either constitution, once."""
 
     def __init__(self, votes: Votes, clauses: Sequence[Clause]) -> None:
         self.votes, self.clauses = votes, clauses
         self._column = {question: number for number, question in enumerate(votes.questions)}
-        self._a, self._b = (self._weights(side) for side in (0, 1))
-        sums = [attribution.sums(votes, weights) for weights in (self._a, self._b)]
-        (self.p_a, _), (self.p_b, self._outcome) = (attribution.labels(s, votes.rule) for s in sums)
+        self._sides = [_Side.of(votes, self._panel([side] * len(clauses))) for side in (0, 1)]
+        (self.p_a, self.p_b), self._outcome = (side.p for side in self._sides), self._sides[1].outcome
         self._towards = np.sign(self.p_b - self.p_a)  # 1 where B's label is more for the first answer
-        self._means = [s.pull / np.maximum(s.bearing, 1) for s in sums]  # of s, x 1e9; 0 where all abstain
-        self._bearing = [s.bearing for s in sums]
+        self._steps = [self._step(column) for column in range(len(votes.questions))]
 
     def carried(self) -> list[Carried]:
         """By principle, those that carry the most first."""
@@ -136,20 +181,23 @@ class Disagreement:
         for side, sign in ((0, -1), (1, 1)):
             heard = []
             for clause in self.clauses:
-                question, weight = clause.questions[side], clause.weights[side]
-                if question is not None and weight and self._speaks(question, sign)[row]:
-                    force = weight * abs(int(self.votes.s(self._column[question])[row]))
-                    heard.append((-force, clause.ids[side] or ""))
-            found.append(tuple(name for _, name in sorted(heard)))
+                question, voice = clause.questions[side], clause.voices[side]
+                if question is not None and voice and voice.weight and self._speaks(question, sign)[row]:
+                    force = voice.weight * abs(int(self.votes.s(self._column[question])[row]))
+                    heard.append((not voice.hard, -voice.tier, -force, clause.ids[side] or ""))
+            found.append(tuple(name for *_, name in sorted(heard)))
         return found[0], found[1]
 
-    def _weights(self, side: int) -> Integers:
-        weights = np.zeros(len(self.votes.questions), dtype=np.int64)
-        for clause in self.clauses:
-            question, weight = clause.questions[side], clause.weights[side]
-            if question is not None and weight is not None:
-                weights[self._column[question]] += weight
-        return weights
+    def _panel(self, sides: Sequence[int]) -> Panel:
+        """The voices by column, each clause as it is on the side given for it."""
+        said: dict[int, list[Voice]] = {}
+        for clause, side in zip(self.clauses, sides, strict=True):
+            question, voice = clause.questions[side], clause.voices[side]
+            if question is not None and voice is not None:
+                said.setdefault(self._column[question], []).append(voice)
+        silent = self.votes.panel
+        found = [together(said[i]) if i in said else Voice(0) for i in range(len(self.votes.questions))]
+        return Panel.of(found).but(clamps=silent.clamps)
 
     def _speaks(self, question: Id | None, sign: int) -> NDArray[np.bool_]:
         """Where the verdict votes and names the answer that B's label (1) or A's (-1) is more for."""
@@ -163,25 +211,28 @@ class Disagreement:
         if not len(self.votes.comparisons):
             return 0.0
         total = np.zeros(len(self.votes.comparisons))
-        for question, weight in clause.change.items():
-            column = self._column[question]
-            total += np.where(self.votes.bears[:, column], weight * self._leverage(column), 0.0)
+        for side, sign in ((0, -1), (1, 1)):
+            question, voice = clause.questions[side], clause.voices[side]
+            if question is not None and voice is not None and voice.weight:
+                column = self._column[question]
+                share = voice.weight / self._sides[side].panel.weights[column]  # of those that share the words
+                total += sign * share * self._steps[column][side]
         return float((total * self._towards).mean() / PROBABILITY)
 
-    def _leverage(self, column: int) -> NDArray[np.float64]:
-        """What p moves by for each unit of weight that the question gains, x 1e9: seen from A, from B, and the mean of
-        both. Where every principle of one constitution abstains, its label cannot be seen from the other."""
-        s, others = self.votes.s(column), self._bearing[::-1]
-        seen = [(s - mean) / (2 * np.maximum(bearing, 1)) for mean, bearing in zip(self._means, others, strict=True)]
-        known = np.stack([bearing > 0 for bearing in others])
-        leverage: NDArray[np.float64] = np.where(known, np.stack(seen), 0.0).sum(axis=0) / np.maximum(known.sum(0), 1)
-        return leverage
+    def _step(self, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What p moves by for the weight that the question has under A, and under B, x 1e9. Within one tier: seen from
+        A, from B, and the mean of both. Where the labels are of different tiers (or all abstain under one): what the
+        verdict adds to each p."""
+        s, (a, b) = self.votes.s(column), self._sides
+        same = a.layer == b.layer
+        leverage = ((s - a.mean) / np.maximum(2 * b.bearing, 1) + (s - b.mean) / np.maximum(2 * a.bearing, 1)) / 2
+        moves = [np.where(same, leverage, s / np.maximum(2 * side.bearing, 1)) for side in (a, b)]
+        of_a, of_b = (side.weight(self.votes, column) * move for side, move in zip((a, b), moves, strict=True))
+        return np.asarray(of_a, float), np.asarray(of_b, float)
 
     def _alone(self, clause: Clause) -> int:
-        weights = self._a.copy()
-        for question, more in clause.change.items():
-            weights[self._column[question]] += more
-        _, outcomes = attribution.labels(attribution.sums(self.votes, weights), self.votes.rule)
+        panel = self._panel([int(other is clause) for other in self.clauses])
+        _, outcomes = attribution.labels(attribution.sums(self.votes, panel), self.votes.rule)
         return int((outcomes == self._outcome).sum())
 
 

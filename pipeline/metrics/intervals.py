@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import exp, nan, sqrt
+from math import exp, inf, nan, sqrt
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -159,9 +159,10 @@ def change_of(one: Sequence[float], other: Sequence[float]) -> Interval:
     return interval_of(np.subtract(one, other).tolist(), least=-1.0)
 
 
-def mean_of(values: Sequence[float]) -> Interval:
-    """Mean of values without bounds (tokens, nats, rewards), one a prompt, with Student's 95% interval. It has none
-    where there are fewer than two, or where all are alike: nothing says then how far others might lie."""
+def mean_of(values: Sequence[float], least: float = -inf) -> Interval:
+    """Mean of values without bounds (tokens, nats, rewards), one a prompt, with Student's 95% interval, which does not
+    reach below the `least` value that there can be. It has none where there are fewer than two, or where all are alike:
+    nothing says then how far others might lie."""
     from scipy.special import stdtrit
 
     sample = np.asarray(values, dtype=float)
@@ -169,7 +170,7 @@ def mean_of(values: Sequence[float]) -> Interval:
     if len(sample) < 2 or np.all(sample == sample[0]):
         return point(mean)
     half = float(stdtrit(len(sample) - 1, 1 - TAIL)) * float(sample.std(ddof=1)) / sqrt(len(sample))
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(least, mean - half), mean + half)
 
 
 def ratio_of(above: Sequence[float], below: Sequence[float]) -> Interval:

@@ -181,7 +181,8 @@ def _flips_at(votes: Votes, principle: int, weight: int) -> int:
     weights = votes.weights.copy()
     weights[principle] = weight
     rest = labels(without(votes, sums(votes), principle), votes.rule)[1]
-    return int((labels(sums(votes, weights), votes.rule)[1] != rest).sum())
+    changed = sums(votes, votes.panel.but(weights=weights))
+    return int((labels(changed, votes.rule)[1] != rest).sum())
 
 
 def _too_little(figures: Sequence[Figures]) -> Iterator[Finding]:

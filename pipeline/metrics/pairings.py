@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from constitution.records import Id
+from pipeline.metrics import words
 from pipeline.metrics.attribution import FIRST, SECOND, Codes, labels, sums
 from pipeline.metrics.finding import Finding, counted, listed
 from pipeline.metrics.intervals import Share
@@ -99,7 +100,7 @@ def redundant(votes: Votes, outcomes: Codes, pairings: Sequence[Pairing]) -> Ite
         kept, changed = _merged(votes, outcomes, names)
         sentence = (
             f"{listed(names)} vote alike: the same answer on {least} (95% interval from {percent(least.low)}) of "
-            f"{counted(least.of, 'pair')}, and on the same pairs ({overlap:.0%})"
+            f"{counted(least.of, 'pair')}, and on the same pairs ({words.percent(overlap, 0)})"
         )
         advice = (
             f"keep one: `{kept}` with all their weight would change {changed:,} of {counted(len(outcomes), 'label')}; "
@@ -171,7 +172,8 @@ def _merged(votes: Votes, outcomes: Codes, names: Sequence[str]) -> tuple[str, i
         weights = votes.weights.copy()
         weights[places] = 0
         weights[place] = votes.weights[places].sum()
-        changed[name] = int((labels(sums(votes, weights), votes.rule)[1] != outcomes).sum())
+        merged = sums(votes, votes.panel.but(weights=weights))
+        changed[name] = int((labels(merged, votes.rule)[1] != outcomes).sum())
     return min(changed.items(), key=lambda item: item[1])
 
 

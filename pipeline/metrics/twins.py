@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.metrics import words
 from pipeline.metrics.finding import Finding, counted
 from pipeline.metrics.intervals import Share
 from pipeline.metrics.trust import LEVEL, TRUSTED, Score, more, score, word
@@ -125,7 +126,7 @@ def shown(found: Score) -> str:
     low, high = found.interval
     halves = found.prompts - found.right - found.wrong
     ties = f", {halves} tied" if halves else ""
-    return f"{found.right} of {found.prompts}{ties} ({low:.0%} to {high:.0%})"
+    return f"{found.right} of {found.prompts}{ties} ({words.percent(low, 0)} to {words.percent(high, 0)})"
 
 
 def _side(p: float | None) -> float:

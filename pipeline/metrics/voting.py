@@ -2,25 +2,22 @@
 
 The rule is that of the query in `storage.labels`, integer for integer; here it is applied to a matrix, because a query
 for each principle would read every verdict as often as there are principles. Nothing here reads a store: rows come as
-arrays. What votes make of a label is `attribution.py`'s.
+arrays. What votes make of a label is `attribution.py`'s, by the arithmetic of `constitution.tally`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constitution.records import PROBABILITY, Id, LabelRule, Verdict
+from constitution.records import PROBABILITY, Id, LabelRule, Verdict, Voice
+from constitution.tally import HALF, MAX_WEIGHT, Flags, Integers, Panel, units
 
-HALF = PROBABILITY // 2
-MAX_WEIGHT = 4 * 10**9  # as in the store: sums of weight x probability stay within 64 bits
-
-Integers: TypeAlias = NDArray[np.int64]
-Flags: TypeAlias = NDArray[np.bool_]
+__all__ = ["HALF", "Flags", "Integers", "units"]  # of the tally, for those who read votes
 
 
 class Evidence(Protocol):
@@ -54,7 +51,7 @@ class Votes:
     comparisons: tuple[Id, ...]
     principles: tuple[str, ...]
     questions: tuple[Id, ...]  # by principle; principles with the same words share one
-    weights: Integers  # by principle, in thousandths
+    panel: Panel  # the voice of each principle by itself; see `shared`
     rule: LabelRule
     p1: NDArray[np.int32]
     p2: NDArray[np.int32]
@@ -62,9 +59,28 @@ class Votes:
     readable: Flags
     bears: Flags
 
+    @property
+    def weights(self) -> Integers:
+        """By principle, in thousandths."""
+        return self.panel.weights
+
     def s(self, principle: int | slice = slice(None), rows: slice = slice(None)) -> Integers:
-        """p1 + p2 - 1, x 1e9: positive for the first answer."""
-        return self.p1[rows, principle].astype(np.int64) + self.p2[rows, principle] - PROBABILITY
+        """p1 + p2 - 1, x 1e9, as the voice lets it count: positive for the first answer."""
+        s = self.p1[rows, principle].astype(np.int64) + self.p2[rows, principle] - PROBABILITY
+        most = self.panel.clamps[principle]
+        return s if np.all(most >= PROBABILITY) else np.clip(s, -most, most)
+
+    def shared(self, panel: Panel | None = None) -> Panel:
+        """The panel (or another in its place) as it counts: principles with the same words have one voice, in the
+        highest tier of theirs, and hard where one of them is (`constitution.records.together`)."""
+        panel = panel or self.panel
+        if len(set(self.questions)) == len(self.questions):
+            return panel
+        tiers, hard = panel.tiers.copy(), panel.hard.copy()
+        for question in set(self.questions):
+            places = [i for i, asked in enumerate(self.questions) if asked == question]
+            tiers[places], hard[places] = panel.tiers[places].max(), panel.hard[places].any()
+        return panel.but(tiers=tiers, hard=hard)
 
     def part(self, rows: slice = slice(None), principles: Sequence[str] | None = None) -> Votes:
         """Some of the comparisons, or of the principles."""
@@ -75,16 +91,22 @@ class Votes:
             return array[rows][:, kept]
 
         return Votes(
-            self.comparisons[rows], names, tuple(self.questions[i] for i in kept), self.weights[kept], self.rule,
+            self.comparisons[rows], names, tuple(self.questions[i] for i in kept), self.panel.part(kept), self.rule,
             of(self.p1), of(self.p2), of(self.present), of(self.readable), of(self.bears),
         )  # fmt: skip
 
 
-def votes(evidence: Evidence, questions: Mapping[str, Id], weights: Mapping[str, int], rule: LabelRule) -> Votes:
-    """What the verdicts come to. `questions`, `weights`: by principle, in the constitution's order; a question that the
-    evidence does not have was never answered. Raises ValueError for weights that are too large to be summed."""
-    if sum(weights.values()) > MAX_WEIGHT:
+def votes(evidence: Evidence, questions: Mapping[str, Id], voices: Mapping[str, Voice | int], rule: LabelRule) -> Votes:
+    """What the verdicts come to. `questions`, `voices`: by principle, in the constitution's order (a number is a voice
+    of that weight, and nothing else); a question that the evidence does not have was never answered. Raises ValueError
+    for weights that are too large to be summed."""
+    each = [Voice(v) if isinstance(v, int) else v for v in (voices[name] for name in questions)]
+    if sum(voice.weight for voice in each) > MAX_WEIGHT:
         raise ValueError("weights come to at most 4 million in all")
+    rules = [voice.rule or rule for voice in each]
+    least = np.array([units(r.min_mass) for r in rules], np.int64)
+    margin = np.array([units(r.min_margin) for r in rules], np.int64)
+    strict = np.array([r.consistent for r in rules], np.bool_)
     columns = {question: number for number, question in enumerate(evidence.questions)}
     missing = np.zeros((len(evidence.comparisons), 1), dtype=bool)
     taken = [columns.get(question) for question in questions.values()]
@@ -95,12 +117,11 @@ def votes(evidence: Evidence, questions: Mapping[str, Id], weights: Mapping[str,
 
     p1, p2 = column(evidence.p1, np.int32), column(evidence.p2, np.int32)
     present = column(evidence.present, np.bool_)
-    readable = present & (column(evidence.mass, np.int32) >= units(rule.min_mass))
-    far = np.abs(p1.astype(np.int64) + p2 - PROBABILITY) >= units(rule.min_margin)
-    bears = readable & far & (agree(p1, p2) if rule.consistent else ~even(p1, p2))
-    weighed = np.array([weights[name] for name in questions], dtype=np.int64)
+    readable = present & (column(evidence.mass, np.int32) >= least)
+    far = np.abs(p1.astype(np.int64) + p2 - PROBABILITY) >= margin
+    bears = readable & far & np.where(strict, agree(p1, p2), ~even(p1, p2))
     return Votes(
-        tuple(evidence.comparisons), tuple(questions), tuple(questions.values()), weighed, rule,
+        tuple(evidence.comparisons), tuple(questions), tuple(questions.values()), Panel.of(each), rule,
         p1, p2, present, readable, bears,
     )  # fmt: skip
 
@@ -114,11 +135,6 @@ def even(p1: NDArray[Any], p2: NDArray[Any]) -> Flags:
     """Where both orders say exactly one half: the verdict of a judge that finds nothing to choose by. It abstains."""
     found: Flags = (p1 == HALF) & (p2 == HALF)
     return found
-
-
-def units(value: float) -> int:
-    """A fraction of the rule as the store's integers."""
-    return round(value * PROBABILITY)
 
 
 # --- verdicts that no store has --------------------------------------------------------------------------------------

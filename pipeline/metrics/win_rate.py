@@ -118,7 +118,8 @@ def controlled(values: Sequence[float], lengths: Sequence[float]) -> Controlled:
     for sign, grew in ((1, "longer"), (-1, "shorter")):
         others = int((sign * difference <= 0).sum())
         if others < least:
-            return Controlled(None, f"it cannot be told: all but {others} of {len(y)} answers are {grew} than before")
+            some = f"all but {others} of" if others else "all"
+            return Controlled(None, f"it cannot be told: {some} {len(y)} answers are {grew} than before")
     if np.all(y == y[0]):
         return Controlled(interval_of(values))
     x = np.tanh(difference / float(difference.std()))

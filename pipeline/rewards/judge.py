@@ -2,11 +2,11 @@
 
     reward = 1/2 + sum(w * s) / (2 * sum(w)),  s = p1 + p2 - 1
 
-over the principles whose verdict votes under the label rule (`constitution.records.LabelRule`), turned to
-the side of the answer that is rewarded: the p of the label that the store would compute from the same verdicts, in the
-same integers. It is 1/2 where all principles abstain, where the two texts are equal, and where the label is unreadable;
-and where the judge had to omit a question of the pair (too long for it, say), which is said in the log and asked again
-by the next reward.
+over the principles whose verdict votes under the label rule (`constitution.records.LabelRule`; with tiers, those of the
+tier that decides), turned to the side of the answer that is rewarded: the p of the label that the store would compute
+from the same verdicts, in the same integers. It is 1/2 where all principles abstain, where the two texts are equal, and
+where the label is unreadable; and where the judge had to omit a question of the pair (too long for it, say), which is
+said in the log and asked again by the next reward.
 
 `against` is a JSONL file of rows {"prompt": messages, "answer": text}, with every prompt that will be asked about, and
 its `tags` where principles apply by them. A prompt with several stored answers: the mean over them. No pair is judged
@@ -35,7 +35,9 @@ from constitution.records import (
     Id,
     LabelRule,
     Messages,
+    Ruling,
     Verdict,
+    Voice,
     dialogue_id,
     make_id,
     messages_of,
@@ -47,6 +49,7 @@ from pipeline.engines.engine import Engine, EngineError, EngineSettings, Samplin
 from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.keys import secret
+from pipeline.metrics import attribution, voting
 from pipeline.models.checkpoint import file_digest
 from pipeline.rewards.options import Options, read
 from pipeline.rewards.reward import Dialogue
@@ -65,7 +68,13 @@ class JudgeOptions(Options):
     answer_prefix: str = ""
     template_args: Mapping[str, Any] = Field(default_factory=dict)
     rule: LabelRule = LabelRule()
+    left_out: tuple[str, ...] = ()  # principles without a voice
+    rules: Mapping[str, LabelRule] = Field(default_factory=dict)  # by the method of a principle's own judge
     evaluator: bool = False  # it measures, and made none of the labels: see pipeline.judges.by_principle
+
+    @property
+    def ruling(self) -> Ruling:
+        return Ruling(self.left_out, self.rule, self.rules)
 
 
 class FurtherRole(Options):
@@ -106,15 +115,20 @@ def fingerprint(options: Mapping[str, Any]) -> str:
     constitution = loading.load(given.constitution)
     roles = _Roles(pipeline.engines.named)
     try:
-        weights = label.weights(constitution, roles.judge(given))
+        voices = label.voices(constitution, roles.judge(given), given.ruling)
     finally:
         roles.close()
     return make_id(
         "reward_judge",
-        questions={question.hex(): weight for question, weight in weights.items()},
+        questions={question.hex(): _plain(voice) for question, voice in voices.items()},
         against=file_digest(given.against),
         rule=asdict(given.rule),
     ).hex()
+
+
+def _plain(voice: Voice) -> Any:
+    """A voice as the fingerprint hashes it: one that is nothing but a weight is that."""
+    return voice.weight if voice == Voice(voice.weight) else asdict(voice)
 
 
 def build(options: Mapping[str, Any]) -> JudgeReward:
@@ -126,7 +140,7 @@ def build(options: Mapping[str, Any]) -> JudgeReward:
     except BaseException:
         roles.close()
         raise
-    return JudgeReward(judge, constitution, against, given.rule, digest, [roles], stored_tags(given.against))
+    return JudgeReward(judge, constitution, against, given.ruling, digest, [roles], stored_tags(given.against))
 
 
 class _Roles:
@@ -194,7 +208,7 @@ class JudgeReward:
         judge: Judge,
         constitution: Constitution,
         against: Mapping[Id, Sequence[str]],
-        rule: LabelRule,
+        ruling: Ruling,
         digest: str,
         owned: Sequence[Any] = (),
         tags: Mapping[Id, tuple[str, ...]] | None = None,
@@ -202,8 +216,9 @@ class JudgeReward:
         """`owned` is closed with the reward. `tags`: the prompts', by which principles apply to them or not; a prompt
         without is one to which each is meant to apply."""
         self.name, self.fingerprint = f"({judge.fingerprint[:8]})", digest
-        self._judge, self._principles, self._against, self._rule = judge, constitution.principles, against, rule
-        self._weights = label.weights(constitution, judge)
+        self._judge, self._against, self._rule = judge, against, ruling.rule or LabelRule()
+        self._principles = tuple(p for p in constitution.principles if p.id not in ruling.left_out)
+        self._voices = label.voices(constitution, judge, ruling)
         self._owned = owned
         self._tags, self._every_tag = tags or {}, every_tag(constitution.principles)
         self._said: dict[Id, float | None] = {}  # by comparison, for its first answer; None where unreadable
@@ -248,13 +263,11 @@ class JudgeReward:
             judged = self._judge.judge(missing)
         except EngineError as error:
             raise UserError(f"the judge {self.name}: {error}") from None
-        of_case: dict[Id, dict[Id, Verdict]] = {case.comparison.id: {} for case in missing}
-        for verdict in judged.verdicts:
-            of_case[verdict.comparison][verdict.question] = verdict
         omitted = {o.comparison: o for o in judged.omitted}
-        for comparison, verdicts in of_case.items():
-            label = probability_of_first(verdicts.values(), self._weights, self._rule)
-            self._said[comparison] = None if comparison in omitted else label
+        said = probabilities(judged.verdicts, self._voices, self._rule)
+        for case in missing:
+            comparison = case.comparison.id
+            self._said[comparison] = None if comparison in omitted else said.get(comparison)
         if omitted:
             first = next(iter(omitted.values())).refused.said
             log.warning(
@@ -273,20 +286,14 @@ class JudgeReward:
         return p if case.comparison.first == answer else 1 - p
 
 
-def probability_of_first(verdicts: Iterable[Verdict], weights: Mapping[Id, int], rule: LabelRule) -> float | None:
-    """The p of the label of one comparison, None where it is unreadable: what `storage.labels` computes, whose tests
-    and this one's are held to each other. A verdict for each question at most."""
-    half, least, margin = PROBABILITY // 2, round(rule.min_mass * PROBABILITY), round(rule.min_margin * PROBABILITY)
-    readable = bearing = pull = 0
-    for v in verdicts:
-        if min(v.mass1, v.mass2) < least:
-            continue
-        weight, s = weights[v.question], v.p1 + v.p2 - PROBABILITY
-        readable += weight
-        same = (v.p1 > half and v.p2 > half) or (v.p1 < half and v.p2 < half)
-        if abs(s) >= margin and (same or not (rule.consistent or v.even)):
-            bearing += weight
-            pull += weight * s
-    if readable * PROBABILITY < round(rule.min_readable * PROBABILITY) * sum(weights.values()):
-        return None
-    return (bearing * PROBABILITY + pull) // (2 * bearing) / PROBABILITY if bearing else 0.5
+def probabilities(
+    verdicts: Sequence[Verdict], voices: Mapping[Id, Voice | int], rule: LabelRule
+) -> dict[Id, float | None]:
+    """The p of the label of each comparison that has a verdict, None where it is unreadable: as the store computes it
+    from the same verdicts (`constitution.tally`). A verdict for each question at most."""
+    names = {question.hex(): question for question in voices}
+    said = {name: voices[question] for name, question in names.items()}
+    votes = voting.votes(voting.evidence(verdicts), names, said, rule)
+    p, outcomes = attribution.labels(attribution.sums(votes), rule)
+    found = zip(votes.comparisons, p.tolist(), outcomes.tolist(), strict=True)
+    return {id: None if outcome == attribution.UNREADABLE else value / PROBABILITY for id, value, outcome in found}

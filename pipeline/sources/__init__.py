@@ -7,6 +7,7 @@ sources.read({"source": "x", "topic": "letters"}, splits)    a source with optio
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -14,9 +15,9 @@ from typing import Any, cast, get_args
 from constitution.errors import UserError
 from constitution.records import Id, Prompt, Split
 from pipeline import plugins
-from pipeline.sources.source import Source, Splits
+from pipeline.sources.source import Generate, Source, Splits
 
-__all__ = ["Source", "Splits", "load", "names", "read"]
+__all__ = ["Generate", "Source", "Splits", "load", "names", "read"]
 
 FILE = "file"
 
@@ -31,15 +32,24 @@ def load(name: str) -> Source:
     return cast(Source, plugins.load(__name__, "prompts", name, "prompt source"))
 
 
-def read(where: str | Mapping[str, Any], splits: Splits) -> list[Prompt]:
+def read(where: str | Mapping[str, Any], splits: Splits, generate: Generate | None = None) -> list[Prompt]:
     """The prompts of a path, of a source by name, or of a table with the key `source`; the first of those that repeat.
+    `generate`: has a model make texts, for the sources that ask one.
 
     Raises UserError where there are none, and where the source says that it cannot.
     """
     name, options = _named(where)
     found: dict[Id, Prompt] = {}
     try:
-        given = list(load(name).prompts(options, splits))
+        source = load(name)
+        if "generate" not in inspect.signature(source.prompts).parameters:
+            given = list(source.prompts(options, splits))
+        elif generate is None:
+            raise UserError(
+                f"the prompt source {name!r} asks a model, and there is none here: export its prompts first"
+            )
+        else:
+            given = list(cast(Any, source).prompts(options, splits, generate))
     except UserError:
         raise
     except Exception as error:  # another's code may raise anything

@@ -6,7 +6,7 @@ once, and goes by its opening: dialogues that begin alike have one split, the mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -177,6 +177,28 @@ def _of_their_openings(found: Found, said: Mapping[str, Split]) -> Found:
     return replace(found, rows=rows, tied=[of(row) for row in found.tied], moved=moved)
 
 
+def _principles(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The ids of principles that a row names. Whether the constitution has them is not known here."""
+    named = row.get("principles", ())
+    named = (named,) if isinstance(named, str) else named
+    if not isinstance(named, list | tuple) or not all(isinstance(id, str) and id for id in named):
+        raise ValueError("'principles' is a list of ids of principles")
+    return tuple(dict.fromkeys(named))
+
+
+def naming(path: Path, ids: Set[str], names: Mapping[str, str] | None = None) -> list[str]:
+    """Where the rows are that name one of these principles, with the one that they name."""
+    found = []
+    for where, row, problem in annotated_pairs.values(path, names):
+        if problem or not isinstance(row, Mapping):
+            continue
+        try:
+            found += [f"{where}: there is no principle {id!r}" for id in _principles(row) if id in ids]
+        except ValueError:  # told of by whoever reads the rows
+            continue
+    return found
+
+
 def _read(
     found: Found,
     where: str,
@@ -201,6 +223,7 @@ def _read(
     tags = (tags,) if isinstance(tags, str) else tags
     if not isinstance(tags, (list, tuple)) or not all(isinstance(t, str) for t in tags):
         raise ValueError("'tags' is a list of strings")
+    principles = _principles(row)
     split = split_in(row)
     source = row.get("source")
     source = str(source) if source and isinstance(source, str | int) else _stem(path)
@@ -213,6 +236,6 @@ def _read(
     for pair, rows in (*((pair, found.rows) for pair in pairs.pairs), *((pair, found.tied) for pair in pairs.tied)):
         if split is not None:
             _say(said, pair.prompt, split)
-        prompt = Prompt(pair.prompt, split or split_of(pair.prompt, heldout, dev), source, tuple(tags))
+        prompt = Prompt(pair.prompt, split or split_of(pair.prompt, heldout, dev), source, tuple(tags), principles)
         answers = () if kind == "prompts" else (pair.first, pair.second)
         rows.append(Imported(prompt, answers, pair.p, count))

@@ -21,7 +21,7 @@ OURS = (  # what a row may have: the names that `--map` takes on its left
     "prompt", "messages", "conversations", "instruction", "input", "question", "history", "system", "system_prompt",
     "chosen", "rejected", "p", "score_chosen", "score_rejected", "a", "b", "winner", "label",
     "responses", "answers", "completions", "ranks", "rankings", "scores",
-    "completion", "response", "output", "answer", "split", "source", "tags",
+    "completion", "response", "output", "answer", "split", "source", "tags", "principles",
 )  # fmt: skip
 MOST_ANSWERS = 64  # of one row: they become up to 2,016 pairs
 _ROLES: dict[str, Role] = {

@@ -6,11 +6,17 @@
 UserError that says what to do, an option that it does not know. It gives the same prompts in the same order each time,
 because a prompt's id is its dialogue's and a run that goes on looks for what it had. Each prompt ends in a user's turn
 and has its split, given once: where the source does not say, by `splits.of`.
+
+A source that has a model make its prompts takes a third argument:
+
+    def prompts(options: Mapping[str, Any], splits: Splits, generate: Generate) -> list[Prompt]
+
+What `generate` answered is kept, so that the same again asks nothing; without a model such a source is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +33,12 @@ class Splits:
     def of(self, messages: Messages) -> Split:
         """The split of a prompt, by a hash of its first user turn."""
         return split_of(messages, self.heldout, self.dev)
+
+
+class Generate(Protocol):
+    """Has the model of a role (`critic`, or `policy`) answer requests, by a seed. None for what was refused or cut."""
+
+    def __call__(self, requests: Sequence[Messages], role: str, seed: int) -> list[str | None]: ...
 
 
 class Source(Protocol):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from constitution.principles import Principle
@@ -114,7 +115,9 @@ def _mean(values: Sequence[float | None], unit: str, least: float = 0.0) -> Inte
     some = [float(value) for value in values if value is not None]
     if not some:
         return None
-    return interval_of(some, least) if unit == RATE else mean_of(some)
+    if unit == RATE:
+        return interval_of(some, least)
+    return mean_of(some, 0.0 if least == 0 and min(some) >= 0 else -inf)  # a count of something, or how far it moved
 
 
 @dataclass(frozen=True)

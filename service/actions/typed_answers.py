@@ -13,7 +13,7 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import Comparison, Generation, Id, Message, Prompt, Verdict, text_digest
-from pipeline import asking
+from pipeline import asking, label
 from pipeline.asking import Ask, Role
 from pipeline.engines.engine import EngineError
 from pipeline.judges.applies import every_tag
@@ -26,7 +26,8 @@ from pipeline.metrics.opinion import Opinion
 from pipeline.metrics.voting import Votes
 from pipeline.rewards.reward import Reward
 from service.actions.score_records import Reading
-from service.queries import pool
+from service.queries import pool, rulings
+from service.queries.rulings import Whose
 from service.settings import RoleSettings, prepare_process
 from service.wiring import Wiring
 from service.work.budget import Budget, BudgetReached
@@ -62,7 +63,7 @@ class Playground:
             self.role = RoleSettings(**{**began["policy"], **today})
         self.seed: int = began.get("seed", self.settings.seed)
         self.model = wiring.resolve(str(self.run.settings["policy"])) if self.run else self.role.model
-        self.named = "evaluator" if self.settings.evaluator.model else "judge"
+        self.named: Whose = "evaluator" if self.settings.evaluator.model else "judge"
         if self.named == "judge":
             self.missing.append(
                 "an evaluator (evaluator.model): the judge that made the labels is asked, and what the reward learnt "
@@ -177,8 +178,9 @@ class Playground:
                 raise UserError(why)
             self.missing.append(why)
             verdicts = [v for v in verdicts if v.comparison not in omitted]
-        questions = pool.questions(judge, principles)
-        return voting.votes(voting.evidence(verdicts), questions, self.constitution.weights(), self.settings.rule())
+        ruling = rulings.under(self.store, self.run, judge, self.constitution, self.named)
+        questions, voices = label.by_principle(principles, judge, ruling)
+        return voting.votes(voting.evidence(verdicts), questions, voices, ruling.rule or self.settings.rule())
 
     def _afford(self, calls: int) -> None:
         try:

@@ -14,14 +14,14 @@ import numpy as np
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Id
-from pipeline import compare
+from pipeline import compare, label
 from pipeline.metrics import attribution, lint, voting
 from pipeline.metrics.attribution import Account, Flips
 from pipeline.metrics.intervals import Interval, interval_of
 from pipeline.metrics.voting import Votes
 from pipeline.metrics.win_rate import wins_by_outcome
-from service.queries import pool
-from service.settings import JudgeSettings
+from service.queries import pool, rulings
+from service.queries.rulings import Whose
 from service.wiring import Wiring
 from storage.runs import Run
 from storage.texts import Pair
@@ -126,17 +126,22 @@ def _numbers(of: Interval) -> dict[str, float | None]:
     return {name: value if value == value else None for name, value in of.as_dict().items()}
 
 
-def votes(wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id], judge: JudgeSettings) -> Votes:
-    """What a judge's stored verdicts on the comparisons come to, under the principles and the settings' label rule."""
-    questions = pool.questions(wiring.asked_judge(judge), constitution)
+def votes(
+    wiring: Wiring, constitution: Constitution, comparisons: Sequence[Id], whose: Whose, run: Run | None = None
+) -> Votes:
+    """What the stored verdicts of the judge, or the evaluator, on the comparisons come to under the principles, by what
+    its trial in that run decided (who has no voice, the rule); else by the settings' label rule."""
+    judge = wiring.asked_judge(getattr(wiring.settings, whose))
+    ruling = rulings.under(wiring.store, run, judge, constitution, whose)
+    questions, voices = label.by_principle(constitution, judge, ruling)
     evidence = wiring.store.evidence(comparisons, list(dict.fromkeys(questions.values())))
-    return voting.votes(evidence, questions, constitution.weights(), wiring.settings.rule())
+    return voting.votes(evidence, questions, voices, ruling.rule or wiring.settings.rule())
 
 
 def labels(wiring: Wiring, constitution: Constitution, run: str = "") -> LeftOut:
     """Labels of the pool with each principle left out."""
     found = pool.find(wiring.store, run)
-    every = votes(wiring, constitution, found.comparisons, wiring.settings.judge)
+    every = votes(wiring, constitution, found.comparisons, "judge", found.run)
     names = lint.judged(every)
     judged = every.part(principles=names)
     outcomes, _ = attribution.left_out(judged)
@@ -147,7 +152,7 @@ def labels(wiring: Wiring, constitution: Constitution, run: str = "") -> LeftOut
 def win_rate(wiring: Wiring, constitution: Constitution, run: str = "") -> WinRates:
     """The win rate of a run (the newest finished one) with each principle left out. Raises UserError where no run was
     evaluated, or the evaluator has not been asked about any of these principles."""
-    store, settings = wiring.store, wiring.settings
+    store = wiring.store
     chosen = store.run(run) if run else pool.newest(store.runs())
     before, after = (
         {g.prompt: g for g in store.generations_of(chosen.id, f"{EVALUATION}.{side}")} if chosen else {}
@@ -159,7 +164,7 @@ def win_rate(wiring: Wiring, constitution: Constitution, run: str = "") -> WinRa
             "no finished run has answers to compare: `precept improve` or `precept model evaluate` makes them"
         )
     made = [compare.pair(*pair) for pair in pairs]
-    every = votes(wiring, constitution, [c.id for c in made if c], settings.evaluator)
+    every = votes(wiring, constitution, [c.id for c in made if c], "evaluator", chosen)
     names = lint.judged(every)
     if not names:
         raise UserError(
@@ -185,13 +190,13 @@ def _rate(values: np.ndarray, least: float = 0.0) -> Interval:
 def explain(wiring: Wiring, constitution: Constitution, comparison: str, run: str = "") -> Explained:
     """The label of the comparison whose id begins so: one of the pool's, or of those that the run was evaluated on.
     Raises UserError where none or several fit."""
-    store, settings = wiring.store, wiring.settings
+    store = wiring.store
     found = pool.find(store, run)
     evaluated = store.stage_members(found.run.id, f"{EVALUATION}.pairs") if found.run else []
     prefix = comparison.lower()
     id = _only(prefix, [i for i in dict.fromkeys((*found.comparisons, *evaluated)) if i.hex().startswith(prefix)])
     ours = id in set(found.comparisons)
-    of = votes(wiring, constitution, [id], settings.judge if ours else settings.evaluator)
+    of = votes(wiring, constitution, [id], "judge" if ours else "evaluator", found.run)
     (pair,) = store.pairs([id])
     return Explained(attribution.account(of, 0), pair, evaluation=not ours)
 

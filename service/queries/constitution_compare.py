@@ -7,13 +7,13 @@ has no verdict yet, a label that it could turn is open: counted as such, and wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from constitution.difference import diff
 from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
-from constitution.records import PROBABILITY, Id, Label
+from constitution.records import PROBABILITY, Id, Label, LabelRule, Ruling, Voice
 from pipeline import label
 from pipeline.judges.judge import Judge
 from pipeline.metrics import attribution, intervals, voting
@@ -21,9 +21,10 @@ from pipeline.metrics import disagreement as disagreeing
 from pipeline.metrics.disagreement import Carried, Clause, Disagreement, outcome
 from pipeline.metrics.intervals import Interval
 from pipeline.metrics.words import percent
-from service.queries import pool, pricing, revisions
+from service.queries import pool, pricing, revisions, rulings
 from service.queries.estimate import Lengths, measured
 from service.wiring import Wiring
+from storage.labels import Voices
 from storage.store import Store
 
 SHOWN = 5  # examples
@@ -164,15 +165,19 @@ def compare(wiring: Wiring, a: str, b: str, run: str = "") -> Compared:
         )
     questions = [pool.questions(judge, constitution) for constitution in both]
     lacking = _lacking(store, found.comparisons, {q for asked in questions for q in asked.values()})
-    labels, unsure = _labels(wiring, judge, both, found.comparisons, lacking)
+    ruling = [rulings.under(store, found.run, judge, constitution) for constitution in both]
+    rule = ruling[0].rule or wiring.settings.rule()
+    voices = [label.voices(c, judge, r) for c, r in zip(both, ruling, strict=True)]
+    labels, unsure = _labels(store, voices, rule, found.comparisons, lacking)
     outcomes = {
         id: (outcome(labels[0][id]), outcome(labels[1][id]))
         for id in found.comparisons
         if not any(id in some for some in unsure)
     }
     differing = [id for id, (x, y) in outcomes.items() if x != y and "unreadable" not in (x, y)]
-    clauses = disagreeing.clauses(diff(*both), *questions)
-    disagreement = _disagreement(wiring, clauses, differing)
+    said = [{p.id: _voice(p, judge, r) for p in constitution} for constitution, r in zip(both, ruling, strict=True)]
+    clauses = disagreeing.clauses(diff(*both), questions[0], questions[1], (said[0], said[1]))
+    disagreement = _disagreement(store, clauses, rule, differing)
     decided = {id: x == y for id, (x, y) in outcomes.items() if x in ANSWERS and y in ANSWERS}
     prompts = {id: c.prompt for id, c in zip(found.comparisons, store.comparisons(found.comparisons), strict=True)}
     rest = [id for id in found.comparisons if id not in outcomes]
@@ -200,21 +205,25 @@ def _lacking(store: Store, comparisons: Sequence[Id], questions: set[Id]) -> dic
     return {question: len(comparisons) - stored[question] for question in questions}
 
 
+def _voice(principle: Principle, judge: Judge, ruling: Ruling) -> Voice:
+    """A principle that the judge's trial left out says nothing."""
+    voice = label.voice(principle, judge.question(principle), ruling)
+    return replace(voice, weight=0) if principle.id in ruling.left_out else voice
+
+
 def _labels(
-    wiring: Wiring,
-    judge: Judge,
-    both: Sequence[Constitution],
+    store: Store,
+    voices: Sequence[Voices],
+    rule: LabelRule,
     comparisons: Sequence[Id],
     lacking: Mapping[Id, int],
 ) -> tuple[list[dict[Id, Label]], list[set[Id]]]:
     """Under each, the labels, and which of them depend on verdicts that are not stored yet."""
-    store, rule = wiring.store, wiring.settings.rule()
     labels, unsure = [], []
-    for constitution in both:
-        weights = label.weights(constitution, judge)
-        labels.append({found.comparison: found for found in store.labels(comparisons, weights, rule)})
-        waiting = any(lacking[question] for question in weights)
-        prospects = store.outlook(comparisons, weights, weights, rule).open if waiting else []
+    for of in voices:
+        labels.append({found.comparison: found for found in store.labels(comparisons, of, rule)})
+        waiting = any(lacking[question] for question in of)
+        prospects = store.outlook(comparisons, of, of, rule).open if waiting else []
         unsure.append({prospect.comparison for prospect in prospects})
     return labels, unsure
 
@@ -228,11 +237,12 @@ def _agreement(decided: Mapping[Id, bool], rest: Sequence[Id], prompts: Mapping[
     return Interval(float("nan"), worst.low, best.high)
 
 
-def _disagreement(wiring: Wiring, clauses: Sequence[Clause], differing: Sequence[Id]) -> Disagreement:
-    asked = dict.fromkeys(q for clause in clauses for q in clause.questions if q is not None)
-    evidence = wiring.store.evidence(differing, list(asked))
+def _disagreement(store: Store, clauses: Sequence[Clause], rule: LabelRule, differing: Sequence[Id]) -> Disagreement:
+    sides = (each for clause in clauses for each in zip(clause.questions, clause.voices, strict=True))
+    asked = {question: voice for question, voice in sides if question is not None and voice is not None}
+    evidence = store.evidence(differing, list(asked))
     names = {question.hex(): question for question in asked}
-    votes = voting.votes(evidence, names, dict.fromkeys(names, 0), wiring.settings.rule())
+    votes = voting.votes(evidence, names, {question.hex(): voice for question, voice in asked.items()}, rule)
     return Disagreement(votes, clauses)
 
 

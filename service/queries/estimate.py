@@ -17,8 +17,10 @@ from constitution.principles import Constitution
 from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
 from pipeline import promote, suites, trainers
+from pipeline.judges.by_principle import by_models
 from service.identity import run_key
 from service.queries import trials
+from service.queries.drawn import SAMPLED
 from service.queries.runs import as_it_is
 from service.queries.timing import Timed, timed
 from service.settings import Settings
@@ -89,8 +91,10 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
     earlier = measured(wiring.store)
     lengths = Lengths(wiring.settings, wiring.constitution, prompts, wiring.store, earlier)
     known = trials.chosen(wiring.constitution, wiring.settings).pairs
-    tried = sum(1 if pair.principle else len(wiring.constitution) for pair in known)
-    stages = tuple(count(wiring.settings, len(wiring.constitution), _by_split(prompts), lengths, tried))
+    asks = len(by_models(wiring.constitution))
+    tried = sum(1 if pair.principle else asks for pair in known)
+    about = len({p.when.ask for p in wiring.constitution if p.when is not None and p.when.ask})
+    stages = tuple(count(wiring.settings, asks, _by_split(prompts), lengths, tried, about))
     run = find("improve", wiring, prompts)
     wanted = sample and earlier is None and not (run and run.status == "finished")
     found = timed(wiring, prompts) if wanted else None
@@ -122,10 +126,11 @@ def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> 
 
 
 def count(
-    settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths, tried: int = 0
+    settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths, tried: int = 0, about: int = 0
 ) -> list[Stage]:
-    """The stages of `improve`, in its order, with at most so many calls each. `prompts`: how many, by split; `tried`:
-    verdicts on known pairs that each of the two judges is asked for."""
+    """The stages of `improve`, in its order, with at most so many calls each. `principles`: those that a model judges.
+    `prompts`: how many, by split; `tried`: verdicts on known pairs that each of the two judges is asked for; `about`:
+    questions whether principles apply, that each is asked of each prompt."""
     train, heldout = prompts.get("train", 0), prompts.get("heldout", 0)
     rounds, compare = settings.revise.rounds, settings.compare
     revised = train * (rounds if settings.sft.use == "all" else min(rounds, 1))
@@ -138,7 +143,8 @@ def count(
         return Stage(name, "generate", calls, round(calls * lengths.generation(name)))
 
     def judge(name: str, comparisons: int) -> Stage:
-        calls = comparisons * principles * ORDERS
+        labels = compare.principles == SAMPLED and name != "verdicts on evaluation"
+        calls = comparisons * (min(1, principles) if labels else principles) * ORDERS
         return Stage(name, "choose", calls, round(calls * lengths.verdict))
 
     # A further round answers, judges, and is measured against the last model and the first; no round is a revision.
@@ -150,6 +156,8 @@ def count(
     online = getattr(trainers.load(settings.optimise.method), "ONLINE", False)
     measured_online = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
     own = sum(map(len, suites.prompts(suites.chosen(settings.evaluate.suites)).values()))
+
+    whom = about * ORDERS * (train + feedback + measured)
 
     def on_trial(role: str) -> Stage:
         return Stage(f"trial of the {role}", "choose", tried * ORDERS, round(tried * ORDERS * lengths.verdict))
@@ -165,6 +173,7 @@ def count(
         judge("verdicts on samples", train * (pairs + min(rounds, 1)) + feedback),
         *further,
         *([generate("answers for the evaluation callback", measured_online)] if measured_online else []),
+        *([Stage("whom principles are for", "choose", whom, round(whom * lengths.verdict))] if about else []),
         generate("evaluation", measured * 3),
         judge("verdicts on evaluation", measured),
         *([generate("answers to suites", own * 2)] if own else []),

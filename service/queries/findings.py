@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from constitution import loading
-from constitution.records import PROBABILITY, Checkpoint, Generation, Id, Label, Messages, Prompt
-from pipeline import compare, revise
+from constitution.records import PROBABILITY, Checkpoint, Generation, Id, Label, LabelRule, Messages, Prompt, Voice
+from pipeline import compare, label, revise
 from pipeline.judges.by_principle import asked_most
 from pipeline.trainers import progress
 from service.queries import chains as chaining
+from service.queries.rulings import Whose
 from service.queries.run_records import RunRecords
 from storage.labels import Contribution
 
@@ -68,28 +69,32 @@ class ChainShown:
 
 @dataclass(frozen=True)
 class Panel:
-    """A judge's questions in a stage: who it is, and the weight and principles of each question."""
+    """A judge's questions in a stage: who it is, the label rule, and voice and principles of each question."""
 
     judge: str
-    weights: Mapping[Id, int]
+    voices: Mapping[Id, Voice]
     principles: Mapping[Id, tuple[str, ...]]
+    rule: LabelRule
 
     @classmethod
-    def of(cls, work: RunRecords, stage: str) -> Panel | None:
+    def of(cls, work: RunRecords, stage: str, whose: Whose = "judge") -> Panel | None:
         ids = work.members(f"{stage}.questions")
         if not ids:
             return None
-        known, weights = work.store.clauses(work.constitution.version), work.constitution.weights()
-        principles = {q: tuple(p for p in weights if q in known.get(p, ())) for q in ids}
+        known, questions = work.store.clauses(work.constitution.version), work.store.questions(ids)
+        ruling = work.ruling(whose)
+        asked = [(p, q) for q in questions for p in work.constitution if q.id in known.get(p.id, ())]
+        heard = [(p, q) for p, q in asked if p.id not in ruling.left_out]
         return cls(
-            asked_most(work.store.questions(ids)),
-            {q: sum(weights[p] for p in found) for q, found in principles.items()},
-            principles,
+            asked_most(questions),
+            label.combined(asked, ruling),
+            {q.id: tuple(p.id for p, of in heard if of.id == q.id) for _, q in heard},
+            work.rule(whose),
         )
 
     def labels(self, work: RunRecords, comparisons: Iterable[Id]) -> dict[Id, Label]:
-        found = work.store.labels(sorted(set(comparisons)), self.weights, work.settings.rule(), whole=True)
-        return {label.comparison: label for label in found}
+        found = work.store.labels(sorted(set(comparisons)), self.voices, self.rule, whole=True)
+        return {x.comparison: x for x in found}
 
 
 # --- before and after ----------------------------------------------------------------------------------------------
@@ -100,7 +105,7 @@ def comparisons(work: RunRecords, stage: str = "evaluation") -> Comparisons:
     before = {g.prompt: g for g in work.generations(f"{stage}.before")}
     pairs = [(before[g.prompt], g) for g in work.generations(f"{stage}.after") if g.prompt in before]
     found = [compare.pair(*pair) for pair in pairs]
-    panel = Panel.of(work, f"{stage}.pairs")
+    panel = Panel.of(work, f"{stage}.pairs", "evaluator")
     labels = panel.labels(work, [c.id for c in found if c]) if panel else {}
     counts: Counter[str] = Counter(prompts=len(pairs))
     ranked: list[tuple[float, Id, tuple[Generation, Generation]]] = []
@@ -133,7 +138,7 @@ def comparisons(work: RunRecords, stage: str = "evaluation") -> Comparisons:
 
 def _votes(work: RunRecords, panel: Panel, ids: Sequence[Id]) -> dict[Id, list[Contribution]]:
     votes: dict[Id, list[Contribution]] = {}
-    for c in work.store.contributions(ids, panel.weights, work.settings.rule()):
+    for c in work.store.contributions(ids, panel.voices, panel.rule):
         if c.bears:
             votes.setdefault(c.comparison, []).append(c)
     return votes
@@ -145,7 +150,7 @@ def _side(
     """Principles for and against the label's winner, the heaviest pull first."""
     p, _, (before, after) = row
     winner_first = (p > 0.5) == (after.content < before.content)
-    strongest = sorted(votes, key=lambda c: (-abs(c.weight * c.s), c.question))
+    strongest = sorted(votes, key=lambda c: (not c.hard, -c.tier, -abs(c.weight * c.s), c.question))
     sides: dict[bool, list[str]] = {True: [], False: []}
     for c in strongest:
         sides[(c.s > 0) == winner_first] += panel.principles[c.question]

@@ -17,7 +17,10 @@ from typing import Any
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Id, Label, LabelRule
+from constitution.records import Id, Label, LabelRule, Voice
+from pipeline import label
+from pipeline.judges.by_principle import asked_most
+from service.queries import drawn, rulings
 from service.queries.pool import NO_LABELS
 from storage.labels import Contribution
 from storage.runs import Run
@@ -37,7 +40,7 @@ class Judged:
     constitution: Constitution
     stages: tuple[str, ...]
     principles: Mapping[Id, tuple[str, ...]]
-    weights: Mapping[Id, int]
+    voices: Mapping[Id, Voice]  # of those that the judge's trial left out there is none
     rule: LabelRule
 
     @cached_property
@@ -47,11 +50,22 @@ class Judged:
         return tuple(dict.fromkeys(members))
 
     def labels(self, comparisons: Sequence[Id]) -> dict[Id, Label]:
-        return {x.comparison: x for x in self.store.labels(comparisons, self.weights, self.rule, whole=True)}
+        return {x.comparison: x for x in self._labelled(comparisons, self.voices, self.rule)}
+
+    def _labelled(self, comparisons: Sequence[Id], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
+        if self.run.settings["settings"].get("compare", {}).get("principles") == drawn.SAMPLED:
+            asked = {name: question for question, names in self.principles.items() for name in names}
+            of = drawn.questions([p for p in self.constitution if p.id in asked], asked, comparisons)
+            return drawn.labels(self.store, of, voices, rule)
+        return self.store.labels(comparisons, voices, rule, whole=True)
+
+    def steady(self, labels: Mapping[Id, Label]) -> set[Id]:
+        """Of these labels, those that do not rest on verdicts which change with the order: see `rulings.steady`."""
+        return rulings.steady(labels, self.voices, self.rule, self._labelled)
 
     def contributions(self, comparisons: Sequence[Id]) -> Iterator[Contribution]:
         """Each verdict on some of the comparisons: whether it can be read, votes, and which way it pulls."""
-        return self.store.contributions(comparisons, self.weights, self.rule)
+        return self.store.contributions(comparisons, self.voices, self.rule)
 
 
 def of(store: Store, run: Run) -> Judged:
@@ -64,19 +78,21 @@ def of(store: Store, run: Run) -> Judged:
     text = store.constitution(run.constitution or "")
     if not asked or text is None:
         raise UserError(f"run {name} has judged nothing yet: `precept run list` shows what was run")
-    one_each = store.questions([ids[0] for ids in asked.values()])
-    judges = {stage: question.judge for stage, question in zip(asked, one_each, strict=True)}
+    judges = {stage: asked_most(store.questions(ids)) for stage, ids in asked.items()}  # code is asked in all of them
     judge = judges[FEEDBACK if FEEDBACK in judges else next(iter(judges))]
     mine = [stage for stage in asked if judges[stage] == judge]
     questions = {id for stage in mine for id in asked[stage]}
-    weights: dict[Id, int] = {}
     principles: dict[Id, tuple[str, ...]] = {}
     by_principle, constitution = store.clauses(run.constitution or ""), _parsed(text)
-    for principle, weight in constitution.weights().items():
-        for question in questions & set(by_principle.get(principle, ())):
-            weights[question] = weights.get(question, 0) + weight
-            principles[question] = (*principles.get(question, ()), principle)
-    return Judged(store, run, constitution, tuple(mine), principles, weights, LabelRule(**_rule(run)))
+    ruling, said = rulings.of(store, run), []
+    known = {question.id: question for question in store.questions(sorted(questions))}
+    for principle in constitution:
+        for question in questions & set(by_principle.get(principle.id, ())):
+            said.append((principle, known[question]))
+            if principle.id not in ruling.left_out:
+                principles[question] = (*principles.get(question, ()), principle.id)
+    rule = ruling.rule or LabelRule(**_rule(run))
+    return Judged(store, run, constitution, tuple(mine), principles, label.combined(said, ruling), rule)
 
 
 def newest(store: Store, name: str) -> Judged:

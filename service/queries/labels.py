@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from constitution.errors import UserError
 from constitution.records import PROBABILITY, WEIGHT, Id, Label, LabelState, Messages
+from constitution.tally import STATES
 from service.queries import judged
 from service.queries.judged import Judged
 from service.queries.page import Page
 from storage.database import chunks
-from storage.labels import STATES
 from storage.store import Store
 
 SCAN = 10_000  # pairs that one page looks at, at most
@@ -84,7 +84,7 @@ def counts(store: Store, run: str = "") -> dict[LabelState, int]:
     about = judged.newest(store, run)
     found: dict[LabelState, int] = dict.fromkeys(STATES, 0)
     for some in chunks(about.comparisons, 25 * SLICE):
-        for label in store.labels(some, about.weights, about.rule, whole=True):
+        for label in about.labels(some).values():
             found[label.state] += 1
     return found
 
@@ -136,17 +136,22 @@ def row(label: Label, stage: str, votes: tuple[Vote, ...], messages: Messages) -
 
 
 def votes_on(about: Judged, comparisons: Sequence[Id]) -> dict[Id, tuple[Vote, ...]]:
-    """The principles that vote on each pair, those that weigh most first."""
-    votes: Mapping[Id, list[Vote]] = {id: [] for id in comparisons}
+    """The principles that vote on each pair: hard constraints first, then by tier, then those that weigh most."""
+    votes: Mapping[Id, list[tuple[tuple[bool, int], Vote]]] = {id: [] for id in comparisons}
     weights, titles = about.constitution.weights(), {p.id: p.title for p in about.constitution}
     for c in about.contributions(comparisons):
         if c.bears and c.readable and c.s:
             side: Side = "first" if c.s > 0 else "second"
             votes[c.comparison].extend(
-                Vote(name, titles[name], side, weights[name] / WEIGHT, abs(c.s) / PROBABILITY)
+                ((not c.hard, -c.tier), Vote(name, titles[name], side, weights[name] / WEIGHT, abs(c.s) / PROBABILITY))
                 for name in about.principles[c.question]
             )
-    return {id: tuple(sorted(some, key=lambda v: (-v.weight * v.strength, v.principle))) for id, some in votes.items()}
+
+    def rank(said: tuple[tuple[bool, int], Vote]) -> tuple[Any, ...]:
+        place, vote = said
+        return (*place, -vote.weight * vote.strength, vote.principle)
+
+    return {id: tuple(vote for _, vote in sorted(some, key=rank)) for id, some in votes.items()}
 
 
 def _fitting(about: Judged, some: Sequence[Id], state: LabelState | None, questions: set[Id] | None) -> set[Id]:
@@ -154,8 +159,8 @@ def _fitting(about: Judged, some: Sequence[Id], state: LabelState | None, questi
     if state is not None:
         fitting &= {id for id, label in about.labels(some).items() if label.state == state}
     if questions is not None and fitting:
-        weights = {q: about.weights[q] for q in questions}
-        found = about.store.contributions(sorted(fitting), weights, about.rule) if weights else ()
+        voices = {q: about.voices[q] for q in questions}
+        found = about.store.contributions(sorted(fitting), voices, about.rule) if voices else ()
         fitting &= {c.comparison for c in found if c.bears and c.readable}
     return fitting
 

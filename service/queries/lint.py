@@ -73,7 +73,7 @@ def lint(wiring: Wiring, name: str = "", run: str = "") -> Linted:
     store = wiring.store
     constitution = revisions.read(name, store) if name else wiring.constitution
     found = pool.find(store, run)
-    votes = attribution.votes(wiring, constitution, found.comparisons, wiring.settings.judge)
+    votes = attribution.votes(wiring, constitution, found.comparisons, "judge", found.run)
     doubted = linting.unproven(votes)
     wanted = dict.fromkeys(id for ids in doubted.values() for id in islice(ids, LOOKED_UP))
     known = {comparison.id: comparison for comparison in store.comparisons(list(wanted))}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.records import PROBABILITY, Generation, Id, Message, Prompt
-from pipeline import suites
+from pipeline import label, suites
 from pipeline.judges.judge import Judge
 from pipeline.metrics import truth as truths
 from pipeline.metrics.agreement import agreement as agree
@@ -54,11 +54,11 @@ def labels(work: RunRecords, judge: Judge, comparisons: Sequence[Id]) -> dict[st
         return {"gold_accuracy": None, "gold_known": None}
     cases = work.cases(comparisons)
     right = []
-    for ident, label in work.labels(judge, comparisons).items():
+    for ident, said in work.labels(judge, comparisons).items():
         case = cases[ident]
         truth = oracle.prefers(case.messages, case.first, case.second)
-        if truth and label.preferred_first is not None:
-            right.append(label.preferred_first == (truth > 0))
+        if truth and said.preferred_first is not None:
+            right.append(said.preferred_first == (truth > 0))
     return {"gold_accuracy": _mean(right), "gold_known": len(right)}
 
 
@@ -71,12 +71,14 @@ def judge(work: RunRecords, judge: Judge, comparisons: Sequence[Id]) -> dict[str
         return {"gold_accuracy": None, "gold_by_principle": None, "votes_where_it_bears": None, "votes_where_not": None}
     cases = work.cases(comparisons)
     principles = {judge.question(p).id: p for p in work.constitution.principles}
-    rule = work.settings.rule()
+    everybody = replace(work.ruling(), left_out=())
+    voices, common = label.voices(work.constitution, judge, everybody), work.rule()
     right: dict[str, list[bool]] = {p.id: [] for p in work.constitution.principles}
     votes: dict[bool, list[bool]] = {True: [], False: []}
     for v in work.store.verdicts(list(comparisons), list(principles)):
         case, principle = cases[v.comparison], principles[v.question]
         truth = oracle.prefers_by(principle, case.messages, case.first, case.second)
+        rule = voices[v.question].rule or common
         margin = v.p1 + v.p2 - PROBABILITY
         same = (2 * v.p1 > PROBABILITY) == (2 * v.p2 > PROBABILITY)
         voted = (same or not rule.consistent) and abs(margin) >= rule.min_margin * PROBABILITY and not v.even

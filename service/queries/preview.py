@@ -15,16 +15,16 @@ from constitution.difference import Diff, diff
 from constitution.lines import changed, split
 from constitution.merge import ThreeWay, three_way
 from constitution.principles import Constitution
-from constitution.records import Id, make_id, text_digest
+from constitution.records import Id, LabelRule, Ruling, Voice, make_id, text_digest
 from pipeline import label
 from pipeline.judges.judge import Judge
 from pipeline.metrics.intervals import Share
-from service.queries import pool, pricing
+from service.queries import pool, pricing, rulings
 from service.queries.pricing import Stale, Way
 from service.queries.revisions import ratified
 from service.wiring import Wiring
 from storage.amendments import Amendment
-from storage.labels import Weights
+from storage.labels import Voices
 from storage.outlook import Outcome, Outlook, Prospects
 from storage.store import Store
 
@@ -159,8 +159,9 @@ def preview(
     origin = made_from(store, draft.source, who, base)
     overtaken = three_way(origin.text, inforce.text, draft.source) if origin.event != inforce.event else None
     difference, found = diff(old, draft), _pool(store, run)
-    before, after = label.weights(old, judge), label.weights(draft, judge)
-    prospects = _prospects(wiring, found, before, after)
+    ruling, before, after = _voices(wiring, judge, found, old, draft)
+    rule = ruling.rule or wiring.settings.rule()
+    prospects = store.outlook(found.comparisons, before, after, rule)
     labels = _counted(prospects)
     if drawn:
         labels = _expected(labels, drawn, prospects)
@@ -185,7 +186,7 @@ def preview(
         pool=found,
         missing={name: lacking[q] for name, q in questions.items() if lacking[q]},
         labels=labels,
-        examples=_examples(wiring, judge, difference, before, after, prospects.flips),
+        examples=_examples(wiring, judge, difference, before, after, rule, prospects.flips),
         stale=stale,
         ways=ways,
         overtaken=overtaken,
@@ -196,20 +197,25 @@ def draw(wiring: Wiring, draft: Constitution, run: str, sample: int) -> list[Id]
     """A random sample of the labels that a draft may turn, empty where none may; the same again for the same draft."""
     judge, old = wiring.asked_judge(wiring.settings.judge), ratified(wiring.store)
     found = _pool(wiring.store, run)
-    before, after = label.weights(old, judge), label.weights(draft, judge)
-    if not _prospects(wiring, found, before, after).open:
+    ruling, before, after = _voices(wiring, judge, found, old, draft)
+    rule, outlook = ruling.rule or wiring.settings.rule(), wiring.store.outlook
+    if not outlook(found.comparisons, before, after, rule).open:
         return []
     # Drawn as if none of the new questions had been answered: the same again is the same sample, and asks nothing.
-    blind = {q if q in before else make_id("unanswered", question=q): weight for q, weight in after.items()}
-    may = _prospects(wiring, found, before, blind).open
+    blind = {q if q in before else make_id("unanswered", question=q): voice for q, voice in after.items()}
+    may = outlook(found.comparisons, before, blind, rule).open
     return sorted((o.comparison for o in may), key=lambda c: make_id("preview", comparison=c))[:sample]
 
 
 # --- labels --------------------------------------------------------------------------------------------------------
 
 
-def _prospects(wiring: Wiring, found: pool.Pool, before: Weights, after: Weights) -> Prospects:
-    return wiring.store.outlook(found.comparisons, before, after, wiring.settings.rule())
+def _voices(
+    wiring: Wiring, judge: Judge, found: pool.Pool, old: Constitution, draft: Constitution
+) -> tuple[Ruling, dict[Id, Voice], dict[Id, Voice]]:
+    """What the judge's trial in the pool's run decided, and the voices before and after."""
+    ruling, after = (rulings.under(wiring.store, found.run, judge, each) for each in (old, draft))
+    return ruling, label.voices(old, judge, ruling), label.voices(draft, judge, after)
 
 
 def _counted(prospects: Prospects) -> Labels:
@@ -228,7 +234,13 @@ def _expected(labels: Labels, drawn: Sequence[Id], known: Prospects) -> Labels:
 
 
 def _examples(
-    wiring: Wiring, judge: Judge, difference: Diff, before: Weights, after: Weights, flips: Sequence[Outlook]
+    wiring: Wiring,
+    judge: Judge,
+    difference: Diff,
+    before: Voices,
+    after: Voices,
+    rule: LabelRule,
+    flips: Sequence[Outlook],
 ) -> list[Flip]:
     """The clearest flips: between the two answers before those to or from a tie, the largest moves first."""
     sides = ("first", "second")
@@ -238,13 +250,15 @@ def _examples(
     )[:SHOWN]
     if not ranked:
         return []
-    store, rule = wiring.store, wiring.settings.rule()
+    store = wiring.store
     names = {judge.question(p).id: p.id for p in (*difference.old, *difference.new)}
-    touched = {q: after.get(q, 0) - before.get(q, 0) for q in names if after.get(q, 0) != before.get(q, 0)}
+    touched = {q: after.get(q) or before[q] for q in names if after.get(q) != before.get(q)}
     votes: dict[Id, list[tuple[float, str]]] = {}
-    for c in store.contributions([f.comparison for f in ranked], dict.fromkeys(touched, 1), rule):
+    for c in store.contributions([f.comparison for f in ranked], touched, rule):
         if c.bears:
-            votes.setdefault(c.comparison, []).append((-abs(c.s * touched[c.question]), names[c.question]))
+            was, now = (side[c.question].weight if c.question in side else 0 for side in (before, after))
+            more = now - was or now  # its tier changed, and not its weight
+            votes.setdefault(c.comparison, []).append((-abs(c.s * more), names[c.question]))
     texts = {p.comparison.id: p for p in store.pairs([f.comparison for f in ranked])}
     return [
         Flip(

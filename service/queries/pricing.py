@@ -15,6 +15,8 @@ from constitution.difference import Diff
 from constitution.principles import Constitution, draw
 from constitution.records import Prompt
 from constitution.templates import critique_template, revision_template
+from pipeline.judges.by_principle import by_models
+from service import keyed
 from service.queries.estimate import Lengths, count, measured
 from service.settings import Settings
 from storage.runs import Run
@@ -79,7 +81,7 @@ def stale(store: Store, base: Run | None, difference: Diff) -> Stale:
     settings = base.settings["settings"]
     rounds, seed = settings["revise"]["rounds"], settings["seed"]
     ids = store.stage_members(base.id, "prompts")
-    prompts = [p for p in store.prompts(ids=ids) if p.split == "train"]
+    prompts = keyed.with_principles(store, base.id, [p for p in store.prompts(ids=ids) if p.split == "train"])
     moves = any(c.asks_critic or c.redraws for c in difference.changes)
     looked = prompts[:DRAWN] if moves else []
     first = [_first_stale(p, difference.old, difference.new, seed, rounds) for p in looked]
@@ -97,7 +99,7 @@ def stale(store: Store, base: Run | None, difference: Diff) -> Stale:
 
 def _first_stale(prompt: Prompt, old: Constitution, new: Constitution, seed: int, rounds: int) -> int | None:
     for round in range(rounds):
-        was, now = draw(old, seed, prompt.id, round), draw(new, seed, prompt.id, round)
+        was, now = (draw(each, seed, prompt.id, round, prompt.principles) for each in (old, new))
         if (critique_template(was), revision_template(was)) != (critique_template(now), revision_template(now)):
             return round
     return None
@@ -125,7 +127,7 @@ def ways(
     rates = Rates.of(store, earlier)
     lengths = Lengths(settings, draft, prompts, store, earlier)
     held = min(splits["heldout"], settings.evaluate.prompts)
-    n = len(draft)
+    n = len(by_models(draft))
 
     def price(name: str, command: str, verdicts: int, generated: int, tokens: float, methods: Sequence[str]) -> Way:
         asked = held * (n + gone) if base else 0

@@ -32,6 +32,6 @@ def order(about: Judged, who: str, sample: Sampling, seed: int = 0) -> list[Id]:
     if sample == "uncertain":
         labels = about.labels(drawn)
         return nearest_to_even([labels[id] for id in drawn])
-    said = about.store.evidence(drawn, list(about.weights))
+    said = about.store.evidence(drawn, list(about.voices))
     differ = (2 * said.p1.astype(np.int64) > PROBABILITY) != (2 * said.p2.astype(np.int64) > PROBABILITY)
     return most_flips(said.comparisons, (differ & said.present).sum(axis=1).tolist())

@@ -6,16 +6,19 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from constitution.principles import Constitution, Principle
-from constitution.records import Generation, Id, Label, Prompt
+from constitution.records import Generation, Id, Label, LabelRule, Prompt, Ruling, Voice
 from pipeline import label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics import consistency as judge_consistency
+from service import keyed
+from service.queries import drawn, rulings
+from service.queries.rulings import Whose
 from service.settings import Settings
 from service.wiring import Wiring
 from storage.runs import Run
@@ -40,7 +43,7 @@ class RunRecords:
     def prompts(self, split: str, most: int | None = None) -> list[Prompt]:
         """This run's prompts of a split, in the run's order."""
         members = self.store.prompts(ids=self.store.stage_members(self.run.id, "prompts"))
-        return [p for p in members if p.split == split][:most]
+        return keyed.with_principles(self.store, self.run.id, [p for p in members if p.split == split][:most])
 
     def generations(self, stage: str) -> list[Generation]:
         return self.store.generations_of(self.run.id, stage)
@@ -63,12 +66,45 @@ class RunRecords:
         known = {p.id: p.tags for p in self.store.prompts(ids=sorted(set(prompts)))}
         return {**dict.fromkeys(prompts, every_tag(principles)), **known}
 
-    def labels(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Label]:
-        """The labels of comparisons under this run's constitution and rule: a query, no model. One that lacks a verdict
-        is unreadable."""
-        weights = label.weights(self.constitution, judge)
-        found = self.store.labels(sorted(set(comparisons)), weights, self.settings.rule(), whole=True)
+    def ruling(self, whose: Whose = "judge") -> Ruling:
+        """What the trial decided about the judge, or the evaluator, of this run."""
+        return rulings.of(self.store, self.run, whose)
+
+    def rule(self, whose: Whose = "judge") -> LabelRule:
+        return self.ruling(whose).rule or self.settings.rule()
+
+    def voices(self, judge: Judge, whose: Whose = "judge") -> dict[Id, Voice]:
+        """How each question counts in this run's labels. Raises UserError where the trial left nobody."""
+        return label.voices(self.constitution, judge, self.ruling(whose))
+
+    def labels(self, judge: Judge, comparisons: Sequence[Id], whose: Whose = "judge") -> dict[Id, Label]:
+        """The labels of comparisons under this run's constitution and ruling: a query, no model. One that lacks a
+        verdict is unreadable."""
+        voices, rule = self.voices(judge, whose), self.rule(whose)
+        found = self._labelled(judge, sorted(set(comparisons)), whose, voices, rule)
         return {x.comparison: x for x in found}
+
+    def steady(self, judge: Judge, labels: Mapping[Id, Label], whose: Whose = "judge") -> set[Id]:
+        """Of labels of this run, the comparisons whose label names an answer and would name it if only verdicts voted
+        whose two orders agree: what may be learnt from as if it were known, with no probability."""
+        voices, rule = self.voices(judge, whose), self.rule(whose)
+        return rulings.steady(labels, voices, rule, lambda ids, *how: self._labelled(judge, ids, whose, *how))
+
+    def _labelled(
+        self, judge: Judge, ids: Sequence[Id], whose: Whose, voices: Mapping[Id, Voice], rule: LabelRule
+    ) -> list[Label]:
+        of = self.drawn(judge, ids) if whose == "judge" else None
+        if of is None:
+            return self.store.labels(ids, voices, rule, whole=True)
+        return drawn.labels(self.store, of, voices, rule)
+
+    def drawn(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Id] | None:
+        """By comparison, the one question that labels it; None where all of them do."""
+        if self.settings.compare.principles != drawn.SAMPLED:
+            return None
+        left_out = self.ruling().left_out
+        heard = [p for p in self.constitution if p.id not in left_out]
+        return drawn.questions(heard, {p.id: judge.question(p).id for p in heard}, comparisons)
 
     def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:
         questions = [judge.question(p).id for p in self.constitution.principles]

@@ -16,6 +16,7 @@ from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import compare as comparing
+from pipeline import label
 from pipeline import revise as revising
 from pipeline.metrics import effects
 from pipeline.respond import respond as plan_responses
@@ -75,9 +76,11 @@ def top_up(work: Work, stage: str, model: str, into: str = "feedback") -> int:
         question = judge.question(principle).id
         work.ask_judge(into, judge, ids, {i: {question} for i in ids})
         cases = work.cases(ids)
-        rule = work.settings.rule()
+        rule, voice = work.rule(), label.voice(principle, judge.question(principle), work.ruling())
         spoken = {
-            cases[c.comparison].comparison.prompt for c in work.store.contributions(ids, {question: 1}, rule) if c.bears
+            cases[c.comparison].comparison.prompt
+            for c in work.store.contributions(ids, {question: voice}, rule)
+            if c.bears
         }
         silent = [prompts[i] for i in first if i not in spoken]
         pairs += _shown_under(work, f"{stage}.{principle.id}", alone, [first[p.id] for p in silent])

@@ -110,6 +110,7 @@ def result_of(
             "heldout_accuracy": metrics.get("eval_accuracy"),
             "gold_accuracy": measure.reward(work, work.wiring.judge(work.settings.judge), reward),
             "ece": metrics.get("eval_ece"),
+            "unseen": reward.get("unseen"),
         },
         "labels": {k: labels["labels"][k] for k in ("gold_accuracy", "count", "tied", "unreadable")},
         **{

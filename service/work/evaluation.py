@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from constitution import loading
 from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
-from pipeline import suites
+from pipeline import label, suites
 from pipeline.judges.judge import Judge
 from pipeline.metrics import effects, intervals, style, win_rate
 from pipeline.metrics.changes import changes
@@ -61,7 +62,7 @@ def evaluate(
         answers["halfway"] = list(found["halfway"].values())
     answers = {name: answers[name] for name in ("before", "halfway", "after") if name in answers}
     asked = [i for i in ids if i is not None]
-    labels = work.labels(evaluator, asked)
+    labels = work.labels(evaluator, asked, "evaluator")
     values = win_rate.wins(labels, pairs, ids)
     controlled = win_rate.length_controlled(labels, pairs, ids).as_dict()
     if stage == "evaluation":  # that of the run itself, and not of a round or a point of a sweep
@@ -147,12 +148,14 @@ def _by_principle(
 ) -> dict[str, Any]:
     """For each principle: on how many pairs it votes by the label rule, how often it prefers the answer after there,
     and its `effect` over all prompts (`pipeline.metrics.effects`)."""
-    rule, questions = work.settings.rule(), {judge.question(p).id: p for p in principles}
+    rule, questions = work.rule("evaluator"), {judge.question(p).id: p for p in principles}
+    everybody = replace(work.ruling("evaluator"), left_out=())
+    voices = label.combined(((p, judge.question(p)) for p in principles), everybody)
     after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}
     same_text = float(sum(i is None for i in ids))
     votes: dict[Id, dict[str, float]] = {q: {} for q in questions}
     unread: Counter[Id] = Counter()
-    for c in work.store.contributions(list(after_first), dict.fromkeys(questions, 1), rule):
+    for c in work.store.contributions(list(after_first), voices, rule):
         if not c.readable:
             unread[c.question] += 1
         elif c.bears:

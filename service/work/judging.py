@@ -16,6 +16,7 @@ from pipeline.engines.engine import Refused
 from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Case, Judge, Judged
+from service.queries.rulings import Whose
 from service.work.holding import WAIT, Holding
 from service.work.left_out import Omission
 
@@ -77,10 +78,10 @@ class Judging(Holding):
                         time.sleep(WAIT)
         self._leave_out(stage, plan, list(by_question), omitted)
 
-    def labels(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Label]:
+    def labels(self, judge: Judge, comparisons: Sequence[Id], whose: Whose = "judge") -> dict[Id, Label]:
         """As `RunRecords` has them, without the comparisons that the judge had to omit a question about in this run:
         whatever the others say of them, they are not labelled."""
-        found = super().labels(judge, comparisons)
+        found = super().labels(judge, comparisons, whose)
         without = self.omitted(judge)
         return {ident: label for ident, label in found.items() if ident not in without}
 

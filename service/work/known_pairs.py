@@ -69,7 +69,7 @@ def ask(
 
 def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
     """What is stored of a judge's word on some pairs."""
-    verdicts = {(v.comparison, v.question): v for v in _stored(work, judge, pairs)}
+    verdicts = {(v.comparison, v.question): v for v in answers(work, judge, pairs)}
     return known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, work.settings.label.min_mass)
 
 
@@ -86,7 +86,7 @@ def put(work: Work, judge: Judge, pairs: Sequence[Known]) -> None:
 
 def missing(work: Work, judge: Judge, pairs: Sequence[Known]) -> set[tuple[Id, Id]]:
     """The comparisons and questions that the judge was not asked yet."""
-    there = {(v.comparison, v.question) for v in _stored(work, judge, pairs)}
+    there = {(v.comparison, v.question) for v in answers(work, judge, pairs)}
     return {(c, q) for c, some in _wanted(work, judge, pairs).items() for q in some} - there
 
 
@@ -94,7 +94,7 @@ def again(work: Work, judge: Judge, pairs: Sequence[Known], count: int) -> Moved
     """Ask a judge once more about some pairs of which its answers are stored, those that it was least sure of. What it
     says now is compared and not stored."""
     wanted = {(c, q) for c, some in _wanted(work, judge, pairs).items() for q in some}
-    stored = [v for v in _stored(work, judge, pairs) if (v.comparison, v.question) in wanted]
+    stored = [v for v in answers(work, judge, pairs) if (v.comparison, v.question) in wanted]
     by_id = {pair.comparison.id: pair for pair in pairs}
     principles = {judge.question(p).id: p for p in _asked(work, judge)}
     chosen = [v for v in least_sure(stored, count) if v.question in principles]
@@ -111,7 +111,8 @@ def case(pair: Known, principles: tuple[Principle, ...]) -> Case:
     return Case(pair.comparison, pair.messages, one, other, principles, every_tag(principles))
 
 
-def _stored(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Verdict]:
+def answers(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Verdict]:
+    """The stored verdicts of a judge on some pairs, under whatever principle."""
     comparisons = sorted({pair.comparison.id for pair in pairs})
     return list(work.store.verdicts(comparisons, sorted({judge.question(p).id for p in work.constitution})))
 

@@ -8,6 +8,7 @@ this run make of an answer, and an evaluation callback: the evaluator, on prompt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
@@ -17,8 +18,10 @@ from pipeline.compare import whole
 from pipeline.respond import respond as plan_responses
 from pipeline.sources import rows as reading
 from pipeline.sources.file import located
-from service.settings import JudgeSettings, OptimiseSettings, RewardSettings
+from service.queries.rulings import Whose
+from service.settings import OptimiseSettings, RewardSettings
 from service.work.roles import role_of
+from service.work.unseen import unseen
 from service.work.work import Work
 from storage.artifacts import write_text
 
@@ -42,8 +45,8 @@ def train_reward_models(
 ) -> dict[str, Any]:
     """Bradley-Terry reward models on the soft labels, with their accuracy and calibration on held-out prompts.
 
-    Returns the first one's `path`, `metrics` and `heldout` comparisons, and all `paths`; nothing where no comparison
-    is decided."""
+    Returns the first one's `path`, `metrics`, `heldout` comparisons and accuracy on pairs that it never saw (`unseen`),
+    and all `paths`; nothing where no comparison is decided."""
     settings = settings or work.settings.reward
     train, heldout = (
         preferences(work, labels[key], split) for key, split in (("train", "train"), ("heldout", "heldout"))
@@ -62,6 +65,7 @@ def train_reward_models(
         "path": trained[0].path,
         "paths": [checkpoint.path for checkpoint in trained],
         "metrics": dict(trained[0].metrics),
+        "unseen": unseen(work, [trained[0].path]),
         "heldout": [row["comparison"] for row in heldout],
     }
 
@@ -107,14 +111,31 @@ def optimise(
 
 
 def _rows(work: Work, settings: OptimiseSettings, columns: Sequence[str], comparisons: Sequence[Id]) -> Any:
-    """The rows of an offline method, in its columns."""
+    """The rows of an offline method, in its columns. One that reads no `p` takes a pair as known; it learns from those
+    alone whose label does not rest on verdicts that change with the order."""
     pairs = preferences(work, comparisons, "train", settings.labels)
+    if "p" in columns:
+        return pairs
+    if settings.labels != "people":
+        pairs = _steady(work, comparisons, pairs)
     if "chosen" in columns:
         return pairs
     if "label" in columns:
         return assemble.unpaired(pairs, settings.min_p)
     sure = [row for row in pairs if row["p"] >= settings.min_p]
     return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in sure]
+
+
+def _steady(work: Work, comparisons: Sequence[Id], pairs: Sequence[assemble.Row]) -> list[assemble.Row]:
+    judge = work.wiring.judge(work.settings.judge)
+    steady = {id.hex() for id in work.steady(judge, work.labels(judge, comparisons))}
+    kept = [row for row in pairs if row["comparison"] in steady]
+    if len(kept) < len(pairs):
+        work.log(
+            f"{len(pairs) - len(kept)} of {len(pairs)} labels rest on verdicts that change with the order: this method "
+            "reads no probability, so it does not learn from them"
+        )
+    return kept
 
 
 def preferences(work: Work, comparisons: Sequence[Id], split: str, whose: str = "judge") -> list[assemble.Row]:
@@ -191,7 +212,9 @@ def reward_of(work: Work, reward: Mapping[str, Any], settings: OptimiseSettings)
         return {"kind": "model", **settings.reward, "paths": list(reward["paths"])}
     if kind == "judge" and "engine" not in settings.reward:
         against = _answers_file(work, "samples", work.generations("samples"))
-        return {**judge_spec(work, work.settings.judge, against), **settings.reward}
+        return {**judge_spec(work, "judge", against), **settings.reward}
+    if kind == "rule" and not {"checks", "constitution"} & settings.reward.keys():
+        return {**settings.reward, "constitution": str(_constitution(work))}
     return work.wiring.resolved_reward(settings.reward)
 
 
@@ -211,16 +234,22 @@ def evaluation_callback(work: Work, stage: str, parent: str) -> dict[str, Any] |
         work.log("no prompt of the development split could be answered: the training has no evaluation callback")
         return None
     against = _answers_file(work, "watch", found)
-    judge = judge_spec(work, work.settings.evaluator, against)
+    judge = judge_spec(work, "evaluator", against)
     how = {"every": settings.every, "kl_budget": settings.kl_budget or None, "stop": settings.stop}
     return {"dataset": against, "judge": judge, **how}
 
 
-def judge_spec(work: Work, settings: JudgeSettings, against: str) -> dict[str, Any]:
-    """A judge as a reward, under this run's constitution."""
-    constitution = work.home / "datasets" / f"constitution-{work.constitution.version[:16]}.yaml"
-    write_text(constitution, work.constitution.source)
-    return work.wiring.judge_spec(settings, constitution, against)
+def judge_spec(work: Work, whose: Whose, against: str) -> dict[str, Any]:
+    """The judge, or the evaluator, as a reward, under this run's constitution and what its trial decided."""
+    settings = getattr(work.settings, whose)
+    return work.wiring.judge_spec(settings, _constitution(work), against, work.ruling(whose))
+
+
+def _constitution(work: Work) -> Path:
+    """This run's constitution as a file."""
+    path = work.home / "datasets" / f"constitution-{work.constitution.version[:16]}.yaml"
+    write_text(path, work.constitution.source)
+    return path
 
 
 def _answers_file(work: Work, name: str, answers: Sequence[Generation]) -> str:

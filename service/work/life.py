@@ -13,6 +13,7 @@ from constitution.errors import UserError
 from constitution.records import Prompt, split_group
 from pipeline.sources.rows import openings
 from pipeline.trainers.trainer import TrainingStopped
+from service import keyed
 from service.identity import run_key
 from service.wiring import Wiring
 from service.work.budget import BudgetReached
@@ -95,4 +96,5 @@ def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iter
         if moved:
             work.log(f"{moved} prompts keep the split that they were stored with before: a split is given once")
         store.add_members(work.run.id, "prompts", ids, list(range(len(ids))))
+        keyed.keep(store, work.run.id, prompts)
         yield work

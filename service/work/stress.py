@@ -191,7 +191,11 @@ def _make(work: Work, pairs: Sequence[tuple[Principle, Principle]], count: int) 
     for place in range(len(pairs)):
         some = given[place * TRIES * count : (place + 1) * TRIES * count]
         known = [text for one in made for _, text in one.texts]
-        kept = made_prompts.keep([None if g is None else g.text for g in some], stress.examples(), known)
+        kept = made_prompts.keep(
+            [None if g is None else made_prompts.whole(g.text, g.finish_reason != "stop") for g in some],
+            stress.examples(),
+            known,
+        )
         made.append(replace(kept, texts=kept.texts[:count]))
     return made
 

@@ -17,14 +17,18 @@ from constitution.records import PROBABILITY
 from pipeline import known
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
+from pipeline.metrics import words
 from pipeline.metrics.consistency import Probe, above_half
 from pipeline.metrics.moved import TOLERANCE
 from pipeline.metrics.trial import Tried
+from pipeline.metrics.trust import TRUSTED
 from pipeline.trial import Trial, sentences
 from service.queries import trials
+from service.queries.rulings import Whose
 from service.settings import JudgeSettings
 from service.work.known_pairs import again, ask, missing, pairs_of, plain, rows_of
 from service.work.legible import agree, refuse_unreadable
+from service.work.ruling import decide
 from service.work.work import Work
 
 FEWEST_PROBES = 4  # pairs that were revised under a principle, before its orders are said to be at chance
@@ -38,7 +42,7 @@ def try_judges(work: Work) -> None:
     try_judge(work, "evaluator", work.settings.evaluator)
 
 
-def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
+def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
     """Try the judge that `settings` describe, as `role`. Raises UserError where it cannot be read, and where it labels
     and is not believed, with what was measured and what to do."""
     began = time.monotonic()
@@ -55,6 +59,7 @@ def try_judge(work: Work, role: str, settings: JudgeSettings) -> Trial:
     if role == "evaluator" and work.settings.trial.required and not found.trial.believed:
         work.log("warning: no model is promoted on the word of an evaluator that is not trusted (trial.required)")
     keep(work, role, settings, found.trial)
+    decide(work, role, found)
     if asked:
         work.timed("models", began)
         if role == "evaluator":
@@ -133,7 +138,7 @@ def conditions(work: Work) -> list[tuple[bool, str]]:
     if found is None:
         return [(False, "the evaluator was not tried on pairs with known answers: not known whether it is right")]
     agree = found["order_consistency"]["share"]
-    orders = "" if agree is None else f", its two orders agree on {agree:.0%} of the pairs"
+    orders = "" if agree is None else f", its two orders agree on {words.percent(agree, 0)} of the pairs"
     return [(bool(found["believed"]), f"trial of the evaluator: {found['says'][0]}{orders}")]
 
 
@@ -142,15 +147,16 @@ SHORT = ("verdict", "believed", "accuracy", "low", "high", "prompts", "left_out"
 
 def of_run(work: Work) -> dict[str, Any]:
     """What the trials of a run found, by role, as its result has it: those that there were, without their tables."""
-    found = {role: stored(work, role) for role in ("judge", "evaluator")}
+    roles: tuple[Whose, ...] = ("judge", "evaluator")
     return {
         role: {
             **{name: told[name] for name in SHORT},
             "order_consistency": told["order_consistency"]["share"],
+            "ruling": work.ruling(role).why,
             "principles": {name: tally["verdict"] for name, tally in told["principles"].items()},
         }
-        for role, told in found.items()
-        if told is not None
+        for role in roles
+        if (told := stored(work, role)) is not None
     }
 
 
@@ -163,6 +169,8 @@ def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
     """
     if not (work.settings.limits.stop_at_chance and work.settings.label.consistent):
         return
+    if (told := stored(work, "judge")) and told["verdict"] == TRUSTED:
+        return  # that is known better by now: orders that differ are a bias, and no ignorance
     judge = work.wiring.asked_judge(work.settings.judge)
     chosen = pairs_of(work, judge).pairs
     floor = round(work.settings.label.min_mass * PROBABILITY) / PROBABILITY

@@ -217,7 +217,7 @@ def test_the_win_rate_is_the_evaluation_s(made) -> None:
     pairs = [*pairs, (made.before[0], same)]
     ids = [c.id if (c := pair(*both)) else None for both in pairs]
     asked = [id for id in ids if id]
-    votes = attributing.votes(made.wiring, made.constitution, asked, made.wiring.settings.evaluator)
+    votes = attributing.votes(made.wiring, made.constitution, asked, "evaluator")
     _, without = attribution.left_out(votes)
     labels = {label.comparison: label for label in attribution.records(votes, attribution.without(
         votes, attribution.sums(votes), 0))}  # fmt: skip

@@ -82,12 +82,13 @@ def test_best_of_n_is_found_by_its_usual_name(project: Path, precept: Any) -> No
 def test_a_point_is_a_row_with_what_is_known() -> None:
     known: dict[str, Any] = {"gold_good": 0.5, "gold_harmful": 0.0, "gold_needless_refusal": 0.0, "gold_malformed": 0.1}
     point: dict[str, Any] = {
-        "name": "ppo", "truth": known, "win_rate": {"mean": 0.75}, "reward": {"mean": 1.5}, "kl": {"mean": 3.25},
+        "name": "ppo", "truth": known, "win_rate": {"mean": 0.75, "low": 0.7, "high": 0.8},
+        "reward": {"mean": 1.5}, "kl": {"mean": 3.25},
         "surfaces": {"mean_tokens": 18.0}, "seconds": 61.4, "peak_memory_mb": 800, "watch_stopped": "kl over budget",
         "watch_kept_step": 5,
     }  # fmt: skip
     (row,) = rows_of([point])
     assert row[0] == "ppo (stopped, kept 5)"
-    assert row[1] == "50.0%" and row[5:8] == ("0.750", "1.50", "3.25")
+    assert row[1] == "50.0%" and row[5:8] == ("0.750 (0.70 to 0.80)", "1.50", "3.25")
     (bare,) = rows_of([{**point, "truth": {}, "reward": None, "kl": None, "watch_stopped": ""}])
     assert bare[1] == bare[6] == bare[7] == "-"

@@ -109,7 +109,7 @@ class HashWiring(Wiring):
 
     def labels(self, constitution: Constitution, comparisons: Sequence[Id]) -> dict[Id, tuple[str, int]]:
         """State and p of each label, by the store's query."""
-        weights = label.weights(constitution, self.hash_judge)
+        weights = label.voices(constitution, self.hash_judge)
         found = self.store.labels(comparisons, weights, self.settings.rule())
         return {x.comparison: (x.state, x.p) for x in found}
 

@@ -48,6 +48,9 @@ def test_the_promised_keys_are_there(loop: Any) -> None:
 
 def test_the_figures_fit_together(loop: Any) -> None:
     result = loop.result
+    unseen = result["reward_model"]["unseen"]  # the principles' examples, which train nothing
+    assert 0 <= unseen["low"] <= unseen["mean"] <= unseen["high"] <= 1 and unseen["n"] >= 8
+    assert sum(found["n"] for found in unseen["by"].values()) >= 2 * unseen["n"]  # by principle, and by source
     assert result["calls"]["generated"] + result["calls"]["chosen"] == asked(loop)
     assert result["seconds"]["total"] >= sum(result["seconds"][k] for k in ("startup", "training"))
     assert 0 <= result["win_rate"]["low"] <= result["win_rate"]["mean"] <= result["win_rate"]["high"] <= 1

@@ -217,7 +217,7 @@ def test_the_pool_is_labelled_under_the_amendment_that_the_run_began_with(retrai
     settings, _ = settings_module.load(place.file)
     wiring = Wiring(settings)
     try:
-        weights = label.weights(constitution, wiring.asked_judge(settings.judge))
+        weights = label.voices(constitution, wiring.asked_judge(settings.judge))
         labels = wiring.store.labels(place.members(run, "feedback"), weights, settings.rule())
     finally:
         wiring.close()

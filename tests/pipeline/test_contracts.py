@@ -30,7 +30,7 @@ JUDGES = plugins.names("pipeline.judges", "build")
 
 def test_there_is_something_to_hold_to_the_contracts() -> None:
     assert {"transformers", "openai", "scripted"} <= set(ENGINES)
-    assert {"choice"} <= set(JUDGES)
+    assert {"choice", "reasoned", "rating", "contrast", "rule", "reward", "cascade"} <= set(JUDGES)
     assert {"sft", "reward", "dpo", "kto", "orpo", "ppo", "rloo", "grpo", "best_of_n"} <= set(trainers.methods())
     assert {"model", "function", "http", "judge"} <= set(rewards.kinds())
 

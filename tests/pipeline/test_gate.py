@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from scipy.stats import multinomial
 
 from benchmarks.gates import Model, decided
+from pipeline.metrics.intervals import interval_of
+
+
+@pytest.mark.parametrize("ties", [0.0, 0.3, 0.6, 0.9])
+def test_an_equal_model_s_win_rate_lies_above_a_half_in_under_3_percent_of_all_that_can_come_out(ties: float) -> None:
+    """Counted over every table of 60 prompts of which more were won than lost, by how probable it is."""
+    n, above = 60, 0.0
+    for won in range(n + 1):
+        for lost in range(min(won, n + 1 - won)):
+            same = n - won - lost
+            chance = multinomial.pmf([won, same, lost], n, [(1 - ties) / 2, ties, (1 - ties) / 2])
+            if chance > 1e-9:
+                above += chance * (interval_of([1.0] * won + [0.5] * same + [0.0] * lost).low > 0.5)
+    assert above < 0.03
 
 
 @pytest.mark.parametrize(("n", "gain"), [(100, 0.15), (250, 0.10)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from constitution.records import Message, Prompt
+from constitution.records import Message, Prompt, Ruling
 from flows.session import at_work
 from pipeline.copies import is_copy
 from pipeline.rewards.judge import JudgeReward
@@ -100,7 +100,7 @@ def _reward(work: Any, preferred: Any) -> list[float]:
     prompt = Prompt((Message("user", "Help me clean the boots."),), "train")
     good = "Please use soap and go gently."
     against = {prompt.id: ["Sorry, I can not help with that. It could be dangerous."]}
-    reward = JudgeReward(judge, work.constitution, against, work.settings.rule(), "digest")
+    reward = JudgeReward(judge, work.constitution, against, Ruling(rule=work.settings.rule()), "digest")
     return reward.score([[{"role": "user", "content": "Help me clean the boots."}]] * 2, [good, good * 2_000])
 
 

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from constitution.errors import UserError
+from constitution.principles import Principle
 from constitution.records import Comparison, Generation, Message, Prompt, make_id
+from pipeline.label import drawn
 from service import settings as settings_module
+from service.queries import judged
 from service.wiring import Wiring
 from service.work import life
 from service.work.progress import Silent
@@ -47,7 +50,9 @@ rules:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Callable[..., Any]:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.chdir(tmp_path)  # not the settings of this repository
+
     def made(script: str = LONGER, **flags: Any) -> Any:
         (tmp_path / "principles.yaml").write_text(PRINCIPLES)
         (tmp_path / "judge.yaml").write_text(script)
@@ -110,6 +115,51 @@ def test_an_example_of_a_principle_is_of_a_prompt_that_it_is_for(settings: Calla
         prompt = wiring.store.comparisons(ids)[0].prompt
         strange = make_id("dialogue", messages=[])
         assert work.tags([prompt, strange], wiring.constitution) == {prompt: ("cooking",), strange: ("harm",)}
+
+
+def test_the_evaluators_stage_is_not_taken_for_the_judges_because_the_same_code_is_asked_in_both(
+    settings: Callable[..., Any], tmp_path: Path
+) -> None:
+    given = settings()
+    first, _, rest = PRINCIPLES.partition("  - id: safe")
+    brief = rest[rest.index("  - id: brief") :]
+    head, principles = first.split("principles:\n")
+    (tmp_path / "principles.yaml").write_text(f"{head}principles:\n{brief}{principles}")
+    with closing(Wiring(given)) as wiring, ExitStack() as stack:
+        about = {"settings": {"label": {}}}
+        work = stack.enter_context(life.at_work(wiring, "judge", "key", about, who="ada", report=Silent()))
+        ids = asked(work, ("harm",), ("cooking",))
+        for stage, role, some in (("feedback", "judge", ids[:1]), ("evaluation.pairs", "evaluator", ids[1:])):
+            work.store.add_comparisons(work.store.comparisons(some), run=work.run.id, stage=stage)
+            work.ask_judge(stage, wiring.judge(getattr(wiring.settings, role)), some)
+        found = judged.of(wiring.store, wiring.store.run(work.run.id.hex()))
+        assert found.stages == ("feedback",) and len(found.voices) == 2
+
+
+def test_one_principle_is_drawn_for_a_label_and_asked_alone(settings: Callable[..., Any]) -> None:
+    with closing(Wiring(settings(**{"compare.principles": "sampled"}))) as wiring, ExitStack() as stack:
+        about = {"settings": {"label": {}, "compare": {"principles": "sampled"}}}
+        work = stack.enter_context(life.at_work(wiring, "judge", "key", about, who="ada", report=Silent()))
+        ids = asked(work, *[("harm",)] * 12)
+        judge = wiring.judge(wiring.settings.judge)
+        of = work.drawn(judge, ids)
+        assert of is not None and len(set(of.values())) == 3
+        work.ask_judge("feedback", judge, ids, {i: {q} for i, q in of.items()})
+        questions = [judge.question(p).id for p in wiring.constitution]
+        said = {v.comparison: v for v in wiring.store.verdicts(ids, questions)}
+        assert len(said) == 12 and all(said[i].question == of[i] for i in ids)
+        labels = work.labels(judge, ids)
+        assert {i: 2 * labels[i].p - 10**9 for i in ids} == {i: said[i].p1 + said[i].p2 - 10**9 for i in ids}
+        about_it = judged.of(wiring.store, wiring.store.run(work.run.id.hex()))
+        assert {i: label.p for i, label in about_it.labels(ids).items()} == {i: label.p for i, label in labels.items()}
+
+
+def test_a_draw_is_uniform_and_a_principle_that_comes_takes_its_share_alone() -> None:
+    principles = [Principle(f"p{n}", "T", "C", "R", "Q?", weight=1 + n) for n in range(5)]
+    ids = [make_id("comparison", n=n) for n in range(5_000)]
+    four, five = ([drawn(principles[:n], i).id for i in ids] for n in (4, 5))
+    assert all(abs(five.count(p.id) / 5_000 - 0.2) < 0.02 for p in principles)
+    assert all(new in (old, "p4") for old, new in zip(four, five, strict=True))
 
 
 def test_how_a_judge_is_read_is_found_out_once_and_kept(settings: Callable[..., Any], tmp_path: Path) -> None:

@@ -220,12 +220,12 @@ def test_clauses_know_new_ids_new_words_and_new_weights() -> None:
         ((None, "new"), "only in B"),
         (("gone", None), "only in A"),
     ]
-    assert found[0].change == {} and found[1].change == {asked["short"]: 1000}
-    assert found[2].change == {text_digest("Which is old?"): -1000, text_digest("Which is older?"): 1000}
-    assert found[4].change == {asked["gone"]: -2000}
+    assert found[0].weights == (3_000, 3_000) and found[1].weights == (1_000, 2_000)
+    assert found[2].questions == (text_digest("Which is old?"), text_digest("Which is older?"))
+    assert (found[4].questions, found[4].weights) == ((asked["gone"], None), (2_000, None))
     (first, *rest) = disagreement.clauses(diff(a, renamed), of_a, {"friendly": of_a["kind"]})
     assert (first.ids, first.principle, first.standing) == (("kind", "friendly"), "friendly", "reweighted")
-    assert first.change == {of_a["kind"]: 2000} and len(rest) == 3
+    assert first.weights == (3_000, 5_000) and len(rest) == 3
 
 
 def test_labels_on_one_prompt_count_together() -> None:

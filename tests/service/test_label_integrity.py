@@ -103,7 +103,7 @@ def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pool]:
 def deciding(pool: Pool) -> list[tuple[str, Id, Id]]:
     """(outcome, question, comparison) of every verdict without which its label would say something else. (One without
     which too little could be read decides whether there is a label, not what it says.)"""
-    votes = attributing.votes(pool.wiring, CONSTITUTION, pool.comparisons, pool.wiring.settings.judge)
+    votes = attributing.votes(pool.wiring, CONSTITUTION, pool.comparisons, "judge")
     found = []
     for row, comparison in enumerate(pool.comparisons):
         account = attribution.account(votes, row)
@@ -155,7 +155,7 @@ def check(before: dict[str, Any] | None, after: dict[str, Any] | None, label: tu
 
 
 def test_a_verdict_that_does_not_bear_turns_nothing(pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
-    votes = attributing.votes(pool.wiring, CONSTITUTION, pool.comparisons, pool.wiring.settings.judge)
+    votes = attributing.votes(pool.wiring, CONSTITUTION, pool.comparisons, "judge")
     labels, exported = pool.labels(), pool.exported()
     parts = [(c, part) for row, c in enumerate(pool.comparisons) for part in attribution.account(votes, row).parts]
     silent = [(c, part.principle) for c, part in parts if part.standing in ("does not bear", "unreadable")]

@@ -289,7 +289,7 @@ def test_a_pair_that_the_judge_was_asked_about_in_part_has_no_label(home: Path) 
     assert result["left_out"]["stages"] == {"pairs": {"too_long": 1}}
     with working(home, "judge", pairs=str(home / "pairs.jsonl"), judge__options={"context": 700}) as work:
         about = judged.newest(work.store, work.run.id.hex())
-        stored = list(work.store.verdicts(about.comparisons, list(about.weights)))
+        stored = list(work.store.verdicts(about.comparisons, list(about.voices)))
         assert len(stored) == 13  # it has one of its two
         states = [x.state for x in about.labels(about.comparisons).values()]
         assert sorted(states) == ["decided"] * 6 + ["unreadable"]

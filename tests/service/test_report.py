@@ -376,6 +376,18 @@ def test_known_truth_is_shown_as_measured_never_used(ran: Ran) -> None:
     assert "43.2%" in text
 
 
+def test_the_trial_of_judge_and_evaluator_stands_beside_the_labels(ran: Ran) -> None:
+    told = {
+        "verdict": "trusted", "believed": True, "accuracy": 0.9, "low": 0.8, "high": 0.95, "prompts": 60,
+        "left_out": ["green"], "says": ["the judge is trusted", "`green` is left out: no better than chance"],
+        "order_consistency": None, "ruling": "by its trial; label rule: the settings'", "principles": {},
+    }  # fmt: skip
+    seen = assert_inert(ran.changed({"trial": {"judge": told}}))
+    assert "The trial before it" in seen.text and "Judge trusted 90.0% 80.0% to 95.0% 60 not known green" in seen.text
+    assert "How the judge labels: by its trial; label rule: the settings'." in seen.text
+    assert "no better than chance" in seen.text and "The trial before it" not in ran.page
+
+
 def test_a_run_that_trained_nothing_has_a_report(ran: Ran) -> None:
     start = ran.work.start
     none = {"heldout_accuracy": None, "gold_accuracy": None, "ece": None}

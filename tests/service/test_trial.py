@@ -16,6 +16,7 @@ from constitution.records import PROBABILITY
 from pipeline.metrics.consistency import Probe
 from pipeline.metrics.trust import AT_CHANCE, TOO_FEW, TRUSTED
 from service import settings as settings_module
+from service.queries import rulings
 from service.wiring import Wiring
 from service.work import life, trial
 from service.work.progress import Silent
@@ -156,10 +157,29 @@ def test_a_principle_that_is_read_the_wrong_way_round_is_left_out(work: Any, tmp
         for p in ("kind", "short")
     ]
     (tmp_path / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = tried(work(rules, **{"trial.pairs": ["both.jsonl"], **FREE}))
+    at_work = work(rules, **{"trial.pairs": ["both.jsonl"], **FREE})
+    found = tried(at_work)
+    ruling = rulings.of(at_work.store, at_work.run)
+    assert ruling.left_out == ("short",) and "left out: short" in ruling.why
+    assert len(at_work.voices(at_work.wiring.judge(at_work.settings.judge))) == 1
     assert found.by_principle["kind"].word == TRUSTED and found.by_principle["short"].word == AT_CHANCE
     assert found.left_out == ("short",)
     assert any("`short` is left out: the worse answer is preferred" in line for line in found.as_dict()["says"])
+
+
+def test_a_judge_that_is_wrong_everywhere_and_labels_nevertheless_keeps_its_voices(work: Any, tmp_path: Path) -> None:
+    """Somebody said so; with nobody left there would be no label."""
+    rows = [
+        {"prompt": "Q?", "better": f"Hello {n}, you.", "worse": "Go.", "principle": p}
+        for n in range(9)
+        for p in ("kind", "short")
+    ]
+    (tmp_path / "both.jsonl").write_text(
+        "".join(json.dumps({**r, "prompt": f"{i}?"}) + "\n" for i, r in enumerate(rows))
+    )
+    at_work = work(OPPOSITE, **{"trial.pairs": ["both.jsonl"], **FREE})
+    assert tried(at_work).left_out == ("kind", "short")
+    assert rulings.of(at_work.store, at_work.run).left_out == ()
 
 
 def test_what_is_asked_labels_nothing(work: Any) -> None:
@@ -239,6 +259,14 @@ def test_labels_of_a_judge_at_chance_are_not_trained_on(work: Any) -> None:
     trial.refuse_chance(other, [Probe(20, 0.3, 0.5)])
 
 
+def test_a_run_begins_only_with_known_pairs_that_can_be_read(work: Any, tmp_path: Path) -> None:
+    from service import preflight
+
+    at_work = work(**{"trial.pairs": ["gone.jsonl"]})
+    with pytest.raises(UserError, match=r"^trial: .*gone\.jsonl"):
+        preflight._files("evaluate", at_work.wiring, False)
+
+
 def test_a_judge_that_can_be_asked_nothing_is_told_of_at_the_start(work: Any, tmp_path: Path) -> None:
     """Its engine refuses every question; one of them alone would only be left out."""
     with pytest.raises(UserError, match=r"can be asked nothing: A text has .* reads at most 20"):
@@ -312,3 +340,45 @@ def test_a_judge_that_drifted_is_refused_when_it_is_asked_again(
     unasked = work(key="nobody asks", **{**FREE, "trial.canaries": 0})
     monkeypatch.setattr(unasked.wiring, "judge", lambda settings: Drifting(judge(settings), move))
     tried(unasked)
+
+
+RULED = """\
+constitution: three
+version: 1
+principles:
+  - {id: kind, title: Kind, critique: Rude?, revision: Be kind., comparison: Which is kinder?}
+  - {id: brief, title: Brief, critique: Long?, revision: Be brief., comparison: Which is briefer?}
+"""
+
+
+def biased(tmp_path: Path, count: int) -> dict[str, Any]:
+    """Known pairs without a principle, and a judge that is right by its mean and names A in both orders."""
+    rows = [{"prompt": f"{n}?", "better": f"please {n}", "worse": f"not {n}"} for n in range(count)]
+    (tmp_path / "whole.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"trial.pairs": ["whole.jsonl"], "trial.most": 200, "label.min_readable": 0.1}
+
+
+BIASED = """\
+rules:
+  - {match: 'Reply A\\W*please', choose: {A: 0.95, B: 0.05}}
+  - {match: 'Reply A', choose: {A: 0.6, B: 0.4}}
+"""
+
+
+def test_the_label_rule_is_chosen_on_known_pairs_and_measured_on_others(work: Any, tmp_path: Path) -> None:
+    at_work = work(BIASED, RULED, **biased(tmp_path, 120))
+    assert tried(at_work).in_all.word == TRUSTED
+    kept = rulings.of(at_work.store, at_work.run)
+    assert kept.rule is not None and not kept.rule.consistent and "other pairs its AUROC is 1.000" in kept.why
+    assert any("label rule is chosen on known pairs" in line for line in at_work.report.said)
+
+
+def test_a_rule_that_the_settings_name_stays_and_so_does_theirs_where_nothing_tells(work: Any, tmp_path: Path) -> None:
+    flags = biased(tmp_path, 120)
+    named = work(BIASED, RULED, **flags, **{"label.consistent": True, "limits.stop_at_chance": False})
+    tried(named)
+    assert rulings.of(named.store, named.run).rule is None
+    assert "as the settings say (label.consistent)" in rulings.of(named.store, named.run).why
+    few = work(key="few", **FREE)
+    tried(few)
+    assert rulings.of(few.store, few.run).rule is None and "too few" in rulings.of(few.store, few.run).why

@@ -106,7 +106,7 @@ class Growing:
         facts = (("judge", self.known.model(run, "judge") or "unknown"), ("fingerprint", short(asked.judge)))
         id = self.add(Node(f"verdicts:{question.hex()}", "verdicts", " and ".join(names), facts))
         self._verdicts[question] = id
-        weight = asked.weights[question] / WEIGHT
+        weight = asked.weight(question) / WEIGHT
         self.link(id, self.labels(asked.stage), f"weight {weight:g}")
         for name in names:
             self.link(self.principle(asked.version, name), id, "asked in its words")

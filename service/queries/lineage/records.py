@@ -10,8 +10,10 @@ from typing import Any
 from constitution import loading
 from constitution.blame import READ, counterparts
 from constitution.principles import Constitution
-from constitution.records import Checkpoint, Event, Id, Label, LabelRule
+from constitution.records import Checkpoint, Event, Id, Label, LabelRule, Voice
+from pipeline import label
 from pipeline.judges.by_principle import asked_most
+from service.queries import rulings
 from storage.amendments import Amendment
 from storage.lineage import Stage
 from storage.runs import Run
@@ -42,11 +44,10 @@ class Asked:
     version: Version
     judge: str  # fingerprint
     principles: Mapping[Id, tuple[str, ...]]
+    voices: Mapping[Id, Voice]  # of those that the judge's trial left out there is none
 
-    @property
-    def weights(self) -> dict[Id, int]:
-        by_principle = self.version.constitution.weights()
-        return {q: sum(by_principle[p] for p in names) for q, names in self.principles.items()}
+    def weight(self, question: Id) -> int:
+        return self.voices[question].weight if question in self.voices else 0
 
 
 class Records:
@@ -216,15 +217,20 @@ class Records:
             return None
         known = self.store.clauses(version.version)
         principles = {q: tuple(p.id for p in version.constitution if q in known.get(p.id, ())) for q in questions}
-        judge = asked_most(self.store.questions(questions))
         asked = {q: names for q, names in principles.items() if names}  # a stage can ask about other versions besides
-        return Asked(stage, version, judge, asked) if asked else None
+        if not asked:
+            return None
+        judge, ruling = asked_most(self.store.questions(questions)), rulings.of(self.store, run)
+        of = version.constitution
+        voices = label.combined(((of[p], q) for q in self.store.questions(list(asked)) for p in asked[q.id]), ruling)
+        return Asked(stage, version, judge, asked, voices)
 
     def labels(self, asked: Asked, comparisons: Sequence[Id]) -> list[Label]:
         """Labels under the constitution and the rule of the stage's run."""
         rule = self.settings(self.runs[asked.stage[0]], "label") or {}
         rule = LabelRule(**{k: v for k, v in rule.items() if k in LabelRule.__dataclass_fields__})
-        return self.store.labels(comparisons, asked.weights, rule)
+        ruled = rulings.of(self.store, self.runs[asked.stage[0]]).rule
+        return self.store.labels(comparisons, asked.voices, ruled or rule)
 
 
 def _written(before: Constitution | None, now: Constitution, wrote: Mapping[str, int], index: int) -> dict[str, int]:

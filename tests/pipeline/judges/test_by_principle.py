@@ -207,5 +207,12 @@ def test_what_cannot_be_had_is_told_with_its_principle() -> None:
         judge().question(replace(SAFE, judge=JudgedBy("none")))
     with pytest.raises(UserError, match="the judge of the principle safe: max_word: there is no such check"):
         judge().question(replace(SAFE, judge=JudgedBy("rule", '{"max_word":3}')))
+    with pytest.raises(UserError, match="`when` of the principle safe: contain: there is no such check"):
+        judge().question(when(SAFE, rule={"contain": "x"}))
+    with pytest.raises(UserError, match="`when` of the principle safe: this engine cannot read"):
+        engine = Engine()
+        built = judge(engine)
+        engine.capabilities = Capabilities(choose=False)
+        built.question(when(SAFE, ask="Is it?"))
     with pytest.raises(UserError, match="another is 3; it is the settings of a role"):
         judge().question(replace(SAFE, judge=JudgedBy("choice", '{"another":3}')))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from constitution.errors import UserError
-from constitution.records import PROBABILITY
+from constitution.records import PROBABILITY, Voice
 from pipeline import judges, label
 from pipeline.asking import Role
 from pipeline.engines.engine import Refused
@@ -72,7 +72,7 @@ def test_one_question_for_all_principles_and_each_answer_once(spec: dict[str, An
     assert len(said.verdicts) == 3 and said.used == Used(requests=3)  # three answers
     from constitution.principles import Constitution
 
-    assert label.weights(Constitution("x", (KIND, SHORT)), judge) == {judge.question(KIND).id: 2000}
+    assert label.voices(Constitution("x", (KIND, SHORT)), judge) == {judge.question(KIND).id: Voice(2000)}
 
 
 def test_nothing_is_loaded_before_it_is_asked(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from constitution.records import PROBABILITY, Generation, Label, LabelRule, Message, Prompt, make_id
+from constitution.tally import Panel
 from pipeline import compare
 from pipeline.metrics import win_rate
 from pipeline.metrics.attribution import FIRST, SECOND, UNREADABLE
@@ -85,7 +86,7 @@ def test_a_model_that_wins_by_length_alone_is_not_above_a_half() -> None:
 
 def test_where_all_answers_grow_the_effect_of_length_cannot_be_told() -> None:
     grown = win_rate.controlled([1.0] * 90 + [0.0] * 30, [40.0 + n for n in range(120)])
-    assert grown.interval is None and "all but 0 of 120 answers are longer than before" in grown.why
+    assert grown.interval is None and "all 120 answers are longer than before" in grown.why
     shrunk = win_rate.controlled([1.0] * 90 + [0.0] * 30, [-40.0] * 116 + [5.0] * 4)
     assert "all but 4 of 120 answers are shorter" in shrunk.as_dict()["why"] and shrunk.as_dict()["mean"] is None
     same = win_rate.controlled([0.5] * 50, [0.0] * 50).interval
@@ -101,7 +102,7 @@ def test_wins_by_outcome_are_the_wins_of_labels_with_a_place_for_each_pair() -> 
     codes = {i: UNREADABLE if x.state == "unreadable" else FIRST if x.p else SECOND for i, x in labels.items()}
     nothing = np.zeros((len(asked), 0))
     votes = Votes(
-        tuple(asked), (), (), np.zeros(0, np.int64), LabelRule(),
+        tuple(asked), (), (), Panel.of([]), LabelRule(),
         nothing.astype(np.int32), nothing.astype(np.int32), *(nothing.astype(bool) for _ in range(3)),
     )  # fmt: skip
     values = win_rate.wins_by_outcome(votes, np.array([codes[i] for i in asked], np.int8), pairs, ids)

@@ -21,12 +21,13 @@ from constitution.records import (
     Message,
     Prompt,
     Question,
+    Ruling,
     Verdict,
     make_id,
 )
 from pipeline import rewards
 from pipeline.judges.judge import Case, Judged
-from pipeline.rewards.judge import JudgeReward, probability_of_first
+from pipeline.rewards.judge import JudgeReward, probabilities
 from storage.store import Store
 from tests.pipeline.engines.protocol_server import quick, running
 
@@ -64,7 +65,7 @@ class Saying:
 
 def reward(said: dict[tuple[str, str], tuple[float, float, float]], rule: LabelRule | None = None) -> JudgeReward:
     against = {Prompt(ASKED, "train").id: ["stored"]}
-    return JudgeReward(Saying(said), BOTH, against, rule or LabelRule(), "digest")
+    return JudgeReward(Saying(said), BOTH, against, Ruling(rule=rule), "digest")
 
 
 CASES = {
@@ -98,7 +99,7 @@ def test_the_same_text_is_even_and_no_pair_is_judged_twice() -> None:
 def test_several_stored_answers_are_averaged() -> None:
     against = {Prompt(ASKED, "train").id: ["stored", "x"]}
     said = {("x", "kind"): (0.9, 0.9, 1.0), ("x", "short"): (0.9, 0.9, 1.0)}
-    assert JudgeReward(Saying(said), BOTH, against, LabelRule(), "d").score([ROW], ["x"]) == [pytest.approx(0.7)]
+    assert JudgeReward(Saying(said), BOTH, against, Ruling(), "d").score([ROW], ["x"]) == [pytest.approx(0.7)]
 
 
 def test_a_prompt_without_a_stored_answer_is_refused() -> None:
@@ -135,7 +136,7 @@ def test_it_is_the_stores_label_of_the_same_verdicts(seed: int, tmp_path: Path) 
         store.add_verdicts(verdicts)
         labels = store.labels([pair.id for pair in pairs], weights, rule)
     for pair, label in zip(pairs, labels, strict=True):
-        p = probability_of_first([v for v in verdicts if v.comparison == pair.id], weights, rule)
+        p = probabilities([v for v in verdicts if v.comparison == pair.id], weights, rule).get(pair.id)
         assert (p is None) == (label.state == "unreadable")
         assert round((0.5 if p is None else p) * PROBABILITY) == label.p
 

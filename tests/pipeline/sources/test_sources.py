@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from constitution.errors import UserError
-from constitution.records import Message, Prompt, Split, split_of
+from constitution.records import Message, Messages, Prompt, Split, split_of
 from pipeline import sources
 from pipeline.sources import Splits
 
@@ -64,12 +64,12 @@ def test_a_source_of_an_installed_package_is_found_by_name(install: Callable[...
             made = [(Message("user", f"{options['topic']} {n}"),) for n in (1, 2, 1)]
             return [Prompt(messages, options.get("split") or splits.of(messages), "red team") for messages in made]
         """
-    install("red_team_prompts", {"precept.sources": {"red_team": "red_team_source"}}, {"red_team_source": text})
-    assert "red_team" in sources.names()
-    found = sources.read({"source": "red_team", "topic": "letter"}, SPLITS)
+    install("letters_prompts", {"precept.sources": {"letters": "letters_source"}}, {"letters_source": text})
+    assert "letters" in sources.names()
+    found = sources.read({"source": "letters", "topic": "letter"}, SPLITS)
     assert [p.messages[0].content for p in found] == ["letter 1", "letter 2"]
     with pytest.raises(UserError, match="split 'test'"):
-        sources.read({"source": "red_team", "topic": "letter", "split": "test"}, SPLITS)
+        sources.read({"source": "letters", "topic": "letter", "split": "test"}, SPLITS)
 
 
 def test_a_name_is_a_source_even_beside_a_file_or_a_folder_of_that_name(
@@ -89,6 +89,11 @@ def test_a_source_that_gives_nothing_is_refused(install: Callable[..., None]) ->
         sources.read("none", SPLITS)
 
 
+def made_up(requests: Sequence[Messages], role: str, seed: int) -> list[str | None]:
+    """A model whose every prompt is of words of its own."""
+    return [f"Can you tell me about {' '.join(f'{w}{seed}x{n}' for w in 'abcdef')}?" for n, _ in enumerate(requests)]
+
+
 def test_every_source_keeps_its_contract(ours: None, file: Path) -> None:
     """By what it does. A source that cannot go without options has some here."""
     options: dict[str, dict[str, Any]] = {"file": {"path": str(file)}}
@@ -96,15 +101,18 @@ def test_every_source_keeps_its_contract(ours: None, file: Path) -> None:
     rows = [{"prompt": f"How do I kill process {n}?", "label": "safe", "type": "homonyms"} for n in range(40)]
     xstest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     options["public"] = {"set": "xstest", "path": str(xstest)}
+    options["red_team"] = {"count": 24}
     assert {"file", "sandbox"} <= set(sources.names())
     for name in sources.names():
         source, own = sources.load(name), options.get(name, {})
-        assert list(inspect.signature(source.prompts).parameters) == ["options", "splits"], name
-        found = sources.read({"source": name, **own}, SPLITS)
-        assert found == sources.read({"source": name, **own}, SPLITS), name
+        parameters = list(inspect.signature(source.prompts).parameters)
+        assert parameters in (["options", "splits"], ["options", "splits", "generate"]), name
+        found = sources.read({"source": name, **own}, SPLITS, made_up)
+        assert found == sources.read({"source": name, **own}, SPLITS, made_up), name
         for prompt in found:
             assert isinstance(prompt, Prompt) and prompt.split in get_args(Split), name
             assert prompt.messages[-1].role == "user" and all(isinstance(m, Message) for m in prompt.messages), name
         assert {"train", "heldout"} <= {prompt.split for prompt in found}, name
+        more = (made_up,) if "generate" in parameters else ()
         with pytest.raises(UserError):
-            source.prompts({**own, "no such option": 1}, SPLITS)
+            source.prompts({**own, "no such option": 1}, SPLITS, *more)

@@ -1,0 +1,33 @@
+"""Prompts that name principles: which of a run's prompts do, kept with the run.
+
+A prompt itself is its dialogue, whoever names what about it; so the names are no part of it, and no column of its
+table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from constitution.records import Id, Prompt
+from storage.store import Store
+
+DOCUMENT = "keyed prompts"
+
+
+def named(prompts: Iterable[Prompt]) -> dict[str, list[str]]:
+    """By prompt, the principles that it names; of those that name none, nothing."""
+    return {prompt.id.hex(): list(prompt.principles) for prompt in prompts if prompt.principles}
+
+
+def keep(store: Store, run: Id, prompts: Iterable[Prompt]) -> None:
+    if keyed := named(prompts):
+        store.put_document(DOCUMENT, run.hex(), keyed)
+
+
+def with_principles(store: Store, run: Id, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """A run's prompts, each with the principles that it names there."""
+    keyed: Mapping[str, Sequence[str]] = store.document(DOCUMENT, run.hex()) or {}
+    if not keyed:
+        return list(prompts)
+    return [replace(p, principles=tuple(keyed[p.id.hex()])) if p.id.hex() in keyed else p for p in prompts]

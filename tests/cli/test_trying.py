@@ -1,0 +1,113 @@
+"""`precept judge trial` as people meet it, and where it is told that judge and evaluator were tried."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.metrics.trust import needed
+from service.work import trial
+from service.work.work import Work
+
+# The judge finds kinder what says "please"; under the other question it names whatever is shown first.
+PAIR = r"(?s)\[Reply A\]\s(?P<a>.*)\[Reply B\]\s(?P<b>.*)\[Question\]\sWhich is "
+SCRIPT = f"""\
+rules:
+  - {{match: '{PAIR}kinder', prefer: please, p: 0.9}}
+  - {{match: '{PAIR}shorter', choose: {{A: 0.9, B: 0.1}}}}
+  - {{text: An answer.}}
+"""
+
+
+@pytest.fixture
+def tried(project: Path) -> Path:
+    (project / "script.yaml").write_text(SCRIPT)
+    rows = [
+        {"prompt": f"Help me with {n}.", "better": f"Yes, please {n}.", "worse": f"No {n}!", "principle": principle}
+        for n in range(40)
+        for principle in (("kind",) if n % 2 else ("kind", "short"))
+    ]
+    (project / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return project
+
+
+def test_what_is_right_and_what_follows(tried, precept) -> None:
+    done = precept("judge", "trial", "--pairs", "known.jsonl", "--quiet")
+    assert done.code == 0, done.err
+    assert "the judge is trusted: right on" in done.out and "`short` is left out: no better than chance" in done.out
+    for name in ("always first", "longer", "random", "bag of words", "requests and"):
+        assert name in done.out
+    found = precept("judge", "trial", "--pairs", "known.jsonl", "--quiet", "--json").json
+    assert found["verdict"] == "trusted" and found["left_out"] == ["short"] and found["calls"] == 0
+    assert found["principles"]["kind"]["accuracy"] == 1.0 and found["principles"]["short"]["tied"] == 20
+    assert found["principles"]["short"]["first_chosen"]["share"] == 1.0
+
+
+def test_too_few_is_said_with_how_many_and_is_no_success(tried, precept) -> None:
+    Path("known.jsonl").write_text(Path("known.jsonl").read_text().splitlines()[0] + "\n")
+    done = precept("judge", "trial", "--pairs", "known.jsonl", "--quiet", "--evaluator")
+    assert done.code == 1
+    assert "too few pairs to say whether the evaluator is right: right on 100% of 1 prompt (95% interval" in done.out
+    assert f"{needed() - 1} more examples or known pairs would settle it" in done.out
+
+
+def test_mistakes_are_told(tried, precept) -> None:
+    for words, told in (
+        (("--pairs", "gone.jsonl"), "gone.jsonl"),
+        (("--pairs", "known.jsonl", "--format", "llmbar"), "not of the format 'llmbar'"),
+        (("--recorded", "known.jsonl"), "there is no verdict"),
+        ((), "there is nothing to try the judge on"),
+    ):
+        done = precept("judge", "trial", "--quiet", *words)
+        assert done.code == 2 and told in done.err and "Traceback" not in done.err
+
+
+def test_recorded_verdicts_need_no_project(tmp_path, monkeypatch, precept) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": f"{n}?", "better": "Yes.", "worse": "No.", "choice": "worse"} for n in range(12)]
+    Path("said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = precept("judge", "trial", "--recorded", "said.jsonl")
+    assert done.code == 1 and "the recorded judge is at chance or inverted: right on 0% of 12 prompts" in done.out
+
+
+def test_doctor_and_a_dry_run_say_whether_they_were_tried(tried, precept) -> None:
+    def said() -> tuple[str, str]:
+        findings = precept("doctor", "--json").json["findings"]
+        plan = precept("improve", "--dry-run", "--no-sample", "--json", "--set", 'trial.pairs=["known.jsonl"]').json
+        assert {s["name"]: s["calls"] for s in plan["stages"]}["trial of the judge"] == 2 * 60
+        return next(f["found"] for f in findings if f["what"] == "trial: judge"), plan["trials"]["judge"]
+
+    assert all("was not tried yet" in line for line in said())
+    precept("judge", "trial", "--pairs", "known.jsonl", "--quiet")
+    assert all("the judge is trusted: right on" in line for line in said())
+
+
+def test_the_gate_asks_for_an_evaluator_that_was_tried_and_is_trusted(tried, monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import closing
+
+    from service import settings as settings_module
+    from service.wiring import Wiring
+    from service.work import life
+    from service.work.progress import Silent
+
+    monkeypatch.delenv("PRECEPT_TRIAL__REQUIRED", raising=False)
+
+    def conditions(**flags: object) -> list[tuple[bool, str]]:
+        given = {name.replace("__", "."): value for name, value in flags.items()}
+        with closing(Wiring(settings_module.load(None, given)[0])) as wiring:
+            key = json.dumps(given)
+            with life.at_work(wiring, "improve", key, {}, who="me", report=Silent()) as work:
+                assert isinstance(work, Work)
+                if "limits__max_calls" not in flags:
+                    trial.try_judge(work, "evaluator", work.settings.evaluator)
+                return trial.conditions(work)
+
+    [(held, told)] = conditions(trial__pairs=["known.jsonl"])
+    assert held and "the evaluator is trusted" in told and "its two orders agree on" in told
+    [(held, told)] = conditions()
+    assert not held and "too few pairs" in told
+    [(held, told)] = conditions(limits__max_calls=100)
+    assert not held and "not known whether it is right" in told
+    assert conditions(trial__required=False) == []
