@@ -336,8 +336,8 @@ class RetrainSettings(_Section):
         0.45,
         ge=0,
         le=1,
-        description="In a retrain, of a model that did what the amendment asked and lost nothing: the lower end of the win "
-        "rate's interval has to be above this. What is neither so nor better by `gate.min_win_rate` is proposed.",
+        description="In a retrain, of a model that did what the amendment asked and lost nothing: the lower end of the "
+        "win rate's interval has to be above this. What is neither so nor better by `gate.min_win_rate` is proposed.",
     )
     on_ratify: bool = Field(False, description="Retrain as soon as an amendment is ratified on this machine.")
 
