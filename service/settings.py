@@ -145,6 +145,10 @@ class LabelSettings(_Section):
     tie_margin: float = Field(
         _RULE.tie_margin, ge=0, le=1, description="A label whose answers are less than this apart, of 1, is tied."
     )
+    choose: Literal["auto", "fixed"] = Field(
+        "auto",
+        description="Where neither consistent nor min_margin is set, auto has the trial choose them; fixed does not.",
+    )
     max_unreadable: float = Field(0.5, ge=0, le=1, description="Labelling stops above this rate of unreadable labels.")
 
 
@@ -446,7 +450,7 @@ class Settings(_Section):
         return whole
 
     def rule(self) -> LabelRule:
-        return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
+        return LabelRule(**self.label.model_dump(exclude={"max_unreadable", "choose"}))
 
     def conditions(self) -> Gate:
         """The gate's own, without the suites'."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from constitution.errors import UserError
 from constitution.records import canonical
 from pipeline import attacks, recorded
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
 from pipeline.metrics import simple_judges
@@ -99,6 +100,8 @@ def hold(
         described: JudgeSettings = getattr(settings, role)
         named = wiring.asked_judge(described)
         chosen = trials.chosen(wiring.constitution, settings, named, given)
+        if not chosen.pairs and not any(asks_a_model(named, p) for p in wiring.constitution):
+            return Held(role, named.fingerprint, replace(trial([]), exact=True))
         if not chosen.pairs:
             raise UserError(_nothing(chosen.strange))
         about: dict[str, Any] = {"judge": named.fingerprint, "role": role}

@@ -92,7 +92,7 @@ def test_a_judge_that_cannot_be_read_is_refused_before_anything_is_generated(pro
     """The prefix that init writes taken out: SmolLM2 puts a tenth of the probability on a bare A or B."""
     done = command(project, "improve", "--set", "judge.answer_prefix=")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "the judge's answers cannot be read: of 8 questions, asked in both orders" in done.stderr
+    assert "the judge's answers cannot be read: of 8 pairs, asked in both orders" in done.stderr
     assert 'Set judge.answer_prefix = "' in done.stderr and "(tried: 'The better reply is (' 0.8" in done.stderr
     assert "But so begun, its two orders agree on" in done.stderr  # it can be read then, and has nothing to say
     assert rows(project, "select count(*) from generation") == [(0,)]
@@ -108,20 +108,16 @@ def test_the_judge_may_not_measure_itself(project: Path) -> None:
 @pytest.mark.timeout(1500)
 def test_smollm2_is_told_that_it_is_at_chance_as_its_own_judge(project: Path) -> None:
     """No edit but the folders. Before, by turns: every verdict unreadable after all was generated; labels all tied; a
-    crash at the reward model; an engine that refuses the DPO adapter."""
-    done = command(project, "improve")
+    crash at the reward model; an engine that refuses the DPO adapter; and, later, told after all was generated."""
+    done = command(project, "improve", "--set", "trial.required=true")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "warning: the judge reads by position: of 8 questions with known answers" in done.stderr
-    assert "warning: the evaluator reads by position" in done.stderr and "it chose A in 100%" in done.stderr
-    assert "the judge is at chance: of " in done.stderr
-    assert (
-        "and nothing is trained on them. Name a better judge (judge.model; what was generated is kept)" in done.stderr
-    )
-    asked = dict(rows(project, "select kind, count(*) from generation group by kind"))
-    assert asked["response"] == TRAIN and 0 < asked["revision"] <= asked["critique"] <= 4 * TRAIN
+    assert "nothing was generated, because the judge is not trusted to label" in done.stderr
+    assert "the judge is at chance or inverted: right on" in done.stderr and "is left out: " in done.stderr
+    assert "Name a better judge (judge.model)" in done.stderr and "trial.required = false goes on" in done.stderr
+    assert rows(project, "select count(*) from generation") == [(0,)]
     assert rows(project, "select count(*) from checkpoint") == [(0,)]
     [(status, error)] = rows(project, "select status, error from run order by created desc limit 1")
-    assert status == "failed" and "the judge is at chance" in error
+    assert status == "failed" and "not trusted to label" in error
 
 
 @pytest.mark.slow
@@ -130,7 +126,7 @@ def test_with_a_judge_that_reads_the_same_project_runs_to_its_decision(project: 
     """Only the judge is another. What SmolLM2 wrote is found in the store; the rest goes through every LoRA of the
     loop: SFT, a reward model and DPO on top of it, and the engine that loads what DPO made."""
     written = rows(project, "select count(*) from generation")[0][0]
-    reads = ("judge.kind=scripted", "judge.model=judge.yaml", "judge.answer_prefix=")
+    reads = ("judge.kind=scripted", "judge.model=judge.yaml", "judge.answer_prefix=", "trial.most=2")
     done = command(project, "improve", "--json", "--quiet", *(word for one in reads for word in ("--set", one)))
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)

@@ -14,7 +14,7 @@ from pipeline.metrics.trust import TRUSTED
 from service import settings as settings_module
 from service.work.progress import Silent
 from service.work.trying import Held, hold, hold_recorded
-from tests.service.test_trial import MUTE, PRINCIPLES, READS, asked, pairs
+from tests.service.test_trial import MUTE, PRINCIPLES, READS, RULE, asked, pairs
 
 
 def held(tmp_path: Path, judge: str = READS, flags: dict[str, Any] | None = None, **how: Any) -> Held:
@@ -65,6 +65,12 @@ def test_attacks_fool_a_judge_that_looks_for_words(tmp_path: Path) -> None:
     assert set(found.fooled) == set(ATTACKS)
     assert found.fooled["claims"].value == 1.0 and found.fooled["empty"].count == 0
     assert all(0 < share.of <= 4 for share in found.fooled.values())
+
+
+def test_where_code_decides_everything_there_is_nothing_to_try(tmp_path: Path) -> None:
+    (tmp_path / "code.yaml").write_text(RULE)
+    found = held(tmp_path, flags={"constitution": "code.yaml"})
+    assert found.trial.believed and found.calls == 0 and "code decides every principle" in found.as_dict()["says"][0]
 
 
 def test_what_is_wrong_is_told(tmp_path: Path) -> None:
