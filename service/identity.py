@@ -12,6 +12,7 @@ Stored keys of before are brought into this form by `storage/migrations/versions
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from constitution.records import Prompt, canonical, text_digest
@@ -85,6 +86,9 @@ def _of_files(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     A file that is not there is told of elsewhere."""
     named = {"pairs": settings.get("pairs"), "reward.human": settings.get("reward", {}).get("human")}
     paths = {name: located(given, name)[0] for name, given in named.items() if given}
+    for suite in settings.get("evaluate", {}).get("suites") or ():
+        if ":" in suite:  # a public set and its file
+            paths[f"evaluate.suites {suite}"] = Path(suite.partition(":")[2])
     found = {name: file_digest(path) for name, path in paths.items() if path.is_file()}
     return {"files": found} if found else {}
 
