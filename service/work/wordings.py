@@ -75,8 +75,8 @@ def ask(wiring: Wiring, constitution: Constitution, *, who: str, report: Progres
 
 
 def _twins(principles: Sequence[Principle], turned: Mapping[str, str]) -> Constitution:
-    """Principles that ask the twins, and say all else that a judge reads as theirs do: their examples turned round, too,
-    which a judge may be shown."""
+    """Principles that ask the twins, and say all else that a judge reads as theirs do: their examples, which a judge
+    may be shown, are turned round, too."""
     found = []
     for p in principles:
         examples = tuple(replace(e, better=e.worse, worse=e.better) for e in p.examples)
