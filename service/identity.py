@@ -43,7 +43,7 @@ RECORDED: dict[str, Any] = {  # the default of each setting when it was introduc
     "compare": {"samples": 4, "pairs": 3, "questions_per_batch": 256, "principles": "all"},
     "label": {
         "min_mass": 0.5, "consistent": True, "min_margin": 0.5, "min_readable": 0.5, "tie_margin": 0.1,
-        "max_unreadable": 0.5,
+        "max_unreadable": 0.5, "choose": "auto",
     },
     "sft": {"method": "sft", **_TRAINING, "use": "last", "helpful": 0.25},
     "reward": {"method": "reward", **_TRAINING, "models": 1, "human": "", "human_share": 0.5},
