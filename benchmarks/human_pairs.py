@@ -32,7 +32,7 @@ from constitution.records import Message
 from pipeline import trainers
 from pipeline.assemble import messages, said
 from pipeline.metrics.intervals import interval_of
-from pipeline.sources.rows import Imported, read_rows
+from pipeline.sources.rows import Imported, read
 from pipeline.trainers.trainer import Job
 from sandbox.models import folder
 
@@ -56,7 +56,7 @@ def main() -> None:
     if not DATA.is_file():
         sys.exit(f"there are no comparisons at {DATA}: put hh-rlhf's there, as prompt, chosen, rejected")
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the training process
-    found = measure(read_rows(DATA, "preferences", heldout=HELDOUT, dev=DEV))
+    found = measure(read(DATA, "preferences", heldout=HELDOUT, dev=DEV).rows)
     print(json.dumps(found, indent=2) if as_json else report(found))
 
 

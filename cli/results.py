@@ -46,6 +46,7 @@ def show(result: dict[str, Any]) -> None:
         )
     put(
         f"labels       {labels['count']}, of which {labels['tied']} tied and {labels['unreadable']} unreadable"
+        + (f" ({labels['conflicts']} ties are conflicts of hard constraints)" if labels.get("conflicts") else "")
         + _truth(labels["gold_accuracy"])
     )
     put(

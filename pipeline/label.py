@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import pipeline.judges
 from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
-from constitution.records import PROBABILITY, Id, Label, Question, Ruling, Voice, make_id, together
+from constitution.records import PROBABILITY, Id, Label, LabelRule, Question, Ruling, Voice, make_id, together
 from pipeline.judges.judge import Judge
 from pipeline.metrics.consistency import Consistency
 
@@ -55,6 +56,13 @@ def voice(principle: Principle, question: Question, ruling: Ruling = EVERYBODY) 
     method in the question's readout."""
     method = str(question.readout.get("method", ""))
     return Voice(principle.weight, principle.tier, principle.hard, clamp(method), ruling.rules.get(method))
+
+
+def agreeing(voices: Mapping[Id, Voice], rule: LabelRule) -> tuple[dict[Id, Voice], LabelRule]:
+    """The same voices and rule, with no vote for a verdict whose two orders name different answers. Such a verdict may
+    say how probably an answer is the better (a soft label); nothing is learnt from it as if it were known."""
+    strict = {q: replace(v, rule=replace(v.rule, consistent=True)) if v.rule else v for q, v in voices.items()}
+    return strict, replace(rule, consistent=True)
 
 
 def clamp(method: str) -> int | None:

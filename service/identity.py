@@ -12,6 +12,7 @@ Stored keys of before are brought into this form by `storage/migrations/versions
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from constitution.records import Prompt, canonical, text_digest
@@ -42,14 +43,14 @@ RECORDED: dict[str, Any] = {  # the default of each setting when it was introduc
     "compare": {"samples": 4, "pairs": 3, "questions_per_batch": 256, "principles": "all"},
     "label": {
         "min_mass": 0.5, "consistent": True, "min_margin": 0.5, "min_readable": 0.5, "tie_margin": 0.1,
-        "max_unreadable": 0.5,
+        "max_unreadable": 0.5, "choose": "auto",
     },
     "sft": {"method": "sft", **_TRAINING, "use": "last", "helpful": 0.25},
     "reward": {"method": "reward", **_TRAINING, "models": 1, "human": "", "human_share": 0.5},
     "optimise": {"method": "dpo", **_TRAINING, "labels": "judge", "min_p": 0.5, "reward": {}},
     "watch": {"prompts": 128, "every": 5, "kl_budget": 10.0, "stop": True},
     "sweep": {"methods": {"dpo": [], "ppo": []}, "split": "dev"},
-    "evaluate": {"prompts": 600, "candidate": "", "suites": None},
+    "evaluate": {"prompts": 600, "candidate": "", "suites": None, "reading": ""},
     "gate": {
         "min_win_rate": 0.5, "min_length_controlled": 0.5, "max_refusal_increase": 0.05, "max_length_ratio": 1.5,
         "max_unreadable": 0.2, "max_truncated": 0.05, "max_boilerplate_increase": 0.2, "min_agreement": None,
@@ -85,6 +86,9 @@ def _of_files(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     A file that is not there is told of elsewhere."""
     named = {"pairs": settings.get("pairs"), "reward.human": settings.get("reward", {}).get("human")}
     paths = {name: located(given, name)[0] for name, given in named.items() if given}
+    for suite in settings.get("evaluate", {}).get("suites") or ():
+        if ":" in suite:  # a public set and its file
+            paths[f"evaluate.suites {suite}"] = Path(suite.partition(":")[2])
     found = {name: file_digest(path) for name, path in paths.items() if path.is_file()}
     return {"files": found} if found else {}
 

@@ -145,6 +145,10 @@ class LabelSettings(_Section):
     tie_margin: float = Field(
         _RULE.tie_margin, ge=0, le=1, description="A label whose answers are less than this apart, of 1, is tied."
     )
+    choose: Literal["auto", "fixed"] = Field(
+        "auto",
+        description="Where neither consistent nor min_margin is set, auto has the trial choose them; fixed does not.",
+    )
     max_unreadable: float = Field(0.5, ge=0, le=1, description="Labelling stops above this rate of unreadable labels.")
 
 
@@ -257,6 +261,11 @@ class EvaluateSettings(_Section):
         description='What is measured of the answers (docs/suites.md), as "style", or a public set, as "xstest:FILE". '
         "None: every suite that is found, without those that ship with prompts of their own.",
     )
+    reading: Literal["", "evaluator"] = Field(
+        "",
+        description='Who reads the answers to the prompts of a suite beside phrases and code; "evaluator": it is asked '
+        "a yes/no question about each, two requests an answer, which are not stored.",
+    )
     candidate: str = Field(
         "", description="A model to measure against the policy, for the flow `evaluate`; improve measures its own."
     )
@@ -331,12 +340,13 @@ class RetrainSettings(_Section):
         "or the newest under another constitution.",
     )
     version: str = Field("", description="The version of the constitution; none: the ratified one.")
-    promote: bool = Field(True, description="Promote what passes the gate; false only measures.")
+    promote: bool = Field(True, description="Promote or propose what passes the gate; false only measures.")
     min_win_rate: float = Field(
         0.45,
         ge=0,
         le=1,
-        description="Of the gate, in a retrain: the model that is replaced was good enough, so no worse is enough.",
+        description="In a retrain, of a model that did what the amendment asked and lost nothing: the lower end of the "
+        "win rate's interval has to be above this. What is neither so nor better by `gate.min_win_rate` is proposed.",
     )
     on_ratify: bool = Field(False, description="Retrain as soon as an amendment is ratified on this machine.")
 
@@ -446,7 +456,7 @@ class Settings(_Section):
         return whole
 
     def rule(self) -> LabelRule:
-        return LabelRule(**self.label.model_dump(exclude={"max_unreadable"}))
+        return LabelRule(**self.label.model_dump(exclude={"max_unreadable", "choose"}))
 
     def conditions(self) -> Gate:
         """The gate's own, without the suites'."""

@@ -176,16 +176,40 @@ def _ask(choices: dict[str, str]) -> str:
 
 
 def _show_all(screen: Console, constitution: Constitution) -> None:
+    """A row a principle; what most do without (tier, judge, when) has a column where one of them says it."""
     from rich.table import Table
 
+    more = {
+        "decides": [_decides(p) for p in constitution],
+        "judge": [p.judge.method if p.judge else "" for p in constitution],
+        "when": [_when(p) for p in constitution],
+        "overridable": [" or ".join(p.overridable) for p in constitution],
+    }
+    shown = {name: cells for name, cells in more.items() if any(cells)}
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("id", "weight", "title", "tags"):
+    for name in ("id", "weight", "title", *shown, "tags"):
         table.add_column(name, justify="right" if name == "weight" else "left", no_wrap=name == "id")
-    for p in constitution:
-        table.add_row(literal(p.id, "bold"), _weight(p.weight), literal(p.title), literal(", ".join(p.tags), "dim"))
+    for row, p in enumerate(constitution):
+        cells = (literal(column[row]) for column in shown.values())
+        tags = literal(", ".join(p.tags), "dim")
+        table.add_row(literal(p.id, "bold"), _weight(p.weight), literal(p.title), *cells, tags)
     screen.print(literal(constitution.name, "bold"))
     screen.print(table)
     screen.print(literal(f"version {constitution.version}", "dim"))
+
+
+def _decides(principle: Principle) -> str:
+    tier = f"tier {principle.tier}" if principle.tier else ""
+    return ", ".join(part for part in ("hard" if principle.hard else "", tier) if part)
+
+
+def _when(principle: Principle) -> str:
+    """On which prompts it votes, in short."""
+    when = principle.when
+    if when is None:
+        return ""
+    parts = (", ".join(when.tags), "checked" if when.rule_json else "", "asked" if when.ask else "")
+    return "; ".join(part for part in parts if part)
 
 
 def _show_one(screen: Console, principle: Principle) -> None:

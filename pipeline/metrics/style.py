@@ -41,7 +41,7 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 HEDGE = re.compile(
-    r"\b(maybe|perhaps|possibly|might be|could be wrong|i am not sure|it depends|arguably)\b", re.IGNORECASE
+    r"\b(maybe|perhaps|possibly|might be|could be wrong|i(?: am|'m) not sure|it depends|arguably)\b", re.IGNORECASE
 )
 # Phrases that tuning on preferences comes to write (the last is in arXiv 2212.08073, section 4.3).
 _PRAISE = r"(?:great|good|excellent|wonderful|fantastic|brilliant|amazing|lovely|insightful|thoughtful|clever|smart)"
@@ -61,7 +61,7 @@ PREACHING = re.compile(
     r"deserves? (?:respect|to be treated)|ask yourself|you should be ashamed|think about the consequences)",
     re.IGNORECASE,
 )
-LISTING = re.compile(r"^\s*(?:#{1,6}\s|[-*]\s|\d+[.)]\s|\*\*[^*]+\*\*)", re.MULTILINE)
+LISTING = re.compile(r"^\s*(?:#{1,6}\s|[-*+•‣◦]\s|\d+[.)]\s|\*\*[^*]+\*\*)", re.MULTILINE)
 LANGUAGES: Mapping[str, tuple[str, ...]] = dict.fromkeys(
     ("refusals", "unknown", "hedges", "flattery", "preaching"), ("en",)
 )  # by flag, the languages that its phrases are of; those that are not here are of any

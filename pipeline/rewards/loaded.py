@@ -24,7 +24,7 @@ from constitution.records import Message, Role
 from pipeline.engines.chats import ChatTokenizer
 from pipeline.engines.engine import Chat
 from pipeline.models import merging
-from pipeline.rewards import last_token
+from pipeline.rewards import reading
 from pipeline.rewards.reward import Dialogue
 
 
@@ -68,11 +68,13 @@ class RewardModel:
             )
         self._positions: int | None = getattr(config, "max_position_embeddings", None)
         self._model = model.to(device).eval()
+        self._over_answer = reading.over_answer(model)
 
     @torch.no_grad()
     def score(self, prompts: Sequence[Dialogue], answers: Sequence[str]) -> list[list[float]]:
         """[answers, heads]. Answers of like length share a batch; the last bits of a reward depend on its batch."""
-        texts = [self._ids(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        found = [self._ids(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        texts = [ids for ids, _ in found]
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         rewards: list[list[float]] = [[]] * len(texts)
         for start in range(0, len(order), self._batch_size):
@@ -80,16 +82,18 @@ class RewardModel:
             width = max(len(texts[index]) for index in some)
             ids = torch.full((len(some), width), self._pad)
             attention = torch.zeros_like(ids)
-            for row, index in enumerate(some):  # on the right: the reward is read at the last token
+            for row, index in enumerate(some):  # on the right: where a text ends is told by its length
                 ids[row, : len(texts[index])] = torch.tensor(texts[index])
                 attention[row, : len(texts[index])] = 1
             ids, attention = ids.to(self._model.device), attention.to(self._model.device)
-            scores = last_token.rewards(self._model, ids, attention)
+            begins = torch.tensor([found[index][1] for index in some]) if self._over_answer else None
+            scores = reading.rewards(self._model, ids, attention, begins)
             for index, values in zip(some, scores.float().tolist(), strict=True):
                 rewards[index] = values
         return rewards
 
-    def _ids(self, prompt: Dialogue, answer: str) -> list[int]:
+    def _ids(self, prompt: Dialogue, answer: str) -> tuple[list[int], int]:
+        """The ids of a dialogue with its answer, and where the answer begins."""
         chat = Chat(tuple(Message(cast(Role, turn["role"]), turn["content"]) for turn in prompt), "", self._template)
         try:
             before, said = self._chats.answered(chat, answer)
@@ -102,4 +106,4 @@ class RewardModel:
                 f"{prompt[-1]['content'][:60]!r} with its answer is {len(ids)} tokens to it; leave the prompt out, "
                 "lower max_completion_length, or use a reward model with a longer context"
             )
-        return ids
+        return ids, len(before)

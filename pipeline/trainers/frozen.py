@@ -1,8 +1,9 @@
 """Hidden states of a frozen model, a linear head on them, and the model cut down to what the head reads.
 
 What is fitted is the loss of `soft_targets` for x = w (h(chosen) - h(rejected)), with a ridge on w where h is measured
-in standard deviations of the differences. A state is what the model's own last normalisation makes of a layer's output:
-so a model that ends at that layer gives the very number.
+in standard deviations of the differences. The state h of an answer is the mean over its tokens of what the model's own
+last normalisation makes of a layer's output: a model that ends at that layer, with w for a head, gives the very number
+(`pipeline.rewards.reading`).
 
 This module imports torch and transformers: import it inside `train`.
 """
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from constitution.errors import UserError
 from constitution.records import Message, Role, seed_of, split_group
 from pipeline.models import merging
+from pipeline.rewards.reading import ANSWER, KEY, answers
 from pipeline.trainers.calibration import calibrate, fit_temperature, slope
 from pipeline.trainers.fitting import use_cuda
 from pipeline.trainers.rows import like_lengths
@@ -99,7 +101,7 @@ class Reader:
             merging.rounded(model, torch.bfloat16)
         self._model = model.to(self._device).eval()
         self._blocks = blocks_of(model)
-        self._norm = _last_norm(model)
+        self._norm = last_norm(model)
         self.steps = 0
         self._began = time.monotonic()
 
@@ -114,8 +116,8 @@ class Reader:
         total = self.steps + len(parts)
         for part in parts:
             rows = [table[index] for index in part]
-            texts = [row["prompt_ids"] + row[f"{side}_ids"] for side in sides for row in rows]
-            states = self.last_states(texts)
+            texts = [(row["prompt_ids"], row[f"{side}_ids"]) for side in sides for row in rows]
+            states = self.states(texts)
             for at, (side, index) in enumerate((side, index) for side in sides for index in part):
                 sides[side][index] = states[at]
             self.steps += 1
@@ -130,20 +132,23 @@ class Reader:
         )  # fmt: skip
 
     @torch.inference_mode()
-    def last_states(self, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """[texts, layers, width]: of the last token of each, normalised as the model's last layer is."""
-        lengths = torch.tensor([len(text) for text in texts])
+    def states(self, texts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> NDArray[np.float32]:
+        """[texts, layers, width], of prompts with their answers: the mean over the answer's tokens of their states,
+        each normalised as the last layer's are."""
+        lengths = torch.tensor([len(prompt) + len(answer) for prompt, answer in texts])
         ids = torch.full((len(texts), int(lengths.max())), self._pad)
-        for row, text in enumerate(texts):
-            ids[row, : len(text)] = torch.tensor(text)
+        for row, (prompt, answer) in enumerate(texts):
+            ids[row, : len(prompt) + len(answer)] = torch.tensor([*prompt, *answer])
         mask = (torch.arange(ids.shape[1])[None] < lengths[:, None]).long()
-        rows, last = torch.arange(len(texts)), lengths - 1
+        begins = torch.tensor([len(prompt) for prompt, _ in texts])
+        answer_at = answers(mask, begins).to(self._device)[:, :, None]
         kept: dict[int, Tensor] = {}
 
         def keep(layer: int) -> Any:
             def hook(_: Any, __: Any, output: Any) -> None:
                 hidden = output[0] if isinstance(output, tuple) else output
-                kept[layer] = hidden[rows.to(hidden.device), last.to(hidden.device)]
+                normal = self._norm(hidden) if self._norm else hidden
+                kept[layer] = (normal.float() * answer_at).sum(dim=1) / answer_at.sum(dim=1)
 
             return hook
 
@@ -155,12 +160,11 @@ class Reader:
         finally:
             for hook in hooks:
                 hook.remove()
-        states = torch.stack([kept[layer] for layer in self._layers], dim=1)
-        found: NDArray[np.float32] = (self._norm(states) if self._norm else states).float().cpu().numpy()
+        found: NDArray[np.float32] = torch.stack([kept[layer] for layer in self._layers], dim=1).cpu().numpy()
         return found
 
 
-def _last_norm(model: Any) -> nn.Module | None:
+def last_norm(model: Any) -> nn.Module | None:
     """What is applied to the last layer's output: the module of the trunk whose output is the trunk's. None where
     there is no such module."""
     trunk = model.base_model
@@ -248,7 +252,8 @@ def fit(differences: Floats, p: Floats, ridges: Sequence[float]) -> Floats:
 
 
 def cut(model: Any, head: Head) -> None:
-    """End a classifier at the head's layer, and give it the head."""
+    """End a classifier at the head's layer, and give it the head, to be read over the answer."""
+    setattr(model.config, KEY, ANSWER)
     blocks, config = blocks_of(model), model.config.get_text_config()
     del blocks[head.layer :]
     config.num_hidden_layers = head.layer

@@ -1,15 +1,15 @@
 """A reward model in one pass over the data: a Bradley-Terry head on the frozen hidden states of one layer.
 
-Every answer is read once, behind its prompt, and the state of its last token is kept at some layers. On those a linear
-head is fitted to the differences of pairs, with soft targets as in `soft_targets` and a ridge; which layer, and how
-strong a ridge, is chosen by cross-validation over the training prompts (openings: no dialogue is on both sides). Then
-the layers above the chosen one are cut off, and what is left is a sequence classifier like any other:
-`pipeline.rewards` serves it, and method `reward` may go on from it with all of its weights, which is then linear
-probing before fine-tuning (Kumar et al. 2022, arXiv 2202.10054).
+Every answer is read once, behind its prompt, and the mean of its tokens' states is kept at some layers. On those a
+linear head is fitted to the differences of pairs, with soft targets as in `soft_targets` and a ridge; which layer, and
+how strong a ridge, is chosen by cross-validation over the training prompts (openings: no dialogue is on both sides).
+Then the layers above the chosen one are cut off. What is left is a sequence classifier whose config.json says that it
+is read over the answer: `pipeline.rewards` serves it, and method `reward` may go on from it with all of its weights,
+which is then linear probing before fine-tuning (Kumar et al. 2022, arXiv 2202.10054).
 
-The middle of a language model says more of a text than its end, which is about the next token: for SmolLM2 layer 24 of
-30 was better than the last (docs/methods.md). What is left out: a mean over the answer's tokens beside the last one,
-several heads, adapters, and resuming, as a pass that is interrupted begins again.
+The last token's state is about the token that would come next; the mean says more of what was said, and the last token
+beside it adds nothing (docs/methods.md). What is left out: several heads, adapters, and resuming, as a pass that is
+interrupted begins again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KIND: Kind = "reward_model"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
 DEFAULTS: dict[str, Any] = {
     "layers": [],  # which are tried, counted from 1; none: eight of them, from a third of the depth on
-    "ridges": [1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0],  # times the squares of the head's weights, in standard units
+    "ridges": [0.03, 0.1, 0.3, 1.0, 3.0],  # times the squares of the head's weights, in standard units
     "folds": 5,
     "per_device_eval_batch_size": 8,
     "max_length": 1024,  # tokens of prompt and answer; the model's own context where that is shorter

@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer, RewardTrainer
 
 from pipeline.engines import tree
-from pipeline.rewards import last_token
+from pipeline.rewards import reading
 from pipeline.trainers import fitting, processes
 from pipeline.trainers.calibration import calibrate, fit_temperature, slope
 from pipeline.trainers.material import Material
@@ -42,15 +42,18 @@ def soft_cross_entropy(logits: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
 
 
 class _WithTargets:
-    """TRL's collator, and the pairs' p beside what it makes; their `weights` for each head, where they have any."""
+    """TRL's collator, and the pairs' p beside what it makes; their `weights` for each head, where they have any; and
+    where both answers begin, where that is wanted."""
 
     def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
-        self.collate = collate
+        self.collate, self.begins = collate, False
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = {**self.collate(examples), "p": torch.tensor([float(example["p"]) for example in examples])}
         if "weights" in examples[0]:
             batch["weights"] = torch.tensor([example["weights"] for example in examples], dtype=torch.float32)
+        if self.begins:
+            batch["begins"] = torch.tensor([len(example["prompt_ids"]) for example in examples])
         return batch
 
 
@@ -165,17 +168,22 @@ class SoftRewardTrainer(SoftTargets, RewardTrainer):  # type: ignore[misc]
 
     def __init__(self, model: Any, **options: Any) -> None:
         heads, model.config.num_labels = model.config.num_labels, 1  # TRL insists on one, and reads no more of it
+        self._over_answer = reading.over_answer(model)
         super().__init__(model=model, **options)
         model.config.num_labels = heads
+        self.data_collator.begins = self._over_answer
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         if "weights" not in self._signature_columns:
             self._signature_columns.append("weights")
+        if self._over_answer and "prompt_ids" not in self._signature_columns:
+            self._signature_columns.append("prompt_ids")
 
     def rewards(self, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """[2 x pairs, heads]: the chosen answers' first, then the rejected ones'."""
-        return last_token.rewards(model, inputs["input_ids"], inputs["attention_mask"]).float()
+        begins = inputs["begins"].repeat(2) if self._over_answer else None
+        return reading.rewards(model, inputs["input_ids"], inputs["attention_mask"], begins).float()
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         """A reward model reads an answer behind its prompt, as `rows` has tokenised both."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,21 +49,22 @@ def collect(store: Store, run: str, format: Format, split: Split) -> DataSet:
         prompts = store.prompts(ids=store.stage_members(about.id, "prompts"))
         rows = [{"prompt": messages(p.messages)} for p in prompts if split in (Split.all, p.split)]
         return DataSet(rows, source=_source(about, split))
-    pairs = _pairs(store, run, split)
+    pairs = _pairs(store, run, split, hard=format is Format.unpaired)
     return pairs if format is Format.preference else _unpaired(pairs)
 
 
-def _pairs(store: Store, run: str, split: Split) -> DataSet:
+def _pairs(store: Store, run: str, split: Split, hard: bool) -> DataSet:
     from service.actions import imports
 
     about = imports.find(store, run)
     if about is not None:
         return _imported(store, about, split)
-    return _labelled(store, run, split)
+    return _labelled(store, run, split, hard)
 
 
-def _labelled(store: Store, run: str, split: Split) -> DataSet:
-    """Decided labels as preference rows."""
+def _labelled(store: Store, run: str, split: Split, hard: bool) -> DataSet:
+    """Decided labels as preference rows. `hard`: without a probability, so without labels that rest on verdicts which
+    change with the order."""
     from service.queries import judged
 
     about = judged.newest(store, run)
@@ -76,9 +78,15 @@ def _labelled(store: Store, run: str, split: Split) -> DataSet:
     ]
     unreadable = sum(x.state == "unreadable" for x in here)
     left_out = {"tied": len(here) - len(rows) - unreadable, "unreadable": unreadable}
+    if hard:
+        steady = {id.hex() for id in about.steady({x.comparison: x for x in here})}
+        kept = [row for row in rows if row["comparison"] in steady]
+        if len(kept) < len(rows):
+            left_out["resting on verdicts that change with the order"] = len(rows) - len(kept)
+        rows = kept
     source = _source(about.run, split) | {
         "judge": asked_most(store.questions(list(about.voices))),
-        "label rule": json.dumps(about.run.settings["settings"]["label"], sort_keys=True),
+        "label rule": json.dumps({**about.run.settings["settings"]["label"], **asdict(about.rule)}, sort_keys=True),
     }
     return DataSet(rows, left_out, source)
 

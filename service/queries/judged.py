@@ -50,13 +50,18 @@ class Judged:
         return tuple(dict.fromkeys(members))
 
     def labels(self, comparisons: Sequence[Id]) -> dict[Id, Label]:
+        return {x.comparison: x for x in self._labelled(comparisons, self.voices, self.rule)}
+
+    def _labelled(self, comparisons: Sequence[Id], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
         if self.run.settings["settings"].get("compare", {}).get("principles") == drawn.SAMPLED:
             asked = {name: question for question, names in self.principles.items() for name in names}
             of = drawn.questions([p for p in self.constitution if p.id in asked], asked, comparisons)
-            found = drawn.labels(self.store, of, self.voices, self.rule)
-        else:
-            found = self.store.labels(comparisons, self.voices, self.rule, whole=True)
-        return {x.comparison: x for x in found}
+            return drawn.labels(self.store, of, voices, rule)
+        return self.store.labels(comparisons, voices, rule, whole=True)
+
+    def steady(self, labels: Mapping[Id, Label]) -> set[Id]:
+        """Of these labels, those that do not rest on verdicts which change with the order: see `rulings.steady`."""
+        return rulings.steady(labels, self.voices, self.rule, self._labelled)
 
     def contributions(self, comparisons: Sequence[Id]) -> Iterator[Contribution]:
         """Each verdict on some of the comparisons: whether it can be read, votes, and which way it pulls."""

@@ -6,19 +6,20 @@ principle has a voice and the rule is the settings'.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, TypeAlias
 
 from constitution import loading
 from constitution.principles import Constitution
-from constitution.records import Id, LabelRule, Ruling
+from constitution.records import Id, Label, LabelRule, Ruling, Voice
 from pipeline.judges.judge import Judge
-from pipeline.label import EVERYBODY
+from pipeline.label import EVERYBODY, agreeing
 from storage.runs import Run
 from storage.store import Store
 
 Whose: TypeAlias = Literal["judge", "evaluator"]
+Made: TypeAlias = Callable[[Sequence[Id], Mapping[Id, Voice], LabelRule], Iterable[Label]]
 
 KIND = "ruling"
 
@@ -62,6 +63,17 @@ def under(store: Store, run: Run | None, judge: Judge, constitution: Constitutio
     text = store.constitution(run.constitution or "")
     before = {p.id: judge.question(p).id for p in loading.parse(text)} if text is not None else {}
     return carried(ruling, before, {p.id: judge.question(p).id for p in constitution})
+
+
+def steady(labels: Mapping[Id, Label], voices: Mapping[Id, Voice], rule: LabelRule, make: Made) -> set[Id]:
+    """Of labels that `make` made by these voices and this rule, the comparisons whose label names an answer and would
+    name it if only verdicts voted whose two orders agree."""
+    decided = {id: x.preferred_first for id, x in labels.items() if x.preferred_first is not None}
+    strict, strict_rule = agreeing(voices, rule)
+    if (strict, strict_rule) == (voices, rule):
+        return set(decided)
+    found = make(sorted(decided), strict, strict_rule)
+    return {x.comparison for x in found if x.preferred_first == decided[x.comparison]}
 
 
 def as_dict(ruling: Ruling) -> dict[str, Any]:

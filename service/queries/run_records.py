@@ -6,7 +6,7 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -80,14 +80,23 @@ class RunRecords:
     def labels(self, judge: Judge, comparisons: Sequence[Id], whose: Whose = "judge") -> dict[Id, Label]:
         """The labels of comparisons under this run's constitution and ruling: a query, no model. One that lacks a
         verdict is unreadable."""
-        voices, rule, ids = self.voices(judge, whose), self.rule(whose), sorted(set(comparisons))
-        of = self.drawn(judge, ids) if whose == "judge" else None
-        found = (
-            self.store.labels(ids, voices, rule, whole=True)
-            if of is None
-            else drawn.labels(self.store, of, voices, rule)
-        )
+        voices, rule = self.voices(judge, whose), self.rule(whose)
+        found = self._labelled(judge, sorted(set(comparisons)), whose, voices, rule)
         return {x.comparison: x for x in found}
+
+    def steady(self, judge: Judge, labels: Mapping[Id, Label], whose: Whose = "judge") -> set[Id]:
+        """Of labels of this run, the comparisons whose label names an answer and would name it if only verdicts voted
+        whose two orders agree: what may be learnt from as if it were known, with no probability."""
+        voices, rule = self.voices(judge, whose), self.rule(whose)
+        return rulings.steady(labels, voices, rule, lambda ids, *how: self._labelled(judge, ids, whose, *how))
+
+    def _labelled(
+        self, judge: Judge, ids: Sequence[Id], whose: Whose, voices: Mapping[Id, Voice], rule: LabelRule
+    ) -> list[Label]:
+        of = self.drawn(judge, ids) if whose == "judge" else None
+        if of is None:
+            return self.store.labels(ids, voices, rule, whole=True)
+        return drawn.labels(self.store, of, voices, rule)
 
     def drawn(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Id] | None:
         """By comparison, the one question that labels it; None where all of them do."""

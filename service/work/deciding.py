@@ -8,7 +8,7 @@ from typing import Any
 
 from constitution.records import Checkpoint
 from pipeline import promote, suites
-from pipeline.metrics import effects
+from pipeline.metrics import effects, rules
 from pipeline.replacing import Outcome, settle
 from service.queries import measure, rounds
 from service.work import trial
@@ -112,7 +112,11 @@ def result_of(
             "ece": metrics.get("eval_ece"),
             "unseen": reward.get("unseen"),
         },
-        "labels": {k: labels["labels"][k] for k in ("gold_accuracy", "count", "tied", "unreadable")},
+        "label_rule": _rule(work),
+        "labels": {
+            **{k: labels["labels"][k] for k in ("gold_accuracy", "count", "tied", "unreadable")},
+            **{k: labels["labels"][k] for k in ("conflicts",) if k in labels["labels"]},  # of hard constraints
+        },
         **{
             name: {k: v for k, v in truth[name].items() if k != "themes"}
             | {"mean_tokens": evaluation[name]["mean_tokens"]}
@@ -133,6 +137,17 @@ def result_of(
         **({"trial": tried} if (tried := trial.of_run(work)) else {}),
         **({"watch": seen} if (seen := _online(work, model)) else {}),
     }  # fmt: skip
+
+
+def _rule(work: Work) -> dict[str, Any]:
+    """By which rule the judge's verdicts vote, whether its trial chose it, and why; who has no voice."""
+    ruling = work.ruling()
+    return {
+        "rule": rules.name_of(work.rule()),
+        "chosen": ruling.rule is not None,
+        "why": ruling.why or "as the settings say",
+        "left_out": list(ruling.left_out),
+    }
 
 
 def _online(work: Work, model: str) -> dict[str, Any]:

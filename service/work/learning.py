@@ -111,14 +111,31 @@ def optimise(
 
 
 def _rows(work: Work, settings: OptimiseSettings, columns: Sequence[str], comparisons: Sequence[Id]) -> Any:
-    """The rows of an offline method, in its columns."""
+    """The rows of an offline method, in its columns. One that reads no `p` takes a pair as known; it learns from those
+    alone whose label does not rest on verdicts that change with the order."""
     pairs = preferences(work, comparisons, "train", settings.labels)
+    if "p" in columns:
+        return pairs
+    if settings.labels != "people":
+        pairs = _steady(work, comparisons, pairs)
     if "chosen" in columns:
         return pairs
     if "label" in columns:
         return assemble.unpaired(pairs, settings.min_p)
     sure = [row for row in pairs if row["p"] >= settings.min_p]
     return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in sure]
+
+
+def _steady(work: Work, comparisons: Sequence[Id], pairs: Sequence[assemble.Row]) -> list[assemble.Row]:
+    judge = work.wiring.judge(work.settings.judge)
+    steady = {id.hex() for id in work.steady(judge, work.labels(judge, comparisons))}
+    kept = [row for row in pairs if row["comparison"] in steady]
+    if len(kept) < len(pairs):
+        work.log(
+            f"{len(pairs) - len(kept)} of {len(pairs)} labels rest on verdicts that change with the order: this method "
+            "reads no probability, so it does not learn from them"
+        )
+    return kept
 
 
 def preferences(work: Work, comparisons: Sequence[Id], split: str, whose: str = "judge") -> list[assemble.Row]:

@@ -41,6 +41,8 @@ def decide(work: Work, role: Whose, found: Asked) -> Ruling:
 def _rule(work: Work, judge: Judge, pairs: Sequence[Known], ruling: Ruling) -> tuple[LabelRule | None, str]:
     """The rule that suits the judge, or None for the settings', and why."""
     settings = work.settings.rule()
+    if work.settings.label.choose == "fixed":
+        return None, "as the settings say (label.choose)"
     if named := [name for name in SET if name in work.settings.label.model_fields_set]:
         return None, f"as the settings say ({', '.join(f'label.{name}' for name in named)})"
     whole = [pair for pair in pairs if not pair.principle]

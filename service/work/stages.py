@@ -159,11 +159,12 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     probes = chaining.probed(work, judge, ended)
     trial.refuse_chance(work, [seen for name, seen in probes.items() if asks_a_model(judge, work.constitution[name])])
     labels = work.labels(judge, asked)
+    steady = work.steady(judge, labels)
     better = [
         revision.id
         for (original, revision), ident in zip(candidates, ids, strict=True)
         if ident is not None
-        and ident in labels  # the judge may have had to omit it
+        and ident in steady  # the judge may have had to omit it, or its verdicts change with the order
         and labels[ident].preferred_first == (revision.content < original.content)
     ]
     fine = [c.original.id for c in ended if c.untouched]
@@ -184,7 +185,8 @@ def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]
 
 def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, consistency.Consistency]:
     found = work.consistency(judge, comparisons)
-    labelling.refuse_unreadable(found, work.settings.label.max_unreadable)
+    heard = work.voices(judge)  # what the trial left out may be as unreadable as it likes
+    labelling.refuse_unreadable({q: c for q, c in found.items() if q in heard}, work.settings.label.max_unreadable)
     return found
 
 

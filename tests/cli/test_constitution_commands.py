@@ -251,3 +251,18 @@ def test_check_tells_what_is_wrong_with_a_principles_judge_and_with_when_it_appl
     mended = JUDGED.replace("many", "80").replace("nobody", "choice")
     (folder / "judged.yaml").write_text(mended.replace("contain:", "contains:").replace("_token:", "_tokens:"))
     assert "3 principles, no mistakes" in ok("check", "judged.yaml")
+
+
+def test_what_decides_who_judges_and_when_are_listed_where_a_file_says_them(project, precept) -> None:
+    plain = precept("constitution", "show").out
+    assert "decides" not in plain and "when" not in plain
+    text = (project / "principles.yaml").read_text()
+    keys = "weight: 3, hard: true, judge: reasoned, when: {tags: [harm], ask: 'Could it hurt?'}}"
+    (project / "more.yaml").write_text(
+        text.replace("weight: 3}", keys).replace("weight: 1}", "tier: 2, overridable: [user]}")
+    )
+    shown = precept("constitution", "show", "more.yaml").out
+    for words in ("decides", "hard", "reasoned", "harm; asked", "tier 2", "user"):
+        assert words in shown
+    one = precept("constitution", "show", "more.yaml", "kind").out
+    assert "its vote decides before every tier" in one and '"method": "reasoned"' in one

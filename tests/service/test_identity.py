@@ -163,6 +163,10 @@ def test_a_file_that_was_edited_under_its_name_is_another_run(tmp_path: Path) ->
     assert keyed(**{"reward.human": str(file)}) == before
     file.write_text('{"a": 2}\n')
     assert keyed(**{"reward.human": str(file)}) != before
+    suite = {"evaluate.suites": ["style", f"xstest:{file}"]}
+    measured = keyed(**suite)
+    file.write_text('{"a": 4}\n')
+    assert keyed(**suite) != measured
 
     settings, _ = settings_module.load(ROOT / "precept.toml", {"pairs": str(file)})
     judged = run_key("judge", Wiring(settings), [])

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from constitution.errors import UserError
 from constitution.records import Label, LabelRule, Ruling, Voice
-from pipeline import label
+from pipeline import assemble, label
 from service.queries import attribution, findings, judged, lint, preview, rulings
 from service.queries.lineage.records import Records
 from service.work import learning
+from tests import plain_labels
 from tests.flows import pools
 from tests.flows.pools import HashWiring, principle, write
 
@@ -103,3 +105,38 @@ def test_without_a_voice_there_is_nothing_to_label_by(place) -> None:
     everybody = Ruling(tuple(p.id for p in CONSTITUTION), why="all are at chance")
     with pytest.raises(UserError, match=r"left out every principle.*all are at chance"):
         label.voices(CONSTITUTION, wiring.hash_judge, everybody)
+
+
+def test_a_label_that_rests_on_flips_feeds_soft_labels_and_no_hard_pair(place) -> None:
+    wiring, run, _ids = place
+    rulings.put(wiring.store, run, "judge", Ruling(rule=replace(RULE, tie_margin=0.0)))
+    here = wiring.store.stage_members(run.id, "feedback")
+    with wiring.at_work(run, CONSTITUTION) as work:
+        labels = work.labels(wiring.hash_judge, here)
+        voices, strict = work.voices(wiring.hash_judge), replace(RULE, tie_margin=0.0, consistent=True)
+        said = {id: list(wiring.store.verdicts([id], list(voices))) for id in here}
+        agreed = {id: plain_labels.label(id, said[id], voices, strict).preferred_first for id in here}
+        steady = {id for id, x in labels.items() if x.preferred_first is not None and x.preferred_first == agreed[id]}
+        decided = {id for id, x in labels.items() if x.preferred_first is not None}
+        assert work.steady(wiring.hash_judge, labels) == steady and 5 < len(steady) < len(decided)
+
+        def learnt(columns: tuple[str, ...], min_p: float = 0.5) -> list[dict[str, object]]:
+            given = work.settings.optimise.model_copy(update={"min_p": min_p})
+            rows: list[dict[str, object]] = learning._rows(work, given, columns, here)
+            return rows
+
+        soft = learnt(("prompt", "chosen", "rejected", "p"))
+        assert {row["comparison"] for row in soft} == {id.hex() for id in decided}
+        assert {row["comparison"] for row in learnt(("prompt", "chosen", "rejected"))} == {id.hex() for id in steady}
+        assert len(learnt(("prompt", "completion"))) == len(steady)  # SFT on winners
+        sure = [id for id in steady if max(labels[id].p, 10**9 - labels[id].p) >= 0.7 * 10**9]
+        assert len(learnt(("prompt", "completion"), 0.7)) == len(sure)
+        alone = assemble.unpaired([row for row in soft if bytes.fromhex(str(row["comparison"])) in steady], 0.5)
+        assert learnt(("prompt", "completion", "label")) == alone  # KTO
+
+
+def test_where_both_orders_have_to_agree_every_label_is_steady(place) -> None:
+    wiring, run, ids = place
+    with wiring.at_work(run, CONSTITUTION) as work:
+        labels = work.labels(wiring.hash_judge, ids)
+        assert work.steady(wiring.hash_judge, labels) == {i for i, x in labels.items() if x.preferred_first is not None}

@@ -82,6 +82,11 @@ def test_not_knowing_is_no_refusal(text: str, refused: bool, unknown: bool) -> N
     assert (found["refusals"], found["unknown"]) == ([refused], [unknown])
 
 
+def test_bullets_of_every_kind_and_hedges_with_a_curly_apostrophe() -> None:
+    found = style.flags(["One:\n\u2022\u00a0this", "+ that", "2 + 2 is 4.", "I\u2019m not sure."])
+    assert found["lists"] == [True, True, False, False] and found["hedges"] == [False, False, False, True]
+
+
 def test_phrases_say_nothing_of_other_languages() -> None:
     german = "Das kann ich nicht sagen, weil es von dem Wetter und auch von der Zeit abhängt.\n- Punkt"
     english = "Perhaps it is so, and it is important to respect the views of all."

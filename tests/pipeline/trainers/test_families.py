@@ -350,7 +350,7 @@ def test_a_reward_is_read_at_the_end_though_padding_is_the_end(
     """wide: padding is the end of the turn, and nothing comes behind it."""
     import torch
 
-    from pipeline.rewards import last_token
+    from pipeline.rewards import reading
     from pipeline.rewards.loaded import RewardModel
 
     folder = folders["wide"]
@@ -368,6 +368,6 @@ def test_a_reward_is_read_at_the_end_though_padding_is_the_end(
             both = torch.cat([ids, torch.cat([ids[:, :-1], ids[:, -1:]], 1)])
             mask = torch.ones_like(both)
             mask[1, -1] = 0  # the same text, cut before its end
-            read = last_token.rewards(reward._model, both, mask)[:, 0]
+            read = reading.rewards(reward._model, both, mask)[:, 0]
         assert read.tolist() == pytest.approx([score, cut], abs=1e-5)
         assert abs(score - cut) > 1e-4

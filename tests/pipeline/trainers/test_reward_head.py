@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from constitution.errors import UserError
 from pipeline import rewards, trainers
 from pipeline.models import checkpoint
+from pipeline.rewards import reading
 from pipeline.trainers import frozen
 from pipeline.trainers.frozen import States
 from pipeline.trainers.runner import run
@@ -136,15 +137,16 @@ def test_layers_of_several_kinds_are_cut_with_their_kinds(tmp_path: Path) -> Non
     ids = torch.randint(1, 64, (1, 12))
     kept = frozen.Reader.__new__(frozen.Reader)
     kept._layers, kept._pad, kept._model, kept._device = (3,), 0, model, torch.device("cpu")
-    kept._blocks, kept._norm = frozen.blocks_of(model), frozen._last_norm(model)
-    state = kept.last_states([ids[0].tolist()])[0, 0]
+    kept._blocks, kept._norm = frozen.blocks_of(model), frozen.last_norm(model)
+    state = kept.states([(ids[0, :4].tolist(), ids[0, 4:].tolist())])[0, 0]
     weight = np.random.default_rng(0).normal(size=16)
     frozen.cut(model, frozen.Head(3, weight, {}))
     model.save_pretrained(tmp_path)
     again = Gemma3TextForSequenceClassification.from_pretrained(tmp_path).eval()
     assert len(again.config.layer_types) == again.config.num_hidden_layers == 3
     with torch.no_grad():
-        assert again(input_ids=ids).logits.item() == pytest.approx(float(state @ weight), abs=1e-4)
+        found = reading.rewards(again, ids, torch.ones_like(ids), torch.tensor([4]))
+    assert reading.over_answer(again) and found.item() == pytest.approx(float(state @ weight), abs=1e-4)
 
 
 @pytest.mark.parametrize(
