@@ -52,7 +52,7 @@ def evaluate(
     evaluator = work.wiring.judge(work.settings.evaluator)
     trial.refuse_moved(work, "evaluator", work.settings.evaluator)
     work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None])
-    omitted = work.omitted(evaluator)
+    omitted = work.omitted(evaluator, "evaluator")
     kept = [(pair, i) for pair, i in zip(pairs, ids, strict=True) if i not in omitted]
     if prompts and not kept:
         raise UserError(_nothing_left(work, stage))
