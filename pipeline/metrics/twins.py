@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline.metrics import words
-from pipeline.metrics.finding import Finding, counted
+from pipeline.metrics.finding import Finding
 from pipeline.metrics.intervals import Share
 from pipeline.metrics.trust import LEVEL, TRUSTED, Score, more, score, word
+from pipeline.metrics.wording import negative
 
 Said = Literal["read", "not read", "inverted", "too few to say"]
 EVEN = 5e-10  # a margin that rounding left of nothing
@@ -82,7 +83,7 @@ def figures(
 
 def findings(found: Sequence[TwinFigures], no_twin: Mapping[str, str], no_example: Sequence[str]) -> list[Finding]:
     """`no_twin`: questions, by principle, of which no rewrite makes a twin. `no_example`: principles without one."""
-    told = [finding for one in found if (finding := _finding(one))]
+    told = [*_not_read(found), *(finding for one in found if (finding := _finding(one)))]
     for principle, wording in no_twin.items():
         sentence = f"`{principle}`: no rewrite turns the question round: {wording}"
         advice = "write a `twin` in the file, the question whose better reply is the other one, and ask again"
@@ -94,19 +95,32 @@ def findings(found: Sequence[TwinFigures], no_twin: Mapping[str, str], no_exampl
     return told
 
 
+def _not_read(found: Sequence[TwinFigures]) -> list[Finding]:
+    """One finding for all wordings that are not read, and one for those of them that are answered right anyway."""
+    told = []
+    unread = [one for one in found if one.said == "not read"]
+    for right in (False, True):
+        some = [one for one in unread if (word(one.question) == TRUSTED) is right]
+        if not some:
+            continue
+        counts = ", ".join(f"`{one.principle}` on {one.same.count} of {one.same.of}" for one in some)
+        sentence = f"this judge names the same reply to a question and to its twin, of the examples of {counts}: "
+        sentence += "it does not read which of them is asked"
+        if right:
+            advice = "what it goes by is right on these examples: try some on which that and the question part"
+        elif any(negative(one.wording) for one in some):
+            advice = "say what the better reply does, positively; where that does not help, name another `judge`"
+        else:
+            advice = "other words will hardly help a judge that reads neither: name another `judge`, or a larger model"
+        evidence = {one.principle: one.as_dict() for one in some}
+        ids = tuple(one.principle for one in some)
+        told.append(Finding("wording not read", ids, "notice" if right else "warning", sentence, advice, evidence))
+    return told
+
+
 def _finding(one: TwinFigures) -> Finding | None:
     id, evidence = (one.principle,), one.as_dict()
     both = f"the question right on {shown(one.question)}, its twin on {shown(one.twin)}"
-    if one.said == "not read":
-        right = word(one.question) == TRUSTED
-        sentence = (
-            f"this judge names the same reply to the question of `{one.principle}` and to its twin on "
-            f"{one.same.count} of {counted(one.same.of, 'example')}: it does not read which of them is asked ({both})"
-        )
-        advice = "say what the better reply does, positively and in plain words; or name another `judge` for it"
-        if right:
-            advice = "what it goes by is right on these examples; try some on which that and the question part"
-        return Finding("wording not read", id, "notice" if right else "warning", sentence, advice, evidence)
     if one.said == "inverted":
         sentence = f"this judge answers the question of `{one.principle}` the wrong way round: {both}"
         if word(one.twin) == TRUSTED:

@@ -50,9 +50,11 @@ def ask(wiring: Wiring, constitution: Constitution, *, who: str, report: Progres
     judge = wiring.asked_judge(wiring.settings.judge)
     if not tried:
         return Wordings([], twins.findings([], no_twin, no_example), judge.fingerprint)
-    twin = _twins(tried, turned)
+    # Every example is of its principle, so what settles where that applies is left out of both questions.
+    plain = written(constitution.name, [replace(p, when=None) for p in tried])
+    tried, twin = list(plain), _twins(plain.principles, turned)
     both = dict(zip((p.id for p in tried), zip(tried, twin, strict=True), strict=True))
-    wiring.constitution = constitution
+    wiring.constitution = plain
     about = {"judge": judge.fingerprint, "twins": turned}
     cases = examples.plan(constitution, list(both))
     key = canonical({"kind": STAGE, "cases": [[c.principle.id, c.comparison.id] for c in cases], **about})
@@ -73,14 +75,14 @@ def ask(wiring: Wiring, constitution: Constitution, *, who: str, report: Progres
 
 
 def _twins(principles: Sequence[Principle], turned: Mapping[str, str]) -> Constitution:
-    """Principles that ask the twins, and say all else that a judge reads as theirs do."""
-    return written(
-        "twins of questions",
-        [
-            replace(p, id=f"{p.id[:58]}-twin", comparison=turned[p.id], exemplars=(), examples=(), twin="")
-            for p in principles
-        ],
-    )
+    """Principles that ask the twins, and say all else that a judge reads as theirs do: their examples, which a judge
+    may be shown, are turned round, too."""
+    found = []
+    for p in principles:
+        examples = tuple(replace(e, better=e.worse, worse=e.better) for e in p.examples)
+        twin = {"id": f"{p.id[:58]}-twin", "comparison": turned[p.id], "examples": examples}
+        found.append(replace(p, exemplars=(), twin="", **twin))  # type: ignore[arg-type]
+    return written("twins of questions", found)
 
 
 Both = Mapping[str, tuple[Principle, Principle]]

@@ -13,7 +13,7 @@ from constitution.records import Generation, Id, Verdict, make_id
 from pipeline.compare import pair
 from pipeline.engines.scripted import ScriptedEngine
 from pipeline.metrics import attribution
-from pipeline.metrics.intervals import bootstrap
+from pipeline.metrics.intervals import interval_of
 from pipeline.metrics.win_rate import wins, wins_by_outcome
 from pipeline.sources.rows import read_prompts
 from service import settings as settings_module
@@ -223,7 +223,7 @@ def test_the_win_rate_is_the_evaluation_s(made) -> None:
         votes, attribution.sums(votes), 0))}  # fmt: skip
     values = wins_by_outcome(votes, without[:, 0], pairs, ids)
     assert values.tolist() == wins(labels, pairs, ids)
-    assert attributing.win_rate(made.wiring, made.constitution).win_rate == bootstrap([1.0] * 6 + [0.0] + [1.0])
+    assert attributing.win_rate(made.wiring, made.constitution).win_rate == interval_of([1.0] * 6 + [0.0] + [1.0])
 
 
 def test_without_an_evaluated_run_labels_are_told_all_the_same(project, store, labelled, precept) -> None:

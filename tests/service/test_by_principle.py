@@ -13,11 +13,13 @@ import pytest
 from constitution.errors import UserError
 from constitution.principles import Principle
 from constitution.records import Comparison, Generation, Message, Prompt, make_id
+from pipeline import rewards
 from pipeline.label import drawn
 from service import settings as settings_module
 from service.queries import judged
 from service.wiring import Wiring
 from service.work import life
+from service.work.learning import reward_of
 from service.work.progress import Silent
 from service.work.work import Work
 
@@ -190,3 +192,12 @@ def test_auto_is_for_judges_of_letters(settings: Callable[..., Any], flags: dict
     with closing(Wiring(settings(**flags))) as wiring, pytest.raises(UserError, match=said):
         wiring.check_role(wiring.settings.policy)
         wiring.check_judge(wiring.settings.judge)
+
+
+def test_checks_as_the_reward_are_those_of_the_runs_own_constitution(settings: Callable[..., Any]) -> None:
+    with closing(Wiring(settings(**{"optimise.reward": {"kind": "rule"}}))) as wiring, ExitStack() as stack:
+        work = stack.enter_context(life.at_work(wiring, "improve", "key", {}, who="ada", report=Silent()))
+        spec = reward_of(work, {}, wiring.settings.optimise)
+        assert spec is not None
+        reward = rewards.build(spec)
+        assert reward.score([[{"role": "user", "content": "How?"}]] * 2, ["Mix it.", "Mix it for long."]) == [1.0, 0.0]
