@@ -1,6 +1,6 @@
 """The trial of a judge, tried itself: what it says of simulated judges whose worth is known.
 
-    python -m benchmarks.trials [--trials 2000] [--json]
+    python -m benchmarks.trials [--trials 2000] [--drift | --json]
 
 Each simulated judge answers pairs of four principles in both orders. Printed: in how many trials of a hundred it is
 trusted in all, said to be at chance or inverted, or too few pairs are there to say; how often any principle that is at
@@ -17,7 +17,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from constitution.records import PROBABILITY, Verdict
 from pipeline.metrics import trust
+from pipeline.metrics.moved import least_sure, moved
 from pipeline.metrics.trial import Tried, figures, group
 
 PRINCIPLES = ("harmless", "honest", "short", "kind")
@@ -90,11 +92,35 @@ def tried(judge: Simulated, pairs: int, principles: int, trials: int, seed: int 
     return {**shares, "lost": lost / good if good else 0.0, "flips": inconsistent / read if read else 0.0}
 
 
+def refused(noise: float, shift: float, seed: int) -> bool:
+    """Whether a judge of 40 pairs is refused when the four that it was least sure of are asked again. Log-odds have
+    deviation 2; `noise` is added to them, and, of a judge that drifted, normal shifts of deviation `shift`."""
+    rng = np.random.default_rng(seed)
+    before = rng.normal(0, 2, (40, 2))
+    now = before + rng.normal(0, noise, before.shape) + rng.normal(0, shift, before.shape)
+    chosen = least_sure(_answered(before), 4)
+    said = {v.comparison: v for v in _answered(now)}
+    return moved(chosen, [said[v.comparison] for v in chosen]).drifted
+
+
+def _answered(log_odds: np.ndarray) -> list[Verdict]:
+    """Verdicts of pairs by the log-odds of both orders [N, 2]."""
+    p = np.round(PROBABILITY / (1 + np.exp(-log_odds))).astype(int)
+    full = PROBABILITY
+    return [Verdict(b"q" * 16, n.to_bytes(16, "big"), int(a), int(b), full, full) for n, (a, b) in enumerate(p)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--drift", action="store_true", help="only how often a judge that drifted is refused")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.drift:
+        for shift in (0.0, 0.25, 0.5, 1.0, 2.0):
+            share = sum(refused(0.05, shift, seed) for seed in range(args.trials)) / args.trials
+            print(f"log-odds moved by {shift:4.2f} (deviation), noise 0.05: refused in {100 * share:5.1f} of 100")
+        return
     n = trust.needed()
     found: list[dict[str, Any]] = [
         {"judge": judge.name, "principles": principles, "pairs": pairs, **tried(judge, pairs, principles, args.trials)}

@@ -50,7 +50,7 @@ RECORDED: dict[str, Any] = {  # the default of each setting when it was introduc
     "optimise": {"method": "dpo", **_TRAINING, "labels": "judge", "min_p": 0.5, "reward": {}},
     "watch": {"prompts": 128, "every": 5, "kl_budget": 10.0, "stop": True},
     "sweep": {"methods": {"dpo": [], "ppo": []}, "split": "dev"},
-    "evaluate": {"prompts": 600, "candidate": "", "suites": None},
+    "evaluate": {"prompts": 600, "candidate": "", "suites": None, "reading": ""},
     "gate": {
         "min_win_rate": 0.5, "min_length_controlled": 0.5, "max_refusal_increase": 0.05, "max_length_ratio": 1.5,
         "max_unreadable": 0.2, "max_truncated": 0.05, "max_boilerplate_increase": 0.2, "min_agreement": None,

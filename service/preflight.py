@@ -100,6 +100,10 @@ def _settings(kind: str, wiring: Wiring) -> None:
     if kind in MEASURES:
         with _of("evaluate.suites"):
             suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
+        if settings.evaluate.reading and settings.evaluator.method == "reward":
+            raise UserError(
+                "evaluate.reading: the evaluator is a reward model, which answers no question; leave it out"
+            )
         wiring.oracle()
     if kind == "evaluate" and not settings.evaluate.candidate:
         raise UserError("name the model to measure: precept model evaluate MODEL")

@@ -261,6 +261,11 @@ class EvaluateSettings(_Section):
         description='What is measured of the answers (docs/suites.md), as "style", or a public set, as "xstest:FILE". '
         "None: every suite that is found, without those that ship with prompts of their own.",
     )
+    reading: Literal["", "evaluator"] = Field(
+        "",
+        description='Who reads the answers to the prompts of a suite beside phrases and code; "evaluator": it is asked '
+        "a yes/no question about each, two requests an answer, which are not stored.",
+    )
     candidate: str = Field(
         "", description="A model to measure against the policy, for the flow `evaluate`; improve measures its own."
     )

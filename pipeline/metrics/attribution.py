@@ -129,7 +129,8 @@ Standing: TypeAlias = Literal["bears", "does not bear", "unreadable", "not judge
 
 @dataclass(frozen=True)
 class Part:
-    """A principle's part in one label. `moved`: what it adds to p, of p - 1/2; `without`: the outcome without it."""
+    """A principle's part in one label. `moved`: what it adds to p, of p - 1/2, and nothing where another tier decided;
+    `without`: the outcome without it."""
 
     principle: str
     weight: int
@@ -137,6 +138,8 @@ class Part:
     s: int | None  # None where there is no verdict
     moved: Fraction
     without: str
+    tier: int = 0
+    hard: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,5 +173,7 @@ def account(votes: Votes, row: int) -> Account:
         weight = int(one.weights[i])
         counts = bears and bearing and places[i] == layer and (layer != HARD or loud[i])
         moved = Fraction(weight * int(s[i]), 2 * bearing * PROBABILITY) if counts else Fraction(0)
-        parts.append(Part(name, weight, standing, int(s[i]) if present else None, moved, OUTCOMES[rest[0, i]]))
+        tier, hard = int(one.panel.tiers[i]), bool(one.panel.hard[i])
+        of = OUTCOMES[rest[0, i]]
+        parts.append(Part(name, weight, standing, int(s[i]) if present else None, moved, of, tier, hard))
     return Account(records(one, everything)[0], OUTCOMES[outcome[0]], tuple(parts))

@@ -20,11 +20,11 @@ from constitution.errors import UserError
 from constitution.records import Prompt
 from pipeline import plugins
 from pipeline.suites import published
-from pipeline.suites.suite import Condition, Evidence, Figure, Measured, Suite
+from pipeline.suites.suite import Asks, Condition, Evidence, Figure, Measured, Suite
 
 __all__ = [
-    "Condition", "Evidence", "Figure", "Measured", "Suite",
-    "as_dict", "check", "chosen", "conditions", "load", "measure", "names", "of_dict", "prompts",
+    "Asks", "Condition", "Evidence", "Figure", "Measured", "Suite",
+    "as_dict", "check", "chosen", "conditions", "load", "measure", "names", "of_dict", "prompts", "questions",
 ]  # fmt: skip
 
 
@@ -71,6 +71,12 @@ def prompts(names: Iterable[str]) -> dict[str, list[Prompt]]:
     return found
 
 
+def questions(name: str) -> Mapping[str, Asks]:
+    """What a model may be asked of each answer to the prompts of a suite, by the name of the figure."""
+    found: Mapping[str, Asks] = getattr(load(name), "QUESTIONS", {})
+    return found
+
+
 def measure(names: Sequence[str], evidence: Evidence, own: Mapping[str, Evidence] | None = None) -> list[Measured]:
     """What the suites find, in that order. `evidence` is of the run's held-out prompts, `own`, by suite, of the prompts
     that a suite has itself. Raises UserError where such a suite has no evidence, or names two figures alike."""
@@ -83,6 +89,10 @@ def measure(names: Sequence[str], evidence: Evidence, own: Mapping[str, Evidence
                 raise UserError(f"the suite {name!r} has prompts of its own, and there are no answers to them")
             seen = own[name]
         figures = _measured(name, module, seen if _reads_truth(module) else replace(seen, oracle=None))
+        for key, asked in questions(name).items():
+            if key in seen.read:
+                said = seen.read[key]
+                figures.append(seen.figure(f"{key}_by_evaluator", asked.title, *said, better=asked.better))
         if len({figure.name for figure in figures}) < len(figures):
             raise UserError(f"the suite {name!r} has two figures of one name")
         found.append(Measured(name, getattr(module, "TITLE", name), tuple(figures)))

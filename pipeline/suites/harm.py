@@ -14,6 +14,7 @@ from pipeline.suites.suite import Evidence, Figure
 
 TITLE = "Requests to help with harm"
 ONLY_NAMED = True
+QUESTIONS = refused.questions("higher")
 
 
 def prompts() -> Sequence[Prompt]:

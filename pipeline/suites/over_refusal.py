@@ -10,6 +10,7 @@ from pipeline.suites.suite import Evidence, Figure
 
 TITLE = "Harmless requests that sound harmful"
 ONLY_NAMED = True
+QUESTIONS = refused.questions("lower")
 
 
 def prompts() -> Sequence[Prompt]:

@@ -20,13 +20,16 @@ from constitution.records import Generation, Id, Prompt
 from pipeline.checks import Checks, language
 from pipeline.metrics import refusals, style
 from pipeline.sources import public
+from pipeline.suites import refused
 from pipeline.suites.shipped import Asked, rates
-from pipeline.suites.suite import Evidence, Figure
+from pipeline.suites.suite import Asks, Better, Evidence, Figure
 
 TITLES = {
     "xstest": "XSTest", "or_bench": "OR-Bench", "strong_reject": "StrongREJECT", "sycophancy": "SycophancyEval",
     "ifeval": "IFEval",
 }  # fmt: skip
+
+REFUSED: Mapping[str, Better] = {"harmless": "lower", "harmful": "higher"}
 
 
 def suite(name: str) -> Published:
@@ -55,6 +58,10 @@ class Published:
         self._which, self._items = which, items
         self._expected: dict[Id, public.Expected] = {prompt.id: expected for prompt, expected in items}
         self.TITLE = TITLES[which]
+        self.QUESTIONS: dict[str, Asks] = {}
+        for tag, better in REFUSED.items() if which in ("xstest", "or_bench", "strong_reject") else ():
+            if any(tag in prompt.tags for prompt, _ in items):
+                self.QUESTIONS |= refused.questions(better, tag)
         if which == "ifeval":
             every = [one for _, expected in items for one in expected.instructions]
             known = sum(_checks(*one) is not None for one in every)
@@ -75,7 +82,7 @@ class Published:
             "by_classifier": ("by the classifier", [rates(refusals.ours().refuses(said)) for said in texts]),
         }
         found = []
-        for tag, better in (("harmless", "lower"), ("harmful", "higher")):
+        for tag, better in REFUSED.items():
             if not any(tag in prompt.tags for prompt, _ in self._items):
                 continue
             for name, (words, values) in readings.items():
@@ -87,7 +94,7 @@ class Published:
                     for side, of in zip(sides, values, strict=True)
                 )
                 title = f"Refused of the {tag}, {words}"
-                found.append(evidence.figure(f"{tag}_{name}", title, before, after, better=better))  # type: ignore[arg-type]
+                found.append(evidence.figure(f"{tag}_{name}", title, before, after, better=better))
         return found
 
     def _sycophancy(self, evidence: Evidence) -> list[Figure]:

@@ -11,6 +11,7 @@ and, where it needs them,
     def conditions(figures: Mapping[str, Figure], limits: Mapping[str, Any]) -> list[Condition]
     TRUTH = True                           it is handed the oracle, and may then have no `conditions`
     ONLY_NAMED = True                      it is measured where the settings name it, and not where they name none
+    QUESTIONS: Mapping[str, Asks] = {...}  of a suite with prompts of its own: what the evaluator is asked of answers
 
 `measure` gives the same figures of the same evidence, and none of what it cannot know: a figure that is missing is not
 a zero. A suite says nothing about how it is shown: the report, the gate, `--json` and the page show every figure alike.
@@ -38,6 +39,16 @@ class Condition(NamedTuple):
 
     held: bool
     text: str
+
+
+class Asks(NamedTuple):
+    """A yes/no question about a single answer, whose yeses are a figure, of answers to prompts with this tag (empty: to
+    all)."""
+
+    question: str
+    title: str
+    better: Better | None = None
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,8 @@ class Evidence:
 
     `before` and `after` are aligned, an answer a prompt. `comparisons`: by place, the id of the pair, None where both
     are the same text; empty where nobody compared them. `labels`: the evaluator's, by comparison.
-    `principles`: those of the constitution that the model after is to live by.
+    `principles`: those of the constitution that the model after is to live by. `read`: by question of the suite, what a
+    model said of the answers before and after, aligned with them; empty where none was asked.
     """
 
     prompts: Mapping[Id, Prompt]
@@ -84,6 +96,7 @@ class Evidence:
     seed: int = 0
     oracle: Oracle | None = None
     principles: Sequence[Principle] = ()
+    read: Mapping[str, tuple[Sequence[float | None], Sequence[float | None]]] = field(default_factory=dict)
 
     @property
     def pairs(self) -> list[tuple[Generation, Generation]]:

@@ -112,6 +112,8 @@ class Explained:
                     "margin": None if part.s is None else part.s / 10**9,
                     "moved": float(part.moved),
                     "without": part.without,
+                    "tier": part.tier,
+                    "hard": part.hard,
                 }
                 for part in account.parts
             ],

@@ -155,7 +155,10 @@ def count(
     ] if again else []  # fmt: skip
     online = getattr(trainers.load(settings.optimise.method), "ONLINE", False)
     measured_online = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
-    own = sum(map(len, suites.prompts(suites.chosen(settings.evaluate.suites)).values()))
+    of_suites = suites.prompts(suites.chosen(settings.evaluate.suites))
+    own = sum(map(len, of_suites.values()))
+    read = ORDERS * 2 * sum(len(found) * len(suites.questions(name)) for name, found in of_suites.items())
+    read = read if settings.evaluate.reading else 0
 
     whom = about * ORDERS * (train + feedback + measured)
 
@@ -177,6 +180,7 @@ def count(
         generate("evaluation", measured * 3),
         judge("verdicts on evaluation", measured),
         *([generate("answers to suites", own * 2)] if own else []),
+        *([Stage("answers to suites, read", "choose", read, round(read * lengths.verdict))] if read else []),
     ]
 
 

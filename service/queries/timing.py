@@ -20,6 +20,7 @@ from constitution.records import Comparison, Prompt, text_digest
 from constitution.templates import critique_request
 from pipeline.asking import Ask, Role, answer, ask
 from pipeline.engines.engine import EngineError
+from pipeline.judges.by_principle import by_models
 from pipeline.judges.judge import Case
 from service.settings import JudgeSettings, RoleSettings
 from service.wiring import Wiring
@@ -116,7 +117,7 @@ class _Watch:
         """Time a judge, a call being one order of one question."""
         self._loaded(wiring, settings)
         judge = wiring.judge(settings)
-        principles = wiring.constitution.principles[:1]
+        principles = tuple(by_models(wiring.constitution)[:1]) or wiring.constitution.principles[:1]
         cases = [_case(prompt, principles) for prompt in prompts]
         began = time.monotonic()
         judge.judge(cases[:1])

@@ -16,7 +16,7 @@ from pipeline.judges.judge import Judge
 from pipeline.metrics import effects, intervals, style, win_rate
 from pipeline.metrics.changes import changes
 from pipeline.respond import respond as plan_responses
-from pipeline.suites import Evidence
+from pipeline.suites import Evidence, asking
 from service.queries import measure
 from service.work import trial
 from service.work.roles import role_of
@@ -52,7 +52,7 @@ def evaluate(
     evaluator = work.wiring.judge(work.settings.evaluator)
     trial.refuse_moved(work, "evaluator", work.settings.evaluator)
     work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None])
-    omitted = work.omitted(evaluator)
+    omitted = work.omitted(evaluator, "evaluator")
     kept = [(pair, i) for pair, i in zip(pairs, ids, strict=True) if i not in omitted]
     if prompts and not kept:
         raise UserError(_nothing_left(work, stage))
@@ -86,7 +86,7 @@ def evaluate(
         )
         names = suites.chosen(work.settings.evaluate.suites)
         own = {
-            name: _of_its_own(work, f"{stage}.{name}", of_suite, before, after)
+            name: _read(work, name, _of_its_own(work, f"{stage}.{name}", of_suite, before, after))
             for name, of_suite in suites.prompts(names).items()
         }
         measured = {"suites": suites.as_dict(measure.suites_of(work, names, seen, own))}
@@ -116,6 +116,31 @@ def _of_its_own(work: Work, stage: str, prompts: Sequence[Prompt], before: str, 
     )
     both = [p.id for p in prompts if p.id in old and p.id in new]
     return Evidence({p.id: p for p in prompts}, [old[i] for i in both], [new[i] for i in both], seed=work.settings.seed)
+
+
+def _read(work: Work, name: str, seen: Evidence) -> Evidence:
+    """With what the evaluator says of each answer, where the settings ask it. It is not stored, and asked again on
+    resume."""
+    if not work.settings.evaluate.reading:
+        return seen
+    settings = work.wiring.settled(work.settings.evaluator)
+    role, read = work.wiring.role(settings), {}
+    for key, asked in suites.questions(name).items():
+        sides = []
+        for side in (seen.before, seen.after):
+            of = [
+                at for at, answer in enumerate(side) if not asked.tag or asked.tag in seen.prompts[answer.prompt].tags
+            ]
+            work.budget.afford(2 * len(of))
+            answers = [(seen.prompts[side[at].prompt].messages, side[at].text) for at in of]
+            found, used = asking.said(role, asked.question, answers)
+            work.budget.judged(used)
+            values: list[float | None] = [None] * len(side)
+            for at, value in zip(of, found, strict=True):
+                values[at] = value
+            sides.append(values)
+        read[key] = (sides[0], sides[1])
+    return replace(seen, read=read)
 
 
 def _answers(work: Work, stage: str, model: str, prompts: Sequence[Prompt]) -> dict[Id, Generation]:

@@ -82,12 +82,12 @@ class Judging(Holding):
         """As `RunRecords` has them, without the comparisons that the judge had to omit a question about in this run:
         whatever the others say of them, they are not labelled."""
         found = super().labels(judge, comparisons, whose)
-        without = self.omitted(judge)
+        without = self.omitted(judge, whose)
         return {ident: label for ident, label in found.items() if ident not in without}
 
-    def omitted(self, judge: Judge) -> set[Id]:
-        """The comparisons that the judge had to omit a question of this run's constitution about."""
-        return self.left_out.comparisons({judge.question(p).id for p in self.constitution.principles})
+    def omitted(self, judge: Judge, whose: Whose = "judge") -> set[Id]:
+        """The comparisons that the judge had to omit a question about, of this run's constitution and with a voice."""
+        return self.left_out.comparisons(set(self.voices(judge, whose)))
 
     def _leave_out(
         self, stage: str, plan: Sequence[Id], questions: Sequence[Id], omitted: Mapping[tuple[Id, Id], Refused]

@@ -185,7 +185,8 @@ def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]
 
 def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, consistency.Consistency]:
     found = work.consistency(judge, comparisons)
-    labelling.refuse_unreadable(found, work.settings.label.max_unreadable)
+    heard = work.voices(judge)  # what the trial left out may be as unreadable as it likes
+    labelling.refuse_unreadable({q: c for q, c in found.items() if q in heard}, work.settings.label.max_unreadable)
     return found
 
 

@@ -50,6 +50,14 @@ def test_counts_by_hand(counted) -> None:
     }
 
 
+def test_suites_with_prompts_of_their_own_are_counted_and_who_reads_their_answers(counted) -> None:
+    named = {"evaluate.suites": ["style", "over_refusal", "hedging"]}
+    found = counted(named, train=10, heldout=4)
+    assert found["answers to suites"] == 2 * (50 + 25) and "answers to suites, read" not in found
+    read = counted({**named, "evaluate.reading": "evaluator"}, train=10, heldout=4)["answers to suites, read"]
+    assert read == 2 * 2 * (50 * 1 + 25 * 2)  # two models, two orders, one question and two
+
+
 def test_what_the_settings_leave_out_is_not_counted(counted) -> None:
     direct = counted({"revise.critique": False, "revise.rounds": 2, "sft.use": "all"}, train=10, heldout=4)
     assert direct["critiques"] == 0

@@ -379,6 +379,10 @@ def test_a_rule_that_the_settings_name_stays_and_so_does_theirs_where_nothing_te
     tried(named)
     assert rulings.of(named.store, named.run).rule is None
     assert "as the settings say (label.consistent)" in rulings.of(named.store, named.run).why
+    fixed = work(BIASED, RULED, key="fixed", **flags, **{"label.choose": "fixed", "limits.stop_at_chance": False})
+    tried(fixed)
+    assert rulings.of(fixed.store, fixed.run).rule is None
+    assert "as the settings say (label.choose)" in rulings.of(fixed.store, fixed.run).why
     few = work(key="few", **FREE)
     tried(few)
     assert rulings.of(few.store, few.run).rule is None and "too few" in rulings.of(few.store, few.run).why
