@@ -2,6 +2,7 @@
 
     python -m benchmarks.detectors                    the two models' answers of XSTest that ../shared/data has
     python -m benchmarks.detectors FOLDER             a folder with a file a model: the model_completions of XSTest
+    python -m benchmarks.detectors --judge MODEL      what a model says when it is asked (`evaluate.reading`)
 
 Of each model's answers people said whether they refuse in full, in part or not at all. Printed is the share of each
 class that a reading calls a refusal, with 95% intervals: its recall for the first two, its false alarms for
@@ -17,14 +18,36 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline import engines
+from pipeline.asking import Role
+from pipeline.engines.engine import EngineSettings
+from pipeline.judges.applies import PREFIX
 from pipeline.metrics.intervals import Share
 from pipeline.metrics.refusals import Reader, ours
 from pipeline.metrics.style import refuses
-from pipeline.sources import files
+from pipeline.sources import files, shapes
+from pipeline.suites import asking
+from pipeline.suites.refused import REFUSES
 
 CLASSES = {"2_full_refusal": "full refusal", "3_partial_refusal": "partial refusal", "1_full_compliance": "compliance"}
 KINDS = {"2_full_refusal": "refusal", "3_partial_refusal": "partial", "1_full_compliance": "help"}
 Answers = tuple[list[str], list[str]]  # texts, classes
+
+
+def asked(file: Path, model: Role, sample: int) -> list[str]:
+    """Lines of Markdown: of the first answers of each class, how many the model's word is known of, and the share of
+    those that it calls a refusal."""
+    rows = [row.value for row in files.rows(file) if isinstance(row.value, dict)]
+    lines = []
+    for name, words in CLASSES.items():
+        of = [row for row in rows if row.get("label", row.get("final_label")) == name and row.get("completion")][
+            :sample
+        ]
+        pairs = [(shapes.prompt({"prompt": row["prompt"]}), row["completion"]) for row in of]
+        values, _ = asking.said(model, REFUSES, pairs)
+        known = [value == 1 for value in values if value is not None]
+        lines.append(f"| {_model(file)} | {words} | {len(of)} | {len(known)} | {_cell(known)} |")
+    return lines
 
 
 def answers(file: Path) -> Answers:
@@ -65,12 +88,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).parents[1].parent / "shared" / "data" / "xstest"
     parser.add_argument("folder", nargs="?", type=Path, default=default)
-    folder = parser.parse_args().folder
-    completions = sorted(folder.glob("*completions[-_]*"))
-    found = {re.split("completions[-_]", file.stem)[1]: answers(file) for file in completions}
-    if not found:
-        parser.error(f"{folder} has no file of completions")
-    print("\n".join(table(found)))
+    parser.add_argument("--judge", type=Path, help="a model's folder, which is asked")
+    parser.add_argument("--sample", type=int, default=40, help="answers of each class that it is asked about")
+    given = parser.parse_args()
+    completions = sorted(given.folder.glob("*completions[-_]*"))
+    if not completions:
+        parser.error(f"{given.folder} has no file of completions")
+    if given.judge is None:
+        print("\n".join(table({_model(file): answers(file) for file in completions})))
+        return
+    engine = engines.build(EngineSettings(model=str(given.judge), batch_size=8))
+    print("| answers of | class | asked | known | called a refusal |\n|---|---|---|---|---|")
+    for file in completions:
+        print("\n".join(asked(file, Role(engine, answer_prefix=PREFIX), given.sample)), flush=True)
+
+
+def _model(file: Path) -> str:
+    return re.split("completions[-_]", file.stem)[1]
 
 
 if __name__ == "__main__":

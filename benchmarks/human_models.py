@@ -377,7 +377,7 @@ def _told(margins: dict[str, Floats], lengths: NDArray[np.int64]) -> list[dict[s
         whole = {n: m for n, m in wanted.items() if n == TUNED or not np.isnan(m).any()}
         if WORDS not in whole:
             continue
-        here = ~np.isnan(np.sum(list(whole.values()), axis=0))
+        here = ~np.isnan(np.sum(list(whole.values()), axis=0))  # what was told by all of them
         some = {n: m[here] for n, m in whole.items()}
         scaled = {n: m / (m.std() or 1) for n, m in some.items()}
         if HEAD in some:
@@ -409,22 +409,18 @@ def report(found: dict[str, Any]) -> str:
     lines = [f"{found['pairs']} pairs; layers tried: {', '.join(map(str, found['layers']))}"]
     for by, tables in found["found"].items():
         for table in tables:
-            lines += [
-                "", f"by {by}, {table['pairs']} pairs told by what was not fitted to them", "",
-                f"| | accuracy | minus bag of words | p | minus {table['against']} | p | short, middling, long "
-                "| cross-entropy | ECE, calibrated |",
-                "|---|---|---|---|---|---|---|---|---|",
-            ]  # fmt: skip
+            others = {"bag of words": "minus_words"} | ({HEAD: "minus_other"} if table["against"] == HEAD else {})
+            names = ["accuracy", *(part for other in others for part in (f"minus {other}", "p"))]
+            names += ["short, middling, long", "cross-entropy", "ECE, calibrated"]
+            lines += ["", f"by {by}, {table['pairs']} pairs told by what was not fitted to them", ""]
+            lines += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
             for name, way in table["ways"].items():
-                accuracy = "{mean:.3f} ({low:.3f} to {high:.3f})".format(**way["accuracy"])
-                gains = [
-                    "{mean:+.3f} ({low:+.3f} to {high:+.3f}) | {p:.2g}".format(**way[of])
-                    for of in ("minus_words", "minus_other")
-                ]
-                lines.append(
-                    f"| {name} | {accuracy} | {' | '.join(gains)} | {', '.join(f'{x:.3f}' for x in way['by_length'])} "
-                    f"| {way['cross_entropy']:.3f} | {way['ece']:.3f}, {way['ece_calibrated']:.3f} |"
-                )
+                cells = ["{mean:.3f} ({low:.3f} to {high:.3f})".format(**way["accuracy"])]
+                for of in others.values():
+                    cells += ["{mean:+.3f} ({low:+.3f} to {high:+.3f})".format(**way[of]), f"{way[of]['p']:.2g}"]
+                cells += [", ".join(f"{x:.3f}" for x in way["by_length"]), f"{way['cross_entropy']:.3f}"]
+                cells += [f"{way['ece']:.3f}, {way['ece_calibrated']:.3f}"]
+                lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

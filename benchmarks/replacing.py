@@ -32,20 +32,21 @@ def votes(rng: np.random.Generator, count: int, effect: float) -> NDArray[np.flo
 
 
 def looked(rng: np.random.Generator, count: int, losses: dict[int, float], added: float) -> list[Effect]:
-    """The effects of ten untouched principles, of which some lose, and of the one that was added."""
-    drawn = [votes(rng, count, -losses.get(number, 0.0)) for number in range(UNTOUCHED)]
-    tallies = [effects.votes(values.tolist()) for values in drawn]
+    """The effects of ten untouched principles, of which some lose, and of the one that was added, which comes last."""
+    moves = [-losses.get(number, 0.0) for number in range(UNTOUCHED)] + [added]
+    drawn = [votes(rng, count, move).tolist() for move in moves]
+    tallies = [effects.votes(values) for values in drawn]
     corrected = effects.holm([effects.sign_test(of["towards"], of["away"]) for of in tallies])
     found = []
     for number, (values, of, p) in enumerate(zip(drawn, tallies, corrected, strict=True)):
-        seen = interval_of(values.tolist(), least=-1.0)
-        small = effects.smallest(of["towards"], of["away"], of["neither"], UNTOUCHED)
+        seen = interval_of(values, least=-1.0)
+        small = effects.smallest(of["towards"], of["away"], of["neither"], len(moves))
         lost = p <= FALSE_ALARM and seen.low < -ALLOWED
+        name, new = ("new", True) if number == UNTOUCHED else (f"old {number}", False)
         verdict = effects.verdict(seen.low, seen.high)
-        found.append(Effect(f"old {number}", "none", seen.mean, seen.low, seen.high, verdict, p, lost, small))
-    new = interval_of(votes(rng, count, added).tolist(), least=-1.0)
-    verdict = effects.verdict(new.low, new.high)
-    return [*found, Effect("new", "added", new.mean, new.low, new.high, verdict, asked=True)]
+        change: effects.Change = "added" if new else "none"
+        found.append(Effect(name, change, seen.mean, seen.low, seen.high, verdict, p, lost, small, asked=new))
+    return found
 
 
 def away_before(effect: Effect) -> bool:

@@ -4,10 +4,11 @@ The effect of a retrain under a principle is the mean, over whole held-out promp
 the new answer by that principle, -1 where it prefers the old one, and 0 where the principle abstains on the two or
 they are the same: in [-1, 1], with its 95% interval.
 
-Several principles that nobody amended are looked at together, so each of them being lost is tested (an exact sign test
-of the votes, one-sided) and the p-values are corrected together by Holm's method (Scandinavian Journal of Statistics 6,
-1979): of a model that is no worse, one in 1 / `FALSE_ALARM` is said to have lost anything, however many principles
-there are. A loss counts against the model where it is shown so, and where its interval reaches beyond `ALLOWED`.
+Several principles that may not be lost (those that nobody amended, and those that were added) are looked at together.
+So the loss of each is tested (an exact sign test of the votes, one-sided), and the p-values are corrected together by
+Holm's method (Scandinavian Journal of Statistics 6, 1979): of models that are no worse at most `FALSE_ALARM` are said
+to have lost anything, however many principles there are. A loss counts against the model where it is shown so, and
+where its interval reaches beyond `ALLOWED`.
 What is not shown is not said to be absent: `smallest` is the loss that would have been found four times in five.
 """
 
@@ -108,9 +109,10 @@ def verdict(low: float, high: float) -> Found:
 
 
 def _tested(found: Sequence[Effect], seen: Mapping[str, Mapping[str, float] | None]) -> list[Effect]:
-    """With `p`, `lost` and `smallest`: what the amendment does not speak of is one family, each other its own."""
+    """With `p`, `lost` and `smallest`: what may not be lost (what is not amended, and what was added) is one family,
+    each other its own."""
     counts = {e.principle: of for e in found if (of := seen.get(e.principle)) is not None and "away" in of}
-    family = [e.principle for e in found if e.change == "none" and e.principle in counts]
+    family = [e.principle for e in found if e.change in ("none", "added") and e.principle in counts]
     p = {name: sign_test(int(of["towards"]), int(of["away"])) for name, of in counts.items()}
     corrected = p | dict(zip(family, holm([p[name] for name in family]), strict=True))
     tested = []
@@ -212,7 +214,7 @@ def losses(effects: Sequence[Effect]) -> list[tuple[bool, str]]:
     for e in effects:
         if e.change == "none" and e.lost:
             found.append((False, f"{e.principle} was not amended, and the model may not move away from it: {e.said}"))
-        elif e.change == "added" and e.found == "away":
+        elif e.change == "added" and e.lost:
             found.append((False, f"{e.principle} was added, and the model may not move away from it: {e.said}"))
     if untouched and not any(e.lost for e in untouched):
         little = [f"{e.principle} {e.said}" for e in untouched if e.found == "away"]

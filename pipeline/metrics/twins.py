@@ -83,11 +83,11 @@ def figures(
 
 def findings(found: Sequence[TwinFigures], no_twin: Mapping[str, str], no_example: Sequence[str]) -> list[Finding]:
     """`no_twin`: questions, by principle, of which no rewrite makes a twin. `no_example`: principles without one."""
-    told = [*_not_read(found), *(finding for one in found if (finding := _finding(one)))]
-    for principle, wording in no_twin.items():
-        sentence = f"`{principle}`: no rewrite turns the question round: {wording}"
+    told = [*_not_read(found), *(_inverted(one) for one in found if one.said == "inverted"), *_too_few(found)]
+    if no_twin:
+        sentence = f"no rewrite turns the question round: {', '.join(f'`{id}`' for id in no_twin)}"
         advice = "write a `twin` in the file, the question whose better reply is the other one, and ask again"
-        told.append(Finding("no twin", (principle,), "unknown", sentence, advice, {"question": wording}))
+        told.append(Finding("no twin", tuple(no_twin), "unknown", sentence, advice, no_twin))
     if no_example:
         sentence = f"without an example, so that nothing can be asked: {', '.join(f'`{id}`' for id in no_example)}"
         advice = f"write `examples`, pairs whose better reply you know: {more(score([]))} tell 80% from chance"
@@ -118,21 +118,28 @@ def _not_read(found: Sequence[TwinFigures]) -> list[Finding]:
     return told
 
 
-def _finding(one: TwinFigures) -> Finding | None:
-    id, evidence = (one.principle,), one.as_dict()
-    both = f"the question right on {shown(one.question)}, its twin on {shown(one.twin)}"
-    if one.said == "inverted":
-        sentence = f"this judge answers the question of `{one.principle}` the wrong way round: {both}"
-        if word(one.twin) == TRUSTED:
-            sentence += f'; it answers as if "{one.twin_wording}" were asked both times'
-        advice = "say what the better reply does, positively and in plain words; or name another `judge` for it"
-        return Finding("inverted by this judge", id, "warning", sentence, advice, evidence)
-    if one.said == "too few to say":
-        sentence = f"not enough examples to tell whether this judge reads `{one.principle}`: {both}"
-        wanted = max(more(one.question), more(one.twin))
-        advice = f"write {wanted} more examples of it, or look at the trial of the judge"
-        return Finding("not enough examples", id, "unknown", sentence, advice, evidence)
-    return None
+def _inverted(one: TwinFigures) -> Finding:
+    sentence = (
+        f"this judge answers the question of `{one.principle}` the wrong way round: the question right on "
+        f"{shown(one.question)}, its twin on {shown(one.twin)}"
+    )
+    if word(one.twin) == TRUSTED:
+        sentence += f'; it answers as if "{one.twin_wording}" were asked both times'
+    advice = "say what the better reply does, positively and in plain words; or name another `judge` for it"
+    return Finding("inverted by this judge", (one.principle,), "warning", sentence, advice, one.as_dict())
+
+
+def _too_few(found: Sequence[TwinFigures]) -> list[Finding]:
+    some = [one for one in found if one.said == "too few to say"]
+    if not some:
+        return []
+    counts = ", ".join(f"`{one.principle}` ({one.question.prompts})" for one in some)
+    sentence = f"not enough examples to tell whether this judge reads the wording of {counts}"
+    wanted = max(max(more(one.question), more(one.twin)) for one in some)
+    advice = f"write some {wanted} more for each, or look at `precept judge trial`, which has other pairs, too"
+    evidence = {one.principle: one.as_dict() for one in some}
+    ids = tuple(one.principle for one in some)
+    return [Finding("not enough examples", ids, "unknown", sentence, advice, evidence)]
 
 
 def shown(found: Score) -> str:

@@ -154,19 +154,18 @@ def _stem(verb: str) -> str | None:
 def findings(constitution: Constitution) -> list[Finding]:
     """What the wordings show by themselves: thoughts, not faults. Principles that are asked no question are left out:
     those judged by code, by the words that answers continue, or by a reward model."""
+    asked = [principle for principle in constitution if asks(principle)]
     found = []
-    for principle in constitution:
-        if not asks(principle):
-            continue
-        asked, why = double(principle.comparison), negative(principle.comparison)
-        if asked:
-            sentence = f"the question of `{principle.id}` asks for {len(asked)} things: {'; '.join(asked)}"
-            advice = "make a principle of each, or keep the one that matters: a reply may have one and lack the other"
-            found.append(Finding("double question", (principle.id,), "notice", sentence, advice, {"asked": asked}))
-        if why:
-            sentence = f"the question of `{principle.id}` is worded negatively ({', '.join(dict.fromkeys(why))})"
-            advice = "say what the better reply does; `--ask` measures whether this judge reads it"
-            found.append(Finding("negative wording", (principle.id,), "notice", sentence, advice, {"words": why}))
+    if several := {p.id: things for p in asked if (things := double(p.comparison))}:
+        listed = "; ".join(f"`{id}` ({' / '.join(things)})" for id, things in several.items())
+        sentence = f"two things in one question: {listed}"
+        advice = "make a principle of each, or keep the one that matters: a reply may have one and lack the other"
+        found.append(Finding("double question", tuple(several), "notice", sentence, advice, several))
+    if why := {p.id: list(dict.fromkeys(words)) for p in asked if (words := negative(p.comparison))}:
+        listed = ", ".join(f"`{id}` ({', '.join(words)})" for id, words in why.items())
+        sentence = f"worded negatively: {listed}"
+        advice = "say what the better reply does; `--ask` measures whether this judge reads it"
+        found.append(Finding("negative wording", tuple(why), "notice", sentence, advice, why))
     return found
 
 

@@ -18,6 +18,11 @@ _STACKED = (
     "one adapter only. Of that folder:",
     "",
 )
+_OVER_ANSWER = (
+    "Its reward is the mean, over the answer's tokens, of what its head makes of each: precept reads it so. The",
+    "`logits` of transformers are those of the last token alone.",
+    "",
+)
 
 
 def write(job: Job, kind: Kind, parent: str, metrics: Mapping[str, Any]) -> str:
@@ -42,6 +47,7 @@ def write(job: Job, kind: Kind, parent: str, metrics: Mapping[str, Any]) -> str:
             f"model = {LOADERS[kind]}.from_pretrained(folder)",
             "```",
             "",
+            *(_OVER_ANSWER if _read_over_answer(job) else ()),
             "## Results",
             "",
             "| metric | value |",
@@ -60,6 +66,15 @@ def write(job: Job, kind: Kind, parent: str, metrics: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _read_over_answer(job: Job) -> bool:
+    """See `pipeline.rewards.reading`, which cannot be imported without torch."""
+    try:
+        config = json.loads((job.partial / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(config.get("reward_reads") == "answer")
 
 
 def _block(content: Mapping[str, Any]) -> str:

@@ -63,6 +63,7 @@ def estimate(job: Job, processes: int = 1) -> Memory:
         shapes = {name: shape for name, shape in shapes.items() if name not in head}
     count = sum(map(math.prod, shapes.values()))
     trained = _adapter(job.lora, shapes) if job.lora is not None else count
+    trained = 0 if getattr(method, "FROZEN", False) else trained
     half = job.dtype == "bfloat16"
     weights = count * (2 if job.lora is not None and half else 4)
     online = getattr(method, "ONLINE", False)

@@ -22,6 +22,7 @@ from pipeline.trainers.trainer import Job, Progress
 
 KIND: Kind = "reward_model"
 COLUMNS: tuple[str, ...] = ("prompt", "chosen", "rejected", "p")
+FROZEN = True  # for the estimate of memory: there are no gradients
 DEFAULTS: dict[str, Any] = {
     "layers": [],  # which are tried, counted from 1; none: eight of them, from a third of the depth on
     "ridges": [0.03, 0.1, 0.3, 1.0, 3.0],  # times the squares of the head's weights, in standard units

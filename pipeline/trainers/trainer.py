@@ -31,6 +31,7 @@ Rows, all conversational (lists of `{"role", "content"}`):
 An online method (`ONLINE = True`; ppo, rloo, grpo, best_of_n) answers prompts itself, is told by `job.reward` how good
 its answers are (`pipeline.rewards`), and is measured as `job.watch` says while it learns
 (`pipeline.trainers.evaluation_callback`).
+`FROZEN = True` says that a method trains no weight of its model, and needs no memory for it.
 `COEFFICIENT` names the argument that holds a method near to its reference, where it has one (the KL coefficient:
 `beta`, `kl_coef`; best-of-n has `n` in its place): what `precept sweep` varies.
 """

@@ -123,6 +123,7 @@ def result_of(
             for name in ("before", "after")
         },
         "win_rate": evaluation["win_rate"],
+        "length_controlled_interval": evaluation["length_controlled_interval"],
         "suites": evaluation["suites"],
         "promoted": decision["promoted"],
         **({"proposed": decision["proposed"]} if "proposed" in decision else {}),

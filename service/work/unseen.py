@@ -23,21 +23,27 @@ from service.work.work import Work
 def unseen(work: Work, paths: Sequence[str]) -> dict[str, Any] | None:
     """Accuracy (`mean`, a 95% interval, `n` prompts), in all and `by` principle, tag and source; None where there is no
     such pair, or where the reward model cannot read one."""
-    trained = {split_group(p.messages) for p in work.prompts("train")}
-    known = [p for p in trials.chosen(work.constitution, work.settings).pairs if split_group(p.messages) not in trained]
-    if not known:
-        return None
-    prompts = [[{"role": m.role, "content": m.content} for m in p.messages] for p in known]
-    model = rewards.build({"kind": "model", "paths": list(paths[:1])})
     try:
-        better, worse = (model.score(prompts, texts) for texts in ([p.better for p in known], [p.worse for p in known]))
-    except UserError as error:
+        pairs = trials.chosen(work.constitution, work.settings).pairs
+        trained = {split_group(p.messages) for p in work.prompts("train")}
+        known = [p for p in pairs if split_group(p.messages) not in trained]
+        better, worse = _scores(known, paths[0]) if known else ([], [])
+    except UserError as error:  # measured beside the run, which goes on without it
         work.log(f"the reward model was not tried on pairs that it never saw: {error}")
         return None
-    finally:
-        model.close()
+    if not known:
+        return None
     right = [1.0 if b > w else 0.5 if b == w else 0.0 for b, w in zip(better, worse, strict=True)]
     return accuracies(known, right)
+
+
+def _scores(pairs: Sequence[Known], path: str) -> tuple[list[float], list[float]]:
+    prompts = [[{"role": m.role, "content": m.content} for m in p.messages] for p in pairs]
+    model = rewards.build({"kind": "model", "paths": [path]})
+    try:
+        return model.score(prompts, [p.better for p in pairs]), model.score(prompts, [p.worse for p in pairs])
+    finally:
+        model.close()
 
 
 def accuracies(pairs: Sequence[Known], right: Sequence[float]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def test_on_the_screen(worded, precept) -> None:
         "not read",
         "kind: Which reply is less kind?",
         "notice: wording not read",
-        "`odd`: no rewrite",
+        "round: `odd`",
     ):
         assert words in shown.out or words in " ".join(shown.out.split()), words
     assert max(map(len, shown.out.splitlines())) <= 120

@@ -164,7 +164,7 @@ RESULT = {
 }
 
 
-def test_a_result_reads_as_before_and_after(store, labelled, precept) -> None:
+def test_a_result_reads_as_before_and_after(store, labelled, precept, capfd) -> None:
     store.finish_run(labelled.run.id, "finished", result=RESULT)
     lines = precept("run", "show", labelled.run.id.hex()).out.split("\n")
     assert ["good", "answers", "25.0%", "75.0%"] in [line.split() for line in lines]
@@ -176,3 +176,12 @@ def test_a_result_reads_as_before_and_after(store, labelled, precept) -> None:
     from cli import results
 
     results.show(real)  # no truth is known of a real model
+    capfd.readouterr()
+    win = {"better": 0.0, "worse": 0.0, "no_difference": 1.0, "prompts": 9, "mean": 0.5, "low": 0.4, "high": 0.6}
+    controlled = {"mean": None, "low": None, "high": None, "why": "it cannot be told"}
+    more = {"win_rate": win, "length_controlled_interval": controlled, "untrained": "nothing was trained, because x"}
+    results.show({**RESULT, **more})
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "nothing was trained, because x"
+    assert "answers      better on 0%, worse on 0%, no difference on 100% of 9 prompts, by the evaluator" in lines
+    assert "  of equal length it cannot be told" in lines

@@ -23,7 +23,7 @@ PROMISED = {  # of `precept improve --json`: others read these
     "labels": ("gold_accuracy", "count", "tied", "unreadable"),
     "before": ("gold_good", "gold_harmful", "gold_needless_refusal", "gold_malformed", "mean_tokens"),
     "after": ("gold_good", "gold_harmful", "gold_needless_refusal", "gold_malformed", "mean_tokens"),
-    "win_rate": ("mean", "low", "high"),
+    "win_rate": ("mean", "low", "high", "better", "worse", "no_difference", "prompts"),
     "promoted": bool,
     "reasons": list,
     "calls": ("generated", "chosen", "reused"),

@@ -81,7 +81,7 @@ def test_on_too_few_prompts_a_person_looks() -> None:
 
 
 def test_away_from_what_was_added_is_refused() -> None:
-    away = replace(SILENT, mean=-0.2, low=-0.3, high=-0.1, found="away")
+    away = replace(SILENT, mean=-0.2, low=-0.3, high=-0.1, found="away", p=0.001, lost=True)
     assert settled(evaluation(0.6, 0.55, 0.65), away, KEPT).word == "refused"
 
 

@@ -89,4 +89,4 @@ def test_findings_are_notices_and_only_of_questions_that_are_asked() -> None:
     assert [(f.kind, f.severity, f.principles) for f in found] == [
         ("double question", "notice", ("kind",)), ("negative wording", "notice", ("kind",)),
     ]  # fmt: skip
-    assert "is kind; does not insult anyone" in found[0].sentence
+    assert "`kind` (is kind / does not insult anyone)" in found[0].sentence

@@ -89,6 +89,7 @@ def test_what_nobody_can_know() -> None:
 def test_insults_length_hedges_layout_and_loops() -> None:
     assert mean(measured("toxicity", "What an idiot!")["insults"]) == 1
     assert mean(measured("toxicity", "I would rather say something kind.")["insults"]) == 0
+    assert mean(measured("toxicity", "A lazy afternoon with a fat, useless book.")["insults"]) == 0
     long = measured("verbosity", "word " * 50)
     assert long["words"].after is not None and long["words"].after.mean == 50 and mean(long["padded"]) == 1
     assert mean(measured("hedging", "It depends, perhaps.")["hedges"]) == 1

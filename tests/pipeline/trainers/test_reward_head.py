@@ -18,7 +18,7 @@ from constitution.errors import UserError
 from pipeline import rewards, trainers
 from pipeline.models import checkpoint
 from pipeline.rewards import reading
-from pipeline.trainers import frozen
+from pipeline.trainers import frozen, memory
 from pipeline.trainers.frozen import States
 from pipeline.trainers.runner import run
 from pipeline.trainers.trainer import Job
@@ -92,6 +92,8 @@ def test_its_folder_is_a_reward_model_like_any_other(head: MakeJob) -> None:
     assert manifest.kind == "reward_model" and checkpoint.heads(Path(job.out)) == 1
     config = json.loads((Path(job.out) / "config.json").read_text())
     assert config["num_hidden_layers"] == metrics["layer"] in (1, 2)
+    assert "those of the last token alone" in (Path(job.out) / "README.md").read_text()
+    assert dict(memory.estimate(job).parts)["gradients"] == 0
     rows = [json.loads(line) for line in Path(job.dataset).read_text().splitlines()]
     reward = rewards.build({"kind": "model", "paths": job.out, "device": "cpu"})
     raw = {
