@@ -43,6 +43,11 @@ def main() -> None:
     for n in SIZES[1:6]:
         for name, (held, width) in drawn(n, args.draws // 8).items():
             print(f"| {name} | {n} | {held:.1%} | {width:.3f} |")
+    print("\n| of equal length truly | ties | characters longer | n | held | above one half | not told |")
+    print("|---|---|---|---|---|---|---|")
+    for n in (100, 250):
+        for true, ties, longer, held, above, untold in of_equal_length(n, args.draws // 8):
+            print(f"| {true:.2f} | {ties:.0%} | {longer:.0f} | {n} | {held:.1%} | {above:.1%} | {untold:.0%} |")
 
 
 # --- shares, exactly -----------------------------------------------------------------------------------------------
@@ -185,6 +190,27 @@ def drawn(n: int, draws: int) -> dict[str, tuple[float, float]]:
             name = f"length-controlled, {mean:.0f} characters longer"
             note(name, told.interval, float(special.expit(0.5)))
     return {name: (np.mean([h for h, _ in seen]), np.mean([w for _, w in seen])) for name, seen in found.items()}  # type: ignore[misc]
+
+
+def of_equal_length(n: int, draws: int) -> list[tuple[float, float, float, float, float, float]]:
+    """The win rate at equal length, the share of ties, how much longer answers are (deviation 30); how often the
+    length-controlled win rate's interval holds it and lies above one half, where it can be told. A longer answer is
+    liked: its odds are e^2 at a difference without bound."""
+    rows = []
+    for at in (0.0, 0.5, 1.5):
+        for ties in (0.0, 0.3):
+            for longer in (0.0, 25.0):
+                rng, seen, true = np.random.default_rng(n), [], ties / 2 + (1 - ties) * float(special.expit(at))
+                for _ in range(draws):
+                    lengths = rng.normal(longer, 30, n)
+                    won = (rng.random(n) < special.expit(at + 2 * np.tanh(lengths / 30))).astype(float)
+                    won[rng.random(n) < ties] = 0.5
+                    found = win_rate.controlled(won.tolist(), lengths.tolist()).interval
+                    seen.append(None if found is None else (found.low <= true <= found.high, found.low > 0.5))
+                told = [pair for pair in seen if pair is not None]
+                held, above = (float(np.mean([pair[which] for pair in told])) for which in (0, 1))
+                rows.append((true, ties, longer, held, above, 1 - len(told) / draws))
+    return rows
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pipeline.judges.choice import AUTO, ChoiceJudge, ChoiceOptions
 from pipeline.judges.judge import Case
 
 LIKE = 0.02  # of mass
-FEW = 4  # pairs
+FEW = 3  # pairs
 PREFIXES = ("The better reply is (", "Answer: (", "My choice is option (", "(")
 BEGINNINGS = ("", "The better reply is (", "The better reply is", "Answer:", *PREFIXES[1:])
 LETTERS = ("A", " A", "1", " 1")
@@ -51,7 +51,7 @@ def settle(role: Role, constitution: Constitution, options: ChoiceOptions, prefi
     cases = _cases(constitution)
     tried = []
     for beginning in BEGINNINGS if prefix == AUTO else (prefix,):
-        for each in LETTERS if letters == AUTO else (letters,):
+        for each in _letters(beginning, prefix) if letters == AUTO else (letters,):
             given = ChoiceOptions(letters=each, shots=options.shots)
             judge = ChoiceJudge(replace(role, answer_prefix=beginning), given)
             try:
@@ -66,6 +66,14 @@ def settle(role: Role, constitution: Constitution, options: ChoiceOptions, prefi
     best = max(way.mass for way in tried)
     first = next(way for way in tried if way.mass >= best - LIKE)
     return [first, *(way for way in tried if way is not first)]
+
+
+def _letters(beginning: str, prefix: str) -> tuple[str, ...]:
+    """Those worth asking for: of a beginning that is set, all; after a bracket none with a space, after a word only
+    such. A way costs as many requests as there are pairs, twice."""
+    if prefix != AUTO or not beginning:
+        return LETTERS
+    return tuple(each for each in LETTERS if each.startswith(" ") != beginning.endswith("("))
 
 
 def _cases(constitution: Constitution) -> list[Case]:

@@ -17,7 +17,7 @@ from pipeline.engines.engine import Capabilities, Choice, Choose
 from pipeline.judges import reading
 from pipeline.judges.choice import ChoiceJudge, ChoiceOptions, shown
 from pipeline.judges.judge import Case, Judge, Judged, Used
-from pipeline.label import weights
+from pipeline.label import voices
 from pipeline.metrics.consistency import consistency
 
 KIND = Principle("kind", "Be kind", "Is it rude?", "Be kind.", "Which reply is kinder?")
@@ -126,7 +126,9 @@ def test_two_principles_with_the_same_words_share_a_question_and_their_weights_a
     twin = replace(SHORT, id="twin", comparison=KIND.comparison, weight=500)
     mine = judge()
     assert mine.question(twin).id == mine.question(KIND).id
-    assert weights(Constitution("two", (KIND, twin)), mine) == {mine.question(KIND).id: 1500}
+    assert {q: v.weight for q, v in voices(Constitution("two", (KIND, twin)), mine).items()} == {
+        mine.question(KIND).id: 1500
+    }
 
 
 def test_how_the_answer_is_read_is_part_of_the_question() -> None:

@@ -123,6 +123,8 @@ def test_every_case_is_said_in_words_that_are_true() -> None:
 
 def test_what_an_amendment_asks_for_is_told_from_what_it_only_lets_go() -> None:
     assert [e.principle for e in effects.look(heavier("9"), {}) if e.asked] == [RULES[0]]
+    tier = amended(SHIPPED.replace("    weight:", "    tier: 1\n    weight:", 1))
+    assert [(e.principle, e.change) for e in effects.look(tier, {}) if e.asked] == [(RULES[0], "reweighted")]
     lighter = effects.look(heavier("0.01"), {})
     assert [(e.principle, e.asked) for e in lighter if e.change == "reweighted"] == [(RULES[0], False)]
     removed = effects.look(diff(loading.parse(SHIPPED.rstrip() + "\n" + ADDED), OLD), {})
