@@ -13,14 +13,15 @@ The chooser's parameters (`pipeline.metrics.rules`) were settled on the judges o
 The AUROC is that of the label's p against the truth. `loss`: of the chosen rule against the best of all rules on the
 fresh pairs, the mean over draws of known pairs, and the 90th percentile of the draws. The position-corrected mean (the
 mean of both orders' logits, which takes any liking for a place out exactly) is no label rule, because it would need
-logarithms that are alike on every database; it stands beside to show what it would be worth.
+logarithms that are alike on every database; it stands beside to show what it would be worth. `with ties`: the chosen
+rule's AUROC where a tied label is a tie; `decided`: the share that is none.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,7 @@ class Row:
     worst: float  # the 90th percentile of the loss
     often: str  # the rule chosen most often
     told: float
+    tied: tuple[float, float]  # the chosen rule's AUROC where a tie is a tie, and the share of labels that is decided
 
     @property
     def best(self) -> tuple[str, float]:
@@ -146,19 +148,22 @@ def measure(name: str, judge: Simulated, pairs: int, draws: int, settings: Label
     fresh = say(judge, FRESH, draw)
     truth = {one.rule: one.auroc for one in rules.tried(*fresh.arrays(), settings)}
     made = [rules.choose(say(judge, pairs, draw).known(), settings) for _ in range(draws)]
+    votes = [replace(one.rule, tie_margin=settings.tie_margin) for one in made]  # p does not know of ties
     best = max(truth.values())
-    losses = np.array([best - truth[one.rule] for one in made])
+    losses = np.array([best - truth[rule] for rule in votes])
     names = [rules.name_of(one.rule) for one in made]
+    tied = {rule: rules.with_ties(*fresh.arrays(), rule) for rule in {*(one.rule for one in made), settings}}
     return Row(
         name,
         {rules.name_of(rule): value for rule, value in truth.items()},
         fresh.corrected(),
         truth[settings],
-        float(np.mean([truth[one.rule] for one in made])),
+        float(np.mean([truth[rule] for rule in votes])),
         float(losses.mean()),
         float(np.quantile(losses, 0.9)),
         max(set(names), key=names.count),
         float(np.mean([one.told for one in made])),
+        (float(np.mean([tied[one.rule][0] for one in made])), float(np.mean([tied[one.rule][1] for one in made]))),
     )
 
 
@@ -182,13 +187,17 @@ def main() -> None:
     )
     for name, judge in judges.items():
         print(f"  {name}: {judge}")
-    print("\n| judge | mean | agree | settings (agree, .5) | corrected | best | chosen | loss | 90% | most often |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    heads = "judge, mean, agree, settings, corrected, best, chosen, loss, 90%, with ties, decided, most often".split(
+        ", "
+    )
+    print("\n| " + " | ".join(heads) + " |")
+    print("|" + "---|" * len(heads))
     for row in rows:
         mean, agree = row.auroc["the mean of both orders"], row.auroc["both orders agree"]
         print(
             f"| {row.judge} | {mean:.3f} | {agree:.3f} | {row.settings:.3f} | {row.corrected:.3f} | {row.best[1]:.3f} "
-            f"({row.best[0]}) | {row.chosen:.3f} | {row.loss:.4f} | {row.worst:.4f} | {row.often} |"
+            f"({row.best[0]}) | {row.chosen:.3f} | {row.loss:.4f} | {row.worst:.4f} | "
+            f"{row.tied[0]:.3f} | {row.tied[1]:.2f} | {row.often} |"
         )
 
 

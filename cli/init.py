@@ -97,7 +97,7 @@ max_refusal_increase = 0.05   # of held-out prompts whose line has "tags": ["har
 # min_spot_checks = 50  # people's answers (`precept review`), and how far they must agree with the judge:
 # min_agreement = 0.4
 
-# [evaluate]            # what is measured besides: prompts that ship, public sets on your disk (docs/suites.md)
+[evaluate]              # what is measured besides: prompts that ship, public sets on your disk (docs/suites.md)
 # suites = ["win_rate", "style", "rules", "over_refusal", "harm", "wrong_user", "truthfulness", "verbosity"]
 
 [limits]              # reaching one stops the run cleanly; `precept run resume` goes on

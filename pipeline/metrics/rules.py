@@ -27,6 +27,7 @@ MARGINS = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 ENOUGH = 40  # pairs, before anything is chosen
 SURE = 1.0  # standard errors by which a rule has to be better than the settings'
 MARGIN_WORTH = 0.005  # AUROC that a margin has to add to the rule without one
+TIES = (0.05, 0.02, 0.01, 0.0)  # tie margins under the settings', should that one tie away what p tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Chosen:
 
 def family(settings: LabelRule) -> list[LabelRule]:
     """The settings' rule, and what may stand in its place: verdicts of any order, or those alone whose orders agree,
-    from some margin on. All else is as in the settings."""
+    from some margin on. All else is as in the settings (`choose` may lower the tie margin)."""
     made = [
         replace(settings, consistent=consistent, min_margin=margin)
         for margin in (0.0, *MARGINS)
@@ -125,7 +126,27 @@ def choose(known: Sequence[Known], settings: LabelRule, voices: Mapping[str, Voi
             f"{best.ahead:+.3f}, 95% interval {low:+.3f} to {high:+.3f})"
         )
         return Chosen(settings, every, n, False, why)
-    return Chosen(best.rule, every, n, True, f"{name_of(best.rule)}: {figures} for the settings' ({name_of(settings)})")
+    rule = _untied(best, *_arrays(known), voices)
+    why = f"{name_of(best.rule)}: {figures} for the settings' ({name_of(settings)})"
+    if rule.tie_margin < settings.tie_margin:
+        why += f"; tied under {rule.tie_margin:g}, because {settings.tie_margin:g} would tie what it tells apart"
+    return Chosen(rule, every, n, True, why)
+
+
+def _untied(
+    best: Tried,
+    evidence: voting.Evidence,
+    first_better: NDArray[np.bool_],
+    voices: Mapping[str, Voice | int] | None,
+) -> LabelRule:
+    """The rule with the largest tie margin, up to its own, that costs no AUROC where a tie is a tie: the mean over many
+    principles, or a timid judge, is near one half and right all the same."""
+    own = best.rule.tie_margin
+    for margin in (own, *(tie for tie in TIES if tie < own)):
+        rule = replace(best.rule, tie_margin=margin)
+        if with_ties(evidence, first_better, rule, voices)[0] >= best.auroc - MARGIN_WORTH:
+            return rule
+    return best.rule
 
 
 def _best(tried: Sequence[Tried]) -> Tried:
@@ -150,21 +171,45 @@ def tried(
 ) -> list[Tried]:
     """Each rule of the family, the settings' first, on n pairs by k principles."""
 
-    names = {question.decode(): question for question in evidence.questions}
-    said = {name: (voices or {}).get(name, 1_000) for name in names}
     found: list[Tried] = []
     base: NDArray[np.float64] | None = None
     for rule in family(settings):
-        # A pair is often asked under some of the principles: those that were not have no part in what is compared.
-        votes = voting.votes(evidence, names, said, replace(rule, min_readable=0.0))
-        p, _ = attribution.labels(attribution.sums(votes), votes.rule)
-        each = above(np.where(first_better, 2 * p - PROBABILITY, PROBABILITY - 2 * p))
+        margins, votes = _margins(evidence, first_better, rule, voices)
+        each = above(margins)
         base = each if base is None else base
         apart = each - base
         error = 2 * float(apart.std(ddof=1)) / len(apart) ** 0.5 if len(apart) > 1 else float("inf")
-        share = float(votes.bears.any(axis=1).mean())
+        share = float(votes.any(axis=1).mean())
         found.append(Tried(name_of(rule), rule, float(each.mean()), float(apart.mean()), error, share))
     return found
+
+
+def with_ties(
+    evidence: voting.Evidence,
+    first_better: NDArray[np.bool_],
+    rule: LabelRule,
+    voices: Mapping[str, Voice | int] | None = None,
+) -> tuple[float, float]:
+    """AUROC of the labels where a tie is a tie, and the share that is none."""
+    margins, _ = _margins(evidence, first_better, rule, voices, ties=True)
+    return float(above(margins).mean()), float((margins != 0).mean())
+
+
+def _margins(
+    evidence: voting.Evidence,
+    first_better: NDArray[np.bool_],
+    rule: LabelRule,
+    voices: Mapping[str, Voice | int] | None,
+    ties: bool = False,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """2p - 1 of each label, above 0 for the better answer, and which verdicts vote. `ties`: 0 where it is tied."""
+    names = {question.decode(): question for question in evidence.questions}
+    said = {name: (voices or {}).get(name, 1_000) for name in names}
+    # A pair is often asked under some of the principles: those that were not have no part in what is compared.
+    votes = voting.votes(evidence, names, said, replace(rule, min_readable=0.0))
+    p, outcome = attribution.labels(attribution.sums(votes), votes.rule)
+    margins = np.where(first_better, 2 * p - PROBABILITY, PROBABILITY - 2 * p)
+    return np.where(ties & (outcome == attribution.TIED), 0, margins), votes.bears
 
 
 def above(margins: NDArray[Any]) -> NDArray[np.float64]:

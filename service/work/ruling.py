@@ -54,10 +54,10 @@ def _rule(work: Work, judge: Judge, pairs: Sequence[Known], ruling: Ruling) -> t
         return None, chosen.why
     if not apart:
         return chosen.rule, f"{chosen.why} (measured on the pairs that it was chosen on)"
-    other = {one.rule: one.auroc for one in rules.choose(_said(work, judge, second, voices), settings, voices).tried}
+    other = rules.choose(_said(work, judge, second, voices), settings, voices).auroc
+    mine, theirs = (other[rules.name_of(rule)] for rule in (chosen.rule, settings))
     return chosen.rule, (
-        f"{chosen.why}; on {len(second)} other pairs its AUROC is {other[chosen.rule]:.3f}, that of the settings' "
-        f"{other[settings]:.3f}"
+        f"{chosen.why}; on {len(second)} other pairs its AUROC is {mine:.3f}, that of the settings' {theirs:.3f}"
     )
 
 

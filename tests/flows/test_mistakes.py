@@ -361,7 +361,7 @@ def test_a_judge_that_answers_garbage_to_these_pairs_stops_the_labelling_with_th
 
 
 def test_what_cannot_be_read_is_counted_and_never_guessed(precept) -> None:
-    some = "rules: [{match: 'Question [0-4]', choose: {A: 1.0, B: 0.0, mass: 0.2}}, {choose: {A: 0.5, B: 0.5}}]\n"
+    some = "rules: [{match: 'Question [0-4]', choose: {A: 1.0, B: 0.0, mass: 0.2}}, {choose: {A: 0.6, B: 0.4}}]\n"
     assert_told(judge_with(precept, some), "10 of 16 verdicts (62%)")
     few = "rules: [{match: 'Question [0-2]', choose: {A: 1.0, B: 0.0, mass: 0.2}}, " + A_OR_B.partition("[")[2]
     outcome = judge_with(precept, few)

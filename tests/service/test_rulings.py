@@ -140,3 +140,18 @@ def test_where_both_orders_have_to_agree_every_label_is_steady(place) -> None:
     with wiring.at_work(run, CONSTITUTION) as work:
         labels = work.labels(wiring.hash_judge, ids)
         assert work.steady(wiring.hash_judge, labels) == {i for i, x in labels.items() if x.preferred_first is not None}
+
+
+def test_a_relabelling_that_tried_nobody_goes_by_the_run_whose_pool_it_labels(place) -> None:
+    wiring, run, _ids = place
+    rulings.put(wiring.store, run, "judge", RULING)
+    reworded = write([principle("kind", 3), principle("fair", 2, comparison="Which is juster?"), principle("safe")])
+    wiring.store.put_constitution(reworded.version, reworded.source)
+    settings = {**run.settings["settings"], "retrain": {"base": run.id.hex()}}
+    again = wiring.store.start_run("again", "relabel", {"settings": settings, "policy": "p"}, reworded.version)
+    wiring.label(again, reworded, wiring.store.stage_members(run.id, "feedback"))
+    found = rulings.of(wiring.store, again)
+    assert (found.left_out, found.rule) == (("safe",), RULE)
+    wiring.store.start_run("other", "improve", {"settings": settings, "policy": "p"}, reworded.version)
+    other = next(r for r in wiring.store.runs() if r.kind == "improve" and r.id != run.id)
+    assert rulings.of(wiring.store, other) == Ruling()

@@ -19,7 +19,7 @@ SETTINGS = LabelRule()
 @pytest.mark.parametrize("name", ["position-biased, good", "good at some, wrong elsewhere", "timid", "at chance"])
 def test_the_chosen_rule_is_within_a_hundredth_of_the_best(name: str) -> None:
     row = measure(name, JUDGES[name], pairs=200, draws=3, settings=SETTINGS)
-    assert row.loss < 0.01
+    assert row.loss < 0.01 and row.chosen - row.tied[0] < 0.015
     if name != "at chance":
         assert row.chosen - row.settings > 0.1  # and it was worth choosing
 
@@ -29,8 +29,7 @@ def test_a_biased_judge_is_averaged_and_the_reason_says_so() -> None:
     assert found.told and found.pairs == 300 and not found.rule.consistent
     assert found.why.startswith("the mean of both orders") and "over 300 pairs with known answers" in found.why
     assert found.auroc[rules.name_of(found.rule)] > found.auroc[rules.name_of(SETTINGS)]
-    rest = replace(found.rule, consistent=SETTINGS.consistent, min_margin=SETTINGS.min_margin)
-    assert rest == SETTINGS  # what is readable, and what is a tie, is not chosen
+    assert (found.rule.min_mass, found.rule.min_readable) == (SETTINGS.min_mass, SETTINGS.min_readable)
 
 
 def test_too_few_pairs_and_pairs_of_one_principle_each_choose_nothing() -> None:
@@ -67,3 +66,11 @@ def test_an_unreadable_order_and_an_exact_half_say_nothing() -> None:
     silent = [replace(row, mass1=0.1) for row in rows]
     assert choose(rows, SETTINGS).tried[0].auroc == 1.0
     assert {one.auroc for one in choose(silent, SETTINGS).tried} == {0.5}
+
+
+def test_a_tie_margin_that_would_tie_what_is_told_is_lowered() -> None:
+    found = choose(say(JUDGES["timid"], 200, np.random.default_rng(5)).known(), SETTINGS)
+    assert found.rule.tie_margin < SETTINGS.tie_margin and "would tie what it tells apart" in found.why
+    bold = choose([Known(str(n), p, x, x, 1.0, 1.0, n % 2 == 0) for n in range(80) for p in "ab"
+                   for x in (0.7 if n % 2 == 0 else 0.3,)], SETTINGS)  # fmt: skip
+    assert bold.told and bold.rule.min_margin < 0.5 and bold.rule.tie_margin == SETTINGS.tie_margin
