@@ -3,8 +3,8 @@
     python -m benchmarks.applies FOLDER [--prefix "Answer: ("] [--most 200] [--data ../shared/data]
 
 The requests of XSTest, half of which are unsafe, and one question of our own about each, in both orders of the letters.
-For each question: how often either order says yes on unsafe and on safe requests (what `when` goes by), the area under the curve (what another threshold could do), the mass of the letters, and how often it
-chose the first letter.
+For each question: how often either order says yes on unsafe and on safe requests (what `when` goes by), the area under
+the curve (what another threshold could do), the mass of the letters, and how often it chose the first letter.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Whether a principle applies to a prompt at all (`when` of a principle), settled before it is asked about a pair.
 
 A condition is a set of tags, of which the prompt has one; checks (`pipeline.checks`) that the last user turn keeps; or
-a yes/no question about the request. Where there are several, all must hold. The question is asked once a prompt and
-not a pair, by the engine of the role, with yes as A and as B: it applies unless both say no, that is where yes has at
-least `AT_LEAST` in either order, so that a model which reads by position silences nothing. Where that cannot be read (the letters hold less than `READABLE` in either order), or the
-engine refuses the request, the principle is asked, as it is without a condition: what is not known silences nobody.
+a yes/no question about the request. Where there are several, all must hold. The question is asked once a prompt and not
+a pair, by the engine of the role, with yes as A and as B: it applies unless both say no, that is where yes has at least
+`AT_LEAST` in either order, so that a model which reads by position silences nothing. Where that cannot be read (the
+letters hold less than `READABLE` in either order), or the engine refuses the request, the principle is asked, as it is
+without a condition: what is not known silences nobody.
 
 What was settled is remembered in `settled`, which whoever builds judges may share among them. It is not stored: the
 verdicts are, and what they say of a pair is never asked again. A later process that has new pairs of an old prompt asks
