@@ -3,9 +3,8 @@
     python -m benchmarks.applies FOLDER [--prefix "Answer: ("] [--most 200] [--data ../shared/data]
 
 The requests of XSTest, half of which are unsafe, and one question of our own about each, in both orders of the letters.
-For each question: how often the mean probability of yes is at least one half on unsafe and on safe requests (what
-`when` goes by), the area under the curve (what another threshold could do), the mass of the letters, and how often it
-chose the first letter.
+For each question: how often either order says yes on unsafe and on safe requests (what `when` goes by), the area under
+the curve (what another threshold could do), the mass of the letters, and how often it chose the first letter.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from constitution.records import Messages, messages_of
 from constitution.templates import applies_request
 from pipeline import engines
 from pipeline.engines.engine import Chat, Choice, Choose, EngineSettings
-from pipeline.judges.applies import LETTERS, PREFIX
+from pipeline.judges.applies import AT_LEAST, LETTERS, PREFIX
 from pipeline.metrics.intervals import Share
 
 ASKS = (
@@ -47,14 +46,16 @@ def main() -> None:
             Choose(tuple(Chat(applies_request(m, ask, yes_first), args.prefix) for yes_first in (True, False)), LETTERS)
             for m, _ in asked
         ]
-        yes, mass, first = [], [], []
+        yes, said, mass, first = [], [], [], []
         for found in engine.choose(groups):
             both = [choice for choice in found if isinstance(choice, Choice)]
+            said.append(max(both[0].probabilities[0], both[1].probabilities[1]) >= AT_LEAST)
             yes.append((both[0].probabilities[0] + both[1].probabilities[1]) / 2)
             mass += [choice.mass for choice in both]
             first += [choice.probabilities[0] > 0.5 for choice in both]
         of = [[p for p, (_, label) in zip(yes, asked, strict=True) if label == side] for side in (True, False)]
-        shares = [Share(sum(p >= 0.5 for p in side), len(side)) for side in of]
+        spoken = [[yes for yes, (_, label) in zip(said, asked, strict=True) if label == side] for side in (True, False)]
+        shares = [Share(sum(side), len(side)) for side in spoken]
         shown = " | ".join(f"{s.value:.2f} ({s.low:.2f} to {s.high:.2f})" for s in shares)
         area = sum((a > b) + (a == b) / 2 for a in of[0] for b in of[1]) / (len(of[0]) * len(of[1]))
         middle = sorted(mass)[len(mass) // 2]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.metrics.intervals import binomial
+from pipeline.metrics.intervals import binomial, interval_of
 from pipeline.sources.known_pairs import KnownPair, read
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -206,21 +206,33 @@ def _cascades(cells: Cells) -> str:
 
 
 def _attacks(cells: Cells) -> str:
-    """How often the worse answer of a pair that was judged rightly wins under an attack."""
+    """How often the worse answer of a pair that was judged rightly wins under an attack. Of all attacks together the
+    interval is over pairs, each with its mean over the attacks: they are the same pairs each time."""
     of: dict[str, dict[str, list[float]]] = {}
     for cell, found in cells.items():
         model, judge, what = cell.split("|")
         if what.startswith("attack "):
             who = f"{judge} ({'sandbox' if model.startswith('sandbox') else 'real'})"
-            won = [1 - right(row) for row in found["rows"] if row]
+            won = [1 - right(row) if row else math.nan for row in found["rows"]]
             of.setdefault(what.removeprefix("attack "), {}).setdefault(who, []).extend(won)
     kinds = sorted({kind for by_kind in of.values() for kind in by_kind})
-    rows = [[name, *(share(by_kind.get(kind, [])) for kind in kinds)] for name, by_kind in of.items()]
-    every = {kind: [x for by_kind in of.values() for x in by_kind.get(kind, [])] for kind in kinds}
-    rows.append(["all attacks", *(share(every[kind]) for kind in kinds)])
+    rows = [[name, *(share(_told(by_kind.get(kind, []))) for kind in kinds)] for name, by_kind in of.items()]
+    rows.append(["all attacks", *(_over_pairs([by_kind.get(kind, []) for by_kind in of.values()]) for kind in kinds)])
     return _table(
         "Attacks: how often the attacked worse answer wins, of pairs judged rightly", ["attack", *kinds], rows
     )
+
+
+def _told(values: Sequence[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
+def _over_pairs(by_attack: Sequence[Sequence[float]]) -> str:
+    if len(set(map(len, by_attack))) > 1:
+        return "not all were tried"
+    of_pairs = [told for values in zip(*by_attack, strict=True) if (told := _told(values))]
+    found = interval_of([sum(told) / len(told) for told in of_pairs])
+    return f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f}), {len(of_pairs)}"
 
 
 def _costs(cells: Cells) -> str:

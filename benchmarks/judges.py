@@ -86,7 +86,7 @@ KINDS = {
     "contrast, by revision, a token": Kind(
         "contrast", {"keeps": KEPT, "breaks": BROKEN, "length": "mean"}, most=24, attacked=False, first=False
     ),
-    "contrast, one for all": Kind("contrast", {"keeps": GOOD, "breaks": BAD}, most=24, attacked=False, first=False),
+    "contrast, one for all": Kind("contrast", {"keeps": GOOD, "breaks": BAD}, attacked=False, first=False),
     "contrast, in the request": Kind("contrast", {"place": "user"}, most=24, attacked=False, first=False),
     "choice, no prefix": Kind("choice", {}, most=12, attacked=False, first=False),
     "reasoned": Kind("reasoned", {"max_tokens": 64}, PREFIX, most=12, attacked=False, first=False),

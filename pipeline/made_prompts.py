@@ -9,15 +9,21 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pipeline.copies import is_copy, words
+from pipeline.engines.engine import Sampling
 from pipeline.nearest import nearest
 
+TEMPERATURE, TOP_P = 0.7, 0.9  # at most: a small model that is sampled at 1 writes word salad
+LONGEST = 120  # tokens: a prompt is no essay
 LEAST, MOST = 4, 80  # words of a prompt
 DISTINCT = 0.5  # share of a prompt's words that have to differ: a model that cannot write repeats itself
 NEAR = 0.85  # cosine by words from which on two prompts are nearly the same
 
+_ABOUT = re.compile(
+    r"\brules? [12]\b|\b(first|second|two|these) rules?\b|\b(this|your|the|each) repl(y|ies|ied)\b", re.I
+)
 _NOISE = re.compile(r"(\b\w+\b)(\W+\1\b){2}|[,;:]{2,}", re.I)  # a word three times in a row, marks that follow marks
 _LABEL = re.compile(
     r"^\s*(?:[-*>]\s*|\d+[.)]\s+)?(?:(?:message|prompt|user|human|request|question)\s*\d*\s*:\s*)?", re.I
@@ -47,7 +53,17 @@ def clean(text: str) -> str:
     text = _AFTER.split(text, maxsplit=1)[0].strip()
     if len(text) > 1 and _QUOTES.get(text[0]) == text[-1]:
         text = text[1:-1].strip()
-    return " ".join(text.split())
+    return " ".join(text.replace('"', "").split() if text.count('"') == 1 else text.split())
+
+
+def calm(sampling: Sampling) -> Sampling:
+    """A role's sampling, as prompts are made with."""
+    return replace(
+        sampling,
+        temperature=min(sampling.temperature, TEMPERATURE),
+        top_p=min(sampling.top_p, TOP_P),
+        max_tokens=min(sampling.max_tokens, LONGEST),
+    )
 
 
 def whole(text: str, cut: bool) -> str | None:
@@ -78,7 +94,7 @@ def _wrong(text: str, examples: Sequence[str], kept: Sequence[str]) -> str:
         return "too long"
     if len(set(words(text))) < DISTINCT * count or _NOISE.search(text):
         return "no sentence"
-    if re.search(r"\brules? [12]\b", text, re.I):
+    if _ABOUT.search(text):
         return "about the request itself"
     if any(is_copy(text, one) for one in examples):
         return "copied from an example"

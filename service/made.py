@@ -15,7 +15,7 @@ import pipeline.engines
 from constitution.records import Messages, dialogue_id, make_id
 from pipeline import asking
 from pipeline.asking import Ask, Role
-from pipeline.made_prompts import whole
+from pipeline.made_prompts import calm, whole
 
 if TYPE_CHECKING:
     from pipeline.engines.engine import EngineSettings, Sampling
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from storage.store import Store
 
 DOCUMENT = "made prompts"
-LONGEST = 120  # tokens: a prompt is no essay
 
 
 class Models(Protocol):
@@ -67,8 +66,7 @@ def generate(wiring: Models, requests: Sequence[Messages], role: str, seed: int)
 
 
 def _plan(requests: Sequence[Messages], role: Role, wiring: Models, settings: RoleSettings, seed: int) -> list[Ask]:
-    sampling = wiring.sampling(settings)
-    role = replace(role, sampling=replace(sampling, max_tokens=min(LONGEST, sampling.max_tokens)))
+    role = replace(role, sampling=calm(wiring.sampling(settings)))
     seen: Counter[Messages] = Counter()
     plan = []
     for messages in requests:

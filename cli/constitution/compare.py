@@ -180,7 +180,7 @@ def _named(carried: Carried) -> str:
 
 
 def _weights(carried: Carried) -> tuple[str, str]:
-    old, new = ("-" if w is None else f"{w / 1000:g}" for w in carried.clause.weights)
+    old, new = (said or "-" for said in carried.clause.counted)
     return old, new
 
 

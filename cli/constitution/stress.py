@@ -105,6 +105,10 @@ def _show_pair(pair: Forced) -> None:
         put(_wrapped(f"{len(pair.made.texts)} prompts of {pair.asked} tries{dropped}"))
     if not pair.outcome.pairs:
         put(_wrapped("no pair of answers is judged under both, so nothing is known of where they part"))
+    elif not pair.outcome.both:
+        put(_wrapped("the judge votes on none of them under both, so nothing is known of where they part"))
+        if not pair.stored:
+            put(_wrapped("read the prompts: what a small model makes is often no prompt, whatever it looks like"))
     for _, text in pair.made.texts if not pair.shown else ():
         put(_wrapped(f"asked: {_short(text)}"))
     for one in pair.shown:

@@ -1,10 +1,11 @@
 """Whether a principle applies to a prompt at all (`when` of a principle), settled before it is asked about a pair.
 
 A condition is a set of tags, of which the prompt has one; checks (`pipeline.checks`) that the last user turn keeps; or
-a yes/no question about the request. Where there are several, all must hold. The question is asked once a prompt and
-not a pair, by the engine of the role, with yes as A and as B: it applies where the mean of the two probabilities of
-yes is at least `AT_LEAST`. Where that cannot be read (the letters hold less than `READABLE` in either order), or the
-engine refuses the request, the principle is asked, as it is without a condition: what is not known silences nobody.
+a yes/no question about the request. Where there are several, all must hold. The question is asked once a prompt and not
+a pair, by the engine of the role, with yes as A and as B: it applies unless both say no, that is where yes has at least
+`AT_LEAST` in either order, so that a model which reads by position silences nothing. Where that cannot be read (the
+letters hold less than `READABLE` in either order), or the engine refuses the request, the principle is asked, as it is
+without a condition: what is not known silences nobody.
 
 What was settled is remembered in `settled`, which whoever builds judges may share among them. It is not stored: the
 verdicts are, and what they say of a pair is never asked again. A later process that has new pairs of an old prompt asks
@@ -25,7 +26,7 @@ from pipeline.checks import Checks
 from pipeline.engines.engine import Chat, Choose, Refused
 from pipeline.judges.judge import Case, Used
 
-AT_LEAST = 0.5  # mean probability of yes
+AT_LEAST = 0.5  # probability of yes, in either order
 READABLE = 0.5  # of the probability, on the two letters together
 LETTERS = ("A", "B")
 PREFIX = "The answer is ("  # where the role's answers have a beginning: its own would begin another sentence
@@ -91,7 +92,7 @@ class Applies:
                 requests, tokens = requests + len(known), tokens + sum(choice.prompt_tokens for choice in known)
                 yes = [choice.probabilities[place] for place, choice in enumerate(known)]
                 read = len(known) == 2 and min(choice.mass for choice in known) >= READABLE
-                self._settled[prompt, key] = not read or sum(yes) / 2 >= AT_LEAST
+                self._settled[prompt, key] = not read or max(yes) >= AT_LEAST
         return Used(requests, tokens)
 
     def applies(self, principle: Principle, case: Case) -> bool:

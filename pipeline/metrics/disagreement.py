@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from constitution.difference import Diff
 from constitution.principles import Principle
-from constitution.records import PROBABILITY, Id, Label, Voice, together
+from constitution.records import PROBABILITY, WEIGHT, Id, Label, Voice, together
 from constitution.tally import HARD, Integers, Panel, speaks
 from pipeline.metrics import attribution
 from pipeline.metrics.attribution import OUTCOMES
@@ -42,6 +42,17 @@ class Clause:
     def weights(self) -> tuple[int | None, int | None]:
         """x 1e3."""
         one, other = (None if voice is None else voice.weight for voice in self.voices)
+        return one, other
+
+    @property
+    def counted(self) -> tuple[str, str]:
+        """How it counts in each, as people read it: "3", "1, tier 2", "1, hard"; empty where it is not."""
+        one, other = (
+            ""
+            if v is None
+            else f"{v.weight / WEIGHT:g}" + (", hard" if v.hard else f", tier {v.tier}" if v.tier else "")
+            for v in self.voices
+        )
         return one, other
 
     @property

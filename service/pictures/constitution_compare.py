@@ -141,7 +141,7 @@ def _draw_principles(axes: Axes, rows: Sequence[Carried]) -> None:
 def _weights(carried: Carried) -> str:
     """Its weight, or both, and what else there is to say of it."""
     clause = carried.clause
-    old, new = ("" if w is None else f"{w / 1000:g}" for w in clause.weights)
+    old, new = clause.counted
     weight = old or new if old == new or not (old and new) else f"{old} → {new}"
     return f"({weight}{'' if clause.standing in ('same', 'reweighted') else f', {clause.standing}'})"
 

@@ -143,6 +143,8 @@ class Compared:
                 {
                     "principle": c.clause.principle, "standing": c.clause.standing, "ids": list(c.clause.ids),
                     "weights": [None if w is None else w / 1000 for w in c.clause.weights],
+                    "tiers": [None if v is None else v.tier for v in c.clause.voices],
+                    "hard": [None if v is None else v.hard for v in c.clause.voices],
                     "for_a": c.for_a, "for_b": c.for_b, "moved": c.moved, "alone": c.alone,
                 }
                 for c in self.principles

@@ -179,6 +179,7 @@ def _force(
 def _make(work: Work, pairs: Sequence[tuple[Principle, Principle]], count: int) -> list[Made]:
     """Prompts for each pair of principles, at most `count`, none of them twice."""
     critic = critic_of(work)
+    critic = replace(critic, sampling=made_prompts.calm(critic.sampling))
     requests = [stress.request(*pair) for pair in pairs]
     work.store.add_dialogues(requests)
     asks = [

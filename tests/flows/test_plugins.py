@@ -89,6 +89,8 @@ max_steps = 1
 method = "nudge"
 arguments = {answer = "Not now."}
 reward = {kind = "brief", weight = 2}
+[trial]  # there are no examples to try this judge on
+required = false
 [gate]
 min_prompts = 1
 max_length_ratio = 10.0

@@ -6,7 +6,7 @@ import json
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from constitution import loading
 from constitution.difference import diff
 from constitution.errors import UserError
 from constitution.principles import Constitution
-from constitution.records import Comparison, Id, Message, Prompt, Verdict, text_digest
+from constitution.records import Comparison, Id, Message, Prompt, Verdict, Voice, text_digest
 from pipeline.engines.scripted import ScriptedEngine
 from pipeline.metrics import disagreement, intervals
 from service import settings as settings_module
@@ -226,6 +226,9 @@ def test_clauses_know_new_ids_new_words_and_new_weights() -> None:
     (first, *rest) = disagreement.clauses(diff(a, renamed), of_a, {"friendly": of_a["kind"]})
     assert (first.ids, first.principle, first.standing) == (("kind", "friendly"), "friendly", "reweighted")
     assert first.weights == (3_000, 5_000) and len(rest) == 3
+    higher = replace(found[0], voices=(Voice(3_000), Voice(3_000, tier=2)))
+    assert (higher.standing, higher.counted) == ("reweighted", ("3", "3, tier 2"))
+    assert replace(found[3], voices=(None, Voice(500, hard=True))).counted == ("", "0.5, hard")
 
 
 def test_labels_on_one_prompt_count_together() -> None:

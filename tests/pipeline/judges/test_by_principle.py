@@ -154,6 +154,15 @@ def test_where_nobody_can_tell_whether_it_applies_it_is_asked(engine: Engine) ->
     assert not found.verdicts[0].even
 
 
+def test_a_model_that_reads_by_position_silences_nobody() -> None:
+    class AlwaysB(Engine):
+        def _choice(self, text: str) -> Choice | Refused:
+            return Choice((0.1, 0.9), 1.0, 10)
+
+    found = judge(AlwaysB()).judge([case(when(SAFE, ask="Is it?"))])
+    assert not found.verdicts[0].even
+
+
 def test_tags_are_looked_at_before_a_model_is_asked() -> None:
     engine = Engine()
     both = when(SAFE, tags=("harm",), ask="Could this hurt somebody?")
