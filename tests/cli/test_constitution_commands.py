@@ -252,7 +252,7 @@ def test_check_tells_what_is_wrong_with_a_principles_judge_and_with_when_it_appl
     (folder / "odd.yaml").write_text(odd)
     text = mistake("check", "odd.yaml")
     assert "odd.yaml:11:7: `language`: [['en']] is no language that is known here" in text
-    assert "odd.yaml:26:30: another is [[1]], not the settings of a role" in text
+    assert "odd.yaml:26:31: another is [[1]], not the settings of a role" in text
     mended = JUDGED.replace("many", "80").replace("nobody", "choice")
     (folder / "judged.yaml").write_text(mended.replace("contain:", "contains:").replace("_token:", "_tokens:"))
     assert "3 principles, no mistakes" in ok("check", "judged.yaml")

@@ -183,7 +183,9 @@ def test_a_mistake_is_told_with_how_to_mend_it(options: dict[str, Any], said: st
         Checks.read(options)
 
 
-ODD = (None, True, False, 0, 1.5, "", "80", "(", {}, {"en": 1}, [], [["en"]], [{}], [1], [None], [True], "a:b", "\ud800")
+ODD = (
+    None, True, False, 0, 1.5, "", "80", "(", {}, {"en": 1}, [], [["en"]], [{}], [1], [None], [True], "a:b", "\ud800",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("key", checks.KINDS)
