@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pipeline.judges
 from constitution.errors import UserError
@@ -52,10 +53,9 @@ def by_principle(
 
 
 def voice(principle: Principle, question: Question, ruling: Ruling = EVERYBODY) -> Voice:
-    """Of one principle by itself. What its judge says of its clamp and the rule for such a judge follow from the
-    method in the question's readout."""
+    """Of one principle by itself. Its clamp and the rule for such a judge follow from the question's readout."""
     method = str(question.readout.get("method", ""))
-    return Voice(principle.weight, principle.tier, principle.hard, clamp(method), ruling.rules.get(method))
+    return Voice(principle.weight, principle.tier, principle.hard, clamp(question.readout), ruling.rules.get(method))
 
 
 def agreeing(voices: Mapping[Id, Voice], rule: LabelRule) -> tuple[dict[Id, Voice], LabelRule]:
@@ -65,14 +65,21 @@ def agreeing(voices: Mapping[Id, Voice], rule: LabelRule) -> tuple[dict[Id, Voic
     return strict, replace(rule, consistent=True)
 
 
-def clamp(method: str) -> int | None:
-    """What |p1 + p2 - 1| of a judge of this method counts as at most, x 1e9: its module's CLAMP, from which to which
-    probability (0.40 to 0.60) it is believed. None: it has none, or is not installed here."""
+def clamp(readout: Mapping[str, Any]) -> int | None:
+    """What |p1 + p2 - 1| of a judge that is read so counts as at most, x 1e9: its module's CLAMP, from which to which
+    probability (0.40 to 0.60) it is believed. Of a judge that is several (`judges`) the tightest of theirs: a verdict
+    does not tell whose it is. None: it has none, or is not installed here."""
+    method, found = readout.get("method"), []
     try:
-        limits = getattr(pipeline.judges.load(method), "CLAMP", None) if method else None
+        limits = getattr(pipeline.judges.load(method), "CLAMP", None) if isinstance(method, str) and method else None
     except UserError:
-        return None
-    return None if limits is None else round((limits[1] - limits[0]) * PROBABILITY)
+        limits = None
+    if limits is not None:
+        found.append(round((limits[1] - limits[0]) * PROBABILITY))
+    parts = readout.get("judges")
+    if isinstance(parts, list | tuple):
+        found += [most for part in parts if isinstance(part, Mapping) and (most := clamp(part)) is not None]
+    return min(found, default=None)
 
 
 def drawn(principles: Sequence[Principle], comparison: Id) -> Principle:

@@ -124,7 +124,8 @@ class CompareSettings(_Section):
     pairs: int = Field(3, ge=1, description="Pairs of those answers that are judged, for each prompt.")
     principles: Literal["all", "sampled"] = Field(
         "all",
-        description="Who labels a pair: all principles, or one, drawn for each pair, as in Constitutional AI (4.1).",
+        description="Who labels a pair: all principles, or one of each tier, drawn for each pair (Constitutional AI, "
+        "4.1), and all that are hard.",
     )
     questions_per_batch: int = Field(256, ge=1, description="Verdicts that are stored in one commit.")
 

@@ -85,11 +85,12 @@ def _begins_with(value: Any) -> Check:
 
 
 def _ends_with(value: Any) -> Check:
-    phrases = _phrases(value)
+    # anchored: to look for the phrase from the left would pass over the last "bye bye" of "bye bye bye"
+    endings = [re.compile(phrase.pattern + r"\Z") for phrase in _phrases(value)]
 
     def kept(messages: Messages, answer: str) -> float:
         text = folded(answer)
-        return float(any(found.end() == len(text) for phrase in phrases for found in phrase.finditer(text)))
+        return float(any(ending.search(text) for ending in endings))
 
     return Check(f"ends with {_shown(value)}", kept)
 
@@ -108,6 +109,8 @@ def _pattern(wanted: bool) -> Make:
             raise Wrong(
                 f"{value!r} is no regular expression: {error}", "Mend it; a backslash stands in 'single quotes'."
             ) from None
+        except RecursionError:
+            raise Wrong("nests too deep", "Write one with fewer brackets within brackets.") from None
 
         def kept(messages: Messages, answer: str) -> float | None:
             if len(answer) > LONGEST_TEXT:
@@ -125,7 +128,7 @@ def _pattern(wanted: bool) -> Make:
 
 def _language(value: Any) -> Check:
     codes = [value] if isinstance(value, str) else value
-    if not isinstance(codes, list) or not codes or not all(code in language.KNOWN for code in codes):
+    if not isinstance(codes, list) or not codes or not all(isinstance(c, str) and c in language.KNOWN for c in codes):
         known = ", ".join(language.KNOWN)
         raise Wrong(f"{value!r} is no language that is known here", f"There are {known} (ISO 639-1).")
 

@@ -16,6 +16,7 @@ from typing import Any
 from constitution.records import Messages
 from pipeline.checks.check import Check, Make, Wrong
 
+MOST = 1_000_000_000  # of anything that is counted
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['\u2019\-\u2010\u2011]\w+)*")
 _ENDS = ".!?\u2026\u3002\uff01\uff1f\u061f\u0964"  # and an ellipsis; full-width, Arabic and Devanagari marks
 _CLOSING = "\"'\u201d\u2019\u00bb)]}*_`"
@@ -67,6 +68,8 @@ def _span(what: str, count: Callable[[str], int], least: bool) -> Make:
     def make(value: Any) -> Check:
         if type(value) is not int or value < (0 if least else 1):
             raise Wrong(f"{value!r} is no number of {what}", f"Write a whole number, {'0' if least else '1'} or more.")
+        if value > MOST:  # thousands of digits are no number to compute with, nor to print
+            raise Wrong(f"is more {what} than any answer has", f"Write a number up to {MOST:,}.")
 
         def kept(messages: Messages, answer: str) -> float:
             n = count(answer)

@@ -58,6 +58,8 @@ def _of_judge(by: JudgedBy) -> list[tuple[Path, str, str]]:
         options.pop(ANOTHER, None)
         return [*odd, *((_key(m.key), f"{_name(m.key)}{m.message}", m.hint) for m in checks.mistakes(options))]
     given = options.pop(ANOTHER, None)
+    if given is not None and not isinstance(given, Mapping):
+        return [((ANOTHER,), f"{ANOTHER} is {given!r}, not the settings of a role", "Write {model: a-folder}.")]
     try:
         role = _stand_in({}) if given is None else _stand_in(given)
         pipeline.judges.one(by.method, role, options, _stand_in)

@@ -1,6 +1,9 @@
 """One principle a label, drawn for each comparison, where `compare.principles = "sampled"` (CAI section 4.1): the judge
 is asked about that one, and the label is what it says. The evaluator is asked about all.
 
+What decides before others goes on doing so: every hard principle is asked, and one is drawn of each tier, so that no
+draw passes over a veto or puts a lower tier in the place of a higher one.
+
 A preview, and what counts verdicts of all principles, knows nothing of it: it prices an edit as if all were asked.
 """
 
@@ -16,18 +19,26 @@ from storage.store import Store
 SAMPLED = "sampled"
 
 
-def questions(heard: Sequence[Principle], asked: Mapping[str, Id], comparisons: Iterable[Id]) -> dict[Id, Id]:
-    """By comparison, the question of the principle that is drawn for it, of those that are heard. `asked`: by
-    principle's id."""
-    return {comparison: asked[label.drawn(heard, comparison).id] for comparison in comparisons}
+def questions(heard: Sequence[Principle], asked: Mapping[str, Id], comparisons: Iterable[Id]) -> dict[Id, set[Id]]:
+    """By comparison, the questions of the principles that label it, of those that are heard: one that is drawn of each
+    tier, and all that are hard. `asked`: by principle's id."""
+    always = {asked[p.id] for p in heard if p.hard}
+    tiers: dict[int, list[Principle]] = {}
+    for principle in heard:
+        if not principle.hard:
+            tiers.setdefault(principle.tier, []).append(principle)
+    return {
+        comparison: always | {asked[label.drawn(some, comparison).id] for some in tiers.values()}
+        for comparison in comparisons
+    }
 
 
-def labels(store: Store, of: Mapping[Id, Id], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
-    """The labels of comparisons, each by its own question alone."""
-    by_question: dict[Id, list[Id]] = {}
-    for comparison, question in of.items():
-        by_question.setdefault(question, []).append(comparison)
+def labels(store: Store, of: Mapping[Id, set[Id]], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
+    """The labels of comparisons, each by its own questions alone."""
+    by_questions: dict[tuple[Id, ...], list[Id]] = {}
+    for comparison, asked in of.items():
+        by_questions.setdefault(tuple(sorted(asked)), []).append(comparison)
     found: list[Label] = []
-    for question, some in sorted(by_question.items()):
-        found += store.labels(sorted(some), {question: voices[question]}, rule, whole=True)
+    for mine, some in sorted(by_questions.items()):
+        found += store.labels(sorted(some), {question: voices[question] for question in mine}, rule, whole=True)
     return found

@@ -98,8 +98,8 @@ class RunRecords:
             return self.store.labels(ids, voices, rule, whole=True)
         return drawn.labels(self.store, of, voices, rule)
 
-    def drawn(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, Id] | None:
-        """By comparison, the one question that labels it; None where all of them do."""
+    def drawn(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, set[Id]] | None:
+        """By comparison, the questions that label it where principles are drawn; None where all of them do."""
         if self.settings.compare.principles != drawn.SAMPLED:
             return None
         left_out = self.ruling().left_out

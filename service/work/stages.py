@@ -153,7 +153,7 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     ]
     ids = work.compare(f"{stage}.judged", candidates)
     asked = [i for i in ids if i is not None]
-    work.ask_judge(f"{stage}.judged", judge, asked, _drawn(work, judge, asked))
+    work.ask_judge(f"{stage}.judged", judge, asked, work.drawn(judge, asked))
     stop_if_unreadable(work, judge, asked)
     _probe(work, f"{stage}.probes", judge, ended)
     probes = chaining.probed(work, judge, ended)
@@ -215,8 +215,8 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     judge = work.wiring.judge(work.settings.judge)
     train, held = work.members(stage), work.members(heldout)
     trial.refuse_moved(work, "judge", work.settings.judge)
-    work.ask_judge(stage, judge, train, _drawn(work, judge, train))
-    work.ask_judge(heldout, judge, held, _drawn(work, judge, held))
+    work.ask_judge(stage, judge, train, work.drawn(judge, train))
+    work.ask_judge(heldout, judge, held, work.drawn(judge, held))
     stop_if_all_omitted(work, judge, train)
     found = stop_if_unreadable(work, judge, [*train, *held])
     labels = work.labels(judge, train)
@@ -250,12 +250,6 @@ def cascaded(store: Store, judge: Judge, constitution: Constitution, comparisons
     questions = [judge.question(principle) for principle in constitution]
     asked = [question.id for question in questions if question.readout.get("method") == "cascade"]
     return {"cascade": disagreement(store.reasons(comparisons, asked)).as_dict()} if asked else {}
-
-
-def _drawn(work: Work, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, set[Id]] | None:
-    """What is to be asked about each where one principle is drawn for it; None: all."""
-    of = work.drawn(judge, comparisons)
-    return None if of is None else {comparison: {question} for comparison, question in of.items()}
 
 
 def _reading(everywhere: consistency.Consistency, probed: consistency.Probe | None) -> dict[str, Any]:

@@ -248,6 +248,11 @@ def test_check_tells_what_is_wrong_with_a_principles_judge_and_with_when_it_appl
         "principles[0].judge.max_words", "principles[1].judge", "principles[1].when.rule.contain",
         "principles[2].judge",
     ]  # fmt: skip
+    odd = JUDGED.replace("max_token: 3", "another: [[1]]").replace("max_words: many", "language: [[en]]")
+    (folder / "odd.yaml").write_text(odd)
+    text = mistake("check", "odd.yaml")
+    assert "odd.yaml:11:7: `language`: [['en']] is no language that is known here" in text
+    assert "odd.yaml:26:31: another is [[1]], not the settings of a role" in text
     mended = JUDGED.replace("many", "80").replace("nobody", "choice")
     (folder / "judged.yaml").write_text(mended.replace("contain:", "contains:").replace("_token:", "_tokens:"))
     assert "3 principles, no mistakes" in ok("check", "judged.yaml")

@@ -17,6 +17,7 @@ from pipeline import rewards
 from pipeline.label import drawn
 from service import settings as settings_module
 from service.queries import judged
+from service.queries.drawn import questions
 from service.wiring import Wiring
 from service.work import life
 from service.work.learning import reward_of
@@ -145,11 +146,11 @@ def test_one_principle_is_drawn_for_a_label_and_asked_alone(settings: Callable[.
         ids = asked(work, *[("harm",)] * 12)
         judge = wiring.judge(wiring.settings.judge)
         of = work.drawn(judge, ids)
-        assert of is not None and len(set(of.values())) == 3
-        work.ask_judge("feedback", judge, ids, {i: {q} for i, q in of.items()})
+        assert of is not None and len({q for some in of.values() for q in some}) == 3
+        work.ask_judge("feedback", judge, ids, of)
         questions = [judge.question(p).id for p in wiring.constitution]
         said = {v.comparison: v for v in wiring.store.verdicts(ids, questions)}
-        assert len(said) == 12 and all(said[i].question == of[i] for i in ids)
+        assert len(said) == 12 and all({said[i].question} == of[i] for i in ids)
         labels = work.labels(judge, ids)
         assert {i: 2 * labels[i].p - 10**9 for i in ids} == {i: said[i].p1 + said[i].p2 - 10**9 for i in ids}
         about_it = judged.of(wiring.store, wiring.store.run(work.run.id.hex()))
@@ -162,6 +163,21 @@ def test_a_draw_is_uniform_and_a_principle_that_comes_takes_its_share_alone() ->
     four, five = ([drawn(principles[:n], i).id for i in ids] for n in (4, 5))
     assert all(abs(five.count(p.id) / 5_000 - 0.2) < 0.02 for p in principles)
     assert all(new in (old, "p4") for old, new in zip(four, five, strict=True))
+
+
+def test_a_draw_passes_over_no_veto_and_no_higher_tier() -> None:
+    low = [Principle(f"low{n}", "T", "C", "R", "Q?") for n in range(3)]
+    high = [Principle(f"high{n}", "T", "C", "R", "Q?", tier=2) for n in range(2)]
+    hard = [Principle(f"hard{n}", "T", "C", "R", "Q?", hard=True) for n in range(2)]
+    heard = [*low, *high, *hard]
+    asked = {p.id: p.id.encode() for p in heard}
+    ids = [make_id("comparison", n=n) for n in range(50)]
+    vetoes = {b"hard0", b"hard1"}
+    for some in questions(heard, asked, ids).values():
+        assert (
+            vetoes < some and sum(q.startswith(b"low") for q in some) == sum(q.startswith(b"high") for q in some) == 1
+        )
+    assert set(map(frozenset, questions(hard, asked, ids).values())) == {frozenset(vetoes)}
 
 
 def test_how_a_judge_is_read_is_found_out_once_and_kept(settings: Callable[..., Any], tmp_path: Path) -> None:

@@ -168,6 +168,10 @@ def test_hostile_text_is_only_text() -> None:
         ({"pattern": "a" * 1_001}, "pattern: is longer than 1,000 characters"),
         ({"json": [1]}, "json: .* is neither true nor names of keys"),
         ({"language": "xx"}, "language: 'xx' is no language that is known here. There are de, en"),
+        ({"language": [["en"]]}, "language: .* is no language that is known here"),
+        ({"language": [{"en": 1}]}, "language: .* is no language that is known here"),
+        ({"max_words": 10**400}, "max_words: is more words than any answer has. Write a number up to"),
+        ({"pattern": "(" * 499 + ")" * 499}, "pattern: nests too deep"),
         ({"function": "nothing"}, "function: 'nothing' names no function. Write package.module:function"),
         ({"function": "no_such_module_here:f"}, "function: check no_such_module_here:f: there is no module"),
         ({"ends_sentence": False}, "ends_sentence: False is not true"),
@@ -177,6 +181,25 @@ def test_hostile_text_is_only_text() -> None:
 def test_a_mistake_is_told_with_how_to_mend_it(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         Checks.read(options)
+
+
+ODD = (
+    None, True, False, 0, 1.5, "", "80", "(", {}, {"en": 1}, [], [["en"]], [{}], [1], [None], [True], "a:b", "\ud800",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", checks.KINDS)
+def test_a_value_of_any_type_is_a_check_or_a_mistake(key: str) -> None:
+    for value in ODD:
+        if found := checks.mistakes({key: value}):
+            assert all(mistake.message and mistake.hint for mistake in found)
+        else:
+            assert Checks.read({key: value}).words
+
+
+def test_an_ending_that_overlaps_itself_is_found() -> None:
+    assert holds("Bye bye bye", ends_with="bye bye") and holds("ha ha ha ha ha", ends_with=["no", "ha ha"])
+    assert not holds("Bye bye, bye", ends_with="bye bye") and not holds("Good-bye", ends_with="ye")
 
 
 @pytest.fixture

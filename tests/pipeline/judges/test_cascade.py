@@ -15,6 +15,7 @@ from pipeline.asking import Role
 from pipeline.engines.engine import Choice, Completion, Refused
 from pipeline.judges.cascade import MARK, disagreement
 from pipeline.judges.judge import Judge, Used
+from pipeline.label import voice
 from tests.pipeline.judges.likelihoods import ASKED, KIND, SHORT, TOO_LONG, Likelihoods, case
 
 
@@ -173,3 +174,11 @@ def test_a_run_says_what_the_cascade_costs_in_truth(tmp_path: Path) -> None:
         found = cascaded(store, judge, constitution, [c.comparison.id for c in cases])["cascade"]
         assert (found["count"], found["of"], found["high"]) == (2, 2, 1.0)
         assert cascaded(store, judges.build("choice", Role(preferring(0.9))), constitution, []) == {}
+
+
+def test_a_cascade_is_believed_no_more_than_its_tightest_judge() -> None:
+    one, other = {"large": {"method": "reasoned"}}, {"method": "reasoned"}
+    for options in (one, other, {"method": "cascade", "judge_options": {"large": {"model": "large"} | other}}):
+        question = cascade(preferring(0.7), preferring(0.8), **options).question(KIND)
+        assert voice(KIND, question).clamp == 200_000_000
+    assert voice(KIND, cascade(preferring(0.7), preferring(0.8)).question(KIND)).clamp is None
