@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from constitution.principles import Principle
 from constitution.records import Id, Message, Verdict
-from pipeline import known
+from pipeline import known, label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Case, Judge
@@ -64,13 +64,15 @@ def ask(
     names = [p.id for p in _asked(work, judge)]
     floor = work.settings.label.min_mass
     found = trial(rows, names, floor, others)
-    return Asked(judge, pairs, rows, replace(found, exact=not names and not pairs))
+    by_code = tuple(p.id for p in work.constitution if p.id not in names)
+    return Asked(judge, pairs, rows, replace(found, exact=not names and not pairs, by_code=by_code))
 
 
 def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
     """What is stored of a judge's word on some pairs."""
     verdicts = {(v.comparison, v.question): v for v in answers(work, judge, pairs)}
-    return known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, work.settings.label.min_mass)
+    rule, voices = work.settings.rule(), label.voices(work.constitution, judge)
+    return known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, rule.min_mass, voices, rule)
 
 
 def put(work: Work, judge: Judge, pairs: Sequence[Known]) -> None:

@@ -309,6 +309,19 @@ def test_what_code_decides_is_not_tried_and_says_nothing_of_the_model(work: Any)
     assert found.in_all.figures.asked == 4 and "brief" not in found.by_principle
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_who_is_said_to_be_left_out_has_no_voice(work: Any, tmp_path: Path, beside: bool) -> None:
+    """A judge that reads its one principle the wrong way round, with and without one beside it that code decides."""
+    kind = PRINCIPLES.partition("  - id: short")[0]
+    principles = kind + RULE.partition("principles:\n")[2] if beside else kind
+    at_work = work(OPPOSITE, principles, **{"trial.pairs": [pairs(tmp_path, 30)], **FREE})
+    found = tried(at_work)
+    left_out = rulings.of(at_work.store, at_work.run).left_out
+    assert left_out == found.without_a_voice == (("kind",) if beside else ())
+    assert any("`kind` is left out" in line for line in found.as_dict()["says"]) == beside
+    assert any("`kind` is not to be trusted" in line for line in found.as_dict()["says"]) != beside
+
+
 class Drifting:
     """A judge that answers as it is, and after some requests as another: a model that was changed under its name."""
 
