@@ -202,10 +202,8 @@ def _whole(pair: Known, said: Mapping[Id, Verdict], voices: Mapping[Id, Voice], 
         deciding &= speaks(counts[:, 0], rule)
     if not deciding.any():  # all abstain, or hard constraints speak for both
         return row(pair, 0.5, 0.5, mass)
-    votes = [
-        (_clamped(verdicts[n], int(s[n, 0]), int(counts[n, 0])), int(panel.weights[n]))
-        for n in np.flatnonzero(deciding)
-    ]
+    places = [int(n) for n in np.flatnonzero(deciding)]
+    votes = [(_clamped(verdicts[n], int(s[n, 0]), int(counts[n, 0])), int(panel.weights[n])) for n in places]
     total = sum(w for _, w in votes)
     one, other = (sum(w * p for p, w in side) / total / PROBABILITY for side in _shown(pair, votes))
     return row(pair, one, other, mass)

@@ -39,8 +39,8 @@ class Tally:
 class Trial:
     """`in_all` over all pairs, `by_principle` over those that name one. `others`: by name, what simple judges are right
     on (`pipeline.metrics.simple_judges`); `by_source`: by the set that a pair is from. `exact`: code decides every
-    principle, so that no model is on trial; `by_code`: the principles that code decides, which have a voice whatever the
-    model is."""
+    principle, so that no model is on trial; `by_code`: the principles that code decides, which have a voice
+    whatever the model is."""
 
     in_all: Tally
     by_principle: Mapping[str, Tally]
@@ -88,7 +88,7 @@ class Trial:
         return {
             **self.in_all.as_dict(),
             "believed": self.believed,
-            "left_out": list(self.left_out),
+            "left_out": list(self.without_a_voice),
             "principles": {name: found.as_dict() for name, found in self.by_principle.items()},
             "others": {name: found.as_dict() for name, found in self.others.items()},
             "sources": {name: found.as_dict() for name, found in self.by_source.items()},
@@ -144,7 +144,7 @@ def sentences(found: Trial, role: str = "judge") -> list[str]:
     few = {name: tally for name, tally in found.by_principle.items() if tally.word == TOO_FEW and name not in left_out}
     for name, tally in found.by_principle.items():
         seen = measured(tally.figures)
-        fate = "is left out" if name in silent else "is not to be trusted, as no principle is that could speak instead"
+        fate = "is left out" if name in silent else "would be left out, if another principle had a voice"
         if tally.inverted:
             told.append(
                 f"`{name}` {fate}: the worse answer is preferred, {seen}. A question that asks for less of "

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from constitution.principles import Principle
 from constitution.records import Id, Message, Verdict
+from constitution.tally import HALF
 from pipeline import known, label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.by_principle import asks_a_model
@@ -97,7 +98,7 @@ def again(work: Work, judge: Judge, pairs: Sequence[Known], count: int) -> Moved
     says now is compared and not stored."""
     wanted = {(c, q) for c, some in _wanted(work, judge, pairs).items() for q in some}
     stored = [v for v in answers(work, judge, pairs) if (v.comparison, v.question) in wanted]
-    stored = [v for v in stored if not v.p1 == v.p2 == known.HALF]  # abstained: nothing there to move
+    stored = [v for v in stored if not v.p1 == v.p2 == HALF]  # abstained: nothing there to move
     by_id = {pair.comparison.id: pair for pair in pairs}
     principles = {judge.question(p).id: p for p in _asked(work, judge)}
     chosen = least_sure([v for v in stored if v.question in principles], count)
