@@ -48,9 +48,9 @@ class Source(Protocol):
 
 
 def sample(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
-    """At most so many of the prompts, in their order. Where there are more, those whose ids hash lowest: a file is often
-    sorted by what its prompts are about, so that its first hundred are no picture of it. A larger sample holds a
-    smaller one."""
+    """At most so many of the prompts, in their order. Where there are more, those whose ids hash lowest: a file is
+    often sorted by what its prompts are about, so that its first hundred are no picture of it. A larger sample holds
+    a smaller one."""
     if len(prompts) <= most:
         return list(prompts)
     lowest = {p.id for p in sorted(prompts, key=lambda p: make_id("sample", prompt=p.id))[:most]}
