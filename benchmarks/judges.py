@@ -47,8 +47,8 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 ROOT = Path(__file__).parents[1]
 STARTER = ROOT / "constitution" / "starters" / "assistant.yaml"
 MOST = {"xstest": 1400, "checked": 1400}  # characters of a pair with its dialogue; of the other sets 900
-SAMPLED = {"examples": 64, "llmbar": 30, "hh": 30, "xstest": 12, "checked": 6}  # pairs, the first by a hash
-ATTACKED = 6  # pairs
+SAMPLED = {"examples": 80, "llmbar": 100, "hh": 100, "xstest": 40, "checked": 6}  # pairs, the first by a hash
+ATTACKED = 20  # pairs
 CHUNK = 6  # pairs that every judge is asked about before the next
 PREFIX = "The better reply is ("
 PLAIN = """{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }}
@@ -82,14 +82,14 @@ KINDS = {
     "rating": Kind("rating", {}),
     "contrast": Kind("contrast", {}),
     "contrast, a token": Kind("contrast", {"length": "mean"}, attacked=False),
-    "contrast, by revision": Kind("contrast", {"keeps": KEPT, "breaks": BROKEN}, most=24, attacked=False, first=False),
+    "contrast, by revision": Kind("contrast", {"keeps": KEPT, "breaks": BROKEN}, most=60, attacked=False, first=False),
     "contrast, by revision, a token": Kind(
-        "contrast", {"keeps": KEPT, "breaks": BROKEN, "length": "mean"}, most=24, attacked=False, first=False
+        "contrast", {"keeps": KEPT, "breaks": BROKEN, "length": "mean"}, most=60, attacked=False, first=False
     ),
     "contrast, one for all": Kind("contrast", {"keeps": GOOD, "breaks": BAD}, attacked=False, first=False),
-    "contrast, in the request": Kind("contrast", {"place": "user"}, most=24, attacked=False, first=False),
-    "choice, no prefix": Kind("choice", {}, most=12, attacked=False, first=False),
-    "reasoned": Kind("reasoned", {"max_tokens": 64}, PREFIX, most=12, attacked=False, first=False),
+    "contrast, in the request": Kind("contrast", {"place": "user"}, most=60, attacked=False, first=False),
+    "choice, no prefix": Kind("choice", {}, most=24, attacked=False, first=False),
+    "reasoned": Kind("reasoned", {"max_tokens": 64}, PREFIX, most=24, attacked=False, first=False),
 }
 SANDBOX = {
     "choice": Kind("choice", {}),

@@ -3,8 +3,8 @@
     python -m benchmarks.replacing [--repeats 1000]
 
 A model answers n held-out prompts; under each of eleven principles the evaluator prefers its answer, the old one's, or
-neither (60%). Ten principles nobody amended, one was added. "Before" is the rule that this one took the place of: every
-interval by itself, and a win rate whose interval lies above .45.
+neither (60%). Ten principles nobody amended; one was added, or one was removed, which asks for nothing. "Before" is the
+rule that this one took the place of: every interval by itself, and a win rate whose interval lies above .45.
 """
 
 from __future__ import annotations
@@ -78,19 +78,21 @@ def decisions(repeats: int, count: int) -> Iterator[str]:
     yield "| true win rate | the added principle moves | promoted before | promoted | proposed | refused |"
     yield "|---|---|---|---|---|---|"
     for win in (0.45, 0.48, 0.5, 0.52, 0.55, 0.6):
-        for added in (0.0, 0.3):
+        for added in (None, 0.0, 0.3):
             rng = np.random.default_rng(round(1000 * win))
             words: Counter[str] = Counter()
             before = 0
             for _ in range(repeats):
-                found = looked(rng, count, {}, added)
+                found = looked(rng, count, {}, added or 0.0)
                 won = interval_of(((votes(rng, count, 2 * win - 1) + 1) / 2).tolist())
-                before += (
-                    won.low > 0.45 and found[-1].found == "towards" and not any(map(away_before, found[:UNTOUCHED]))
-                )
+                did = added is None or found[-1].found == "towards"
+                before += won.low > 0.45 and did and not any(map(away_before, found[:UNTOUCHED]))
+                if added is None:
+                    found[-1] = Effect("gone", "removed", None, None, None, "unclear")
                 words[settle(Gate(), 0.45, evaluation(won.as_dict(), count), found, None, True).word] += 1
             shares = " | ".join(f"{words[w] / repeats:.3f}" for w in ("promoted", "proposed", "refused"))
-            yield f"| {win:.2f} | {'by 30 points' if added else 'not'} | {before / repeats:.3f} | {shares} |"
+            moves = "removed" if added is None else "by 30 points" if added else "not"
+            yield f"| {win:.2f} | {moves} | {before / repeats:.3f} | {shares} |"
 
 
 def evaluation(win: dict[str, float | None], count: int) -> dict[str, object]:

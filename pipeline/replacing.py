@@ -5,7 +5,8 @@ retrained is
 
 - promoted where it is better by the gate as it stands, or where it is shown to have done what the amendment asks and
   loses nothing: no loss is shown of what was not amended, its win rate is not below one half, and the lower end of the
-  interval lies above a floor (`retrain.min_win_rate`);
+  interval lies above a floor (`retrain.min_win_rate`). An amendment that only takes away (a principle, weight, a tier,
+  a veto) or changes no question asks for nothing, so there is nothing to have done: the model has to be better;
 - refused where it is shown to be worse or to have lost something, or where a condition of the gate that is not about
   being better does not hold;
 - proposed otherwise: nothing speaks against it, and not enough for it. A person looks, and confirms it.
@@ -67,7 +68,7 @@ def settle(
         replace(gate, min_win_rate=low, min_length_controlled=controlled),
         evaluation, agreement, ratified, [no_worse, *besides, *asked, *losses, *others],
     )  # fmt: skip
-    if as_good.promoted:
+    if asked and as_good.promoted:
         return Outcome(True, False, as_good.reasons)
 
     worse = win["high"] is None or win["high"] < min(EVEN, gate.min_win_rate)
@@ -75,9 +76,10 @@ def settle(
         gate, min_win_rate=-1.0, min_length_controlled=None, min_prompts=0
     )  # too few to tell: a person looks
     sound = decide(rest, evaluation, agreement, ratified, [(not worse, ""), *besides, *losses])
-    return Outcome(False, sound.promoted, as_good.reasons)
+    return Outcome(False, sound.promoted, (as_good if asked else better).reasons)
 
 
 def _silent(effect: Effect) -> bool:
     """What was amended and is not seen to have moved the model its way: it is said, whatever is decided."""
-    return effect.change != "none" and effect.found != "towards"
+    said_already = effect.asked and effect.lost  # among the losses
+    return effect.change != "none" and effect.found != "towards" and not said_already

@@ -42,6 +42,12 @@ class Registry(Amendments, Checkpoints):
                 self._point(connection, "promoted", checkpoint.digest, event)
             return event
 
+    def before_promoted(self) -> Checkpoint | None:
+        """What `roll_back` would promote: what was promoted before what is promoted now, or None."""
+        with self._read() as connection:
+            stack = _promoted_stack(connection)
+            return self._by_digest(connection, stack[-2]) if len(stack) > 1 else None
+
     @patient
     def roll_back(self, who: str, why: str, key: str) -> Checkpoint:
         """Promote what was promoted before; again, what was before that. Returns what is promoted now."""
@@ -140,11 +146,15 @@ def _about(checkpoint: Checkpoint, why: str, evidence: Mapping[str, Any] | None)
 
 
 def _promoted_stack(connection: Connection) -> list[str]:
-    """Digests that were promoted and not rolled back; the last is promoted now."""
+    """Digests that were promoted and not rolled back; the last is promoted now. What is promoted already and promoted
+    again stands once, so that rolling back leaves it. (Roll-backs that are stored from when it stood twice went to
+    where they came from: they take nothing away.)"""
     event = tables.event.c
     query = select(event.kind, event.target).where(event.kind.in_(PROMOTION_KINDS)).order_by(event.seq)
     stack: list[str] = []
     for kind, digest in connection.execute(query):
+        if stack[-1:] == [digest]:
+            continue
         if kind == "promotion":
             stack.append(digest)
         else:

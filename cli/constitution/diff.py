@@ -151,7 +151,7 @@ def _sides(change: Change) -> list[tuple[str, str, str]]:
         "title", "critique", "revision", "comparison", "weight", "why", "tier", "hard", "overridable", "judge", "when",
     )  # fmt: skip
     rows = ((name, _field(change.old, name), _field(change.new, name)) for name in names)
-    return [row for row in rows if row[0] != "id"]
+    return [row for row in rows if row[0] != "id" and (row[1] or row[2])]
 
 
 def _field(principle: Principle | None, name: str) -> str:

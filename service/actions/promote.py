@@ -71,9 +71,16 @@ def _proposal(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def roll_back(store: Store, home: Path, who: str, why: str) -> Promoted:
-    """Promote what was promoted before, and move the link. Raises UserError where there is no earlier promotion, or no
-    reason is given."""
+    """Promote what was promoted before, and move the link. Raises UserError where there is no earlier promotion, no
+    reason is given, or a file of what was promoted before is missing or altered: a server would load it."""
     _reason(why)
+    before = store.before_promoted()
+    if before is not None:
+        try:
+            _whole(before)
+        except UserError as error:
+            said = f"nothing was rolled back: {error}; or choose another (precept model promote ID)"
+            raise UserError(said) from error
     checkpoint = store.roll_back(who, why, key=_key())
     return _move(home, checkpoint, Path(checkpoint.path))
 

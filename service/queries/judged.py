@@ -21,7 +21,7 @@ from constitution.records import Id, Label, LabelRule, Voice
 from pipeline import label
 from pipeline.judges.by_principle import asked_most
 from service.queries import drawn, rulings
-from service.queries.pool import NO_LABELS
+from service.queries.pool import ASIDE, NO_LABELS
 from storage.labels import Contribution
 from storage.runs import Run
 from storage.store import Store
@@ -73,7 +73,7 @@ def of(store: Store, run: Run) -> Judged:
     name = run.id.hex()[:12]
     if run.kind in NO_LABELS:
         raise UserError(f"run {name} ({run.kind}) asked the judge, and labelled nothing; name another run")
-    stages = store.stages(run.id)
+    stages = set(store.stages(run.id)) - set(ASIDE)  # known pairs that the judge was tried on are not the run's
     asked = {s: ids for s in stages if s + QUESTIONS in stages and (ids := store.stage_members(run.id, s + QUESTIONS))}
     text = store.constitution(run.constitution or "")
     if not asked or text is None:

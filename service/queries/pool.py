@@ -17,7 +17,7 @@ from storage.store import Store
 
 LOOPS = ("improve", "retrain")  # kinds of runs that label and train
 STAGES = ("feedback", "held-out feedback")
-ASIDE = ("examples", "trial", "stress")  # stages whose comparisons test a wording or a judge, and label nothing
+ASIDE = ("examples", "trial", "stress", "twins")  # stages that test a wording or a judge, and label nothing
 NO_LABELS = ("examples", "trial", "preview", "try", "stress")  # kinds of runs that ask a model and label nothing
 
 

@@ -29,7 +29,7 @@ def blocks(page: str, until: str = "") -> Iterator[tuple[str, str]]:
 def workplace(tmp_path: Path, loop: Any, monkeypatch: pytest.MonkeyPatch, plain_flows: None) -> Path:
     """A folder of a user who has run the loop once: settings, principles, store."""
     home = tmp_path / "home"
-    shutil.copytree(loop.home, home)
+    shutil.copytree(loop.home, home, symlinks=True)
     settings = (home / "precept.toml").read_text().replace(str(loop.home), str(home))
     settings = re.sub(r'constitution = ".*"', 'constitution = "principles.yaml"', settings)
     (home / "precept.toml").write_text(settings)

@@ -232,7 +232,7 @@ def test_a_judge_of_random_weights_stops_the_run_with_its_rate(
     )
     done = command(file, prefect_home)
     assert done.returncode == 2, done.stderr
-    assert "the judge's answers cannot be read: of 4 questions" in done.stderr and "4 put less than" in done.stderr
+    assert "the judge's answers cannot be read: of 4 pairs" in done.stderr and "4 put less than" in done.stderr
     assert "Traceback" not in done.stderr and not done.stdout
     with Store.open(f"sqlite:///{file.parent}/precept.db", home=file.parent) as store:
         assert [run.status for run in store.runs()] == ["failed"]

@@ -23,6 +23,11 @@ SILENT = Effect("new", "added", 0.0, -0.1, 0.1, "unclear", smallest=0.1, asked=T
 LOST = Effect("old", "none", -0.3, -0.4, -0.2, "away", p=0.0001, lost=True)
 KEPT = Effect("old", "none", 0.0, -0.03, 0.03, "unchanged", p=0.5)
 
+REMOVED = Effect("gone", "removed", None, None, None, "unclear")
+LIGHTER = Effect("less", "reweighted", 0.0, -0.03, 0.03, "unchanged", p=0.5)
+AWAY = Effect("told", "reworded", -0.3, -0.4, -0.2, "away", p=0.0001, lost=True, asked=True)
+HEAVIER_AWAY = replace(AWAY, change="reweighted")
+
 
 def evaluation(mean: float, low: float, high: float, **after: float) -> dict[str, Any]:
     still = {"mean": 0.0, "low": -0.01, "high": 0.01, "n": PROMPTS}
@@ -52,7 +57,13 @@ def settled(seen: dict[str, Any], *found: Effect) -> Outcome:
         ((0.51, 0.40, 0.62), (ASKED, KEPT), "proposed", "has to lie above 0.45"),  # nobody knows
         ((0.46, 0.44, 0.48), (ASKED, KEPT), "refused", "failed: win rate 0.460"),  # it is worse
         ((0.60, 0.55, 0.65), (ASKED, LOST), "refused", "failed: old was not amended"),
-        ((0.51, 0.47, 0.55), (KEPT,), "promoted", ""),  # something was removed: nothing is asked for
+        # Something was removed, or counts for less: nothing is asked for, so it has to be better.
+        ((0.51, 0.47, 0.55), (KEPT, REMOVED), "proposed", "failed: win rate 0.510"),
+        ((0.51, 0.47, 0.55), (KEPT, LIGHTER), "proposed", "failed: win rate 0.510"),
+        ((0.51, 0.47, 0.55), (KEPT,), "proposed", "failed: win rate 0.510"),
+        ((0.60, 0.55, 0.65), (KEPT, REMOVED), "promoted", ""),
+        ((0.60, 0.55, 0.65), (AWAY, KEPT), "refused", "failed: told was reworded, and the model may not move away"),
+        ((0.60, 0.55, 0.65), (HEAVIER_AWAY, KEPT), "refused", "failed: told was reweighted, and the model may not"),
     ],
 )
 def test_a_decision_has_three_outcomes(
@@ -85,8 +96,9 @@ def test_away_from_what_was_added_is_refused() -> None:
     assert settled(evaluation(0.6, 0.55, 0.65), away, KEPT).word == "refused"
 
 
-def simulated(win: float, moved: float, repeats: int = REPEATS) -> Counter[str]:
-    """Decisions on models of a true win rate, ten principles that nobody amended, and one that moved so far."""
+def simulated(win: float, moved: float | None, repeats: int = REPEATS) -> Counter[str]:
+    """Decisions on models of a true win rate, ten principles that nobody amended, and one that was added and moved so
+    far; or, with None, one that was removed."""
     rng = np.random.default_rng(round(1000 * win))
     words: Counter[str] = Counter()
     for _ in range(repeats):
@@ -95,12 +107,13 @@ def simulated(win: float, moved: float, repeats: int = REPEATS) -> Counter[str]:
         half = 1.96 * wins.std(ddof=1) / PROMPTS**0.5
         found = []
         for number in range(11):
-            votes = 2 * drawn(0.5 + (moved / 2 if number == 0 else 0.0)) - 1
+            votes = 2 * drawn(0.5 + ((moved or 0.0) / 2 if number == 0 else 0.0)) - 1
             mean, width = votes.mean(), 1.96 * votes.std(ddof=1) / PROMPTS**0.5
             p = effects.sign_test(int((votes > 0).sum()), int((votes < 0).sum()))
             found.append((mean, mean - width, mean + width, p))
         corrected = effects.holm([p for *_, p in found[1:]])
-        made = [Effect("new", "added", *found[0][:3], effects.verdict(*found[0][1:3]), asked=True)] + [
+        new = Effect("new", "added", *found[0][:3], effects.verdict(*found[0][1:3]), asked=True)
+        made = [REMOVED if moved is None else new] + [
             Effect(f"old{i}", "none", m, low, high, effects.verdict(low, high), p, p <= 0.05 and low < -0.05)
             for i, ((m, low, high, _), p) in enumerate(zip(found[1:], corrected, strict=True))
         ]
@@ -117,3 +130,11 @@ def test_a_worse_model_is_hardly_ever_promoted_and_a_better_one_nearly_always() 
     assert idle["promoted"] / REPEATS < 0.06 and idle["proposed"] / REPEATS > 0.85
     better = simulated(0.56, 0.3)
     assert better["promoted"] / REPEATS > 0.93
+
+
+def test_an_amendment_that_asks_for_nothing_promotes_only_what_is_better() -> None:
+    """To have done what was not asked is nothing: of equal models hardly one is promoted for a removal."""
+    equal, worse, better = simulated(0.5, None), simulated(0.48, None), simulated(0.56, None)
+    assert equal["promoted"] / REPEATS < 0.03 and equal["proposed"] / REPEATS > 0.85
+    assert worse["promoted"] / REPEATS < 0.03
+    assert better["promoted"] / REPEATS > 0.8

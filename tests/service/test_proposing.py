@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from constitution.errors import UserError
 from constitution.records import Checkpoint, make_id
 from pipeline.models.checkpoint import seal
 from pipeline.replacing import Outcome
+from service.actions import promote
 from service.pictures.report import headline
 from service.queries import models, runs
 from service.work import deciding
@@ -94,3 +97,19 @@ def test_a_run_that_ends_twice_says_it_once(work: Any) -> None:
     assert len(work.store.events("proposal")) == 1
     run = work.store.run(work.run.id)
     assert isinstance(run, Run)
+
+
+@pytest.mark.parametrize("harm", ["altered", "missing"])
+def test_nothing_is_rolled_back_to_a_model_that_is_not_whole(work: Any, harm: str) -> None:
+    """A server loads what the link points to."""
+    one, two = trained(work, "one"), trained(work, "two")
+    for model in (one, two):
+        promote.promote(work.store, work.home, model.path, "ana", "better")
+    if harm == "altered":
+        (Path(one.path) / "config.json").write_text("{}")
+    else:
+        shutil.rmtree(one.path)
+    with pytest.raises(UserError, match=r"nothing was rolled back: .*one.*precept model promote ID"):
+        promote.roll_back(work.store, work.home, "ana", "worse")
+    assert work.store.promoted() == two and [e.kind for e in work.store.promotions()] == ["promotion"] * 2
+    assert (work.home / "promoted").resolve() == Path(two.path).resolve()

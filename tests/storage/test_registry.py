@@ -109,6 +109,31 @@ def test_promotion_and_rolling_back_step_by_step(store):
     ] * 2
 
 
+def test_what_is_promoted_twice_is_rolled_back_once(store):
+    one, two = a_checkpoint(1), a_checkpoint(2)
+    for checkpoint in (one, two):
+        store.add_checkpoint(checkpoint)
+    assert store.before_promoted() is None
+    for key, checkpoint in enumerate((one, two, two)):
+        store.promote(checkpoint, "ana", "better", str(key))
+    assert store.before_promoted() == one
+    assert store.roll_back("ben", "worse", "r1") == one == store.promoted()
+    with pytest.raises(UserError, match="no earlier promotion"):
+        store.roll_back("ben", "worse", "r2")
+
+
+def test_a_stored_roll_back_to_what_was_promoted_twice_took_nothing_away(store):
+    one, two = a_checkpoint(1), a_checkpoint(2)
+    for checkpoint in (one, two):
+        store.add_checkpoint(checkpoint)
+    for key, checkpoint in enumerate((one, two, two)):
+        store.promote(checkpoint, "ana", "better", str(key))
+    payload = {"from": two.digest, "to": two.digest, "why": "as it was done"}
+    with store._write(durable=True, alone=True) as connection:
+        store._append(connection, "roll_back", "ben", "old", payload, target=two.digest)
+    assert store.promoted() == two and store.roll_back("ben", "worse", "r1") == one
+
+
 def test_only_a_policy_under_a_ratified_constitution_is_promoted(store):
     tried = a_checkpoint(1, constitution="draft")
     reward = a_checkpoint(2, "reward_model")

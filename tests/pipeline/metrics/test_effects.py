@@ -131,3 +131,28 @@ def test_what_an_amendment_asks_for_is_told_from_what_it_only_lets_go() -> None:
     assert [(e.principle, e.asked) for e in removed if e.change == "removed"] == [("inviting", False)]
     title = SHIPPED.replace("title: ", "title: The ", 1)
     assert not [e for e in effects.look(amended(title), {}) if e.change != "none"]
+
+
+@pytest.mark.parametrize(
+    ("amendment", "change", "refused"),
+    [("heavier", "reweighted", True), ("reworded", "reworded", True), ("lighter", "reweighted", False)],
+)
+def test_away_from_what_was_reworded_or_made_heavier_is_a_loss_by_its_own_test(
+    amendment: str, change: str, refused: bool
+) -> None:
+    comparison = OLD.principles[0].comparison
+    difference = {
+        "heavier": lambda: heavier("9"),
+        "reworded": lambda: amended(SHIPPED.replace(comparison[:20], "Judge this. " + comparison[:20], 1)),
+        "lighter": lambda: heavier("0.1"),
+    }[amendment]()
+    seen = {name: normal(np.array([1.0, -1.0, 0.0] * 100)) for name in RULES}
+    seen[RULES[0]] = normal(np.array([-1.0] * 150 + [1.0] * 30 + [0.0] * 120))
+    found = {e.principle: e for e in effects.look(difference, seen)}
+    away = found[RULES[0]]
+    assert (away.change, away.lost) == (change, True)
+    assert away.said == "lost 40, more than chance by its own test (p under 0.001)"
+    against = [reason for holds, reason in effects.losses(list(found.values())) if not holds]
+    assert against == (
+        [f"{RULES[0]} was {change}, and the model may not move away from it: {away.said}"] if refused else []
+    )
