@@ -182,6 +182,8 @@ def _small_print(held: Held) -> None:
         put(f"where its own model wrote the better answer: {own}; where it wrote the worse: {others}")
     if held.strange:
         put(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
+    if held.opposed:
+        put(f"{held.opposed} pairs are given both ways round, and were not asked")
     if held.beyond:
         put(f"{held.beyond} pairs more were not asked: --most")
     if held.judge:

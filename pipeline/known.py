@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from constitution.principles import Constitution, Principle
-from constitution.records import PROBABILITY, Comparison, Id, Messages, Verdict, dialogue_id, make_id, text_digest
+from constitution.records import (
+    PROBABILITY,
+    Comparison,
+    Id,
+    Message,
+    Messages,
+    Verdict,
+    dialogue_id,
+    make_id,
+    text_digest,
+)
 from pipeline.metrics.trial import Tried
 from pipeline.sources.known_pairs import KnownPair
 
@@ -42,6 +52,11 @@ class Known:
         """Whether the comparison's first answer is the better (digests decide that)."""
         return text_digest(self.better) < text_digest(self.worse)
 
+    @property
+    def prompt(self) -> Id:
+        """What its dialogue is but for case and blanks: pairs on one are one prompt."""
+        return dialogue_id(tuple(Message(m.role, " ".join(m.content.casefold().split())) for m in self.messages))
+
     def instead(self, worse: str) -> Known:
         """The same with another worse answer."""
         return Known(self.messages, self.better, worse, self.principle, self.tags, self.source)
@@ -50,11 +65,13 @@ class Known:
 @dataclass(frozen=True)
 class Chosen:
     """The pairs of a trial. `strange`: by principle's id, how many name one that the constitution has not; `beyond`:
-    how many are not asked, because there are more than are wanted of their principle."""
+    how many are not asked, because there are more than are wanted of their principle; `opposed`: how many pairs are
+    left out because they are given both ways round."""
 
     pairs: tuple[Known, ...]
     strange: Mapping[str, int]
     beyond: int
+    opposed: int = 0
 
 
 def of_examples(constitution: Constitution) -> list[Known]:
@@ -69,23 +86,29 @@ def of_examples(constitution: Constitution) -> list[Known]:
 def choose(constitution: Constitution, pairs: Iterable[KnownPair], most: int, exact: Container[str] = ()) -> Chosen:
     """The constitution's examples, then the pairs, each once; of each principle, and of pairs without one, at most
     `most`: the examples and then whichever have the smallest hash, so that a longer file only adds. They come in turn,
-    one of each principle, so that the first few are of all of them. Nothing of the principles in `exact`: code decides
+    one of each principle, so that the first few are of all of them. One that is there both ways
+    round is not. Nothing of the principles in `exact`: code decides
     those, and being right on them says nothing of a model."""
     ids = {p.id for p in constitution}
     strange: dict[str, int] = {}
     by_principle: dict[str, dict[Id, Known]] = {id: {} for id in (*ids, "")}
+    opposed: set[tuple[str, Id]] = set()
     given = [Known(p.messages, p.better, p.worse, p.principle, p.tags, p.source) for p in pairs]
     for one in (*of_examples(constitution), *given):
         if one.principle in exact:
             continue
         if one.principle in by_principle:
-            by_principle[one.principle].setdefault(one.comparison.id, one)
+            first = by_principle[one.principle].setdefault(one.comparison.id, one)
+            if first.better != one.better:
+                opposed.add((one.principle, one.comparison.id))
         else:
             strange[one.principle] = strange.get(one.principle, 0) + 1
+    for name, pair in opposed:
+        del by_principle[name][pair]
     names = [p.id for p in constitution] + [""]
     ordered = [sorted(by_principle[n].values(), key=_place)[:most] for n in names]
     kept = tuple(one for one in chain.from_iterable(zip_longest(*ordered)) if one is not None)
-    return Chosen(kept, strange, sum(map(len, by_principle.values())) - len(kept))
+    return Chosen(kept, strange, sum(map(len, by_principle.values())) - len(kept), len(opposed))
 
 
 def _place(one: Known) -> tuple[bool, Id]:
@@ -94,7 +117,10 @@ def _place(one: Known) -> tuple[bool, Id]:
 
 def halves(pairs: Sequence[Known]) -> tuple[list[Known], list[Known]]:
     """To choose on, and to try on what was chosen: by the hash of the dialogue, so that no prompt is in both."""
-    there = [make_id("half", prompt=one.comparison.prompt)[0] % 2 == 0 for one in pairs]
+    spelt: dict[Id, Id] = {}  # of each prompt, the dialogue that stands for its spellings
+    for one in pairs:
+        spelt[one.prompt] = min(one.comparison.prompt, spelt.get(one.prompt, one.comparison.prompt))
+    there = [make_id("half", prompt=spelt[one.prompt])[0] % 2 == 0 for one in pairs]
     return [p for p, on in zip(pairs, there, strict=True) if on], [
         p for p, on in zip(pairs, there, strict=True) if not on
     ]
@@ -158,7 +184,7 @@ def row(pair: Known, shown_a: float | None, shown_b: float | None, mass: float =
     """A pair with what somebody said of it."""
     return Tried(
         pair=f"{pair.comparison.id.hex()}:{pair.principle}",
-        prompt=pair.comparison.prompt.hex(),
+        prompt=pair.prompt.hex(),
         shown_a=shown_a,
         shown_b=shown_b,
         principle=pair.principle,

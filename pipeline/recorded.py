@@ -9,7 +9,9 @@ A row is a known pair (`known_pairs.py`: its shapes, whatever they are), and bes
 - or `choice`: the same where nobody knows which was shown first;
 - and `mass`, where it is known: the least probability that its options held.
 
-In rows of `a`, `b` and `label`, `p` is the probability of `a`, and `choice` says `a`, `b` or `tie`.
+In rows that have both answers in an order of their own (`a` and `b`, `output_1` and `output_2`, `response1` and
+`response2`, `response_a` and `response_b`), `p` is the probability of the first as it is written, and `choice` may say
+`a` (the first), `b` or `tie`, too.
 """
 
 from __future__ import annotations
@@ -47,14 +49,15 @@ def read(path: Path | str, format: str = "") -> tuple[list[Known], list[Tried]]:
             raise UserError(f"{where}: {error}; a recorded verdict stands beside one known pair") from None
         one = Known(pair.messages, pair.better, pair.worse, pair.principle, pair.tags, pair.source)
         pairs.append(one)
-        rows.append(_tried(one, verdict, value, where))
+        first = known_pairs.better_is_first(value, format, pair)
+        rows.append(_tried(one, verdict, first, where))
     if not rows:
         raise UserError(f"{path} has no recorded verdict")
     return pairs, rows
 
 
-def _tried(pair: Known, verdict: Mapping[str, Any], row: Mapping[str, Any], where: str) -> Tried:
-    flipped = "label" in row and row.get("b") == pair.better  # the verdict is of `a`, which is the worse one
+def _tried(pair: Known, verdict: Mapping[str, Any], first: bool | None, where: str) -> Tried:
+    """`first`: whether the better answer is the first as the row has them; None where it has no order of its own."""
     if "shown_a" in verdict or "shown_b" in verdict:
         shown = [_probability(verdict.get(name), where) for name in ("shown_a", "shown_b")]
         ordered = True
@@ -62,12 +65,12 @@ def _tried(pair: Known, verdict: Mapping[str, Any], row: Mapping[str, Any], wher
         shown = [_named(verdict.get(name), where) for name in ("choice_a", "choice_b")]
         ordered = True
     elif "p" in verdict or "choice" in verdict:
-        p = (
-            _probability(verdict.get("p"), where)
-            if "p" in verdict
-            else _named(verdict["choice"], where, "label" in row)
-        )
-        shown = [None if p is None else 1 - p if flipped else p, None]
+        if "p" in verdict:
+            p = _probability(verdict["p"], where)
+            p = 1 - p if first is False and p is not None else p
+        else:
+            p = _named(verdict["choice"], where, first)
+        shown = [p, None]
         ordered = False
     else:
         raise UserError(
@@ -87,10 +90,10 @@ def _probability(value: Any, where: str) -> float | None:
     return float(value)
 
 
-def _named(value: Any, where: str, letters: bool = False) -> float | None:
+def _named(value: Any, where: str, first: bool | None = None) -> float | None:
     if value is None:
         return None
-    known_words = {"a": 1.0, "b": 0.0, "tie": 0.5} if letters else CHOICES
+    known_words = CHOICES if first is None else {**CHOICES, "a": float(first), "b": float(not first)}
     word = str(value).strip().lower()
     if word not in known_words:
         raise UserError(f"{where}: {word[:40]!r} is none of {', '.join(known_words)}")

@@ -25,6 +25,7 @@ from pipeline.sources import annotated_pairs, files, shapes
 from pipeline.sources.rows import IN_SETTINGS, MOST_SHOWN
 
 OURS = ("better", "worse", "principle")  # columns that only rows of known pairs have
+FIRSTS = {"llmbar": "output_1", "pandalm": "response1", "annotated_pairs": "response_a", "preferences": "a"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,21 @@ def of_row(row: Any, format: str, path: Path) -> KnownPair:
     return said[0]
 
 
+def better_is_first(row: Row, format: str, pair: KnownPair) -> bool | None:
+    """Whether the better answer is the first as the row has them; None where it has no order but better and worse."""
+    column = FIRSTS.get(format or _format(row), "")
+    if column not in row or "chosen" in row or "rejected" in row:
+        return None
+    held = row[column]
+    if column == "a":
+        held = shapes.answer(held, column)[1]  # it may be a whole dialogue
+    return bool((held.get("text") if isinstance(held, Mapping) else held) == pair.better)
+
+
+def _format(row: Row) -> str:
+    return next((name for name, (known, _) in FORMATS.items() if known(row)), "")
+
+
 def _once(result: Found, path: Path) -> Found:
     """Each pair once, and none that the file has both ways round."""
     first: dict[tuple[Id, str, str, str], KnownPair] = {}
@@ -119,7 +135,7 @@ def _once(result: Found, path: Path) -> Found:
 def _said(row: Any, format: str, path: Path) -> list[KnownPair | str]:
     if not isinstance(row, dict):
         raise ValueError("a row of known pairs is an object")
-    name = format or next((name for name, (known, _) in FORMATS.items() if known(row)), "")
+    name = format or _format(row)
     if not name:
         raise ValueError(shapes.missing(row, "better"))
     known, reader = FORMATS[name]

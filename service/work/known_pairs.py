@@ -95,9 +95,10 @@ def again(work: Work, judge: Judge, pairs: Sequence[Known], count: int) -> Moved
     says now is compared and not stored."""
     wanted = {(c, q) for c, some in _wanted(work, judge, pairs).items() for q in some}
     stored = [v for v in answers(work, judge, pairs) if (v.comparison, v.question) in wanted]
+    stored = [v for v in stored if not v.p1 == v.p2 == known.HALF]  # abstained: nothing there to move
     by_id = {pair.comparison.id: pair for pair in pairs}
     principles = {judge.question(p).id: p for p in _asked(work, judge)}
-    chosen = [v for v in least_sure(stored, count) if v.question in principles]
+    chosen = least_sure([v for v in stored if v.question in principles], count)
     if not chosen:
         return moved([], [])
     said = judge.judge([case(by_id[v.comparison], (principles[v.question],)) for v in chosen])

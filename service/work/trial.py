@@ -52,6 +52,8 @@ def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
     asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
     judge = work.wiring.judge(settings) if asked else named
     found = ask(work, judge, chosen.pairs, lambda rows: refuse_unreadable(work, role, settings, rows))
+    if chosen.opposed:
+        work.log(f"known pairs that are given both ways round are left out: {chosen.opposed}")
     for line in sentences(found.trial, role):
         work.log(line)
     if role == "judge" and work.settings.trial.required and not found.trial.believed:

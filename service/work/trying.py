@@ -44,7 +44,8 @@ ATTACKED = 20  # pairs at most, of those that the judge is right on
 class Held:
     """A trial that was held. `fooled`: by attack, of the pairs that the judge is right on without it, those on which it
     then names the worse answer, or none. `beyond`: pairs that were not asked, because there are more than `trial.most`
-    of their principle. `judge`: its fingerprint, empty for recorded verdicts. `calls`, `tokens` and `seconds` are of
+    of their principle, `opposed`: pairs that were given both ways round.
+    `judge`: its fingerprint, empty for recorded verdicts. `calls`, `tokens` and `seconds` are of
     what was asked now."""
 
     role: str
@@ -53,6 +54,7 @@ class Held:
     fooled: Mapping[str, Share] = field(default_factory=dict)
     strange: Mapping[str, int] = field(default_factory=dict)
     beyond: int = 0
+    opposed: int = 0
     calls: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -67,6 +69,7 @@ class Held:
             "attacks": {name: share.as_dict() for name, share in self.fooled.items()},
             "strange_principles": dict(self.strange),
             "not_asked": self.beyond,
+            "both_ways_round": self.opposed,
             "calls": self.calls,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
@@ -121,8 +124,8 @@ def hold(
             work.store.finish_run(work.run.id, "finished", result={"verdict": found.in_all.word})
             _, seconds = work.budget.rates.get("judge", (0, 0.0))
             return Held(
-                role, named.fingerprint, found, fooled, chosen.strange, chosen.beyond, work.budget.judge_calls,
-                work.budget.tokens, seconds, work.run.id.hex(), prefix,
+                role, named.fingerprint, found, fooled, chosen.strange, chosen.beyond, chosen.opposed,
+                work.budget.judge_calls, work.budget.tokens, seconds, work.run.id.hex(), prefix,
             )  # fmt: skip
 
 

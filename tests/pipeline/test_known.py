@@ -88,3 +88,18 @@ def test_simple_judges_are_as_right_as_they_can_be() -> None:
 
 def test_marks_are_counted() -> None:
     assert known.marks("# Head\n- one\n2. two\n**bold** and - no mark") == 5
+
+
+def test_spellings_of_one_prompt_are_one_prompt_and_in_one_half() -> None:
+    spelt = [
+        Known((Message("user", f"{'why' if n % 2 else 'Why'} is it{' ' * (n + 1)}so?\n"),), "a", "b") for n in range(12)
+    ]
+    assert len({known.row(pair, 0.9, 0.9).prompt for pair in spelt}) == 1
+    assert sorted(map(len, known.halves(spelt))) == [0, 12]
+
+
+def test_a_pair_given_both_ways_round_is_left_out_and_counted() -> None:
+    given = [KnownPair(ASKED, "a", "b"), KnownPair(ASKED, "b", "a"), KnownPair(ASKED, "a", "b", "kind")]
+    found = known.choose(CONSTITUTION, given, most=4)
+    assert [(p.principle, p.source) for p in found.pairs] == [("kind", known.EXAMPLES), ("kind", "")]
+    assert (found.opposed, found.beyond) == (1, 0)

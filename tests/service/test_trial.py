@@ -321,7 +321,11 @@ class Drifting:
     def judge(self, cases: Any) -> Any:
         said = self._judge.judge(cases)
         shift = round(self.move * PROBABILITY)
-        return replace(said, verdicts=[replace(v, p1=abs(v.p1 - shift), p2=abs(v.p2 - shift)) for v in said.verdicts])
+        half = PROBABILITY // 2  # what code says of two answers that pass alike, and code does not drift
+        moved = [
+            v if v.p1 == v.p2 == half else replace(v, p1=abs(v.p1 - shift), p2=abs(v.p2 - shift)) for v in said.verdicts
+        ]
+        return replace(said, verdicts=moved)
 
 
 @pytest.mark.parametrize(("move", "refused"), [(0.0, False), (0.01, False), (0.1, True), (0.4, True)])
@@ -340,6 +344,17 @@ def test_a_judge_that_drifted_is_refused_when_it_is_asked_again(
     unasked = work(key="nobody asks", **{**FREE, "trial.canaries": 0})
     monkeypatch.setattr(unasked.wiring, "judge", lambda settings: Drifting(judge(settings), move))
     tried(unasked)
+
+
+def test_drift_is_seen_beside_verdicts_that_abstain(work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = PRINCIPLES + RULE.partition("principles:\n")[2]
+    flags = {"principles": both, "trial.pairs": [pairs(tmp_path, 12, "")], **FREE}
+    tried(work(**flags))
+    later = work(key="a later run", **flags)
+    judge = later.wiring.judge
+    monkeypatch.setattr(later.wiring, "judge", lambda settings: Drifting(judge(settings), 0.4))
+    with pytest.raises(UserError, match=r"of 4 known pairs that it was asked again"):
+        tried(later)
 
 
 RULED = """\

@@ -152,3 +152,43 @@ def test_recorded_choices_in_both_orders(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_used_are_told_of_by_line(tmp_path: Path, row: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=rf"said.jsonl.*1.*{told}"):
         recorded(tmp_path, [row])
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "label": {"a": "one", "b": "two", "label": "AB"},
+    "winner": {"a": "one", "b": "two", "winner": "AB"},
+    "dialogue": {"a": [{"role": "assistant", "content": "one"}], "b": [{"role": "assistant", "content": "two"}],
+                 "label": "AB"},
+    "llmbar": {"output_1": "one", "output_2": "two", "label": 12},
+    "pandalm": {"response1": "one", "response2": "two", "annotator1": 12},
+    "annotated_pairs": {
+        "response_a": {"text": "one"}, "response_b": {"text": "two"}, "annotator": "x",
+        "annotations": {"x": {"pref": "AB"}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("second", [False, True])
+def test_recorded_words_are_of_the_first_answer_as_the_row_has_it(tmp_path: Path, shape: str, second: bool) -> None:
+    text = json.dumps(SHAPES[shape]).replace('"AB"', '"b"' if second else '"a"').replace("12", "2" if second else "1")
+    asked_in = {"llmbar": "input", "pandalm": "instruction"}.get(shape, "prompt")
+    good, bad = ("b", "a") if second else ("a", "b")
+    p = 0.2 if second else 0.8
+    for said, right in (
+        ({"choice": good}, True), ({"choice": bad}, False), ({"choice": "better"}, True), ({"choice": "worse"}, False),
+        ({"p": p}, True), ({"p": 1 - p}, False), ({"shown_a": 0.9}, True),
+    ):  # fmt: skip
+        score = recorded(tmp_path, [{asked_in: "Q?", **json.loads(text), **said}]).trial.in_all.figures.accuracy.score
+        assert (score.right, score.wrong) == (int(right), int(not right)), said
+
+
+def test_a_pair_given_both_ways_round_in_two_files_is_counted_and_not_asked(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Q?", "better": "Hello to you.", "worse": "Go."},
+        {"prompt": "Q?", "better": "Go.", "worse": "Hello to you."},
+    ]
+    for n, row in enumerate(rows):
+        (tmp_path / f"{n}.jsonl").write_text(json.dumps(row) + "\n")
+    found = held(tmp_path, pairs=[tmp_path / "0.jsonl", tmp_path / "1.jsonl"])
+    assert found.as_dict()["both_ways_round"] == found.opposed == 1 and set(found.trial.by_source) == {"examples"}
