@@ -184,7 +184,7 @@ def _by_principle(
     for c in work.store.contributions(list(after_first), voices, rule):
         if not c.readable:
             unread[c.question] += 1
-        elif c.bears:
+        elif c.chooses:
             votes[c.question][c.comparison.hex()] = 1.0 if (c.s > 0) == after_first[c.comparison] else -1.0
     found: dict[str, Any] = {}
     for question, principle in questions.items():
