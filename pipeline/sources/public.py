@@ -115,8 +115,8 @@ def _xstest(row: Row, path: Path) -> Item:
 
 
 def _or_bench(row: Row, path: Path) -> Item:
-    """OR-Bench: `prompt` and `category`. Its toxic prompts are a file of their own, with the word in its name or in that
-    of its folder, as the set is published: or-bench-toxic/train.csv."""
+    """OR-Bench: `prompt` and `category`. Its toxic prompts are a file of their own, with the word in its name or in
+    that of its folder, as the set is published: or-bench-toxic/train.csv."""
     category = _word(row, "category")
     if not category:
         raise ValueError("the key 'category' is missing")
