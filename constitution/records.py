@@ -276,7 +276,8 @@ class Voice:
     - `tier`: the highest tier whose votes come to a decided label makes the label; one that is tied, or in which all
       abstain, passes on to the next below. Whether a label is unreadable is told from the weight of all tiers.
     - `hard`: a veto. A verdict that would decide a label by itself decides before every tier; two that name different
-      answers tie the label, as a conflict. One that would not decide by itself says nothing.
+      answers tie the label, as a conflict. One that would not decide by itself says nothing. One that was asked and
+      cannot be read leaves the label unreadable: it may have been a veto.
     - `clamp`: |p1 + p2 - 1| counts as this at most (x 1e9): a judge that reasons first is too sure of itself, so its
       probabilities are kept to 0.40 to 0.60 (Constitutional AI, arXiv 2212.08073, section 4.3). Whether the verdict
       votes is told from the probabilities as they are.

@@ -422,7 +422,7 @@ _MEANS = {
     "hard": "true or false",
     "overridable": "a list of who may set it aside: [operator], [user] or [operator, user]",
     "judge": "the name of a judge, such as reasoned, or a mapping with `method` and its options",
-    "when": "one or more of `tags: [harm]`, `rule: {...}` and `ask: a yes/no question`",
+    "when": "one or more of `tags: [harmful]`, `rule: {...}` and `ask: a yes/no question`",
     "twin": "the question whose better answer is the other one, for `lint --ask`",
     "rule": "a check such as {contains: password}",
     "ask": "a yes/no question about the request",

@@ -98,24 +98,27 @@ class Panel:
 @dataclass(frozen=True, slots=True)
 class Sums:
     """Of each comparison: the weight that has a verdict and that is readable, and the votes by layer. `total`: the
-    weight of all questions. `tiers`: the highest first, as in `levels`."""
+    weight of all questions. `tiers`: the highest first, as in `levels`. `dark`: the weight of the hard constraints
+    whose verdict cannot be read."""
 
     present: Integers
     readable: Integers
     total: int
     hard: tuple[Layer, Layer]  # those that speak for the first answer, and for the second
     tiers: tuple[Layer, ...]
+    dark: Integers
 
     @classmethod
     def of(cls, panel: Panel, present: Flags, readable: Flags, bears: Flags, s: Integers, rule: LabelRule) -> Self:
         """`s`: as it counts (`Panel.clamped`). All [k, n]."""
         weights, n = panel.weights, s.shape[1]
         nothing = Layer(np.zeros(n, np.int64), np.zeros(n, np.int64))
-        hard = (nothing, nothing)
+        hard, dark = (nothing, nothing), nothing.bearing
         if panel.hard.any():
             some = panel.hard
             loud = bears[some] & speaks(s[some], rule)
             hard = tuple(_layer(weights[some], loud & (s[some] * sign > 0), s[some]) for sign in (1, -1))  # type: ignore[assignment]
+            dark = weights[some] @ (present[some] & ~readable[some])
         levels = panel.levels
         tiers = []
         for level in levels:
@@ -124,7 +127,7 @@ class Sums:
                 tiers.append(_layer(weights, bears, s))
             else:
                 tiers.append(_layer(weights[some], bears[some], s[some]))
-        return cls(weights @ present, weights @ readable, int(weights.sum()), hard, tuple(tiers))
+        return cls(weights @ present, weights @ readable, int(weights.sum()), hard, tuple(tiers), dark)
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -145,10 +148,12 @@ class Sums:
             first.total,
             (one, other),
             layers([part.tiers for part in parts]),
+            np.concatenate([part.dark for part in parts]),
         )
 
     def unreadable(self, rule: LabelRule) -> Flags:
-        found: Flags = self.readable * PROBABILITY < units(rule.min_readable) * self.total
+        """Where too little of the weight can be read, or a hard constraint cannot: it may have been a veto."""
+        found: Flags = (self.readable * PROBABILITY < units(rule.min_readable) * self.total) | (self.dark > 0)
         return found
 
     @property

@@ -32,7 +32,8 @@ Voices = Mapping[Id, Voice]
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """One verdict's part in a label. `s`: p1 + p2 - 1 in units of 1e-9, as its voice lets it count, positive for the
-    comparison's first answer."""
+    comparison's first answer; one of 0 that bears (two orders that cancel out, where the rule allows it) is for neither
+    answer. `even`: exactly one half in both orders, which abstains under every rule."""
 
     comparison: Id
     question: Id
@@ -42,6 +43,12 @@ class Contribution:
     bears: bool
     tier: int = 0
     hard: bool = False
+    even: bool = False
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it votes for one of the two answers."""
+        return self.readable and self.bears and self.s != 0
 
 
 class Labels(Gathering):
@@ -101,18 +108,20 @@ class Labels(Gathering):
         verdict = tables.verdict.c
         readable = _readable(rule)
         numbers = (_s(), case((readable, 1), else_=0), case((and_(readable, _bears(rule)), 1), else_=0))
-        query = select(verdict.comparison, verdict.question, *numbers).where(
+        half = case((and_(verdict.p1 == HALF, verdict.p2 == HALF), 1), else_=0)
+        query = select(verdict.comparison, verdict.question, *numbers, half).where(
             verdict.comparison.in_(comparisons), verdict.question.in_(questions)
         )
         with self._read() as connection:
             rows = connection.execute(query).all()
         found = []
-        for comparison, question, s, can, does in rows:
+        for comparison, question, s, *flags in rows:
             voice = voices[question]
             most = PROBABILITY if voice.clamp is None else voice.clamp
             counted = max(-most, min(most, s))
+            can, does, even = (bool(flag) for flag in flags)
             found.append(
-                Contribution(comparison, question, voice.weight, counted, bool(can), bool(does), voice.tier, voice.hard)
+                Contribution(comparison, question, voice.weight, counted, can, does, voice.tier, voice.hard, even)
             )
         return found
 

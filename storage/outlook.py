@@ -86,11 +86,12 @@ class Outlooks(Labels):
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Of each comparison of a slice, the weight of the questions without a verdict: of those that are hard and could
-    speak, and of each tier's, by what |s| counts as at most, the largest first."""
+    """Of each comparison of a slice, the weight of the questions without a verdict: of those that are hard, of those of
+    them that could speak, and of each tier's, by what |s| counts as at most, the largest first."""
 
     all: Integers
     hard: Integers
+    loud: Integers
     tiers: tuple[tuple[tuple[int, Integers], ...], ...]
 
     @classmethod
@@ -104,7 +105,8 @@ class Missing:
             clamps = sorted(set(panel.clamps[mine].tolist()), reverse=True)
             some = [(clamp, mine & (panel.clamps == clamp)) for clamp in clamps]
             tiers.append(tuple((clamp, weights[these] @ lacking[these]) for clamp, these in some))
-        return cls(weights @ lacking, weights[could] @ lacking[could], tuple(tiers))
+        hard, loud = (weights[some] @ lacking[some] for some in (panel.hard, could))
+        return cls(weights @ lacking, hard, loud, tuple(tiers))
 
 
 def _touched(some: Sequence[Id], old: Sums, new: Sums, missing: Missing, rule: LabelRule) -> Iterator[Outlook]:
@@ -127,7 +129,7 @@ def _outcomes(sums: Sums, rule: LabelRule) -> Integers:
 def _sure(sums: Sums, missing: Missing, rule: LabelRule) -> Integers:
     """The outcome that each label has however the missing weight is answered, or OPEN."""
     first, second = (layer.bearing > 0 for layer in sums.hard)
-    veto = missing.hard > 0
+    veto = missing.loud > 0
     tied = (first & second) | ((first | second) & veto)
     open_below = ~(first | second)  # the tiers may have a say
     first, second = (first & ~second) | (open_below & veto), (second & ~first) | (open_below & veto)
@@ -138,7 +140,8 @@ def _sure(sums: Sums, missing: Missing, rule: LabelRule) -> Integers:
     tied = tied | open_below
     one = first.astype(np.int64) + second + tied == 1
     said = np.select([~one, first, second], [OPEN, FIRST, SECOND], TIED)
-    never, not_yet = replace(sums, readable=sums.readable + missing.all).unreadable(rule), sums.unreadable(rule)
+    never = replace(sums, readable=sums.readable + missing.all).unreadable(rule)
+    not_yet = sums.unreadable(rule) | (missing.hard > 0)  # a hard constraint that turns out unreadable leaves no label
     return np.select([never, not_yet], [UNREADABLE, OPEN], said)
 
 

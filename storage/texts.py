@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Row, Select, Table, bindparam, select, update
 
 from constitution.records import Comparison, Generation, Id, Message, Messages, Prompt, dialogue_id, text_digest
 from storage import tables
@@ -33,7 +33,9 @@ class Pair:
 class Texts(Runs, Claims):
     @patient
     def add_prompts(self, prompts: Iterable[Prompt]) -> int:
-        """Store prompts; returns how many are new. A prompt that is known keeps its first split and source."""
+        """Store prompts; returns how many are new. A prompt that is known keeps its first split and source. Its tags
+        are those that it was last given: who tags a file that was stored without means it. One without tags takes none
+        away."""
         by_id: dict[Id, Prompt] = {}
         for prompt in prompts:
             by_id.setdefault(prompt.id, prompt)
@@ -41,7 +43,19 @@ class Texts(Runs, Claims):
         rows = [{"id": id, "split": p.split, "source": p.source, "tags": p.tags} for id, p in by_id.items()]
         with self._write() as connection:
             self._insert_first_wins(connection, tables.dialogue, dialogues)
-            return self._insert_first_wins(connection, tables.prompt, rows)
+            new = self._insert_first_wins(connection, tables.prompt, rows)
+            self._retag(connection, {id: p.tags for id, p in by_id.items() if p.tags})
+            return new
+
+    def _retag(self, connection: Connection, tags: Mapping[Id, tuple[str, ...]]) -> None:
+        prompt = tables.prompt.c
+        changed = []
+        for some in chunks(sorted(tags)):  # in the order of the keys, as they are inserted
+            stored = connection.execute(select(prompt.id, prompt.tags).where(prompt.id.in_(some))).all()
+            changed += [{"key": id, "new": tags[id]} for id, known in sorted(stored) if tuple(known) != tags[id]]
+        if changed:
+            known = update(tables.prompt).where(prompt.id == bindparam("key")).values(tags=bindparam("new"))
+            connection.execute(known, changed)
 
     @patient
     def add_dialogues(self, dialogues: Iterable[Messages]) -> None:

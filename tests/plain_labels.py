@@ -33,7 +33,7 @@ def decided(p: int, rule: LabelRule) -> bool:
 
 def label(comparison: Id, verdicts: Sequence[Verdict], voices: Mapping[Id, Voice], rule: LabelRule) -> Label:
     """`verdicts`: on this comparison, one a question at most; those on questions without a voice are left out."""
-    readable, said = 0, []
+    readable, said, dark = 0, [], False
     for v in verdicts:
         if v.question not in voices:
             continue
@@ -41,10 +41,12 @@ def label(comparison: Id, verdicts: Sequence[Verdict], voices: Mapping[Id, Voice
         own = voice.rule or rule
         if min(v.mass1, v.mass2) >= units(own.min_mass):
             readable += voice.weight
+        elif voice.hard and voice.weight:
+            dark = True
         if votes(v, own) and voice.weight:
             most = ONE if voice.clamp is None else voice.clamp
             said.append((voice, max(-most, min(most, v.p1 + v.p2 - ONE))))
-    if readable * ONE < units(rule.min_readable) * sum(voice.weight for voice in voices.values()):
+    if dark or readable * ONE < units(rule.min_readable) * sum(voice.weight for voice in voices.values()):
         return Label(comparison, "unreadable", HALF)
 
     hard = [(v.weight, s) for v, s in said if v.hard and decided(mean([(1, s)]), rule) and mean([(1, s)]) != HALF]

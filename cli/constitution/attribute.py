@@ -100,7 +100,8 @@ def _show_one(found: Explained) -> None:
 def _part(part: Part, widest: Fraction | int) -> tuple[str, ...]:
     says = in_words(part.standing)
     if part.standing == "bears" and part.s is not None:
-        says = f"{'first' if part.s > 0 else 'second'} ({abs(part.s) / 10**9:.3f})"
+        side = "first" if part.s > 0 else "second" if part.s < 0 else "neither"
+        says = f"{side} ({abs(part.s) / 10**9:.3f})"
     moved = f"{float(part.moved):+.6f}" if part.moved else "0"
     weight = f"{part.weight / 1000:g}" + (", hard" if part.hard else f", tier {part.tier}" if part.tier else "")
     return part.principle, weight, says, moved, bar(part.moved, widest), part.without

@@ -152,6 +152,11 @@ def _refuse_missing(folder: Path, missing: list[str]) -> None:
         raise UserError(
             f"{folder} is not a whole model: it has no {', no '.join(missing)}. Copy what is missing from where the "
             "model came from, or save the model and its tokenizer (with a chat template) into the folder again."
+            + (
+                " A base model has no template: docs/judges.md has a plain one to put beside it."
+                if missing == ["chat_template.jinja"]
+                else ""
+            )
         )
 
 

@@ -48,11 +48,12 @@ def without(votes: Votes, all_of_it: Sums, principle: int) -> Sums:
         # its words may count in another tier, or be no constraint, without it
         return sums(votes.part(principles=[p for i, p in enumerate(votes.principles) if i != principle]))
     weight, s, bears = panel.weights[principle], votes.s(principle), votes.bears[:, principle]
-    hard, tiers = all_of_it.hard, list(all_of_it.tiers)
+    hard, tiers, dark = all_of_it.hard, list(all_of_it.tiers), all_of_it.dark
     place = int(panel.places[principle])
     if place == HARD:
         loud = bears & tally.speaks(s, votes.rule)
         hard = (hard[0] - _part(weight, loud & (s > 0), s), hard[1] - _part(weight, loud & (s < 0), s))
+        dark = dark - (votes.present & ~votes.readable)[:, principle] * weight
     else:
         tiers[place] = tiers[place] - _part(weight, bears, s)
     return replace(
@@ -62,6 +63,7 @@ def without(votes: Votes, all_of_it: Sums, principle: int) -> Sums:
         total=all_of_it.total - int(weight),
         hard=hard,
         tiers=tuple(tiers),
+        dark=dark,
     )
 
 

@@ -102,9 +102,9 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> tuple[float | None, floa
 
 
 def _named(votes: Votes, principle: int, known: Mapping[Id, Comparison]) -> Iterable[tuple[Comparison, bool]]:
-    """The comparisons on which it votes, each with whether the first answer is named."""
+    """The comparisons on which it votes for one answer, each with whether the first is named."""
     s = votes.s(principle)
-    for row in np.flatnonzero(votes.bears[:, principle]):
+    for row in np.flatnonzero(votes.bears[:, principle] & (s != 0)):
         comparison = known.get(votes.comparisons[row])
         if comparison is not None:
             yield comparison, bool(s[row] > 0)

@@ -115,11 +115,13 @@ def _xstest(row: Row, path: Path) -> Item:
 
 
 def _or_bench(row: Row, path: Path) -> Item:
-    """OR-Bench: `prompt` and `category`. Its toxic prompts are a file of their own, which has the word in its name."""
+    """OR-Bench: `prompt` and `category`. Its toxic prompts are a file of their own, with the word in its name or in
+    that of its folder, as the set is published: or-bench-toxic/train.csv."""
     category = _word(row, "category")
     if not category:
         raise ValueError("the key 'category' is missing")
-    return Item(_asked(row, "prompt"), ("harmful" if "toxic" in path.name.lower() else "harmless", category))
+    toxic = any("toxic" in name.lower() for name in (path.name, path.absolute().parent.name))
+    return Item(_asked(row, "prompt"), ("harmful" if toxic else "harmless", category))
 
 
 def _strong_reject(row: Row, path: Path) -> Item:

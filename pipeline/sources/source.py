@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from constitution.records import Messages, Prompt, Split, split_of
+from constitution.records import Messages, Prompt, Split, make_id, split_of
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,13 @@ class Source(Protocol):
     """What the module has."""
 
     def prompts(self, options: Mapping[str, Any], splits: Splits) -> list[Prompt]: ...
+
+
+def sample(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
+    """At most so many of the prompts, in their order. Where there are more, those whose ids hash lowest: a file is
+    often sorted by what its prompts are about, so that its first hundred are no picture of it. A larger sample holds
+    a smaller one."""
+    if len(prompts) <= most:
+        return list(prompts)
+    lowest = {p.id for p in sorted(prompts, key=lambda p: make_id("sample", prompt=p.id))[:most]}
+    return [p for p in prompts if p.id in lowest]

@@ -20,6 +20,7 @@ from service.actions.data_files import Split
 
 if TYPE_CHECKING:
     from service.queries.judged import Judged
+    from storage.labels import Contribution
     from storage.runs import Run
     from storage.store import Store
 
@@ -127,20 +128,21 @@ def _everybody(about: Judged, comparisons: Sequence[Id]) -> tuple[dict[Id, dict[
             said[id][judge] = Said(None if first is None else "a" if first else "b", "neither", label.p / PROBABILITY)
     for vote in about.contributions(comparisons):
         for principle in about.principles[vote.question]:
-            said[vote.comparison][ids[principle]] = _vote(vote.s, vote.readable, vote.bears)
+            said[vote.comparison][ids[principle]] = _vote(vote)
     if people:
         annotators += _reviewers(people, said)
     return said, annotators
 
 
-def _vote(s: int, readable: bool, bears: bool) -> Said:
-    """A principle's verdict: `s` is p1 + p2 - 1 in the store's integers. Exactly one half in both orders abstains."""
-    if not readable:
+def _vote(verdict: Contribution) -> Said:
+    """A principle's verdict. Exactly one half in both orders says that it does not apply; orders that cancel out say
+    that it chooses neither."""
+    if not verdict.readable:
         return Said(None, "invalid")
-    p = (s + PROBABILITY) / (2 * PROBABILITY)
-    if not s:
-        return Said(None, "not_applicable", p)
-    return Said("a" if s > 0 else "b", None, p) if bears else Said(None, "neither", p)
+    p = (verdict.s + PROBABILITY) / (2 * PROBABILITY)
+    if verdict.chooses:
+        return Said("a" if verdict.s > 0 else "b", None, p)
+    return Said(None, "not_applicable" if verdict.even else "neither", p)
 
 
 def _reviewers(people: Sequence[SpotCheck], said: Mapping[Id, dict[str, Said]]) -> list[Annotator]:

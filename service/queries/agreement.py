@@ -75,10 +75,10 @@ def _with_judge(checks: Sequence[SpotCheck], labels: Mapping[Id, Label]) -> Figu
 
 
 def _by_principle(about: Judged, checks: Sequence[SpotCheck]) -> dict[str, Figures]:
-    """A principle's own preference, over the pairs on which its verdict votes."""
+    """A principle's own preference, over the pairs on which its verdict votes for an answer."""
     sides: dict[str, dict[Id, Label]] = {}
     for c in about.contributions([check.comparison for check in checks]):
-        if c.bears and c.readable:
+        if c.chooses:
             label = Label(c.comparison, "decided", PROBABILITY if c.s > 0 else 0)
             for principle in about.principles[c.question]:
                 sides.setdefault(principle, {})[c.comparison] = label

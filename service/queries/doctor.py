@@ -174,6 +174,7 @@ def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
 
 def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
     from pipeline import plugins
+    from pipeline.engines.folder import find_model
     from pipeline.models.checks import check_model_folder
     from service.wiring import PROMOTED, Wiring
 
@@ -188,6 +189,7 @@ def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
             mend = f"precept sandbox build --role {model}" if package == "sandbox" else f"install {package} anew"
             folder = Path(Wiring(settings).resolve(role.model))  # a model of a package: no store is opened
         check_model_folder(folder)
+        find_model(str(folder), "")  # what its engine asks for besides: a tokenizer, a chat template
     except UserError as error:
         return Finding(what, False, str(error), "the run", True, mend)
     return Finding(what, True, str(folder), "the run", True)

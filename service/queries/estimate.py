@@ -18,6 +18,7 @@ from constitution.records import Message, Prompt
 from constitution.templates import comparison_request, critique_request, revision_request
 from pipeline import promote, suites, trainers
 from pipeline.judges.by_principle import by_models
+from pipeline.sources.source import sample
 from service.identity import run_key
 from service.queries import trials
 from service.queries.drawn import SAMPLED
@@ -117,7 +118,7 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
 
 def _harmless(settings: Settings, prompts: Sequence[Prompt]) -> list[bool]:
     heldout = [p for p in prompts if p.split == "heldout"]
-    return ["harmless" in p.tags for p in heldout[: settings.evaluate.prompts]]
+    return ["harmless" in p.tags for p in sample(heldout, settings.evaluate.prompts)]
 
 
 def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> Run | None:

@@ -139,7 +139,7 @@ def comparisons(work: RunRecords, stage: str = "evaluation") -> Comparisons:
 def _votes(work: RunRecords, panel: Panel, ids: Sequence[Id]) -> dict[Id, list[Contribution]]:
     votes: dict[Id, list[Contribution]] = {}
     for c in work.store.contributions(ids, panel.voices, panel.rule):
-        if c.bears:
+        if c.chooses:
             votes.setdefault(c.comparison, []).append(c)
     return votes
 

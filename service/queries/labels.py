@@ -140,7 +140,7 @@ def votes_on(about: Judged, comparisons: Sequence[Id]) -> dict[Id, tuple[Vote, .
     votes: Mapping[Id, list[tuple[tuple[bool, int], Vote]]] = {id: [] for id in comparisons}
     weights, titles = about.constitution.weights(), {p.id: p.title for p in about.constitution}
     for c in about.contributions(comparisons):
-        if c.bears and c.readable and c.s:
+        if c.chooses:
             side: Side = "first" if c.s > 0 else "second"
             votes[c.comparison].extend(
                 ((not c.hard, -c.tier), Vote(name, titles[name], side, weights[name] / WEIGHT, abs(c.s) / PROBABILITY))
@@ -161,7 +161,7 @@ def _fitting(about: Judged, some: Sequence[Id], state: LabelState | None, questi
     if questions is not None and fitting:
         voices = {q: about.voices[q] for q in questions}
         found = about.store.contributions(sorted(fitting), voices, about.rule) if voices else ()
-        fitting &= {c.comparison for c in found if c.bears and c.readable}
+        fitting &= {c.comparison for c in found if c.chooses}
     return fitting
 
 

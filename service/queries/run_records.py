@@ -16,6 +16,7 @@ from pipeline import label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics import consistency as judge_consistency
+from pipeline.sources.source import sample
 from service import keyed
 from service.queries import drawn, rulings
 from service.queries.rulings import Whose
@@ -41,9 +42,10 @@ class RunRecords:
         return self.wiring.resolve(str(self.run.settings["policy"]))
 
     def prompts(self, split: str, most: int | None = None) -> list[Prompt]:
-        """This run's prompts of a split, in the run's order."""
+        """This run's prompts of a split, in the run's order; `most`: a sample of so many (`sources.source.sample`)."""
         members = self.store.prompts(ids=self.store.stage_members(self.run.id, "prompts"))
-        return keyed.with_principles(self.store, self.run.id, [p for p in members if p.split == split][:most])
+        of = [p for p in members if p.split == split]
+        return keyed.with_principles(self.store, self.run.id, of if most is None else sample(of, most))
 
     def generations(self, stage: str) -> list[Generation]:
         return self.store.generations_of(self.run.id, stage)

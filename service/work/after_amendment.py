@@ -80,7 +80,7 @@ def top_up(work: Work, stage: str, model: str, into: str = "feedback") -> int:
         spoken = {
             cases[c.comparison].comparison.prompt
             for c in work.store.contributions(ids, {question: voice}, rule)
-            if c.bears
+            if c.chooses
         }
         silent = [prompts[i] for i in first if i not in spoken]
         pairs += _shown_under(work, f"{stage}.{principle.id}", alone, [first[p.id] for p in silent])

@@ -108,7 +108,8 @@ def evaluate(
 
 def _of_its_own(work: Work, stage: str, prompts: Sequence[Prompt], before: str, after: str) -> Evidence:
     """Both models' answers to the prompts that a suite has itself, to those that both could be asked."""
-    work.store.add_prompts(prompts)
+    stored = {p.id for p in work.store.prompts(ids=[p.id for p in prompts])}
+    work.store.add_prompts(p for p in prompts if p.id not in stored)  # what is the user's keeps the user's tags
     if any(p.split != "heldout" for p in work.store.prompts(ids=[p.id for p in prompts])):
         raise UserError(f"a prompt of the suite of {stage} was stored before as one to train on: it measures nothing")
     old, new = (
@@ -183,7 +184,7 @@ def _by_principle(
     for c in work.store.contributions(list(after_first), voices, rule):
         if not c.readable:
             unread[c.question] += 1
-        elif c.bears:
+        elif c.chooses:
             votes[c.question][c.comparison.hex()] = 1.0 if (c.s > 0) == after_first[c.comparison] else -1.0
     found: dict[str, Any] = {}
     for question, principle in questions.items():

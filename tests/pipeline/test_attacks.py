@@ -10,9 +10,9 @@ WORSE, BETTER = "First take the key. Then run.", "I will not help with that, but
 
 
 class Words:
-    critique = revision = ""
+    critique = revision = why = ""
     comparison = "Which reply is less harmful?"
-    exemplars = ()
+    exemplars = overridable = ()
 
 
 def test_a_dozen_and_each_says_what_it_is() -> None:

@@ -40,7 +40,7 @@ def test_each_principle_the_judge_and_people_are_annotators(store: Store, tmp_pa
     assert [s["principle-kind"] for s in said] == ["a", "b", None, None, "a"]
     assert said[0][DEFAULT] == "a" and said[1][DEFAULT] == "b"
     reasons = [by_id[pair]["principle-kind"].get("no_pref_reason") for pair in about.pairs]
-    assert reasons == [None, None, "not_applicable", "invalid", None]  # the two orders cancel out exactly
+    assert reasons == [None, None, "neither", "invalid", None]  # the two orders cancel out exactly
     assert by_id[about.pairs[0]]["principle-short"] == {"pref": None, "no_pref_reason": "not_applicable", "p": 0.5}
     assert {c["metadata"]["split"] for c in text["comparisons"]} == {"train"}
 

@@ -35,6 +35,16 @@ def test_a_prompt_keeps_the_split_it_was_given_first(store, world):
     assert store.prompts(split="heldout") == []
 
 
+def test_a_prompt_that_is_stored_again_with_tags_has_those(store, world):
+    first, other = replace(world.prompt(1), tags=()), replace(world.prompt(2), tags=("safe",))
+    store.add_prompts([first, other])
+    assert store.add_prompts([replace(first, tags=("harmless", "b"), split="heldout", source="again")]) == 0
+    assert store.prompts(ids=[first.id, other.id]) == [replace(first, tags=("harmless", "b")), other]
+    assert store.add_prompts([replace(first, tags=("harmful",)), world.prompt(3)]) == 1
+    store.add_prompts([first, replace(other, tags=())])  # no tags take none away
+    assert store.prompts(ids=[first.id, other.id]) == [replace(first, tags=("harmful",)), other]
+
+
 def test_a_dialogue_that_is_no_prompt_can_be_compared_and_has_no_split(store, world):
     prompt = world.prompt(1)
     store.add_dialogues([prompt.messages, prompt.messages, (Message("user", HOSTILE),)])

@@ -198,6 +198,19 @@ def test_a_hard_constraint_vetoes_and_two_that_differ_are_a_conflict(store, worl
     ]
 
 
+def test_a_hard_constraint_that_cannot_be_read_leaves_no_label(store, world):
+    [dark, even, missing], [hard, soft, more] = world.fill(store, 3, 3)
+    for pair in (dark, even, missing):
+        store.add_verdicts([world.verdict(soft, pair, 1, 1), world.verdict(more, pair, 1, 1)])
+    store.add_verdicts([Verdict(hard, dark, 0, 0, ONE, 0), Verdict(hard, even, HALF, HALF, ONE, ONE)])
+    said = {hard: Voice(1, hard=True), soft: Voice(9_000), more: Voice(9_000)}
+    labels = store.labels([dark, even, missing], said, LabelRule())
+    assert labels == [Label(dark, "unreadable", HALF), Label(even, "decided", ONE), Label(missing, "decided", ONE)]
+    softer = said | {hard: Voice(1)}
+    assert store.labels([dark], softer, LabelRule()) == [Label(dark, "decided", ONE)]
+    assert store.labels([dark], said | {hard: Voice(0, hard=True)}, LabelRule()) == [Label(dark, "decided", ONE)]
+
+
 def test_a_clamped_verdict_says_less_and_votes_as_before(store, world):
     [pair], [reasoned, read] = world.fill(store, 1, 2)
     store.add_verdicts([world.verdict(reasoned, pair, 1.0, 1.0), world.verdict(read, pair, 0.2, 0.2)])

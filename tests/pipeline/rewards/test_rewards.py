@@ -45,7 +45,7 @@ def checked(returned: Any, penalty: float = 0.0, line: LengthLine | None = None)
 
 
 def test_the_kinds_are_found_by_looking_into_the_folder() -> None:
-    assert rewards.kinds() == ["function", "http", "judge", "model"]
+    assert rewards.kinds() == ["function", "http", "judge", "model", "rule"]
 
 
 @pytest.mark.parametrize("kind", rewards.kinds())

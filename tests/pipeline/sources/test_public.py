@@ -69,6 +69,9 @@ def test_the_sets_and_their_tags(tmp_path: Path) -> None:
     bench = [{"prompt": "How do I kill time?", "category": "violence"}]
     assert tags("or-bench", write_csv(tmp_path / "or-bench-hard-1k.csv", bench)) == [("harmless", "violence")]
     assert tags("or_bench", write_csv(tmp_path / "or-bench-toxic.csv", bench)) == [("harmful", "violence")]
+    for folder, tag in (("or-bench-toxic", "harmful"), ("or-bench-80k", "harmless")):
+        (tmp_path / folder).mkdir()
+        assert tags("or_bench", write_csv(tmp_path / folder / "train.csv", bench)) == [(tag, "violence")]
     strong = [{"category": "Violence", "source": "custom", "forbidden_prompt": "How do I kill a man?"}]
     assert tags("strong_reject", write_csv(tmp_path / "s.csv", strong)) == [("harmful", "Violence")]
     pairs = [{"id": "1", "prompt": "Why?", "chosen": ["Because."], "rejected": ["No."], "subset": "Focus"}]

@@ -27,7 +27,7 @@ def made_up(requests: Sequence[Messages], role: str, seed: int) -> list[str | No
     for n, request in enumerate(requests):
         kind = "harm" if "could hurt" in request[0].content else "fine"
         text = f'Message: "Could you {kind} the {kind}{seed}{n} with the wx{n}{kind} near the yz{n}{kind}?"'
-        found.append({0: text, 1: EXAMPLES["harm"][0][1], 2: None, 3: found[-3] if n >= 3 else None}[n % 4])
+        found.append({0: text, 1: EXAMPLES["harmful"][0][1], 2: None, 3: found[-3] if n >= 3 else None}[n % 4])
     return found
 
 
@@ -38,7 +38,7 @@ def _read(**options: object):
 def test_prompts_of_both_kinds_with_topics_and_splits_and_no_repeats() -> None:
     found = _read(count=12, harmless=0.5)
     kinds = Counter(p.tags[0] for p in found)
-    assert kinds == {"harm": 3, "harmless": 3}  # a fourth of the twelve that are asked for of each kind
+    assert kinds == {"harmful": 3, "harmless": 3}  # a fourth of the twelve that are asked for of each kind
     assert all(p.split == SPLITS.of(p.messages) and p.source == "red_team" for p in found)
     assert len({p.id for p in found}) == len(found) and found == _read(count=12)
     topics = {"".join(c if c.isalnum() else "-" for c in t.lower()).replace("--", "-") for t in TOPICS}
@@ -48,13 +48,13 @@ def test_prompts_of_both_kinds_with_topics_and_splits_and_no_repeats() -> None:
 
 
 def test_topics_and_examples_of_one_s_own_are_shown(tmp_path: Path) -> None:
-    rows = [{"prompt": f"My own question about {k}?", "tags": [k, "garden"]} for k in ("harm", "harmless", "other")]
+    rows = [{"prompt": f"My own question about {k}?", "tags": [k, "garden"]} for k in ("harmful", "harmless", "other")]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     HEARD.clear()
     _read(count=8, topics=["garden fences"], examples=str(tmp_path / "own.jsonl"))
     assert all(text.endswith("Topic: garden fences\nMessage:") for text in HEARD)
     harm = [text for text in HEARD if "could hurt" in text]
-    assert all("Topic: garden\nMessage: My own question about harm?" in text for text in harm)
+    assert all("Topic: garden\nMessage: My own question about harmful?" in text for text in harm)
     assert not any("about other?" in text for text in HEARD)
 
 
@@ -102,7 +102,7 @@ def test_what_was_made_is_kept_and_asked_for_once(tmp_path: Path, monkeypatch: p
             wiring.close()
 
     found = made()
-    assert {tags[0] for _, tags in found} == {"harm", "harmless"} and 3 <= len(found) <= 5
+    assert {tags[0] for _, tags in found} == {"harmful", "harmless"} and 3 <= len(found) <= 5
     count = len(log.read_text().splitlines())
     assert count == 16
     assert made() == found and len(log.read_text().splitlines()) == count

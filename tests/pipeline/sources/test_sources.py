@@ -14,6 +14,7 @@ from constitution.errors import UserError
 from constitution.records import Message, Messages, Prompt, Split, split_of
 from pipeline import sources
 from pipeline.sources import Splits
+from pipeline.sources.source import sample
 
 SPLITS = Splits(heldout=0.3, dev=0.2)
 ASKED = [f"How do I bake {n} loaves?" for n in range(40)]
@@ -116,3 +117,12 @@ def test_every_source_keeps_its_contract(ours: None, file: Path) -> None:
         more = (made_up,) if "generate" in parameters else ()
         with pytest.raises(UserError):
             source.prompts({**own, "no such option": 1}, SPLITS, *more)
+
+
+def test_a_sample_of_a_sorted_file_is_a_picture_of_it() -> None:
+    kinds = [("harmless",)] * 300 + [("harmful",)] * 300
+    prompts = [Prompt((Message("user", f"Question {n}"),), "heldout", tags=tags) for n, tags in enumerate(kinds)]
+    some = sample(prompts, 120)
+    assert len(some) == 120 and some == [p for p in prompts if p in some]
+    assert 40 <= sum(p.tags == ("harmless",) for p in some) <= 80
+    assert {p.id for p in sample(prompts, 60)} < {p.id for p in some} and sample(prompts, 600) == prompts
