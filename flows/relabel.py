@@ -23,10 +23,12 @@ def relabel(
     report: Progress | None = None,
 ) -> dict[str, Any]:
     """The pool's labels under the ratified constitution (`retrain.base` names another run, `retrain.version` another
-    constitution). Only verdicts that are not stored are asked; where none is missing, no model is."""
+    constitution). Only verdicts that are not stored are asked; where none is missing, no model is.
+    Another judge than the base's is tried first."""
     with at_work("relabel", file, flags, who, report) as work:
         if work.finished:
             return work.finished
+        steps.try_if_another(work)
         comparisons = steps.take_over(work)
         found = steps.label(work, "feedback", heldout="held-out feedback")
         base = work.settings.retrain.base

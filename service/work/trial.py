@@ -15,6 +15,7 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.records import PROBABILITY
 from pipeline import known
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
 from pipeline.metrics import words
@@ -30,6 +31,7 @@ from service.work.known_pairs import again, ask, missing, pairs_of, plain, rows_
 from service.work.legible import agree, refuse_unreadable
 from service.work.ruling import decide
 from service.work.work import Work
+from storage.runs import QUESTIONS
 
 FEWEST_PROBES = 4  # pairs that were revised under a principle, before its orders are said to be at chance
 ENOUGH = 8  # readable verdicts before a judge is said to be at chance by its own run
@@ -67,6 +69,18 @@ def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
         if role == "evaluator":
             _put_away(work, settings)
     return found.trial
+
+
+def try_if_another(work: Work) -> None:
+    """Try the judge of a relabelling, unless it is the one whose labels the base has: then what that run's trial
+    decided holds (`service.queries.rulings`). It is the same where one of its questions to a model is."""
+    base = work.store.run(work.settings.retrain.base)
+    named = work.wiring.asked_judge(work.settings.judge)
+    mine = {named.question(p).id for p in work.constitution if asks_a_model(named, p)}
+    stages = [stage for stage in work.store.stages(base.id) if stage.endswith(QUESTIONS)]
+    theirs = {id for stage in stages for id in work.store.stage_members(base.id, stage)}
+    if mine and theirs and not mine & theirs:
+        try_judge(work, "judge", work.settings.judge)
 
 
 def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:

@@ -436,3 +436,19 @@ def test_a_trial_of_another_judge_is_not_told_as_this_ones(work: Any, other: dic
     judge = at_work.settings.judge.model_copy(update=changed)
     another = at_work.settings.model_copy(update={"judge": judge})
     assert trials.last(at_work.store, another, "judge", version) is None
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_relabelling_tries_another_judge_than_the_base_had(work: Any, same: bool) -> None:
+    base = work(key="the base", **FREE)
+    judge = base.wiring.asked_judge(base.settings.judge)
+    asked_then = [judge.question(p).id if same else b"another judge's " for p in base.constitution][: 2 if same else 1]
+    base.store.add_members(base.run.id, "feedback.questions", asked_then, list(range(len(asked_then))))
+    at_work = work(OPPOSITE, key="a relabelling", **{"retrain.base": base.run.id.hex(), "judge.options": {}})
+    if same:  # its questions are the base's, so nobody is asked
+        at_work.wiring.asked_judge = lambda settings: judge
+        trial.try_if_another(at_work)
+        assert trial.stored(at_work, "judge") is None
+    else:
+        with pytest.raises(UserError, match="the judge is not trusted to label"):
+            trial.try_if_another(at_work)
