@@ -208,7 +208,8 @@ def _reward_of_two(found: Preferred) -> str:
 def _part(part: Part, widest: float) -> tuple[str, ...]:
     said = in_words(part.standing)
     if part.standing == "bears":
-        said = "first" if part.moved > 0 or (not part.moved and part.shown_a > 0.5) else "second"
+        pull = part.moved or round(part.shown_a + part.shown_b - 1, 9)
+        said = "first" if pull > 0 else "second" if pull < 0 else "neither"
     return (
         part.principle, f"{part.weight / 1000:g}", number(part.shown_a), number(part.shown_b), said,
         f"{part.moved:+.3f}" if part.moved else "0", bar(Fraction(part.moved), Fraction(widest)), part.without,

@@ -117,8 +117,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
+    """`tokens`: of the completion. `prompt_tokens`: of all that was read for it, the chat and the completion; 0 of an
+    engine that does not say."""
+
     logprob: float  # natural log, summed over the completion's tokens
     tokens: int
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,7 +244,7 @@ class VllmDialect:
             logs = [logprob(step[str(token)]["logprob"]) for step, token in zip(steps, added, strict=True)]
         for log in logs:  # each in a place of its own
             shares([log], self._transport.host)
-        return Scored(math.fsum(min(log, 0.0) for log in logs), len(added))
+        return Scored(math.fsum(min(log, 0.0) for log in logs), len(added), len(whole))
 
     async def _or_refused(self, body: dict[str, Any]) -> tuple[list[dict[str, Any]], Any] | Refused:
         """The answer to a body with one prompt, or why the server will not have it."""

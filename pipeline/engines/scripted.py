@@ -165,7 +165,8 @@ class ScriptedEngine:
                 scored.append(refused)
                 continue
             tokens = len(request.completion.encode("utf-8", "surrogatepass")) + request.end
-            scored.append(Scored(-float(len(request.completion)), tokens))
+            whole = len(self.render(request.chat)) + tokens
+            scored.append(Scored(-float(len(request.completion)), tokens, whole))
         return scored
 
     def close(self) -> None:

@@ -271,7 +271,8 @@ class TransformersEngine:
             found = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)
             if found.isnan().any():
                 raise UserError(NOT_A_NUMBER)
-            return [Scored(part.double().sum().item(), len(part)) for part in torch.split(found, counts)]
+            parts = zip(torch.split(found, counts), batch, strict=True)
+            return [Scored(part.double().sum().item(), len(part), len(whole[i])) for part, i in parts]
 
         # Logits are of every token of a completion: long ones over a large vocabulary make smaller batches.
         weights = [max(1, len(tail) * self._vocabulary // SCORE_LOGITS) for tail in tails]

@@ -77,8 +77,7 @@ class ContrastJudge:
         ]
         scored = self.role.engine.score(requests)
         sides = zip(scored[::2], scored[1::2], strict=True)
-        answered = [each for each in scored if not isinstance(each, Refused)]
-        return alone.Looked([self._lead(*both) for both in sides], Used(requests=len(answered)))
+        return alone.Looked([self._lead(*both) for both in sides], used_by(scored))
 
     def _lead(self, kept: Scored | Refused, broken: Scored | Refused) -> float | Refused:
         if isinstance(kept, Refused):
@@ -102,6 +101,12 @@ class ContrastJudge:
         if messages and messages[0].role == "system":
             return (Message("system", f"{side}\n\n{messages[0].content}"), *messages[1:])
         return (Message("system", side), *messages)
+
+
+def used_by(scored: Sequence[Scored | Refused]) -> Used:
+    """What scores took: nothing is generated, a completion is read as its chat is."""
+    answered = [each for each in scored if not isinstance(each, Refused)]
+    return Used(requests=len(answered), prompt_tokens=sum(each.prompt_tokens for each in answered))
 
 
 def sigmoid(x: float) -> float:

@@ -25,7 +25,7 @@ from constitution.records import Id, Question, make_id
 from pipeline.asking import Role
 from pipeline.engines.engine import Refused, Score
 from pipeline.judges import alone
-from pipeline.judges.contrast import sigmoid
+from pipeline.judges.contrast import sigmoid, used_by
 from pipeline.judges.judge import Another, Case, Judge, Judged, Used
 from pipeline.options import Options, read
 
@@ -139,8 +139,7 @@ class ImplicitRewardJudge(_Judge):
                 found.append(ours if isinstance(ours, Refused) else theirs)  # type: ignore[arg-type]
             else:
                 found.append(self._beta * (ours.logprob - theirs.logprob))
-        answered = sum(not isinstance(each, Refused) for each in (*policy, *reference))
-        return alone.Looked(found, Used(requests=answered))
+        return alone.Looked(found, used_by([*policy, *reference]))
 
 
 def build(role: Role, options: Mapping[str, Any], another: Another) -> Judge:

@@ -130,6 +130,8 @@ def test_score_is_the_sum_over_the_completion(vllm: ProtocolServer, connect: Con
     assert plain.logprob == pytest.approx(expected, abs=1e-9)
     assert ended.logprob == pytest.approx(expected + distribution(ids)[258], abs=1e-9)
     assert (plain.tokens, ended.tokens) == (3, 4)
+    read = len(ids_of("hi"))
+    assert (plain.prompt_tokens, ended.prompt_tokens, empty.prompt_tokens) == (read + 3, read + 4, 0)
     assert (empty.logprob, empty.tokens) == (0.0, 0)
 
 

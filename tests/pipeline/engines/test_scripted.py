@@ -173,6 +173,7 @@ def test_score_and_render(engine: Engine) -> None:
     assert bytes(engine.render(Chat((Message("user", "é"),), "("))) == "user: é\nassistant: (".encode()
     [scored] = engine.score([Score(chat("x"), "four", end=True)])
     assert (scored.logprob, scored.tokens) == (-4.0, 5)
+    assert scored.prompt_tokens == len(engine.render(chat("x"))) + 5  # all that was read
     assert engine.render(chat("\ud800\x00"))  # hostile text passes
 
 

@@ -128,6 +128,8 @@ def test_one_bad_request_takes_no_other_with_it(llama: TransformersEngine, bad: 
     assert_same([[group[0], group[2]]], alone, 1e-5)
     scored = llama.score([Score(each, "dog") for each in chats])
     assert isinstance(scored[1], Refused) and scored[1].kind == kind
+    read = all_answered([scored[0], scored[2]])
+    assert [each.prompt_tokens - each.tokens for each in read] == [len(llama.render(each)) for each in good]
     plain = [each.logprob for each in all_answered(llama.score([Score(each, "dog") for each in good]))]
     assert [each.logprob for each in all_answered([scored[0], scored[2]])] == pytest.approx(plain, abs=1e-4)
     # A group all of which is refused, between two others; nothing but refused.

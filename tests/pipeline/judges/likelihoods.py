@@ -56,7 +56,7 @@ class Likelihoods:
         self.scored += requests
         found = [self._score(text_of(r.chat), r.completion) for r in requests]
         return [
-            f if isinstance(f, Refused) else Scored(f, len(r.completion.split()))
+            f if isinstance(f, Refused) else Scored(f, len(r.completion.split()), len(text_of(r.chat)))
             for f, r in zip(found, requests, strict=True)
         ]
 

@@ -15,7 +15,7 @@ from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, EngineSettings, Refused
 from pipeline.judges.contrast import BREAKS
 from pipeline.judges.judge import Used
-from tests.pipeline.judges.likelihoods import ASKED, KIND, SHORT, TOO_LONG, Likelihoods, case
+from tests.pipeline.judges.likelihoods import ASKED, KIND, SHORT, TOO_LONG, Likelihoods, case, text_of
 
 # log p by side and answer: "Yes." gains 2 nats from the principle kept, "No no no." loses 1
 NATS = {("better", "Yes."): -3.0, ("worse", "Yes."): -5.0, ("better", "No no no."): -4.0, ("worse", "No no no."): -3.0}
@@ -64,7 +64,7 @@ def test_each_answer_is_scored_once_for_each_side_whatever_pairs_it_is_in() -> N
     said = judge.judge(cases)
     asked = [(r.chat.messages, r.completion) for r in engine.scored]
     assert len(asked) == len(set(asked)) == 2 * (3 + 2)  # three answers under KIND, two under SHORT
-    assert said.used == Used(requests=10)
+    assert said.used == Used(requests=10, prompt_tokens=sum(len(text_of(r.chat)) for r in engine.scored))
     again = judge.judge(cases)
     assert (again.verdicts, again.used) == (said.verdicts, Used()) and len(engine.scored) == 10
 

@@ -15,7 +15,7 @@ from pipeline import judges, label
 from pipeline.asking import Role
 from pipeline.engines.engine import Refused
 from pipeline.judges.judge import Judge, Used
-from tests.pipeline.judges.likelihoods import KIND, SHORT, TOO_LONG, Likelihoods, case
+from tests.pipeline.judges.likelihoods import KIND, SHORT, TOO_LONG, Likelihoods, case, text_of
 
 REWARD = """\
 from constitution.errors import UserError
@@ -62,7 +62,10 @@ def test_the_implicit_reward_of_a_policy_is_what_dpo_taught_it() -> None:
     judge = made({"reference": {}, "beta": 0.5}, policy, reference)
     # r = 0.5 * (-3 + 5) = 1 and 0.5 * (-9 + 6) = -1.5
     assert p_of(judge, "abc", "a") == pytest.approx(1 / (1 + math.exp(-2.5)), abs=1e-9)
-    assert all(r.end for engine in (policy, reference) for r in engine.scored)
+    asked = [r for engine in (policy, reference) for r in engine.scored]
+    assert all(r.end for r in asked)
+    again = made({"reference": {}, "beta": 0.5}, policy, reference).judge([case("abc", "a", KIND)])
+    assert again.used == Used(requests=4, prompt_tokens=sum(len(text_of(r.chat)) for r in asked))
 
 
 def test_one_question_for_all_principles_and_each_answer_once(spec: dict[str, Any]) -> None:
