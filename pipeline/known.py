@@ -1,7 +1,8 @@
 """Pairs whose better answer is known, as a judge is asked about them, and what its verdicts say of each.
 
 They are a constitution's own examples and the pairs of files. One that names a principle is asked under that alone. One
-that names none is asked under every principle, and its answer is the weighted mean over those that apply, as a label's.
+that names none is asked under every principle, and its answer is that of a label by the mean of both orders: tiers and
+hard constraints decide before weights do (`constitution.tally`).
 Pure: nothing here asks or stores.
 """
 
@@ -9,25 +10,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
+
+import numpy as np
 
 from constitution.principles import Constitution, Principle
 from constitution.records import (
     PROBABILITY,
     Comparison,
     Id,
+    LabelRule,
     Message,
     Messages,
     Verdict,
+    Voice,
     dialogue_id,
     make_id,
     text_digest,
+    together,
 )
+from constitution.tally import HALF, HARD, Panel, Sums, speaks
 from pipeline.metrics.trial import Tried
 from pipeline.sources.known_pairs import KnownPair
 
-HALF = PROBABILITY // 2
+DEFAULT = LabelRule()
 EXAMPLES = "examples"  # the source of a constitution's own
 _MARKS = re.compile(r"^\s*(?:#{1,6}\s|[-*+]\s|\d+[.)]\s)|\*\*|__|```", re.MULTILINE)
 
@@ -147,30 +154,67 @@ def rows(
     constitution: Constitution,
     question: Callable[[Principle], Id],
     min_mass: float,
+    voices: Mapping[Id, Voice] | None = None,
+    rule: LabelRule = DEFAULT,
 ) -> list[Tried]:
-    """What a judge said of each pair. `verdicts`: by comparison and question. Under several principles those that are
-    readable and do not abstain are averaged by their weights."""
-    weights = constitution.weights()
+    """What a judge said of each pair. `verdicts`: by comparison and question. A pair without a principle is answered as
+    its label would be, by `voices` (by question; plainly as the constitution has them, where nobody knows more) and
+    the mean of both orders: a bias for a place is told apart, and is no mistake. `rule`: that of the labels, for its
+    tie margin and for how much has to be readable."""
+    if voices is None:
+        given: dict[Id, list[Voice]] = {}
+        for p in constitution:
+            given.setdefault(question(p), []).append(Voice(p.weight, p.tier, p.hard))
+        voices = {id: together(some) for id, some in given.items()}
+    rule = replace(rule, min_mass=min_mass, consistent=False, min_margin=0.0)
     made = []
     for pair in pairs:
-        said = [
-            (verdict, weights[p.id])
-            for p in asked_of(pair, constitution)
-            if (verdict := verdicts.get((pair.comparison.id, question(p)))) is not None
-        ]
-        made.append(_row(pair, said, round(min_mass * PROBABILITY)))
+        asked = dict.fromkeys(question(p) for p in asked_of(pair, constitution))
+        said = {id: v for id in asked if (v := verdicts.get((pair.comparison.id, id))) is not None}
+        made.append(_row(pair, next(iter(said.values()), None)) if pair.principle else _whole(pair, said, voices, rule))
     return made
 
 
-def _row(pair: Known, said: Sequence[tuple[Verdict, int]], floor: int) -> Tried:
+def _row(pair: Known, verdict: Verdict | None) -> Tried:
+    if verdict is None:
+        return row(pair, None, None)
+    one, other = (p / PROBABILITY for [(p, _)] in _shown(pair, [(verdict, 1)]))
+    return row(pair, one, other, min(verdict.mass1, verdict.mass2) / PROBABILITY)
+
+
+def _whole(pair: Known, said: Mapping[Id, Verdict], voices: Mapping[Id, Voice], rule: LabelRule) -> Tried:
+    """A pair that was asked under every principle: those that make its label (the hard constraints that speak, or the
+    highest tier that decides) are averaged by their weights."""
     if not said:
         return row(pair, None, None)
-    readable = [(v, w) for v, w in said if min(v.mass1, v.mass2) >= floor]
-    mass = (min if len(said) == 1 else max)(min(v.mass1, v.mass2) for v, _ in said) / PROBABILITY
-    votes = [(v, w) for v, w in readable if not v.p1 == v.p2 == HALF] or readable or said
+    verdicts, panel = list(said.values()), Panel.of([voices[id] for id in said])
+    s = np.array([[v.p1 + v.p2 - PROBABILITY] for v in verdicts], np.int64)
+    least = [min(v.mass1, v.mass2) for v in verdicts]
+    clear = np.array([[mass >= round(rule.min_mass * PROBABILITY)] for mass in least], np.bool_)
+    seen = clear if clear.any() else np.ones_like(clear)  # what cannot be read is shown all the same, and not counted
+    bears = seen & np.array([[not v.p1 == v.p2 == HALF] for v in verdicts], np.bool_)
+    counts = panel.clamped(s)
+    sums = Sums.of(panel, np.ones_like(clear), clear, bears, counts, rule)
+    place = int(sums.resolve(rule)[2][0])
+    mass = (min(least) if sums.unreadable(rule)[0] else max(least)) / PROBABILITY
+    deciding = bears[:, 0] & (panel.places == place)
+    if place == HARD:
+        deciding &= speaks(counts[:, 0], rule)
+    if not deciding.any():  # all abstain, or hard constraints speak for both
+        return row(pair, 0.5, 0.5, mass)
+    places = [int(n) for n in np.flatnonzero(deciding)]
+    votes = [(_clamped(verdicts[n], int(s[n, 0]), int(counts[n, 0])), int(panel.weights[n])) for n in places]
     total = sum(w for _, w in votes)
     one, other = (sum(w * p for p, w in side) / total / PROBABILITY for side in _shown(pair, votes))
     return row(pair, one, other, mass)
+
+
+def _clamped(verdict: Verdict, s: int, counts: int) -> Verdict:
+    """A verdict whose p1 + p2 - 1 is what it counts as, each order drawn to the middle alike."""
+    if s == counts:
+        return verdict
+    p1, p2 = (HALF + (p - HALF) * counts // s for p in (verdict.p1, verdict.p2))
+    return replace(verdict, p1=p1, p2=p2)
 
 
 def _shown(pair: Known, votes: Sequence[tuple[Verdict, int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

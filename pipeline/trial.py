@@ -39,13 +39,15 @@ class Tally:
 class Trial:
     """`in_all` over all pairs, `by_principle` over those that name one. `others`: by name, what simple judges are right
     on (`pipeline.metrics.simple_judges`); `by_source`: by the set that a pair is from. `exact`: code decides every
-    principle, so that no model is on trial."""
+    principle, so that no model is on trial; `by_code`: the principles that code decides, which have a voice
+    whatever the model is."""
 
     in_all: Tally
     by_principle: Mapping[str, Tally]
     others: Mapping[str, Figures] = field(default_factory=dict)
     by_source: Mapping[str, Group] = field(default_factory=dict)
     exact: bool = False
+    by_code: tuple[str, ...] = ()
 
     @property
     def readable(self) -> bool:
@@ -60,7 +62,7 @@ class Trial:
             return True
         names = set(self.by_principle)
         trusted = self.in_all.word == TRUSTED or any(t.word == TRUSTED for t in self.by_principle.values())
-        return self.readable and trusted and (not names or bool(names - set(self.left_out)))
+        return self.readable and trusted and (not names or bool(names - set(self.left_out)) or bool(self.by_code))
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -75,7 +77,7 @@ class Trial:
     def without_a_voice(self) -> tuple[str, ...]:
         """The principles that a run's labels leave out: as `left_out`, but for a judge that was told to label though
         nobody trusts it, where nobody would be left to speak."""
-        return self.left_out if set(self.by_principle) - set(self.left_out) else ()
+        return self.left_out if self.by_code or set(self.by_principle) - set(self.left_out) else ()
 
     @property
     def wanted(self) -> int:
@@ -86,7 +88,7 @@ class Trial:
         return {
             **self.in_all.as_dict(),
             "believed": self.believed,
-            "left_out": list(self.left_out),
+            "left_out": list(self.without_a_voice),
             "principles": {name: found.as_dict() for name, found in self.by_principle.items()},
             "others": {name: found.as_dict() for name, found in self.others.items()},
             "sources": {name: found.as_dict() for name, found in self.by_source.items()},
@@ -138,21 +140,20 @@ def measured(found: Figures) -> str:
 def sentences(found: Trial, role: str = "judge") -> list[str]:
     """What was found and what follows, a sentence each: in all, then by principle where there is something to do."""
     told = [_in_all(found, role)]
-    left_out = set(found.left_out)
+    left_out, silent = set(found.left_out), set(found.without_a_voice)
     few = {name: tally for name, tally in found.by_principle.items() if tally.word == TOO_FEW and name not in left_out}
     for name, tally in found.by_principle.items():
         seen = measured(tally.figures)
+        fate = "is left out" if name in silent else "would be left out, if another principle had a voice"
         if tally.inverted:
             told.append(
-                f"`{name}` is left out: the worse answer is preferred, {seen}. A question that asks for less of "
+                f"`{name}` {fate}: the worse answer is preferred, {seen}. A question that asks for less of "
                 "something is often read the wrong way round: word it positively"
             )
         elif tally.word == AT_CHANCE:
-            told.append(
-                f"`{name}` is left out: no better than chance, {seen}; try `judge: reasoned`, or a positive wording"
-            )
+            told.append(f"`{name}` {fate}: no better than chance, {seen}; try `judge: reasoned`, or a positive wording")
         elif name in left_out:
-            told.append(f"`{name}` is left out: not shown to be better than chance, {seen}")
+            told.append(f"`{name}` {fate}: not shown to be better than chance, {seen}")
     if few:
         names = ", ".join(f"`{name}` (write {tally.more} more)" for name, tally in few.items())
         told.append(f"too few examples or known pairs to say anything of these alone: {names}")

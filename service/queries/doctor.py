@@ -274,8 +274,9 @@ def _trials(settings: Settings) -> Iterator[Finding]:
     else:
         try:
             with Store.open(url, create=False, patience=5.0) as store:
-                found = {role: trials.last(store, settings, role) for role in trials.ROLES}
-        except UserError:  # told of with the store
+                version = loading.load(settings.constitution).version
+                found = {role: trials.last(store, settings, role, version) for role in trials.ROLES}
+        except UserError:  # told of with the store, or the constitution
             return
     for role, told in found.items():
         option = " --evaluator" if role == "evaluator" else ""

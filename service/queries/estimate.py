@@ -109,7 +109,10 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         measured_by=earlier.id.hex() if earlier else "",
         prompts=_by_split(prompts),
         refused=tuple(promote.foreseen(wiring.settings.conditions(), _harmless(wiring.settings, prompts))),
-        trials={role: trials.said(trials.last(wiring.store, wiring.settings, role), role) for role in trials.ROLES},
+        trials={
+            role: trials.said(trials.last(wiring.store, wiring.settings, role, wiring.constitution.version), role)
+            for role in trials.ROLES
+        },
     )
 
 

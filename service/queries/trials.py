@@ -8,6 +8,7 @@ from typing import Any
 
 from constitution.errors import UserError
 from constitution.principles import Constitution
+from constitution.records import canonical, text_digest
 from pipeline import known, sources
 from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
@@ -18,6 +19,15 @@ from storage.store import Store
 
 DOCUMENT = "trial"  # kind of the stored results, by run and role
 ROLES = ("judge", "evaluator")
+SAME = (
+    "kind",
+    "revision",
+    "base_url",
+    "dtype",
+    "options",
+    "template_args",
+    "judge_options",
+)  # besides the model's name
 
 
 def chosen(
@@ -54,15 +64,20 @@ def _of_a_source(name: str) -> Path:
     return path
 
 
-def about(settings: JudgeSettings) -> dict[str, str]:
-    """What of a judge's settings says that a stored trial is of the same one, as far as settings tell."""
-    return {"model": settings.model, "method": settings.method, "answer_prefix": settings.answer_prefix}
+def about(settings: JudgeSettings, version: str) -> dict[str, str]:
+    """What of a judge's settings says that a stored trial is of the same one, as far as settings tell, and asked under
+    the constitution of that version."""
+    told = settings.model_dump(mode="json", include=set(SAME))
+    return {
+        "model": settings.model, "method": settings.method, "answer_prefix": settings.answer_prefix,
+        "constitution": version, "settings": text_digest(canonical(told)).hex(),
+    }  # fmt: skip
 
 
-def last(store: Store, settings: Settings, role: str) -> dict[str, Any] | None:
-    """What the newest trial of a role found that was of the judge that these settings describe; None where there was
-    none."""
-    wanted = about(getattr(settings, role))
+def last(store: Store, settings: Settings, role: str, version: str) -> dict[str, Any] | None:
+    """What the newest trial of a role found that was of the judge that these settings describe, under the constitution
+    of that version; None where there was none."""
+    wanted = about(getattr(settings, role), version)
     found = [
         told
         for key, told in store.documents(DOCUMENT).items()

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from constitution.principles import Principle
 from constitution.records import Id, Message, Verdict
-from pipeline import known
+from constitution.tally import HALF
+from pipeline import known, label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Case, Judge
@@ -64,13 +65,15 @@ def ask(
     names = [p.id for p in _asked(work, judge)]
     floor = work.settings.label.min_mass
     found = trial(rows, names, floor, others)
-    return Asked(judge, pairs, rows, replace(found, exact=not names and not pairs))
+    by_code = tuple(p.id for p in work.constitution if p.id not in names)
+    return Asked(judge, pairs, rows, replace(found, exact=not names and not pairs, by_code=by_code))
 
 
 def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
     """What is stored of a judge's word on some pairs."""
     verdicts = {(v.comparison, v.question): v for v in answers(work, judge, pairs)}
-    return known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, work.settings.label.min_mass)
+    rule, voices = work.settings.rule(), label.voices(work.constitution, judge)
+    return known.rows(pairs, verdicts, work.constitution, lambda p: judge.question(p).id, rule.min_mass, voices, rule)
 
 
 def put(work: Work, judge: Judge, pairs: Sequence[Known]) -> None:
@@ -95,7 +98,7 @@ def again(work: Work, judge: Judge, pairs: Sequence[Known], count: int) -> Moved
     says now is compared and not stored."""
     wanted = {(c, q) for c, some in _wanted(work, judge, pairs).items() for q in some}
     stored = [v for v in answers(work, judge, pairs) if (v.comparison, v.question) in wanted]
-    stored = [v for v in stored if not v.p1 == v.p2 == known.HALF]  # abstained: nothing there to move
+    stored = [v for v in stored if not v.p1 == v.p2 == HALF]  # abstained: nothing there to move
     by_id = {pair.comparison.id: pair for pair in pairs}
     principles = {judge.question(p).id: p for p in _asked(work, judge)}
     chosen = least_sure([v for v in stored if v.question in principles], count)

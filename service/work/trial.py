@@ -71,7 +71,7 @@ def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
 
 def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
     """Store what a trial found, by run and role."""
-    told = {**found.as_dict(role), "about": trials.about(settings)}
+    told = {**found.as_dict(role), "about": trials.about(settings, work.constitution.version)}
     work.store.put_document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}", told)
 
 

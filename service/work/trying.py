@@ -172,7 +172,7 @@ def _beside(found: Trial, rows: Sequence[Tried], pairs: Sequence[Known], reward:
     finally:
         model.close()
     scored = figures(simple_judges.scored(rows, [float(x) for x in better], [float(x) for x in worse]))
-    return Trial(found.in_all, found.by_principle, {**found.others, "reward model": scored}, found.by_source)
+    return replace(found, others={**found.others, "reward model": scored})
 
 
 def _key(wiring: Wiring, pairs: Sequence[Known], judge: Judge, about: Mapping[str, Any]) -> str:

@@ -75,13 +75,17 @@ def test_recorded_verdicts_need_no_project(tmp_path, monkeypatch, precept) -> No
 def test_doctor_and_a_dry_run_say_whether_they_were_tried(tried, precept) -> None:
     def said() -> tuple[str, str]:
         findings = precept("doctor", "--json").json["findings"]
-        plan = precept("improve", "--dry-run", "--no-sample", "--json", "--set", 'trial.pairs=["known.jsonl"]').json
+        pairs = ("--set", 'trial.pairs=["known.jsonl"]')
+        plan = precept("improve", "--dry-run", "--no-sample", "--json", *pairs).json
         assert {s["name"]: s["calls"] for s in plan["stages"]}["trial of the judge"] == 2 * 60
         return next(f["found"] for f in findings if f["what"] == "trial: judge"), plan["trials"]["judge"]
 
     assert all("was not tried yet" in line for line in said())
     precept("judge", "trial", "--pairs", "known.jsonl", "--quiet")
     assert all("the judge is trusted: right on" in line for line in said())
+    held = Path("principles.yaml").read_text()
+    Path("principles.yaml").write_text(held.replace("kinder?", "kinder then?"))
+    assert all("was not tried yet" in line for line in said())
 
 
 def test_the_gate_asks_for_an_evaluator_that_was_tried_and_is_trusted(tried, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
+import pytest
+
 from constitution import loading
-from constitution.records import PROBABILITY, Message, Verdict
+from constitution.records import PROBABILITY, LabelRule, Message, Verdict, Voice
+from constitution.tally import Panel, Sums
 from pipeline import known
 from pipeline.known import Known
 from pipeline.metrics import simple_judges
@@ -103,3 +109,37 @@ def test_a_pair_given_both_ways_round_is_left_out_and_counted() -> None:
     found = known.choose(CONSTITUTION, given, most=4)
     assert [(p.principle, p.source) for p in found.pairs] == [("kind", known.EXAMPLES), ("kind", "")]
     assert (found.opposed, found.beyond) == (1, 0)
+
+
+LAYERED = """
+constitution: layered
+version: 1
+principles:
+  - {id: safe, title: Safe, critique: Unsafe?, revision: Be safe., comparison: Which is safer?, KEY}
+  - {id: kind, title: Kind, critique: Rude?, revision: Be kind., comparison: Which is kinder?, weight: 3}
+  - {id: short, title: Short, critique: Long?, revision: Be short., comparison: Which is shorter?}
+"""
+
+
+@pytest.mark.parametrize("key", ["hard: true", "tier: 1"])
+def test_a_pair_without_a_principle_is_answered_as_its_label_is(key: str) -> None:
+    layered, rule = loading.parse(LAYERED.replace("KEY", key), "layered"), LabelRule(consistent=False, min_margin=0.0)
+    panel, pair = Panel.of([Voice(p.weight, p.tier, p.hard) for p in layered]), Known(ASKED, "one", "two")
+
+    def answered(said: dict[str, tuple[float, float]]) -> tuple[float, float]:
+        """The mean of its row, and p of the better answer by the labels' arithmetic."""
+        verdicts = {(pair.comparison.id, question(p)): verdict(pair, p.id, *said[p.id]) for p in layered}
+        [row] = known.rows([pair], verdicts, layered, question, 0.5, None, rule)
+        s = np.array([[v.p1 + v.p2 - PROBABILITY] for v in verdicts.values()], np.int64)
+        bears = np.array([[not v.p1 == v.p2 == PROBABILITY // 2] for v in verdicts.values()])
+        everywhere = np.ones_like(bears)
+        p = int(Sums.of(panel, everywhere, everywhere, bears, s, rule).label(rule)[1][0]) / PROBABILITY
+        return ((row.shown_a or 0) + (row.shown_b or 0)) / 2, p if pair.better_first else 1 - p
+
+    wrong = answered({"safe": (0.1, 0.1), "kind": (0.9, 0.9), "short": (0.9, 0.8)})
+    assert wrong == (pytest.approx(0.1), pytest.approx(0.1))  # the mild ones do not outvote it
+    rng = random.Random(1)
+    for _ in range(200):
+        said = {p.id: (rng.choice([0.5, rng.random()]), rng.choice([0.5, rng.random()])) for p in layered}
+        mine, label = answered(said)
+        assert mine == pytest.approx(label, abs=1e-6), said

@@ -16,7 +16,7 @@ from constitution.records import PROBABILITY
 from pipeline.metrics.consistency import Probe
 from pipeline.metrics.trust import AT_CHANCE, TOO_FEW, TRUSTED
 from service import settings as settings_module
-from service.queries import rulings
+from service.queries import rulings, trials
 from service.wiring import Wiring
 from service.work import life, trial
 from service.work.progress import Silent
@@ -309,6 +309,25 @@ def test_what_code_decides_is_not_tried_and_says_nothing_of_the_model(work: Any)
     assert found.in_all.figures.asked == 4 and "brief" not in found.by_principle
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_who_is_said_to_be_left_out_has_no_voice(work: Any, tmp_path: Path, beside: bool) -> None:
+    """A judge that reads its one principle the wrong way round, with and without one beside it that code decides."""
+    kind = PRINCIPLES.partition("  - id: short")[0]
+    principles = kind + RULE.partition("principles:\n")[2] if beside else kind
+    at_work = work(OPPOSITE, principles, **{"trial.pairs": [pairs(tmp_path, 30)], **FREE})
+    found = tried(at_work)
+    left_out = rulings.of(at_work.store, at_work.run).left_out
+    assert left_out == found.without_a_voice == (("kind",) if beside else ())
+    assert any("`kind` is left out" in line for line in found.as_dict()["says"]) == beside
+    assert (
+        any(
+            "`kind` would be left out, if another principle had a voice: the worse answer is preferred" in line
+            for line in found.as_dict()["says"]
+        )
+        != beside
+    )
+
+
 class Drifting:
     """A judge that answers as it is, and after some requests as another: a model that was changed under its name."""
 
@@ -401,3 +420,19 @@ def test_a_rule_that_the_settings_name_stays_and_so_does_theirs_where_nothing_te
     few = work(key="few", **FREE)
     tried(few)
     assert rulings.of(few.store, few.run).rule is None and "too few" in rulings.of(few.store, few.run).why
+
+
+@pytest.mark.parametrize("other", [
+    {"judge.judge_options": {"shots": 2}}, {"judge.revision": "2"}, {"judge.base_url": "http://elsewhere/v1"},
+    {"judge.template_args": {"enable_thinking": False}}, {"judge.method": "rating"}, {"judge.options": {"a": 1}},
+])  # fmt: skip
+def test_a_trial_of_another_judge_is_not_told_as_this_ones(work: Any, other: dict[str, Any]) -> None:
+    at_work = work(**FREE)
+    tried(at_work)
+    version = at_work.constitution.version
+    assert trials.last(at_work.store, at_work.settings, "judge", version) is not None
+    assert trials.last(at_work.store, at_work.settings, "judge", "another constitution") is None
+    changed = {name.removeprefix("judge."): held for name, held in other.items()}
+    judge = at_work.settings.judge.model_copy(update=changed)
+    another = at_work.settings.model_copy(update={"judge": judge})
+    assert trials.last(at_work.store, another, "judge", version) is None
