@@ -15,7 +15,7 @@ from constitution.records import PROBABILITY, Comparison, Id, LabelRule, Ruling,
 from pipeline.metrics import orders
 from pipeline.metrics.voting import votes
 from service.actions.annotated_pairs import _vote
-from service.queries import agreement, judged, labels, rulings
+from service.queries import agreement, findings, judged, labels, rulings
 from service.queries.labels import votes_on
 from service.work import evaluation
 from storage.store import Store
@@ -63,6 +63,15 @@ def test_a_tie_is_told_from_what_does_not_apply_and_from_a_vote(told: tuple[judg
     assert [_vote(said[i]).why for i in pairs] == ["neither", "neither", "not_applicable", None, None]
     assert [len(votes_on(about, pairs)[i]) for i in pairs] == [0, 0, 0, 1, 1]
     assert labels._fitting(about, pairs, None, kind) == set(pairs[3:])
+
+
+def test_a_tie_is_neither_for_nor_against_the_winner_of_a_label(
+    store: Store, told: tuple[judged.Judged, list[Id]]
+) -> None:
+    about, pairs = told
+    work: Any = SimpleNamespace(store=store)
+    panel: Any = SimpleNamespace(voices=about.voices, rule=about.rule)
+    assert set(findings._votes(work, panel, pairs)) == set(pairs[3:])
 
 
 def test_nobody_agrees_with_a_tie(store: Store, told: tuple[judged.Judged, list[Id]]) -> None:
