@@ -45,6 +45,8 @@ rules:
   - match: '\\[Reply A\\]\\n(?P<a>[\\s\\S]*)\\n\\n\\[Reply B\\]\\n(?P<b>[\\s\\S]*)\\n\\n\\[Question\\]'
     prefer: '\\A\\S+(\\s+\\S+){0,19}\\s*\\Z|\\bI\\b|\\b[Tt]he person'
     p: 0.95
+  - match: 'Read the end of this conversation'  # whether a principle is for the request: the same letter in both orders
+    choose: {A: 0.5, B: 0.5}
 """
 
 
