@@ -350,7 +350,7 @@ def test_ratifying_starts_what_waits_for_it(
     # of these settings had never been asked about the pool: now it has.
     (relabelled,) = [run for run in store.runs() if run.id != base.id]
     assert (relabelled.kind, relabelled.status) == ("relabel", "finished")
-    assert relabelled.result["calls"]["chosen"] == 24
+    assert relabelled.result["calls"]["chosen"] == 24 + 8  # labels, and the trial of a judge that the base did not ask
     assert json.loads(relabelled.key)["slot"]  # the moment it was started for is in its identity
 
     nightly = precept("schedule", "add", "retrain", "--cron", "0 2 * * *", "--json").json
