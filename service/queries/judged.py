@@ -73,7 +73,7 @@ def of(store: Store, run: Run) -> Judged:
     name = run.id.hex()[:12]
     if run.kind in NO_LABELS:
         raise UserError(f"run {name} ({run.kind}) asked the judge, and labelled nothing; name another run")
-    stages = set(store.stages(run.id)) - set(ASIDE)  # known pairs that the judge was tried on are not the run's
+    stages = [s for s in store.stages(run.id) if s not in ASIDE]  # what the judge was tried on is not the run's
     asked = {s: ids for s in stages if s + QUESTIONS in stages and (ids := store.stage_members(run.id, s + QUESTIONS))}
     text = store.constitution(run.constitution or "")
     if not asked or text is None:

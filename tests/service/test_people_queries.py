@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from constitution.errors import UserError
-from constitution.records import Id, Reason, SpotAnswer
+from constitution.records import Comparison, Id, Message, Reason, SpotAnswer, Verdict, dialogue_id
 from service.actions.data_files import Format, Split
 from service.actions.exports import export
 from service.queries import judged
@@ -74,6 +74,18 @@ def test_a_label_says_its_state_and_who_is_for_and_against_it(store: Store, run:
     assert [r.stage for r in rows] == ["feedback"] * 7 + ["held-out feedback"]
     shown = json.loads(json.dumps(page.as_dict()))
     assert (shown["items"][4]["for"], shown["items"][4]["against"]) == (["kind"], ["short"])
+
+
+def test_known_pairs_that_the_judge_was_tried_on_are_none_of_the_runs(store: Store, run: Reviewed) -> None:
+    """Nobody is asked to review them, and no export has them: their dialogues are no prompts of anybody's."""
+    dialogue = (Message("user", "A known pair's question"),)
+    store.add_dialogues([dialogue])
+    known = Comparison.of(dialogue_id(dialogue), *store.add_answers(["better", "worse"]))
+    asked = list(run.questions.values())
+    store.add_questions(asked, constitution=run.run.constitution, run=run.run.id, stage="trial.questions")
+    store.add_comparisons([known], run=run.run.id, stage="trial")
+    store.add_verdicts([Verdict(q.id, known.id, *[10**9 - 1] * 4) for q in asked], run=run.run.id, stage="trial")
+    assert judged.newest(store, "").comparisons == tuple(run.pairs)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 7, 8, 100])

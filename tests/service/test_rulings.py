@@ -11,8 +11,10 @@ import pytest
 from constitution.errors import UserError
 from constitution.records import Label, LabelRule, Ruling, Voice
 from pipeline import assemble, label
+from pipeline.sources.source import sample
 from service.queries import attribution, findings, judged, lint, preview, rulings
 from service.queries.lineage.records import Records
+from service.queries.run_records import RunRecords
 from service.work import learning
 from tests import plain_labels
 from tests.flows import pools
@@ -155,3 +157,13 @@ def test_a_relabelling_that_tried_nobody_goes_by_the_run_whose_pool_it_labels(pl
     wiring.store.start_run("other", "improve", {"settings": settings, "policy": "p"}, reworded.version)
     other = next(r for r in wiring.store.runs() if r.kind == "improve" and r.id != run.id)
     assert rulings.of(wiring.store, other) == Ruling()
+
+
+def test_a_part_of_a_runs_prompts_is_a_sample_of_them_in_their_order(place) -> None:
+    """A file is often sorted by what its prompts are about: the first of them are no picture of it."""
+    wiring, run, _ = place
+    records = RunRecords(wiring, run)
+    every = records.prompts("train")
+    some = records.prompts("train", 3)
+    assert len(every) > 6 and some == sample(every, 3) != every[:3]
+    assert records.prompts("train", 1000) == every
