@@ -1,13 +1,13 @@
-"""Whether a loop's time is linear in its prompts and its memory does not grow with them: seconds and peak memory of this
-process by stage, at 1,000, 10,000 and 100,000 prompts.
+"""Whether a loop takes time in proportion to its prompts, and no more memory for more: seconds and peak memory of this
+process by stage.
 
     python -m benchmarks.scale [--prompts 1000 10000 100000] [--url postgresql://...] [--folder DIR] [--profile STAGE]
 
 The stages of `improve` up to its data sets, on an engine that answers in microseconds: each prompt is answered,
-criticised and revised once, answered twice more, and its pairs are judged under four principles, which makes 12
-verdicts a prompt. Training is replaced by nothing; its data sets are written. Each count of prompts has a process and a
-store of its own; on Postgres the tables are emptied in between. `peak`: the most resident memory while a stage ran, of
-which `began` was there before the first. At the end, how seconds a prompt and the peak moved with ten times the prompts.
+criticised and revised once, answered twice more, and its pairs are judged under four principles, which makes 8 verdicts
+a prompt. Training is replaced by nothing; its data sets are written. Then all of it again, as a run that goes on: it
+asks nothing. Each count of prompts has a process of its own, and on SQLite a store; `--url` is an empty database.
+`peak`: the most resident memory while a stage ran, of which `began` was there before the first.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from pipeline.asking import Role
 from pipeline.engines.engine import Capabilities, Chat, Choice, Choose, Completion, Engine, Generate, Score, Scored
-from pipeline.engines.unloaded import Unloaded
 from pipeline.trainers.trainer import Job
 from service import settings as settings_module
 from service.settings import RoleSettings
@@ -203,8 +201,6 @@ def one(home: Path, url: str, prompts: int, profile: str = "") -> dict[str, Any]
         if again and (calls.generated or calls.judge_calls):
             raise AssertionError(f"asked again: {calls.generated} texts, {calls.judge_calls} verdicts")
         if not again:
-            sizes = entered[0].wiring  # closed; the counts are the budget's
-            del sizes
             counted = {"generated": calls.generated, "verdicts": calls.judge_calls // 2}
     return {"prompts": prompts, **counted, "stages": figures}
 
@@ -240,7 +236,7 @@ def show(found: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--url", help="an empty Postgres database; SQLite in a temporary folder without it")
     parser.add_argument("--folder", help="where the temporary folder is made")
