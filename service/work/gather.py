@@ -7,10 +7,10 @@ there, two runs never ask the same thing, and nothing is asked of a model twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from constitution.records import Comparison, Generation, GenerationKind, Id
-from constitution.streams import Stream, parts
+from constitution.streams import AT_ONCE, Ids, Stream, batched, parts
 from pipeline import asking, compare
 from pipeline.asking import Ask, Batches, Role
 from pipeline.engines.engine import Refused
@@ -109,3 +109,11 @@ class Gather(Holding):
             run=self.run.id, stage=stage, ordinals=None if more else list(range(len(kept))),
         )  # fmt: skip
         return [c.id if c else None for c in made]
+
+    def put_up(self, stage: str, pairs: Iterable[tuple[Generation, Generation]]) -> Ids:
+        """Store the comparisons of however many pairs, a part at a time, as those of a stage; the ids of those whose
+        texts differ, in the order of the pairs. One that comes again has its first slot."""
+        found = Ids()
+        for some in batched(pairs, AT_ONCE):
+            found.extend(id for id in self.compare(stage, some, more=True) if id is not None)
+        return found
