@@ -9,7 +9,7 @@ A preview, and what counts verdicts of all principles, knows nothing of it: it p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from constitution.principles import Principle
 from constitution.records import Id, Label, LabelRule, Voice
@@ -19,21 +19,34 @@ from storage.store import Store
 SAMPLED = "sampled"
 
 
-def questions(heard: Sequence[Principle], asked: Mapping[str, Id], comparisons: Iterable[Id]) -> dict[Id, set[Id]]:
+class Drawn(Mapping[Id, set[Id]]):
+    """By comparison, its questions: drawn when they are looked up."""
+
+    def __init__(self, heard: Sequence[Principle], asked: Mapping[str, Id], comparisons: Sequence[Id]) -> None:
+        self._asked, self._comparisons = asked, comparisons
+        self._always = {asked[p.id] for p in heard if p.hard}
+        self._tiers: dict[int, list[Principle]] = {}
+        for principle in heard:
+            if not principle.hard:
+                self._tiers.setdefault(principle.tier, []).append(principle)
+
+    def __getitem__(self, comparison: Id) -> set[Id]:
+        return self._always | {self._asked[label.drawn(some, comparison).id] for some in self._tiers.values()}
+
+    def __iter__(self) -> Iterator[Id]:
+        return iter(self._comparisons)
+
+    def __len__(self) -> int:
+        return len(self._comparisons)
+
+
+def questions(heard: Sequence[Principle], asked: Mapping[str, Id], comparisons: Sequence[Id]) -> Drawn:
     """By comparison, the questions of the principles that label it, of those that are heard: one that is drawn of each
     tier, and all that are hard. `asked`: by principle's id."""
-    always = {asked[p.id] for p in heard if p.hard}
-    tiers: dict[int, list[Principle]] = {}
-    for principle in heard:
-        if not principle.hard:
-            tiers.setdefault(principle.tier, []).append(principle)
-    return {
-        comparison: always | {asked[label.drawn(some, comparison).id] for some in tiers.values()}
-        for comparison in comparisons
-    }
+    return Drawn(heard, asked, comparisons)
 
 
-def labels(store: Store, of: Mapping[Id, set[Id]], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
+def labels(store: Store, of: Mapping[Id, Set[Id]], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
     """The labels of comparisons, each by its own questions alone."""
     by_questions: dict[tuple[Id, ...], list[Id]] = {}
     for comparison, asked in of.items():

@@ -92,7 +92,10 @@ class Judging(Holding):
     def _leave_out(
         self, stage: str, plan: Sequence[Id], questions: Sequence[Id], omitted: Mapping[tuple[Id, Id], Refused]
     ) -> None:
-        self.left_out.answered(stage, {(c, q) for c in plan for q in questions} - omitted.keys())
+        before = [(c, q) for c, q in self.left_out.questions(stage) if q in questions and (c, q) not in omitted]
+        lost = {c for c, _ in before}
+        here = {c for c in plan if c in lost} if lost else set()
+        self.left_out.answered(stage, [(c, q) for c, q in before if c in here])
         about = {p.comparison.id: p.comparison.prompt for p in self.store.pairs(sorted({c for c, _ in omitted}))}
         for (c, q), refused in omitted.items():
             self.left_out.put((c, q), Omission(stage, "comparison", c, about[c], refused))
