@@ -15,6 +15,8 @@ from typing import Any
 from constitution.records import Generation, GenerationKind, Id, Messages, request_id, seed_of
 from pipeline.engines.engine import Chat, Engine, Generate, Refused, Sampling
 
+MOST = 16  # batches in flight: what a worker that is killed has to ask again
+
 
 @dataclass(frozen=True)
 class Role:
@@ -75,6 +77,12 @@ def batches(asks: Sequence[Ask], size: int) -> list[list[Ask]]:
     unique = {a.id: a for a in asks}.values()
     ordered = sorted(unique, key=lambda a: (sum(len(m.content) for m in a.request.chat.messages), a.id))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def window(in_flight: int, requests: int) -> int:
+    """How many batches of so many requests to have under way at once, for an engine that takes `in_flight`: as many as
+    keep it busy while one of them ends. One where it computes by itself."""
+    return 1 if in_flight <= 1 else min(MOST, 1 + -(-in_flight // requests))
 
 
 def answer(batch: Sequence[Ask], engine: Engine) -> tuple[list[Generation], dict[Id, Refused]]:
