@@ -78,4 +78,4 @@ class Keeper:
             try:
                 self.renew()
             except Exception as error:  # what is held lasts a while, and a write without it is refused
-                log.warning("leases could not be renewed: %s", error)
+                log.info("leases could not be renewed: %s", error)

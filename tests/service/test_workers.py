@@ -63,6 +63,7 @@ class Place:
     def __init__(self, url: str, home: Path) -> None:
         self.settings = Settings(store=url, home=home)
         self._wirings: list[Wiring] = []
+        self._works: list[Work] = []
         with Store.open(url) as store:
             self.prompts = [Prompt((Message("user", f"number {n}"),), "train") for n in range(BATCH * BATCHES)]
             store.add_prompts(self.prompts)
@@ -71,7 +72,8 @@ class Place:
     def worker(self, report: Any = None, limits: LimitSettings | None = None) -> Work:
         wiring = Wiring(self.settings if limits is None else self.settings.model_copy(update={"limits": limits}))
         self._wirings.append(wiring)
-        return Work(wiring, self.run, who="ada", report=report or Silent())
+        self._works.append(Work(wiring, self.run, who="ada", report=report or Silent()))
+        return self._works[-1]
 
     def asks(self, engine: Waiting) -> list[Ask]:
         role = Role(engine)  # type: ignore[arg-type]
@@ -82,6 +84,8 @@ class Place:
         return [g and g.text for g in found]
 
     def close(self) -> None:
+        for work in self._works:
+            work.close()
         for wiring in self._wirings:
             wiring.close()
 
