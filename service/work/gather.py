@@ -6,12 +6,13 @@ there, two runs never ask the same thing, and nothing is asked of a model twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from constitution.records import Comparison, Generation, GenerationKind, Id
+from constitution.streams import Stream, parts
 from pipeline import asking, compare
-from pipeline.asking import Ask, Role
+from pipeline.asking import Ask, Batches, Role
 from pipeline.engines.engine import Engine, Refused
 from service.work.holding import Holding
 from service.work.left_out import Omission, What
@@ -22,82 +23,108 @@ WHAT: Mapping[GenerationKind, What] = {"response": "answer", "critique": "critiq
 
 
 Answered: TypeAlias = tuple[list[Generation], dict[Id, Refused]]
+ANOTHERS = 2  # in `have`: what another worker wrote meanwhile
 
 
 class Texts(Batch):
-    """Requests for texts. `have` and `refused` are the stage's, and grow."""
+    """Requests for texts, by id, and `places`: where in the plan each stands. `have` (what is answered, by place) and
+    `left_out` are the stage's, and grow."""
 
     def __init__(
         self,
         work: Holding,
         stage: str,
-        asks: Sequence[Ask],
+        asks: Mapping[Id, Ask],
+        places: Mapping[Id, int],
         engine: Engine,
-        place: Mapping[Id, int],
-        have: dict[Id, Generation],
-        refused: dict[Id, Refused],
+        have: bytearray,
+        left_out: dict[int, Omission],
     ) -> None:
-        self.work, self.stage, self.engine, self.place = work, stage, engine, place
-        self.asks = {a.id: a for a in asks}
-        self.have, self.refused = have, refused
-        self.left = len(self.asks)
+        self.work, self.stage, self.asks, self.places, self.engine = work, stage, asks, places, engine
+        self.have, self.left_out = have, left_out
+        self.left = len(asks)
 
     def open(self) -> list[Id]:
-        asked = [i for i in self.asks if i not in self.have and i not in self.refused]
-        if asked:
-            self.have |= self.work.store.have_generations(asked)
-        return [i for i in asked if i not in self.have]
+        missing = [id for id in self.asks if not self.have[self.places[id]] and self.places[id] not in self.left_out]
+        there = self.work.store.stored_generations(missing) if missing else set()
+        for id in there:
+            self.have[self.places[id]] = ANOTHERS
+        return [id for id in missing if id not in there]
 
     def call(self, mine: Sequence[Id]) -> tuple[int, Callable[[], Answered]]:
-        asked = [self.asks[i] for i in mine]
+        asked = [self.asks[id] for id in mine]
         return len(mine), lambda: asking.answer(asked, self.engine)
 
     def keep(self, said: Answered, seconds: float, lease: Lease) -> int:
         made, lost = said
-        self.refused |= lost
+        for id, refused in lost.items():
+            ask = self.asks[id]
+            self.left_out[self.places[id]] = Omission(self.stage, WHAT[ask.kind], id, ask.prompt, refused)
         budget = self.work.budget
         budget.time("generate", len(made), seconds)
         budget.generated += len(made)
         budget.tokens += sum(g.prompt_tokens + g.tokens for g in made)
-        kept = self.work.store.add_generations(
-            made, run=self.work.run.id, stage=self.stage, ordinals=[self.place[g.id] for g in made], lease=lease
+        self.work.store.add_generations(
+            made, run=self.work.run.id, stage=self.stage, ordinals=[self.places[g.id] for g in made], lease=lease
         )
-        self.have |= {g.id: g for g in kept}
+        for g in made:
+            self.have[self.places[g.id]] = 1
         return len(made) + len(lost)
 
 
 class Gather(Sharing):
-    def gather(self, stage: str, asks: Sequence[Ask], role: Role, batch: int) -> list[Generation | None]:
-        """The answers to a plan, in its order: stored ones looked up, missing ones asked for, all in the run.
+    def gather(self, stage: str, asks: Sequence[Ask], role: Role, batch: int) -> Sequence[Generation | None]:
+        """The answers to a plan, in its order: stored ones looked up, missing ones asked for, all in the run. They are
+        read when they are looked at.
 
         None in the place of a request that the engine refused: it is left out, and nothing of it is stored."""
-        store = self.store
-        refused: dict[Id, Refused] = {}
-        place: dict[Id, int] = {}
-        for ordinal, a in enumerate(asks):
-            place.setdefault(a.id, ordinal)
-        have = store.have_generations(list(place))
-        self.budget.reused += len(have)
-        if have:
-            stored = [i for i in place if i in have]
-            store.add_members(self.run.id, stage, stored, [place[i] for i in stored])
-        planned = {a.id: a for a in asks}
-        missing = [[a.id for a in some if a.id not in have] for some in asking.batches(asks, batch)]
-        missing = [some for some in missing if some]
-        width = asking.window(role.engine.capabilities.in_flight, batch) if missing else 1
-        with self.report.stage(stage, len(place) - len(have)) as progress:
-            cut = (
-                Texts(self, stage, [planned[i] for i in some], role.engine, place, have, refused) for some in missing
-            )
-            self.share("generation", cut, width, progress)
-        late = [i for i in place if i in have]  # what another worker wrote meanwhile is a member all the same
-        store.add_members(self.run.id, stage, late, [place[i] for i in late])
-        self.left_out.answered(stage, list(have))
-        for a in asks:
-            if a.id in refused and a.id not in have:
-                self.left_out.put(a.id, Omission(stage, WHAT[a.kind], a.id, a.prompt, refused[a.id]))
+        left_out: dict[int, Omission] = {}
+        plan = asking.batches(asks, batch)
+        have = self._enrol_stored(stage, plan)
+        lacking = len(plan.distinct) - sum(have)
+        self.budget.reused += sum(have)
+
+        def cut() -> Iterator[Texts]:
+            for number in range(len(plan)):
+                places = plan.places(number)
+                if all(have[place] for place in places):
+                    continue
+                at = {a.id: place for a, place in zip(plan[number], places, strict=True)}
+                missing = {a.id: a for a in plan[number] if not have[at[a.id]]}
+                yield Texts(self, stage, missing, at, role.engine, have, left_out)
+
+        width = asking.window(role.engine.capabilities.in_flight, batch) if lacking else 1
+        with self.report.stage(stage, lacking) as progress:
+            self.share("generation", cut(), width, progress)
+        for some in parts([place for place in plan.distinct if have[place] == ANOTHERS]):
+            self.store.add_members(self.run.id, stage, [plan.ids[place] for place in some], some)  # all the same
+        for place in sorted(left_out):
+            if not have[place]:
+                self.left_out.put(plan.ids[place], left_out[place])
+        self.left_out.answered(stage, self.store.stored_generations(self.left_out.answers(stage)))
         self.say_left_out(stage)
-        return [have.get(a.id) for a in asks]
+        return self.answers(plan.ids)
+
+    def answers(self, ids: Sequence[Id]) -> Stream[Generation | None]:
+        """What is stored under ids of requests, in their order; None where nothing is."""
+
+        def read(some: Sequence[Id]) -> list[Generation | None]:
+            found = self.store.have_generations(some)
+            return [found.get(id) for id in some]
+
+        return Stream(ids, read)
+
+    def _enrol_stored(self, stage: str, plan: Batches) -> bytearray:
+        """Which asks of a plan are answered already, 1 in the place where each stands first: members of the stage."""
+        have = bytearray(len(plan.ids))
+        for places in parts(plan.distinct):
+            known = self.store.stored_generations([plan.ids[place] for place in places])
+            there = [place for place in places if plan.ids[place] in known]
+            if there:
+                self.store.add_members(self.run.id, stage, [plan.ids[place] for place in there], there)
+            for place in there:
+                have[place] = 1
+        return have
 
     def compare(
         self, stage: str, pairs: Sequence[tuple[Generation, Generation]], *, more: bool = False
