@@ -6,11 +6,11 @@ there, two runs never ask the same thing, and nothing is asked of a model twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from constitution.records import Comparison, Generation, GenerationKind, Id
-from constitution.streams import Stream, parts
+from constitution.streams import AT_ONCE, Ids, Stream, batched, parts
 from pipeline import asking, compare
 from pipeline.asking import Ask, Batches, Role
 from pipeline.engines.engine import Engine, Refused
@@ -141,3 +141,11 @@ class Gather(Sharing):
             run=self.run.id, stage=stage, ordinals=None if more else list(range(len(kept))),
         )  # fmt: skip
         return [c.id if c else None for c in made]
+
+    def put_up(self, stage: str, pairs: Iterable[tuple[Generation, Generation]]) -> Ids:
+        """Store the comparisons of however many pairs, a part at a time, as those of a stage; the ids of those whose
+        texts differ, in the order of the pairs. One that comes again has its first slot."""
+        found = Ids()
+        for some in batched(pairs, AT_ONCE):
+            found.extend(id for id in self.compare(stage, some, more=True) if id is not None)
+        return found
