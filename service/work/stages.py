@@ -98,7 +98,7 @@ def revise(work: Work, stage: str, of: str) -> dict[str, int]:
     chains = chaining.start(work, of)
     for round in range(work.settings.revise.rounds):
         names = f"{stage}.{round}.critique", f"{stage}.{round}"
-        chains = one_round(work, names, chains, work.constitution, round)
+        chains = one_round(work, names, chains, work.heard(), round)
     dropped: Counter[str] = Counter()
     for chain in chains:
         dropped.update(chain.dropped)
@@ -153,7 +153,7 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     ]
     ids = work.compare(f"{stage}.judged", candidates)
     asked = [i for i in ids if i is not None]
-    work.ask_judge(f"{stage}.judged", judge, asked, work.drawn(judge, asked))
+    work.ask_judge(f"{stage}.judged", judge, asked, work.drawn(judge, asked), whose="judge")
     stop_if_unreadable(work, judge, asked)
     _probe(work, f"{stage}.probes", judge, ended)
     probes = chaining.probed(work, judge, ended)
@@ -180,7 +180,7 @@ def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]
         for ident in work.compare(f"{stage}.{name}", pairs):
             if ident is not None:
                 only.setdefault(ident, set()).add(question)
-    work.ask_judge(stage, judge, list(only), only)
+    work.ask_judge(stage, judge, list(only), only, whose="judge")
 
 
 def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, consistency.Consistency]:
@@ -215,8 +215,8 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     judge = work.wiring.judge(work.settings.judge)
     train, held = work.members(stage), work.members(heldout)
     trial.refuse_moved(work, "judge", work.settings.judge)
-    work.ask_judge(stage, judge, train, work.drawn(judge, train))
-    work.ask_judge(heldout, judge, held, work.drawn(judge, held))
+    work.ask_judge(stage, judge, train, work.drawn(judge, train), whose="judge")
+    work.ask_judge(heldout, judge, held, work.drawn(judge, held), whose="judge")
     stop_if_all_omitted(work, judge, train)
     found = stop_if_unreadable(work, judge, [*train, *held])
     labels = work.labels(judge, train)
@@ -225,7 +225,7 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     exact = {p.id for p in principles.values() if not asks_a_model(judge, p)}  # code says the same in both orders
     trial.refuse_chance(work, [probe for name, probe in probes.items() if name not in exact])
     for name, seen in probes.items():
-        if seen.at_chance and seen.readable >= trial.FEWEST_PROBES:  # of two or three nothing can be said
+        if name not in exact and seen.at_chance and seen.readable >= trial.FEWEST_PROBES:  # of two or three nothing can be said
             work.log(
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
                 f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",
