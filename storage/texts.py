@@ -118,6 +118,12 @@ class Texts(Runs, Claims):
         return [_generation(found[id]) for id in ids]
 
     @patient
+    def stored_generations(self, ids: Iterable[Id]) -> set[Id]:
+        """Those of the ids that are stored, without what was written."""
+        with self._read() as connection:
+            return _known(connection, tables.generation, ids)
+
+    @patient
     def have_generations(self, ids: Sequence[Id]) -> dict[Id, Generation]:
         """Those of the ids that are stored, so that nothing is asked twice."""
         with self._read() as connection:

@@ -121,7 +121,7 @@ def one_round(
     critic, seed = critic_of(work), work.settings.seed
     batch = (work.settings.critic or work.settings.policy).batch_size
     principles = [revising.principle_of(c, constitution, seed, round) for c in chains]
-    found: list[Generation | None] = [None] * len(chains)
+    found: Sequence[Generation | None] = [None] * len(chains)
     if work.settings.revise.critique:
         asks = revising.critiques(chains, critic, constitution, seed=seed, round=round)
         found = work.gather(names[0], asks, critic, batch)
