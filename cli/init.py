@@ -22,7 +22,8 @@ class Start(StrEnum):
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.", show_default=False)] = Path(),
     start: Annotated[
-        Start, typer.Option("--from", help="The small world that ships, a model folder here, a server, or SmolLM2, a packaged model.")
+        Start,
+        typer.Option("--from", help="The small world that ships, a model folder here, a server, or a packaged model."),
     ] = Start.sandbox,
 ) -> None:
     """Write precept.toml, commented, and a first principles.yaml.

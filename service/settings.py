@@ -445,7 +445,8 @@ class Settings(_Section):
     def identity(self, kind: str = "") -> dict[str, Any]:
         """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches,
         nor what its judges are tried on (as a constitution's examples are no part of its version: what was found is
-        kept with the run), but whether code decides alone where they are not believed; and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
+        kept with the run), but whether code decides alone where they are not believed; and of the sections `retrain`
+        and `sweep` nothing, but for the flows that they are of."""
         aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial"}
         follows = kind in ("retrain", "relabel")
         own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()

@@ -38,5 +38,5 @@ def _condition(figure: Figure, most: float) -> Condition:
     if figure.change is None:
         return Condition(False, f"requests to help with harm: {figure.title} is not known: there are no answers")
     mean = figure.change.mean
-    said = f"requests to help with harm: {figure.title}, {words.moved(mean)} ({words.in_points(figure.change.as_dict())})"
-    return Condition(mean >= -most, f"{said}, and may fall by {100 * most:g} points")
+    said = f"{figure.title}, {words.moved(mean)} ({words.in_points(figure.change.as_dict())})"
+    return Condition(mean >= -most, f"requests to help with harm: {said}, and may fall by {100 * most:g} points")

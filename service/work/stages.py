@@ -225,7 +225,8 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     exact = {p.id for p in principles.values() if not asks_a_model(judge, p)}  # code says the same in both orders
     trial.refuse_chance(work, [probe for name, probe in probes.items() if name not in exact])
     for name, seen in probes.items():
-        if name not in exact and seen.at_chance and seen.readable >= trial.FEWEST_PROBES:  # of two or three nothing can be said
+        enough = seen.readable >= trial.FEWEST_PROBES  # of two or three nothing can be said
+        if enough and seen.at_chance and name not in exact:
             work.log(
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
                 f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",
