@@ -28,6 +28,7 @@ from pipeline.asking import Role
 from pipeline.judges.applies import Applies, Settled
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Another, Case, Judge, Judged, Omitted
+from pipeline.options import within
 
 CODE = "rule"  # the method that asks no model
 ANOTHER = "another"  # the option that holds the settings of a principle's own engine
@@ -138,7 +139,8 @@ class ByPrinciple:
         if given is None:
             role = self._role
         elif isinstance(given, Mapping):
-            role = self._another(given)
+            with within(ANOTHER):
+                role = self._another(given)
         else:
             raise UserError(f"{ANOTHER} is {given!r}; it is the settings of a role, such as {{model: a-folder}}")
         return self._make(by.method, role, options, self._another)
