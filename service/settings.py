@@ -73,7 +73,11 @@ class RoleSettings(_Section):
     )
     revision: str = Field("", description="Of a server's model, which weights they are: a server shows none.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the weights.")
-    device: str = Field("auto", description="`cpu`, `cuda`, or `auto`: a GPU where there is one.")
+    device: str = Field(
+        "auto",
+        description="`cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where there is one. Of a server, the GPUs of this "
+        "machine that it is on, as `cuda:0,1`: it is asked to sleep while they are needed; `auto`: elsewhere.",
+    )
     batch_size: int = Field(64, ge=1, description="Requests that are answered together.")
     base_url: str = Field("", description="Of a server that speaks OpenAI's protocol, as in http://localhost:8000/v1.")
     api_key_env: str = Field(
@@ -532,6 +536,7 @@ def prepare_process(settings: Settings) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # GPUs are counted as nvidia-smi counts them
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if settings.threads:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)

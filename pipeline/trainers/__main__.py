@@ -93,6 +93,7 @@ def _train_all(files: Iterable[str], events: TextIO, interruption: Any, *, keep_
         _emit(events, event, fields)
         code = EXIT_CODES[event]
         interruption.requested = False
+        _make_room()
         if code and not keep_going:
             if _launched()[0] != 0:
                 time.sleep(GRACE)
@@ -123,6 +124,14 @@ def _train(file: str, events: TextIO, interruption: Any) -> tuple[str, dict[str,
     except Exception as error:
         traceback.print_exc()
         return "failed", {"message": f"{type(error).__name__}: {error}"}
+
+
+def _make_room() -> None:
+    """What a job held is given back: the process is kept, and others need the device meanwhile."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 class _Said(logging.Handler):

@@ -14,6 +14,7 @@ from pipeline.models import checks
 from pipeline.models.checkpoint import weights_digest
 from pipeline.trainers import memory
 from pipeline.trainers.trainer import Job
+from service import devices
 from service.settings import TrainSettings
 from service.wiring import Wiring
 from service.work.holding import Holding
@@ -33,8 +34,14 @@ class Training(Holding):
     def warm_up(self) -> None:
         """Start the training process now: its imports take seconds that generation can use."""
         if self._trainers is None:
-            self._trainers = trainers.Worker()
+            self._trainers = trainers.Worker(devices.seen_by(self._devices))
         self._trainers.start()
+
+    @property
+    def _devices(self) -> tuple[str, ...]:
+        """Those that training has, and sees no other of. One that is found by itself is the first."""
+        asked = self.settings.policy.device
+        return ("cuda:0",) if asked == "auto" else devices.named(asked)
 
     def train(
         self,
@@ -76,9 +83,9 @@ class Training(Holding):
             id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(data),
             arguments=given, seed=seed,
             eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
-            device=self.settings.policy.device, dtype=self.settings.policy.dtype,
+            device=self.settings.policy.device.partition(":")[0], dtype=self.settings.policy.dtype,
             card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
-            reward=reward, watch=watch,
+            reward=devices.inside(reward), watch=devices.inside(watch),
         )  # fmt: skip
         self.warm_up()
         assert self._trainers is not None
@@ -86,6 +93,9 @@ class Training(Holding):
         if not folder.exists() and Path(parent).is_dir():
             checks.check_model_folder(Path(parent))
             self.report.say(f"  {stage}: {memory.estimate(job)}")
+            self.wiring.make_room(
+                devices.named(self.settings.policy.device), devices.addresses(reward) | devices.addresses(watch)
+            )
         with self.report.stage(stage, 1) as bar:
             result = self._trainers.run(job, on_progress=self._follow(bar), say=self.log)
             if not bar.done:
