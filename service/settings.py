@@ -246,6 +246,27 @@ class WatchSettings(_Section):
     stop: bool = Field(True, description="Stop the training when a rule fires; false only tells.")
 
 
+class PlacementSettings(_Section):
+    """What runs where. Where each role's model is, the role's own `device` says."""
+
+    training: str = Field(
+        "",
+        description="The devices of the training, which sees no other: `cuda:1`; or as `cuda:0,1`, which train "
+        "together, a process each. Not set: policy.device, one of it.",
+    )
+    processes: int | None = Field(
+        None, ge=1, description="Processes that train together; none: one on each GPU of `training`, on a CPU one."
+    )
+    accelerate: str = Field(
+        "",
+        description="A configuration file of accelerate's, as docs/accelerate/fsdp.yaml: how several processes share a "
+        "model (FSDP, DeepSpeed).",
+    )
+    required: bool = Field(
+        True, description="A flow whose models do not fit their devices is refused before it begins; false only tells."
+    )
+
+
 class SweepSettings(_Section):
     """What `precept sweep` draws."""
 
@@ -433,6 +454,7 @@ class Settings(_Section):
     watch: WatchSettings = Field(
         WatchSettings(), description="The evaluation callback, which measures a policy while it is trained online."
     )
+    placement: PlacementSettings = Field(PlacementSettings(), description="What runs on which device.")
     rounds: int = Field(
         1,
         ge=1,
@@ -449,7 +471,7 @@ class Settings(_Section):
         """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches,
         nor what its judges are tried on (as a constitution's examples are no part of its version: what was found is
         kept with the run); and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
-        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial"}
+        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial", "placement"}
         follows = kind in ("retrain", "relabel")
         own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()
         whole = self.model_dump(mode="json", exclude=aside | ({"retrain", "sweep"} - own))

@@ -3,6 +3,8 @@
 With `--serve`, job files are read from standard input, one a line, and TRL is imported while waiting for the first;
 the end of the input ends the process (a training in progress saves its state first).
 
+`--serve N [CONFIG]` trains each in N processes (`launching`), with a configuration file of accelerate's.
+
 Standard output holds events only, one JSON object a line: `{"event": "step", ...}`, `said` (with a `message`: a server
 does not answer), then one of `done` (with the manifest), `user_error`, `stopped`, `interrupted`, `failed` (each with a
 `message`). All else goes to standard error.
@@ -51,7 +53,16 @@ def main(arguments: list[str]) -> int:
     interruption = Interruption()
     signal.signal(signal.SIGINT, interruption)
     try:
-        if arguments == ["--serve"] and _launched()[1] == 1:
+        if arguments[:1] == ["--serve"] and len(arguments) in (2, 3):
+            from pipeline.trainers import launching
+
+            count, config = int(arguments[1]), "".join(arguments[2:])
+            lines = _lines(interruption)
+            launching.serve(
+                count, config, lines, lambda event, fields: _emit(events, event, dict(fields)), interruption
+            )
+            return 0
+        if arguments == ["--serve"]:
             return _train_all(_served(interruption), events, interruption, keep_going=True)
         if not arguments or arguments[0].startswith("-"):
             print(__doc__, file=sys.stderr)
@@ -165,6 +176,13 @@ def _emit(events: TextIO, event: str, fields: dict[str, Any]) -> None:
 
 
 def _served(interruption: Any) -> Iterator[str]:
+    lines = _lines(interruption)
+    import_training_libraries()
+    yield from lines
+
+
+def _lines(interruption: Any) -> Iterator[str]:
+    """The job files that come in, from now on."""
     lines: queue.Queue[str | None] = queue.Queue()
 
     def listen() -> None:
@@ -175,9 +193,7 @@ def _served(interruption: Any) -> Iterator[str]:
         lines.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
-    import_training_libraries()
-    while (line := lines.get()) is not None:
-        yield line
+    return iter(lines.get, None)
 
 
 def import_training_libraries() -> None:

@@ -5,12 +5,15 @@ A lease keeps two workers off one item. Those of processes of this machine that 
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from constitution.records import Id
+from constitution.errors import UserError
+from constitution.records import Id, make_id
+from service import devices
 from service.queries.processes import is_there, own_name
 from service.queries.run_records import RunRecords
 from service.wiring import Wiring
@@ -36,6 +39,7 @@ class Holding(RunRecords):
         self.left_out = LeftOut()
         self.worker = own_name()
         self._said = -PRESENT
+        self._devices: Lease | None = None
         self._bury_the_dead()
         self.here()
 
@@ -71,6 +75,23 @@ class Holding(RunRecords):
         finally:
             self.store.release(lease)
 
+    def hold_devices(self, names: Sequence[str]) -> None:
+        """Have these GPUs of this machine for this run alone, until it ends. Raises UserError where another flow that
+        is at work has one: two that load their models there would both run out of memory."""
+        known = {device.name: device.number for device in devices.there()}
+        ids = {make_id("device", number=known[name]): name for name in names if name in known}
+        if not ids:
+            return
+        stage = f"device of {socket.gethostname()}"
+        lease = self.store.claim(stage, list(ids), self.worker, PRESENT)
+        for ident, holder in self.store.holders(stage, [i for i in ids if i not in lease.ids]).items():
+            self.store.release(lease)
+            raise UserError(
+                f"{ids[ident]} is in use by another flow (process {holder.split(':')[-2]}): wait until it has ended, "
+                "or name another device (device of the roles, placement.training)"
+            )
+        self._devices = lease
+
     def close(self) -> None:
         self.store.release_worker(self.worker)
 
@@ -80,6 +101,13 @@ class Holding(RunRecords):
             return
         self._said = time.monotonic()
         self.store.come(self.run.id, self.worker, PRESENT)
+        if self._devices is not None:
+            try:
+                self._devices = self.store.renew(self._devices, PRESENT)
+            except StaleLease:
+                raise UserError(
+                    "another flow took the device of this one, which said nothing for half an hour; run it again"
+                ) from None
 
     def _bury_the_dead(self) -> None:
         """Give back what processes of this machine held that are no more: their leases would keep us waiting."""

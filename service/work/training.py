@@ -14,7 +14,7 @@ from pipeline.models import checks
 from pipeline.models.checkpoint import weights_digest
 from pipeline.trainers import memory
 from pipeline.trainers.trainer import Job
-from service import devices
+from service import devices, placement
 from service.settings import TrainSettings
 from service.wiring import Wiring
 from service.work.holding import Holding
@@ -34,14 +34,12 @@ class Training(Holding):
     def warm_up(self) -> None:
         """Start the training process now: its imports take seconds that generation can use."""
         if self._trainers is None:
-            self._trainers = trainers.Worker(devices.seen_by(self._devices))
+            names, how = placement.training_devices(self.settings), self.settings.placement
+            # One that was not named may be a GPU that nobody but torch knows of.
+            names = ("cuda:0",) if {how.training, self.settings.policy.device} == {"", "auto"} else names
+            count = placement.processes(self.settings)
+            self._trainers = trainers.Worker(devices.seen_by(names), processes=count, config=how.accelerate)
         self._trainers.start()
-
-    @property
-    def _devices(self) -> tuple[str, ...]:
-        """Those that training has, and sees no other of. One that is found by itself is the first."""
-        asked = self.settings.policy.device
-        return ("cuda:0",) if asked == "auto" else devices.named(asked)
 
     def train(
         self,
@@ -83,7 +81,7 @@ class Training(Holding):
             id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(data),
             arguments=given, seed=seed,
             eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
-            device=self.settings.policy.device.partition(":")[0], dtype=self.settings.policy.dtype,
+            device=placement.family(self.settings), dtype=self.settings.policy.dtype,
             card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
             reward=devices.inside(reward), watch=devices.inside(watch),
         )  # fmt: skip
@@ -92,9 +90,9 @@ class Training(Holding):
         began = time.monotonic()
         if not folder.exists() and Path(parent).is_dir():
             checks.check_model_folder(Path(parent))
-            self.report.say(f"  {stage}: {memory.estimate(job)}")
+            self.report.say(f"  {stage}: {memory.estimate(job, placement.processes(self.settings))}")
             self.wiring.make_room(
-                devices.named(self.settings.policy.device), devices.addresses(reward) | devices.addresses(watch)
+                placement.training_devices(self.settings), devices.addresses(reward) | devices.addresses(watch)
             )
         with self.report.stage(stage, 1) as bar:
             result = self._trainers.run(job, on_progress=self._follow(bar), say=self.log)
