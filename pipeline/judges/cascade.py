@@ -47,6 +47,7 @@ class CascadeJudge:
     def __init__(self, small: Judge, large: Judge, options: CascadeOptions) -> None:
         self.small, self.large, self.options = small, large, options
         self.fingerprint = make_id("cascade", small=small.fingerprint, large=large.fingerprint).hex()
+        self.apart = all(getattr(judge, "apart", False) for judge in (small, large))
         self._questions: dict[Principle, Question] = {}
 
     def question(self, principle: Principle) -> Question:

@@ -50,6 +50,8 @@ class ChoiceOptions(Options):
 
 
 class ChoiceJudge:
+    apart = True
+
     def __init__(self, role: Role, options: ChoiceOptions | None = None) -> None:
         if not role.engine.capabilities.choose:
             raise UserError("this engine cannot read the probability of an option, so it cannot be a choice judge")
