@@ -46,6 +46,7 @@ from pipeline.engines.openai_silence import Say
 from pipeline.engines.openai_tokens import FolderIds, ServerIds
 from pipeline.engines.openai_transport import Patience, RefusedByServer, Transport
 from pipeline.engines.openai_vllm import VllmDialect
+from pipeline.options import Wrong, WrongOptions, words
 
 T = TypeVar("T")
 HURRY = 3.0  # seconds that a server has to say which models it has, before a run
@@ -105,8 +106,8 @@ def build(settings: EngineSettings) -> OpenAIEngine:
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise UserError(f"the openai engine's options are wrong: {wrong}; it knows {', '.join(_names())}") from None
+        wrong = [Wrong(e["loc"], words(e, _names())) for e in error.errors()]
+        raise WrongOptions("the openai engine", wrong, _names()) from None
     if options.tokenizer and not Path(options.tokenizer).is_dir():
         raise UserError(f"the engine's option tokenizer names {options.tokenizer}, which is not a folder")
     return OpenAIEngine(settings, options, key)
