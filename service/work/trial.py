@@ -28,7 +28,7 @@ from pipeline.trial import Trial, sentences
 from service.queries import trials
 from service.queries.rulings import Whose
 from service.settings import JudgeSettings
-from service.work.known_pairs import again, ask, missing, nobody, pairs_of, plain, rows_of
+from service.work.known_pairs import Asked, again, ask, missing, nobody, pairs_of, plain, rows_of
 from service.work.legible import agree, refuse_unreadable
 from service.work.ruling import decide
 from service.work.work import Work
@@ -56,7 +56,7 @@ def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
     checks = work.settings.trial.required == CHECKS
     if checks and work.wiring.no_model(settings):
         chosen = replace(chosen, pairs=())
-        found, asked = nobody(work, named), False
+        found, asked = Asked(named, [], [], nobody(work.constitution, named)), False
     else:
         asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
         judge = work.wiring.judge(settings) if asked else named
