@@ -1,8 +1,9 @@
 """A model behind an OpenAI-compatible server, asked over HTTP.
 
-Two dialects, told apart by `/v1/models`: vLLM's, which does everything (openai_vllm.py), and that of plain chat
-servers, which generate, and choose from the few likeliest tokens that they show (openai_chat.py). How requests are
-retried and given up is in openai_transport.py. There is no streaming and no tool use here.
+Two dialects, told apart by `/v1/models`: vLLM's, which does everything and which `precept model serve` answers, too
+(openai_vllm.py), and that of plain chat servers, which generate, and choose from the few likeliest tokens that they
+show (openai_chat.py). How requests are retried and given up is in openai_transport.py. There is no streaming and no
+tool use here.
 
 The key comes as a secret object in `options["api_key"]`: whoever reads the environment puts it there.
 """
@@ -45,9 +46,11 @@ from pipeline.engines.openai_silence import Say
 from pipeline.engines.openai_tokens import FolderIds, ServerIds
 from pipeline.engines.openai_transport import Patience, RefusedByServer, Transport
 from pipeline.engines.openai_vllm import VllmDialect
+from pipeline.options import Wrong, WrongOptions, words
 
 T = TypeVar("T")
 HURRY = 3.0  # seconds that a server has to say which models it has, before a run
+ALL_OF_IT = ("vllm", "precept")  # who own a model that is asked as vLLM's are: `precept model serve` answers alike
 PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
 
 
@@ -102,8 +105,8 @@ def build(settings: EngineSettings) -> OpenAIEngine:
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise UserError(f"the openai engine's options are wrong: {wrong}; it knows {', '.join(_names())}") from None
+        wrong = [Wrong(e["loc"], words(e, _names())) for e in error.errors()]
+        raise WrongOptions("the openai engine", wrong, _names()) from None
     if options.tokenizer and not Path(options.tokenizer).is_dir():
         raise UserError(f"the engine's option tokenizer names {options.tokenizer}, which is not a folder")
     return OpenAIEngine(settings, options, key)
@@ -324,7 +327,7 @@ class OpenAIEngine:
     def _dialect_of(self, models: list[dict[str, Any]]) -> Literal["vllm", "chat"]:
         if models and not self._settings.model:
             raise UserError(f"name the model to ask {self._transport.host} for; it has {self._listed()}")
-        if any(model.get("owned_by") == "vllm" for model in models):
+        if any(model.get("owned_by") in ALL_OF_IT for model in models):
             if self._settings.model not in self._models:
                 raise UserError(self._unknown())
             return "vllm"
