@@ -106,7 +106,7 @@ class Plain:
 
     name = "own script"
 
-    def __init__(self, home: Path, rows: Sequence[Mapping[str, Any]], threads: int) -> None:
+    def __init__(self, home: Path, rows: Sequence[Mapping[str, Any]], threads: int, seed: int) -> None:
         from sandbox.models import folder
 
         home.mkdir()
@@ -115,6 +115,7 @@ class Plain:
         common = {"per_device_train_batch_size": 32}
         config = {
             "policy": str(folder("policy")), "evaluator": str(folder("evaluator")), "batch": 64, "threads": threads,
+            "seed": seed,
             "judge_tokens": 1, "max_tokens": 96, "rounds": 4, "samples": 4, "pairs": 3,
             "sft": {"learning_rate": 1e-3, "num_train_epochs": 3, **common},
             "dpo": {"learning_rate": 2e-4, "num_train_epochs": 2, "beta": 1.0, **common},
@@ -147,11 +148,11 @@ class Precept:
 
     name = "precept"
 
-    def __init__(self, home: Path, rows: Sequence[Mapping[str, Any]], threads: int) -> None:
+    def __init__(self, home: Path, rows: Sequence[Mapping[str, Any]], threads: int, seed: int) -> None:
         home.mkdir()
         self.home, self.threads = home, threads
         write_rows(home / "prompts.jsonl", rows)
-        (home / "precept.toml").write_text(SETTINGS)
+        (home / "precept.toml").write_text(f"seed = {seed}\n{SETTINGS}")
 
     def constitution(self, constitution: Constitution) -> None:
         (self.home / "principles.yaml").write_text(constitution.source)
@@ -229,7 +230,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=120, help="training prompts, about")
     parser.add_argument("--heldout", type=int, default=100, help="held-out prompts, about")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--no-kill", action="store_true", help="leave out what is killed and started again")
+    parser.add_argument("--seeds", type=int, default=3, help="loops; the first one is amended and killed")
     given = parser.parse_args()
     from sandbox import prompts as world
 
@@ -242,33 +243,32 @@ def main() -> None:
     sides = (Plain, Precept)
     print("|  | who | generated | judge calls | CPU s | wall s | good by truth | win rate, own |")
     print("|---|---|---|---|---|---|---|---|")
-    whole: dict[str, Ran] = {}
+
+    def tell(what: str, who: str, ran: Ran | None) -> Ran:
+        assert ran is not None
+        print(f"| {what} | {who} | {ran.line} |", flush=True)
+        return ran
+
     try:
         for side in sides:
-            made = side(home / side.__name__, rows, given.threads)
+            made = side(home / side.__name__, rows, given.threads, 0)
             made.constitution(constitution)
-            ran = made.loop()
-            assert ran is not None
-            whole[side.name] = ran
-            print(f"| loop | {side.name} | {ran.line} |", flush=True)
+            whole = tell("loop, seed 0", side.name, made.loop())
             changed = constitution
             for name in AMENDED:
                 changed = amended(changed, name)
-                after = made.amend(changed)
-                assert after is not None
-                print(f"| amend {name} | {side.name} | {after.line} |", flush=True)
-        for side in () if given.no_kill else sides:
-            made = side(home / f"killed-{side.__name__}", rows, given.threads)
+                tell(f"amend {name}", side.name, made.amend(changed))
+            made = side(home / f"killed-{side.__name__}", rows, given.threads, 0)
             made.constitution(constitution)
-            if made.loop(kill=whole[side.name].wall / 2) is not None:
-                print(f"{side.name} ended before it was to be killed")
-                continue
-            rest = made.loop()
-            assert rest is not None
-            print(f"| the rest, killed half way | {side.name} | {rest.line} |", flush=True)
+            if made.loop(kill=whole.wall / 2) is None:
+                tell("the rest, killed half way", side.name, made.loop())
+            for seed in range(1, given.seeds):
+                made = side(home / f"{side.__name__}-{seed}", rows, given.threads, seed)
+                made.constitution(constitution)
+                tell(f"loop, seed {seed}", side.name, made.loop())
         print()
         for side in sides:
-            lines = side(home / f"lines-{side.__name__}", rows, 1).lines()
+            lines = side(home / f"lines-{side.__name__}", rows, 1, 0).lines()
             print(f"{side.name}: {lines} lines beside the principles")
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -81,7 +81,8 @@ class Model:
     def answer(self, cache, chats, salts, kind, max_new_tokens, temperature):
         """A text for each chat: what is not in the cache is generated, batched by length."""
         keys = [
-            key(self.folder, chat, salt, max_new_tokens, temperature) for chat, salt in zip(chats, salts, strict=True)
+            key(CONFIG["seed"], self.folder, chat, salt, max_new_tokens, temperature)
+            for chat, salt in zip(chats, salts, strict=True)
         ]
         todo = {k: chat for k, chat in zip(keys, chats, strict=True) if k not in cache.have}
         texts = {
@@ -155,13 +156,27 @@ def trained(name, trainer_of, rows, parent, **arguments):
 
 
 def sft(folder, rows, parent, arguments):
-    args = SFTConfig(str(folder), report_to=[], save_strategy="no", completion_only_loss=True, bf16=False, **arguments)
+    args = SFTConfig(
+        str(folder),
+        report_to=[],
+        save_strategy="no",
+        seed=CONFIG["seed"],
+        completion_only_loss=True,
+        bf16=False,
+        **arguments,
+    )
     return SFTTrainer(str(parent), args, train_dataset=Dataset.from_list(rows))
 
 
 def dpo(folder, rows, parent, arguments):
     args = DPOConfig(
-        str(folder), report_to=[], save_strategy="no", bf16=False, precompute_ref_log_probs=True, **arguments
+        str(folder),
+        report_to=[],
+        save_strategy="no",
+        seed=CONFIG["seed"],
+        bf16=False,
+        precompute_ref_log_probs=True,
+        **arguments,
     )
     return DPOTrainer(str(parent), None, args, train_dataset=Dataset.from_list(rows))
 
@@ -179,7 +194,7 @@ def main():
     answers = start.answer(texts, [[user(p)] for p in train], ["answer"] * len(train), "generated", limit, 1.0)
     current = list(answers)
     for turn in range(CONFIG["rounds"]):
-        drawn = [random.Random(f"{p} {turn}").choice(PRINCIPLES) for p in train]
+        drawn = [random.Random(f"{CONFIG['seed']} {p} {turn}").choice(PRINCIPLES) for p in train]
         asks = [[user(p), assistant(a), user(d["critique"])] for p, a, d in zip(train, current, drawn, strict=True)]
         salts = [f"critique {turn}"] * len(asks)
         critiques = start.answer(texts, asks, salts, "generated", limit, 0.5)
