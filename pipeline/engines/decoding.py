@@ -48,7 +48,7 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) 
 def _no_plan_a_step() -> Iterator[None]:
     """cuDNN's attention plans anew for every length of the cache: 2 ms of the CPU a layer and token, and on an H100 two
     thirds of a step (`benchmarks/README.md`). The other kernels plan nothing."""
-    was = torch.backends.cuda.cudnn_sdp_enabled()
+    was: bool = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         yield
