@@ -7,7 +7,7 @@ one of each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from pipeline.judges.judge import Another, Judge
 from pipeline.keys import Key, secret
 from pipeline.label import EVERYBODY
 from pipeline.options import read
-from service import made, sampling
+from service import devices, made, sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
@@ -46,6 +46,9 @@ class Wiring:
     def __init__(self, settings: Settings) -> None:
         self._given = settings
         self._engines: dict[str, Engine] = {}
+        self._on: dict[str, tuple[str, ...]] = {}  # the devices that each of them is on, by their names
+        self._at: dict[str, str] = {}  # the address of each, where it is a server's
+        self._policy = ""  # the engine of the policy that was asked for last
         self._named: list[Engine] = []
         self._prompts: list[Prompt] | None = None
         self._read: dict[str, tuple[str, str]] = {}  # how a judge's answers begin, and its letters, where it was found
@@ -315,10 +318,11 @@ class Wiring:
             role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
         )
 
-    def _engine(self, role: RoleSettings, model: str) -> Engine:
+    def _name(self, role: RoleSettings, model: str) -> str:
+        """By what engines are told apart."""
         settings = self.engine_settings(role, model)
         shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
-        name = canonical(
+        return canonical(
             [
                 role.kind,
                 model,
@@ -331,8 +335,13 @@ class Wiring:
                 shown,
             ]
         )
+
+    def _engine(self, role: RoleSettings, model: str) -> Engine:
+        name = self._name(role, model)
         if name not in self._engines:
+            settings = self.engine_settings(role, model)
             self._engines[name] = engine = pipeline.engines.build(settings)
+            self._on[name], self._at[name] = devices.of_role(role), role.base_url
             self._listen(engine)
         return self._engines[name]
 
@@ -347,6 +356,22 @@ class Wiring:
         if tell is not None and self._say is not None:
             tell(self._say)
 
+    def make_room(self, names: Sequence[str], awake: Collection[str] = ()) -> None:
+        """Have the engines on these devices give back their memory until they are asked again; not the servers at the
+        addresses of `awake`, which are asked meanwhile."""
+        for name, engine in self._engines.items():
+            if set(names) & set(self._on[name]) and self._at[name] not in awake:
+                _release(engine)
+
+    def policy(self, settings: RoleSettings, model: str) -> Role:
+        """As `role`, of a policy: the run's models are asked one after another, and one alone is kept in memory."""
+        role = self.role(settings, model)
+        name = self._name(settings, model)
+        if self._policy != name and self._policy in self._engines:
+            _release(self._engines[self._policy])
+        self._policy = name
+        return role
+
     def release(self, model: str) -> None:
         """Close the engines of one model, when no role needs it any more."""
         for name in [n for n in self._engines if f'"{model}"' in n]:
@@ -359,6 +384,11 @@ class Wiring:
         self._named.clear()
         if "store" in self.__dict__:
             self.store.close()
+
+
+def _release(engine: Engine) -> None:
+    if callable(release := getattr(engine, "release", None)):
+        release()
 
 
 def _open(settings: JudgeSettings) -> tuple[str, str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from pipeline import promote, suites, trainers
 from pipeline.judges.by_principle import by_models
 from pipeline.sources.source import sample
 from service.identity import run_key
+from service.placement import Placement, placed
 from service.queries import trials
 from service.queries.drawn import SAMPLED
 from service.queries.runs import as_it_is
@@ -55,6 +56,7 @@ class Estimate:
     sample: Timed | None = None  # or the few requests that were timed for it; training is not in them
     prompts: Mapping[str, int] = field(default_factory=dict)
     trials: Mapping[str, str] = field(default_factory=dict)  # by role, what the last trial of it found
+    placement: Placement | None = None  # what runs where
     refused: tuple[str, ...] = ()  # why the gate would refuse whatever came out
 
     @property
@@ -81,6 +83,7 @@ class Estimate:
             "measured_by": self.measured_by or None,
             "trials": dict(self.trials),
             "refused": list(self.refused),
+            "placement": self.placement.as_dict() if self.placement else None,
             "sample": asdict(self.sample) if self.sample else None,
         }
 
@@ -108,6 +111,7 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         cost_per_1k_tokens=wiring.settings.limits.cost_per_1k_tokens,
         measured_by=earlier.id.hex() if earlier else "",
         prompts=_by_split(prompts),
+        placement=placed(wiring, prompts),
         refused=tuple(promote.foreseen(wiring.settings.conditions(), _harmless(wiring.settings, prompts))),
         trials={
             role: trials.said(trials.last(wiring.store, wiring.settings, role, wiring.constitution.version), role)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -503,3 +505,21 @@ def test_bfloat16_gives_nearly_the_same_choices(tiny_model: Tiny) -> None:
     exact = engine_of(tiny_model("llama", initializer_range=0.1)).choose(GROUPS)
     rounded = engine_of(tiny_model("llama", initializer_range=0.1), dtype="bfloat16").choose(GROUPS)
     assert_same(rounded, exact, 0.05)
+
+
+def test_a_released_model_is_gone_from_memory_until_it_is_asked_again(tiny_model: Tiny, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model("llama"), tmp_path / "model")
+    engine = engine_of(folder)
+    asked = [Choose((chat("one"), chat("another")), ("A", "B"))]
+    before, name, held = engine.choose(asked), engine.fingerprint, weakref.ref(engine._held)
+    engine.release()
+    assert held() is None and engine.fingerprint == name
+    assert engine.choose(asked) == before
+    engine.release()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(UserError, match="was changed while it was in use"):
+        engine.choose(asked)
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.choose(asked)
