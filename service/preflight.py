@@ -276,7 +276,8 @@ def _role(name: str, wiring: Wiring) -> None:
         if name == "trained":  # its model is what a run trains
             pipeline.engines.load(settings.kind)
             return
-        wiring.check_role(settings)
+        if not (isinstance(settings, JudgeSettings) and wiring.no_model(settings)):
+            wiring.check_role(settings)
         if isinstance(settings, JudgeSettings):
             wiring.check_judge(settings)
 

@@ -174,7 +174,8 @@ def count(
         return Stage(f"trial of the {role}", "choose", tried * ORDERS, round(tried * ORDERS * lengths.verdict))
 
     return [
-        *([on_trial("judge"), on_trial("evaluator")] if tried else []),
+        *([on_trial("judge")] if tried else []),
+        *([on_trial("evaluator")] if tried and not settings.code_measures else []),
         generate("answers", train),
         generate("critiques", train * rounds if settings.revise.critique else 0),
         generate("revisions", train * rounds),
@@ -186,7 +187,7 @@ def count(
         *([generate("answers for the evaluation callback", measured_online)] if measured_online else []),
         *([Stage("whom principles are for", "choose", whom, round(whom * lengths.verdict))] if about else []),
         generate("evaluation", measured * 3),
-        judge("verdicts on evaluation", measured),
+        judge("verdicts on evaluation", 0 if settings.code_measures else measured),
         *([generate("answers to suites", own * 2)] if own else []),
         *([Stage("answers to suites, read", "choose", read, round(read * lengths.verdict))] if read else []),
     ]
