@@ -13,7 +13,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, select, update
 
-from constitution.records import PROBABILITY, Comparison, Generation, Id, Message, Messages, Prompt, dialogue_id, text_digest
+from constitution.records import (
+    PROBABILITY,
+    Comparison,
+    Generation,
+    Id,
+    Message,
+    Messages,
+    Prompt,
+    dialogue_id,
+    text_digest,
+)
 from constitution.tally import HALF
 from storage import tables
 from storage.claims import Claims, Lease
