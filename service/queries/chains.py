@@ -73,7 +73,7 @@ def _advance(
 ) -> revising.Chain:
     """The chain after a round, its steps said to be its own and of the principle that was drawn: where they were stored
     first, that may have had another name."""
-    drawn = revising.principle_of(chain, work.constitution, work.settings.seed, round)
+    drawn = revising.principle_of(chain, work.heard(), work.settings.seed, round)
     own: dict[str, Any] = {"parent": chain.current.id, "principle": drawn.id}
     said, revised = (replace(step, **own) if step else None for step in (critique, revision))
     return revising.advance(chain, said, revised, drawn, round)

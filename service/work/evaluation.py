@@ -51,7 +51,7 @@ def evaluate(
     ids = work.compare(f"{stage}.pairs", pairs)
     evaluator = work.wiring.judge(work.settings.evaluator)
     trial.refuse_moved(work, "evaluator", work.settings.evaluator)
-    work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None])
+    work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None], whose="evaluator")
     omitted = work.omitted(evaluator, "evaluator")
     kept = [(pair, i) for pair, i in zip(pairs, ids, strict=True) if i not in omitted]
     if prompts and not kept:
@@ -68,7 +68,7 @@ def evaluate(
     if stage == "evaluation":  # that of the run itself, and not of a round or a point of a sweep
         by_prompt = win_rate.by_prompt(labels, pairs, ids)
         work.store.put_document("wins", work.run.id.hex(), {prompt.hex(): won for prompt, won in by_prompt.items()})
-    principles = list(work.constitution.principles)
+    principles = list(work.heard("evaluator"))
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
         work.ask_judge(f"{stage}.removed", evaluator, asked, constitution=gone)

@@ -69,6 +69,14 @@ def ask(
     return Asked(judge, pairs, rows, replace(found, exact=not names and not pairs, by_code=by_code))
 
 
+def nobody(work: Work, judge: Judge) -> Asked:
+    """The trial of a role that has no model: nobody is asked, and what code checks speaks alone."""
+    names = [p.id for p in _asked(work, judge)]
+    by_code = tuple(p.id for p in work.constitution if p.id not in names)
+    found = replace(trial([], names), exact=not names, by_code=by_code, code_alone=True)
+    return Asked(judge, [], [], found)
+
+
 def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:
     """What is stored of a judge's word on some pairs."""
     verdicts = {(v.comparison, v.question): v for v in answers(work, judge, pairs)}
