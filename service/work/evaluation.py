@@ -17,7 +17,7 @@ from pipeline.judges.judge import Judge
 from pipeline.metrics import effects, intervals, style, win_rate
 from pipeline.metrics.changes import changes
 from pipeline.respond import respond as plan_responses
-from pipeline.suites import Evidence, asking
+from pipeline.suites import Evidence, asking, capability
 from service.queries import measure
 from service.work import trial
 from service.work.roles import role_of
@@ -91,7 +91,7 @@ def evaluate(
         own = {
             name: _read(work, name, _of_its_own(work, f"{stage}.{name}", of_suite, before, after))
             for name, of_suite in suites.prompts(names).items()
-        }
+        } | {name: _scored(work, items, before, after) for name, items in suites.items(names).items()}
         measured = {"suites": suites.as_dict(measure.suites_of(work, names, seen, own))}
     return {
         "prompts": len(prompts),
@@ -120,6 +120,17 @@ def _of_its_own(work: Work, stage: str, prompts: Sequence[Prompt], before: str, 
     )
     both = [p.id for p in prompts if p.id in old and p.id in new]
     return Evidence({p.id: p for p in prompts}, [old[i] for i in both], [new[i] for i in both], seed=work.settings.seed)
+
+
+def _scored(work: Work, items: Sequence[suites.Item], before: str, after: str) -> Evidence:
+    """How likely both models hold each choice of a suite's questions. It is not stored, and asked again on resume."""
+    sides = []
+    for model in (before, after):
+        work.budget.afford(capability.requests(items))
+        found, used = capability.scored(role_of(work, model), items)
+        work.budget.judged(used)
+        sides.append(found)
+    return Evidence({}, (), (), seed=work.settings.seed, items=items, choices=(sides[0], sides[1]))
 
 
 def _read(work: Work, name: str, seen: Evidence) -> Evidence:
