@@ -156,7 +156,7 @@ def configure(
 
     Raises UserError for a value that TRL refuses. Which arguments there are is `arguments`'s business.
     """
-    arguments = {key: value for key, value in job.arguments.items() if key not in OURS}
+    arguments = {key: value for key, value in job.arguments.items() if key not in (*OURS, "report_to")}
     if job.dtype not in ("float32", "bfloat16"):
         raise UserError(f"dtype is {job.dtype!r}; it must be float32 or bfloat16")
     cuda = use_cuda(job)
@@ -172,6 +172,7 @@ def configure(
         "eval_strategy": "no",
         "save_strategy": "steps",
         "save_total_limit": 2,  # one may be half written
+        "report_to": "none",  # the trackers are `trackers`'s business
         **method,
     }
     arguments |= {
@@ -324,7 +325,7 @@ def fit(job: Job, progress: Progress, build: Callable[[int], Trainer]) -> tuple[
         if "prompt_ids" in trainer.train_dataset.column_names:
             check_prompts(job, trainer.train_dataset, as_trained=trainer.as_trained)
         trainer.remove_callback(PrinterCallback)
-        trackers.forgive(trainer)
+        trackers.attach(trainer, job)
         trainer.add_callback(_Report(job, progress, batch_size))
         together.in_turn(lambda: progress.start(state[2] if state else 0))
         with setting_up():

@@ -55,7 +55,7 @@ OURS = {  # what the methods read themselves
     "reward": {"divergence_factor", "chat_template_kwargs", "heads"},
     "best_of_n": {"divergence_factor", "chat_template_kwargs", "n", "max_completion_length", "temperature"},
 }
-UNREAD_DEFAULTS = {"ppo": {"report_to"}, "best_of_n": {"per_device_eval_batch_size"}}
+UNREAD_DEFAULTS = {"best_of_n": {"per_device_eval_batch_size"}}
 
 
 @pytest.mark.parametrize("method", IDS)
@@ -83,7 +83,6 @@ def test_the_ids_of_stored_jobs_stay_what_they_are(method: str) -> None:
         ("orpo", "precompute_ref_batch_size", 2, ""),
         ("rloo", "top_p", 0.9, ""),
         ("ppo", "num_generations", 4, ""),
-        ("ppo", "report_to", "tensorboard", ""),
         ("best_of_n", "per_device_eval_batch_size", 8, ""),
         ("dpo", "seed", 1, "the job's seed says it"),
         ("sft", "fp16", True, "the job's dtype says it"),
