@@ -135,7 +135,7 @@ def test_what_a_method_declares_is_there_where_it_is_passed_to(method: str) -> N
 def test_what_ppo_declares_is_what_its_code_looks_up() -> None:
     """It passes its arguments to nobody: each name stands in its own source, or is one that all methods share."""
     source = (ROOT / "pipeline" / "trainers" / "ppo.py").read_text().partition("READS =")[2]
-    elsewhere = {"max_length", "divergence_factor"}  # fitting.context_length, progress
+    elsewhere = {"max_length", "divergence_factor", "report_to"}  # fitting.context_length, progress, trackers
     assert {name for name in arguments.reads(trainers.load("ppo")) if f'"{name}"' not in source} == elsewhere
 
 
