@@ -46,9 +46,11 @@ from pipeline.engines.openai_silence import Say
 from pipeline.engines.openai_tokens import FolderIds, ServerIds
 from pipeline.engines.openai_transport import Patience, RefusedByServer, Transport
 from pipeline.engines.openai_vllm import VllmDialect
+from pipeline.options import Wrong, WrongOptions, words
 
 T = TypeVar("T")
 HURRY = 3.0  # seconds that a server has to say which models it has, before a run
+SLEEP_SECONDS = 120.0  # to move a model's weights from a device, or back
 ALL_OF_IT = ("vllm", "precept")  # who own a model that is asked as vLLM's are: `precept model serve` answers alike
 PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
 
@@ -104,8 +106,8 @@ def build(settings: EngineSettings) -> OpenAIEngine:
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise UserError(f"the openai engine's options are wrong: {wrong}; it knows {', '.join(_names())}") from None
+        wrong = [Wrong(e["loc"], words(e, _names())) for e in error.errors()]
+        raise WrongOptions("the openai engine", wrong, _names()) from None
     if options.tokenizer and not Path(options.tokenizer).is_dir():
         raise UserError(f"the engine's option tokenizer names {options.tokenizer}, which is not a folder")
     return OpenAIEngine(settings, options, key)
@@ -141,6 +143,7 @@ class OpenAIEngine:
         self._dialect: Dialect | None = None
         self._models: list[str] = []
         self._probed = False
+        self._asleep = False
         self._listed_first: list[dict[str, Any]] | None = None  # the models, where they were just asked for
         self._known: Identity | None = None  # who the server was when it was first asked
         self._settled = 0  # how many doubts there had been when it was asked last
@@ -202,6 +205,28 @@ class OpenAIEngine:
 
     def close(self) -> None:
         self._loop.close(self._transport.close())
+
+    def release(self) -> None:
+        """Ask the server to sleep: vLLM's, started with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1, keeps its
+        weights in the machine's memory and gives the device's back. It is woken by the next request. One that has no
+        such route keeps what it holds, and that is said."""
+        if self._asleep:
+            return
+        self._asleep = self._loop.run(self._transport.tell(f"{self._root}/sleep?level=1", SLEEP_SECONDS))
+        if not self._asleep:
+            self._transport.say(
+                f"the server at {self._transport.host} was asked to sleep, and does not: it keeps the memory of its "
+                "device while that is needed (start vLLM with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1)"
+            )
+
+    async def _wake(self) -> None:
+        if self._asleep and not await self._transport.tell(f"{self._root}/wake_up", SLEEP_SECONDS):
+            raise EngineError(f"the server at {self._transport.host} sleeps, and does not wake up")
+        self._asleep = False
+
+    @property
+    def _root(self) -> str:
+        return self._api.removesuffix("/v1")
 
     def _ask(self, call: Callable[[Dialect], Coroutine[Any, Any, T]]) -> T:
         async def ask() -> T:
@@ -274,6 +299,7 @@ class OpenAIEngine:
 
     async def _ready(self) -> Dialect:
         """The dialect of a server that has generated one token, and is who it was."""
+        await self._wake()
         dialect = await self._find()
         async with self._lock:
             if not self._probed:
@@ -290,7 +316,7 @@ class OpenAIEngine:
     def _speaks(self, name: str) -> Dialect:
         folder = self._options.tokenizer
         if name == "vllm":
-            server = ServerIds(self._transport, self._api.removesuffix("/v1"), self._settings.model)
+            server = ServerIds(self._transport, self._root, self._settings.model)
             return VllmDialect(
                 self._transport,
                 self._api,
