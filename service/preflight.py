@@ -104,6 +104,8 @@ def _settings(kind: str, wiring: Wiring) -> None:
     if kind in MEASURES:
         with _of("evaluate.suites"):
             suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
+        if settings.evaluate.reading and settings.code_measures:
+            raise UserError("evaluate.reading asks the evaluator, which has no model: name one, or leave it out")
         if settings.evaluate.reading and settings.evaluator.method == "reward":
             raise UserError(
                 "evaluate.reading: the evaluator is a reward model, which answers no question; leave it out"
@@ -276,7 +278,8 @@ def _role(name: str, wiring: Wiring) -> None:
         if name == "trained":  # its model is what a run trains
             pipeline.engines.load(settings.kind)
             return
-        wiring.check_role(settings)
+        if not (isinstance(settings, JudgeSettings) and wiring.no_model(settings)):
+            wiring.check_role(settings)
         if isinstance(settings, JudgeSettings):
             wiring.check_judge(settings)
 

@@ -174,10 +174,11 @@ class TrialSettings(_Section):
         "run, before it labels and before it measures; answers that moved stop the run. 0: none.",
     )
     most: int = Field(40, ge=1, description="Pairs that are asked, of each principle and of those that name none.")
-    required: bool = Field(
+    required: bool | Literal["checks"] = Field(
         True,
         description="A judge that is not trusted makes no labels, and an evaluator that is not, no promotion; false "
-        "goes on nevertheless.",
+        "goes on nevertheless. checks: who is not trusted is not asked again, and the principles that code checks "
+        "decide alone; the evaluator needs no model then.",
     )
 
 
@@ -474,17 +475,25 @@ class Settings(_Section):
     def identity(self, kind: str = "") -> dict[str, Any]:
         """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches,
         nor what its judges are tried on (as a constitution's examples are no part of its version: what was found is
-        kept with the run); and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
+        kept with the run), but whether code decides alone where they are not believed; and of the sections `retrain`
+        and `sweep` nothing, but for the flows that they are of."""
         aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial", "placement"}
         follows = kind in ("retrain", "relabel")
         own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()
         whole = self.model_dump(mode="json", exclude=aside | ({"retrain", "sweep"} - own))
         if follows:
             whole["retrain"].pop("on_ratify")
+        if self.trial.required == "checks":  # it says who is asked about what, and what is revised
+            whole["trial"] = {"required": "checks"}
         for role in ("policy", "critic", "trained", "judge", "evaluator"):
             for name in ("device", "batch_size", "api_key_env"):
                 (whole[role] or {}).pop(name, None)
         return whole
+
+    @property
+    def code_measures(self) -> bool:
+        """Whether the evaluator names no model, and need not: only what code checks is measured."""
+        return self.trial.required == "checks" and not self.evaluator.model
 
     def rule(self) -> LabelRule:
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable", "choose"}))

@@ -151,13 +151,22 @@ class Wiring:
             return settings
         return _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
 
+    def no_model(self, settings: JudgeSettings) -> bool:
+        """Whether it is an evaluator that names no model: only what code checks is measured, which has to be asked for
+        (`trial.required = "checks"`)."""
+        return self._given.code_measures and settings == self.settings.evaluator
+
     def judge(self, settings: JudgeSettings) -> Judge:
+        if self.no_model(settings):
+            return self._judging(settings, self._stand_in(settings), self._another)
         settings = self.settled(settings)
         return self._judging(settings, self.role(settings), self._another)
 
     def asked_judge(self, settings: JudgeSettings) -> Judge:
         """A judge for looking up what it was asked: it knows its questions, its model is not loaded (but once, where
         how it is asked is left to be found out)."""
+        if self.no_model(settings):
+            return self._judging(settings, self._stand_in(settings), self._another_asked)
         settings = self.settled(settings)
         engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
@@ -284,7 +293,7 @@ class Wiring:
         the labels would measure what they are worth. On a server it is the same where address and name are."""
         for judge in [*_asked(self.settings.judge), *self._named_by_principles()]:
             for evaluator in _asked(self.settings.evaluator):  # which takes no principle's judge that has a model
-                if self._same_model(judge, evaluator):
+                if evaluator.model and self._same_model(judge, evaluator):
                     raise UserError(
                         f"the evaluator is the judge: {evaluator.model} has the weights of {judge.model}, and who made "
                         "the labels cannot measure what they are worth; name another model as evaluator.model"

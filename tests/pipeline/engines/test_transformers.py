@@ -327,6 +327,26 @@ def test_sampling_has_the_model_s_distribution(llama: TransformersEngine, tiny_m
         assert seen[text] / count == pytest.approx(probability, abs=4 * (probability / count) ** 0.5)
 
 
+def test_a_step_plans_no_attention(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN would plan anew for every length of the cache: on a GPU that was two thirds of a step."""
+    engine = engine_of(tiny_model("llama"))
+    seen, forward = [], engine._model.forward
+
+    def watched(*args: object, **named: object) -> object:
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return forward(*args, **named)
+
+    monkeypatch.setattr(engine._model, "forward", watched)
+    was = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        engine.generate([Generate(chat("Hello"), Sampling(1.0, 1.0, 3), 0)])
+        assert set(seen) == {False}
+        assert torch.backends.cuda.cudnn_sdp_enabled()  # as it was
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was)
+
+
 def test_top_p_keeps_the_smallest_set_that_holds_it() -> None:
     from pipeline.engines.decoding import sample
 
