@@ -35,6 +35,7 @@ from service.no_secrets import refuse_secrets
 
 FILE = "precept.toml"
 USER = "PRECEPT_USER"  # who acts: no setting
+CACHE = "PRECEPT_CACHE"  # where what is dear to make is kept, of all projects: no setting either
 FROM_POLICY = ("critic", "trained", "judge")
 _RULE = LabelRule()
 
@@ -483,7 +484,8 @@ def _environment() -> dict[str, Any]:
         prefix, _, name = variable.upper().partition("PRECEPT_")
         first, nested, _ = name.lower().partition("__")
         near = mistakes.nearest(first, Settings.model_fields)
-        if not prefix and name and first not in Settings.model_fields and (nested or near) and variable != USER:
+        meant = name and first not in Settings.model_fields and (nested or near) and variable not in (USER, CACHE)
+        if not prefix and meant:
             raise UserError(
                 f"the environment variable {variable} sets nothing: there is no setting {first}"
                 + (f"; did you mean PRECEPT_{near.upper()}?" if near else "; `precept settings` lists all")
@@ -535,6 +537,16 @@ def prepare_process(settings: Settings) -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if settings.threads:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+
+
+def cache_folder() -> Path:
+    """Where what is dear to make is kept (vLLM's environment), for all projects of this user."""
+    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "precept")
+
+
+def process_environment() -> dict[str, str]:
+    """The environment of this process, for one that is started from it."""
+    return dict(os.environ)
 
 
 def process_user() -> str:
