@@ -76,7 +76,11 @@ class RoleSettings(_Section):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the weights.")
     device: str = Field("auto", description="`cpu`, `cuda`, or `auto`: a GPU where there is one.")
     batch_size: int = Field(64, ge=1, description="Requests that are answered together.")
-    base_url: str = Field("", description="Of a server that speaks OpenAI's protocol, as in http://localhost:8000/v1.")
+    base_url: str | list[str] = Field(
+        "",
+        description="Of a server that speaks OpenAI's protocol, as in http://localhost:8000/v1, or a list: several "
+        "servers of the same model, which share the work.",
+    )
     api_key_env: str = Field(
         "OPENAI_API_KEY", description="The environment variable that holds the server's key; NAME_FILE names a file."
     )

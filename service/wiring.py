@@ -297,7 +297,7 @@ class Wiring:
 
     def _same_model(self, one: RoleSettings, other: RoleSettings) -> bool:
         if one.base_url or other.base_url:
-            return bool(one.base_url and other.base_url) and _address(one) == _address(other)
+            return bool(one.base_url and other.base_url) and bool(_addresses(one) & _addresses(other))
         if {one.kind, other.kind} != {"transformers"}:
             return False  # an engine whose weights nobody can see
         from pipeline.engines.folder import find_model
@@ -403,9 +403,13 @@ def further_roles(options: Mapping[str, Any]) -> Iterator[RoleSettings]:
         yield from further_roles(value)
 
 
-def _address(role: RoleSettings) -> tuple[str, int | None, str]:
-    """Host, port and model of a server's role: localhost by any of its names is one host."""
-    url = urlsplit(role.base_url)
+def _addresses(role: RoleSettings) -> set[tuple[str, int | None, str]]:
+    """Host, port and model of a server's role, of each of its servers: localhost by any of its names is one host."""
+    return {_address(url, role.model) for url in ([role.base_url] if isinstance(role.base_url, str) else role.base_url)}
+
+
+def _address(given: str, model: str) -> tuple[str, int | None, str]:
+    url = urlsplit(given)
     host = (url.hostname or "").lower()
     port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host, port, role.model
+    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host, port, model

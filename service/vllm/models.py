@@ -99,7 +99,7 @@ def _folder(word: str, settings: RoleSettings | None, wiring: Wiring) -> tuple[M
 
 def _short(word: str) -> str:
     """A name for what is served: the last part of a path, and of a checkpoint or the hub what it was called by."""
-    return Path(word).resolve().name if Path(word).is_dir() else word.rpartition("/")[2].rpartition(":")[2]
+    return Path(word).absolute().name if Path(word).is_dir() else word.rpartition("/")[2].rpartition(":")[2]
 
 
 def _adapter(word: str, found: ModelFolder) -> Path:

@@ -165,7 +165,7 @@ def test_another_process_with_its_number_is_left_alone(precept: Precept, python:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere/there"], "there is no such model folder"),
+        (["nowhere/there/x"], "there is no such model folder"),
         (["promoted"], "nothing has been promoted yet"),
         ([POLICY, "--device", "gpu1"], "--device gpu1"),
         ([POLICY, "--host", "0.0.0.0"], "put a key into OPENAI_API_KEY first"),
