@@ -109,6 +109,11 @@ class RoleSettings(_Section):
     )
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
 
+    @property
+    def addresses(self) -> list[str]:
+        """Those of the model's servers; none of a model in this process."""
+        return [self.base_url] if self.base_url and isinstance(self.base_url, str) else list(self.base_url)
+
 
 class JudgeSettings(RoleSettings):
     method: str = Field("choice", description="How it judges: a module of pipeline/judges, or of a package.")

@@ -405,7 +405,7 @@ def further_roles(options: Mapping[str, Any]) -> Iterator[RoleSettings]:
 
 def _addresses(role: RoleSettings) -> set[tuple[str, int | None, str]]:
     """Host, port and model of a server's role, of each of its servers: localhost by any of its names is one host."""
-    return {_address(url, role.model) for url in ([role.base_url] if isinstance(role.base_url, str) else role.base_url)}
+    return {_address(url, role.model) for url in role.addresses}
 
 
 def _address(given: str, model: str) -> tuple[str, int | None, str]:

@@ -13,7 +13,7 @@ import httpx
 from constitution.errors import UserError
 from pipeline.engines.engine import EngineError, EngineSettings
 from pipeline.keys import secret
-from service.settings import Settings, process_environment
+from service.settings import RoleSettings, Settings, process_environment
 from service.vllm import environment, launch, models, servers
 from service.vllm.servers import Server
 from service.wiring import Wiring
@@ -155,8 +155,8 @@ def _port_of(settings: Settings, role: str, there: Sequence[Server]) -> int:
     """The port that a role's settings name on this machine, where none of our servers has it; 0 for none."""
     from urllib.parse import urlsplit
 
-    given = getattr(settings, role).base_url if role else ""
-    for url in [given] if isinstance(given, str) else given:
+    given: RoleSettings | None = getattr(settings, role) if role else None
+    for url in given.addresses if given is not None else ():
         parts = urlsplit(url)
         taken = {server.port for server in there if servers.members(server)}
         if parts.hostname in launch.LOOPBACK and parts.port and parts.port not in taken:
