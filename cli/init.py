@@ -151,9 +151,9 @@ prompts = "prompts.jsonl"             # a line each: {"prompt": "..."} or {"prom
 
 # vLLM's server gives all that is needed. `precept engine up MODEL` starts one and prints the settings that use it; one
 # of yours: vllm serve MODEL --enable-tokenizer-info-endpoint, or, which is faster than that flag, with the folder of
-# the model's tokenizer named here: options = {tokenizer = "FOLDER"}. Several servers of one model, as a list in base_url,
-# share the work. Others that speak OpenAI's protocol answer, and choose where they return log-probabilities. The key is
-# in the environment variable that `api_key_env` names.
+# the model's tokenizer named here: options = {tokenizer = "FOLDER"}. Several servers of one model, as a list in
+# base_url, share the work. Others that speak OpenAI's protocol answer, and choose where they return log-probabilities.
+# The key is in the environment variable that `api_key_env` names.
 
 [policy]                              # what is trained is a folder here, so the policy is one, too
 model = "models/policy"

@@ -168,8 +168,8 @@ def test_servers_of_several_models_are_refused_before_anything_is_asked(several:
     with pytest.raises(UserError, match=r"is another than the one at .* answers to fixed questions moved"):
         engine.generate(generates(range(4)))
     engine, servers = several(2)
-    servers[1].context = 100
-    with pytest.raises(UserError, match=r"is another than the one at .* reads at most 100"):
+    servers[0].context, servers[1].context = 4000, 2000
+    with pytest.raises(UserError, match=r"is another than the one at .* reads at most 2000"):
         engine.check()
     assert asked(servers) == [0, 0]
 
