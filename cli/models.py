@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import completing, lineage
+from cli import completing, lineage, serving
 from cli.options import (
     Json,
     MaxCalls,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from service.actions.promote import Promoted
     from service.queries.models import Model, Promotion, Shown
 
-app = typer.Typer(no_args_is_help=True, help="Checkpoints: list, show, measure, promote, go back, merge, trace.")
+app = typer.Typer(no_args_is_help=True, help="Checkpoints: list, show, measure, serve, promote, go back, merge, trace.")
 CHECKPOINT = "Its folder, or the first digits of its id or digest, or `promoted`."
 Checkpoint = Annotated[
     str, typer.Argument(metavar="CHECKPOINT", help=CHECKPOINT, autocompletion=completing.checkpoints)
@@ -171,6 +171,7 @@ def merge(
         put(f"{out}: the full weights of {of}, digest {done.digest[:12]}")
 
 
+app.command("serve")(serving.serve)
 app.command("lineage")(lineage.lineage)
 
 

@@ -6,6 +6,7 @@ read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ from cli.options import (
 )
 from cli.screen import percent, put, put_json, put_table, tell
 from cli.start import STOPPED
+from constitution.errors import UserError
 from pipeline.metrics import words
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from service.work.choosing import Chosen
     from service.work.trying import Held
 
+NAMED = 3  # bad rows that are named on the screen; `--json` has all
 RIGHT = ("right", "prompts", "orders agree", "first", "longer", "shorter", "ECE")
 
 
@@ -43,6 +46,9 @@ def trial(
     format: Annotated[
         str, typer.Option("--format", metavar="NAME", help="Their format, as llmbar; what each row looks like.")
     ] = "",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out rows of --pairs or --recorded that cannot be used.")
+    ] = False,
     evaluator: Annotated[bool, typer.Option("--evaluator", help="Try the evaluator, not the judge.")] = False,
     attacks: Annotated[
         bool, typer.Option("--attacks", help="Attack it in the judged text, too, where it is right.")
@@ -75,24 +81,39 @@ def trial(
 
     Example: precept judge trial --pairs pairs.jsonl --attacks
     """
-    held = (
-        _recorded(recorded, format)
-        if recorded is not None
-        else _held(
-            settings,
-            flags_of(set_) | limits(max_calls, max_tokens, max_cost) | ({"trial.most": most} if most else {}),
-            quiet, evaluator, pairs or [], format, reward, attacks, prefixes,
-        )
-    )  # fmt: skip
+    if recorded is not None:
+        _refuse_beside_recorded(
+            {
+                "--pairs": pairs, "--evaluator": evaluator, "--attacks": attacks, "--prefixes": prefixes,
+                "--reward": reward, "--most": most, "--settings": settings, "--set": set_,
+                "--max-calls": max_calls is not None, "--max-tokens": max_tokens is not None,
+                "--max-cost": max_cost is not None,
+            }
+        )  # fmt: skip
+        held = _recorded(recorded, format, skip_bad)
+    else:
+        flags = flags_of(set_) | limits(max_calls, max_tokens, max_cost) | ({"trial.most": most} if most else {})
+        held = _held(
+            settings, flags, quiet, evaluator, pairs or [], format, skip_bad, reward, attacks, prefixes
+        )  # fmt: skip
     put_json(held.as_dict()) if as_json else _show(held)
     if not held.trial.believed:
         raise typer.Exit(1)
 
 
-def _recorded(path: Path, format: str) -> Held:
+def _refuse_beside_recorded(given: Mapping[str, object]) -> None:
+    """Raise UserError for options that only a judge that is asked has a use for."""
+    if named := [name for name, value in given.items() if value]:
+        raise UserError(
+            f"--recorded asks no model and reads no settings, so {' and '.join(named)} would do nothing beside it: "
+            "leave that out, or --recorded"
+        )
+
+
+def _recorded(path: Path, format: str, skip_bad: bool) -> Held:
     from service.work.trying import hold_recorded
 
-    return hold_recorded(path, format)
+    return hold_recorded(path, format, skip_bad=skip_bad)
 
 
 def _held(
@@ -102,6 +123,7 @@ def _held(
     evaluator: bool,
     pairs: list[Path],
     format: str,
+    skip_bad: bool,
     reward: str,
     attacks: bool,
     prefixes: bool,
@@ -116,7 +138,7 @@ def _held(
     try:
         return hold(
             loaded, who=process_user(), report=Reporter(quiet), role="evaluator" if evaluator else "judge",
-            pairs=pairs, format=format, reward=reward, attacked=attacks, prefixes=prefixes,
+            pairs=pairs, format=format, skip_bad=skip_bad, reward=reward, attacked=attacks, prefixes=prefixes,
         )  # fmt: skip
     except BudgetReached as stop:
         tell(f"{stop}; run the same again with a higher limit")
@@ -180,6 +202,10 @@ def _small_print(held: Held) -> None:
     if figures.own_better.pairs and figures.own_worse.pairs:
         own, others = (_right(g.as_dict()) for g in (figures.own_better, figures.own_worse))
         put(f"where its own model wrote the better answer: {own}; where it wrote the worse: {others}")
+    if held.bad:
+        put(
+            f"left out, {len(held.bad)} bad rows: {'; '.join(held.bad[:NAMED])}" + (", ..." if held.bad[NAMED:] else "")
+        )
     if held.strange:
         put(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
     if held.opposed:

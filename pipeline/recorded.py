@@ -7,7 +7,8 @@ A row is a known pair (`known_pairs.py`: its shapes, whatever they are), and bes
 - or `p`: the same where nobody knows which was shown first;
 - or `choice_a`, `choice_b`: what it named, `better`, `worse` or `tie`, with the better one shown first and second;
 - or `choice`: the same where nobody knows which was shown first;
-- and `mass`, where it is known: the least probability that its options held.
+- and `mass`, where it is known: the least probability that its options held. A row of less than one half is
+  unreadable, as a judge's that is asked.
 
 In rows that have both answers in an order of their own (`a` and `b`, `output_1` and `output_2`, `response1` and
 `response2`, `response_a` and `response_b`), `p` is the probability of the first as it is written, and `choice` may say
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,75 +27,96 @@ from constitution.errors import UserError
 from pipeline import known
 from pipeline.known import Known
 from pipeline.metrics.trial import Tried
-from pipeline.sources import files, known_pairs
+from pipeline.sources import files, known_pairs, shapes
 
 CHOICES = {"better": 1.0, "worse": 0.0, "tie": 0.5}
 COLUMNS = ("shown_a", "shown_b", "p", "choice", "choice_a", "choice_b", "mass")
 
 
-def read(path: Path | str, format: str = "") -> tuple[list[Known], list[Tried]]:
-    """The pairs of a file, and what was said of each. Raises UserError for rows without a verdict, or with one that is
-    none, by line."""
+@dataclass(frozen=True)
+class Recorded:
+    """The pairs of a file with what was said of each. `problems`: rows that cannot be used, by place, with why."""
+
+    pairs: list[Known]
+    rows: list[Tried]
+    problems: list[str]
+
+
+def read(path: Path | str, format: str = "", *, skip_bad: bool = False) -> Recorded:
+    """The recorded verdicts of a file. Raises UserError that lists the rows without a verdict, or with one that is
+    none, by line, unless they are to be left out, and where there is no other row."""
     path = Path(path)
-    pairs, rows = [], []
+    found = Recorded([], [], [])
     for row in files.rows(path):
-        where = row.where(path)
-        if row.problem or not isinstance(row.value, Mapping):
-            raise UserError(f"{where}: {row.problem or 'a row is an object'}")
-        value = dict(row.value)
-        verdict = {name: value.pop(name) for name in COLUMNS if value.get(name) is not None}
         try:
-            pair = known_pairs.of_row(value, format, path)
+            pair, tried = _of_row(row, format, path)
         except ValueError as error:
-            raise UserError(f"{where}: {error}; a recorded verdict stands beside one known pair") from None
-        one = Known(pair.messages, pair.better, pair.worse, pair.principle, pair.tags, pair.source)
-        pairs.append(one)
-        first = known_pairs.better_is_first(value, format, pair)
-        rows.append(_tried(one, verdict, first, where))
-    if not rows:
-        raise UserError(f"{path} has no recorded verdict")
-    return pairs, rows
+            found.problems.append(f"{row.where(path)}: {error}")
+        else:
+            found.pairs.append(pair)
+            found.rows.append(tried)
+    if not skip_bad:
+        known_pairs.refuse(found.problems, "; a recorded verdict stands beside one known pair (docs/trial.md)")
+    if not found.rows:
+        left_out = f": {len(found.problems)} bad rows are left out" if found.problems else ""
+        raise UserError(f"{path} has no recorded verdict{left_out}; docs/trial.md has the columns")
+    return found
 
 
-def _tried(pair: Known, verdict: Mapping[str, Any], first: bool | None, where: str) -> Tried:
+def _of_row(row: files.Row, format: str, path: Path) -> tuple[Known, Tried]:
+    """Raises ValueError for a row that cannot be used."""
+    if row.problem or not isinstance(row.value, Mapping):
+        raise ValueError(row.problem or "a row is an object")
+    value = dict(row.value)
+    verdict = {name: value.pop(name) for name in COLUMNS if value.get(name) is not None}
+    pair = known_pairs.of_row(value, format, path)
+    one = Known(pair.messages, pair.better, pair.worse, pair.principle, pair.tags, pair.source)
+    return one, _tried(one, verdict, known_pairs.better_is_first(value, format, pair))
+
+
+def _tried(pair: Known, verdict: Mapping[str, Any], first: bool | None) -> Tried:
     """`first`: whether the better answer is the first as the row has them; None where it has no order of its own."""
     if "shown_a" in verdict or "shown_b" in verdict:
-        shown = [_probability(verdict.get(name), where) for name in ("shown_a", "shown_b")]
+        shown = [_probability(verdict, name) for name in ("shown_a", "shown_b")]
         ordered = True
     elif "choice_a" in verdict or "choice_b" in verdict:
-        shown = [_named(verdict.get(name), where) for name in ("choice_a", "choice_b")]
+        shown = [_named(verdict, name) for name in ("choice_a", "choice_b")]
         ordered = True
     elif "p" in verdict or "choice" in verdict:
         if "p" in verdict:
-            p = _probability(verdict["p"], where)
+            p = _probability(verdict, "p")
             p = 1 - p if first is False and p is not None else p
         else:
-            p = _named(verdict["choice"], where, first)
+            p = _named(verdict, "choice", first)
         shown = [p, None]
         ordered = False
     else:
-        raise UserError(
-            f"{where}: there is no verdict: a row has one of shown_a and shown_b, p, choice_a and choice_b, choice; "
-            "docs/trial.md says what each is"
-        )
-    mass = _probability(verdict.get("mass"), where)
+        raise ValueError("there is no verdict: a row has one of shown_a and shown_b, p, choice_a and choice_b, choice")
+    mass = _probability(verdict, "mass")
     found = known.row(pair, shown[0], shown[1], 1.0 if mass is None else mass)
     return found if ordered else replace(found, ordered=False)
 
 
-def _probability(value: Any, where: str) -> float | None:
-    if value is None:
+def _probability(verdict: Mapping[str, Any], column: str) -> float | None:
+    """A probability of a column, also as a cell of CSV has it; None where the row has not that column."""
+    value = verdict.get(column)
+    if value is None or value == "":
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise UserError(f"{where}: {json.dumps(value, default=str)[:40]} is no probability from 0 to 1")
-    return float(value)
+    try:
+        known = shapes.number(value, repr(column))
+    except ValueError:
+        known = -1.0
+    if not 0 <= known <= 1:
+        raise ValueError(f"{column!r} is {json.dumps(value, default=str)[:40]}, no probability from 0 to 1")
+    return known
 
 
-def _named(value: Any, where: str, first: bool | None = None) -> float | None:
-    if value is None:
+def _named(verdict: Mapping[str, Any], column: str, first: bool | None = None) -> float | None:
+    value = verdict.get(column)
+    if value is None or value == "":
         return None
     known_words = CHOICES if first is None else {**CHOICES, "a": float(first), "b": float(not first)}
     word = str(value).strip().lower()
     if word not in known_words:
-        raise UserError(f"{where}: {word[:40]!r} is none of {', '.join(known_words)}")
+        raise ValueError(f"{column!r} is {word[:40]!r}, none of {', '.join(known_words)}")
     return known_words[word]

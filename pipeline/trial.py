@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.metrics import trust, words
 from pipeline.metrics.trial import Figures, Group, Tried, figures, group
-from pipeline.metrics.trust import AT_CHANCE, TOO_FEW, TRUSTED, Word
+from pipeline.metrics.trust import AT_CHANCE, LEVEL, ONE_ORDER, TOO_FEW, TRUSTED, Word
 
 BY_POSITION = 0.9  # of its orders name what is shown first, or last: then that is said
 LEAST_MASS = 0.5  # readable share of the pairs below which nothing is said of a judge but that
@@ -107,7 +107,7 @@ def trial(
     names = list(dict.fromkeys([*principles, *(row.principle for row in rows if row.principle)]))
     found = {name: figures([row for row in rows if row.principle == name], min_mass) for name in names}
     whole = figures(rows, min_mass)
-    said, by_principle = trust.words(whole.accuracy.score, {name: f.accuracy.score for name, f in found.items()})
+    said, by_principle = _words(rows, names, whole, found, min_mass)
     return Trial(
         Tally(said, whole, trust.more(whole.accuracy.score) if said == TOO_FEW else 0),
         {
@@ -116,10 +116,26 @@ def trial(
         },
         {name: figures(given) for name, given in (others or {}).items()},
         {
-            name: group(r for r in rows if r.source == name and r.shown_a is not None and r.mass >= min_mass)
+            name: group(r for r in rows if r.source == name and r.orders and r.mass >= min_mass)
             for name in dict.fromkeys(row.source for row in rows)
         },
     )
+
+
+def _words(
+    rows: Sequence[Tried], names: Sequence[str], whole: Figures, found: Mapping[str, Figures], min_mass: float
+) -> tuple[Word, dict[str, Word]]:
+    """The verdicts. Where some rows have one order only, nobody is trusted but by those that have both."""
+    said, by_principle = trust.words(whole.accuracy.score, {name: f.accuracy.score for name, f in found.items()})
+    if not whole.one_order.pairs:
+        return said, by_principle
+    both = [row for row in rows if row.orders == 2 and row.mass >= min_mass and not row.abstains]
+    seen, by_seen = trust.words(
+        group(both).score, {name: group(row for row in both if row.principle == name).score for name in names}
+    )
+    return trust.in_one_order(said, seen), {
+        name: trust.in_one_order(word, by_seen[name]) for name, word in by_principle.items()
+    }
 
 
 # --- in words ------------------------------------------------------------------------------------------------------
@@ -153,7 +169,8 @@ def sentences(found: Trial, role: str = "judge") -> list[str]:
         elif tally.word == AT_CHANCE:
             told.append(f"`{name}` {fate}: no better than chance, {seen}; try `judge: reasoned`, or a positive wording")
         elif name in left_out:
-            told.append(f"`{name}` {fate}: not shown to be better than chance, {seen}")
+            told.append(f"`{name}` {fate}: {_not_shown(tally)}, {seen}")
+    told += _one_order(found.in_all)
     if few:
         names = ", ".join(f"`{name}` (write {tally.more} more)" for name, tally in few.items())
         told.append(f"too few examples or known pairs to say anything of these alone: {names}")
@@ -175,6 +192,34 @@ def _in_all(found: Trial, role: str) -> str:
         names = ", ".join(f"`{n}`" for n, t in found.by_principle.items() if t.word == TRUSTED)
         told += f". It is trusted under {names} alone"
     return told
+
+
+def _not_shown(tally: Tally) -> str:
+    return tally.word if tally.word == ONE_ORDER else "not shown to be better than chance"
+
+
+def _one_order(tally: Tally) -> list[str]:
+    """What verdicts of one order can show, and what they cannot."""
+    one = tally.figures.one_order
+    if not one.pairs:
+        return []
+    many = "all" if one.pairs == tally.figures.accuracy.pairs else f"{one.pairs} of {tally.figures.accuracy.pairs}"
+    first, last, chance = one.first.score, one.last.score, one.by_place
+    if chance is None:
+        stood = "first" if one.first.pairs else "last" if one.last.pairs else ""
+        where = f"the better answer was always shown {stood}" if stood else "nobody knows where the better answer stood"
+        why = f"{where}, so a judge that names a place is not told from one that reads"
+    else:
+        seen = (
+            f"right on {first.right} of {first.prompts} prompts where the better answer was shown first and on "
+            f"{last.right} of {last.prompts} where it was shown last"
+        )
+        more = "is more than" if chance <= LEVEL else "may be no more than"
+        why = f"{seen}, which {more} a preference for a place explains (exact test, p = {chance:.2g})"
+    return [
+        f"{many} of the pairs are recorded in one order only: {why}. How often its orders agree is not known; record "
+        "both (shown_a and shown_b, or choice_a and choice_b)"
+    ]
 
 
 def _position(figures: Figures) -> str:

@@ -25,9 +25,20 @@ def keep(store: Store, run: Id, prompts: Iterable[Prompt]) -> None:
         store.put_document(DOCUMENT, run.hex(), keyed)
 
 
+class Named:
+    """The principles that prompts name in a run, read once."""
+
+    def __init__(self, store: Store, run: Id) -> None:
+        self._keyed: Mapping[str, Sequence[str]] = store.document(DOCUMENT, run.hex()) or {}
+
+    def of(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Prompts of the run, each with the principles that it names there."""
+        if not self._keyed:
+            return list(prompts)
+        named = self._keyed
+        return [replace(p, principles=tuple(named[p.id.hex()])) if p.id.hex() in named else p for p in prompts]
+
+
 def with_principles(store: Store, run: Id, prompts: Sequence[Prompt]) -> list[Prompt]:
     """A run's prompts, each with the principles that it names there."""
-    keyed: Mapping[str, Sequence[str]] = store.document(DOCUMENT, run.hex()) or {}
-    if not keyed:
-        return list(prompts)
-    return [replace(p, principles=tuple(keyed[p.id.hex()])) if p.id.hex() in keyed else p for p in prompts]
+    return Named(store, run).of(prompts)

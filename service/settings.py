@@ -27,8 +27,10 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from constitution.errors import UserError
+from constitution.errors import UserError, nearest_name
 from constitution.records import LabelRule
+from pipeline.judges.choice import AUTO
+from pipeline.options import Wrong, WrongOptions, wrong_options
 from pipeline.promote import Gate
 from service import mistakes
 from service.no_secrets import refuse_secrets
@@ -475,11 +477,19 @@ class Settings(_Section):
 
 
 def role_settings(given: Mapping[str, Any]) -> RoleSettings:
-    """A role written inside the options of another (a judge that asks several). Raises UserError where it is none."""
+    """A role written inside the options of another (a judge that asks several). Raises WrongOptions where it is
+    none."""
+    who = "the settings of a further role"
     try:
-        return RoleSettings.model_validate(given)
+        role = RoleSettings.model_validate(given)
     except ValidationError as error:
-        raise UserError(mistakes.explain(error, RoleSettings)) from None
+        raise wrong_options(error, who, RoleSettings) from None
+    if not role.model:
+        raise WrongOptions(who, [Wrong(("model",), "it has to be given, and is not")], RoleSettings.model_fields)
+    if role.answer_prefix == AUTO:
+        said = f'"{AUTO}" is found out for a whole role, in [judge]; name the beginning of its answer'
+        raise WrongOptions(who, [Wrong(("answer_prefix",), said)], RoleSettings.model_fields)
+    return role
 
 
 def _environment() -> dict[str, Any]:
@@ -492,7 +502,7 @@ def _environment() -> dict[str, Any]:
     for variable in os.environ:
         prefix, _, name = variable.upper().partition("PRECEPT_")
         first, nested, _ = name.lower().partition("__")
-        near = mistakes.nearest(first, Settings.model_fields)
+        near = nearest_name(first, Settings.model_fields)
         meant = name and first not in Settings.model_fields and (nested or near) and variable not in (USER, CACHE)
         if not prefix and meant:
             raise UserError(

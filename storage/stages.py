@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from sqlalchemy import CTE, Connection, Select, func, select
+from sqlalchemy import CTE, ColumnElement, Connection, Row, Select, func, select
 
 from constitution.records import Id
+from constitution.streams import Ids
 from storage import tables
 from storage.database import Database, chunks, patient
+
+PAGE = 20_000  # members that are read together
 
 
 class Stages(Database):
@@ -42,6 +45,33 @@ class Stages(Database):
                     raise KeyError(after.hex())
                 query = query.where(member.ordinal > place)
             return list(connection.execute(query).scalars())
+
+    def stage_ids(self, run: Id, stage: str) -> Ids:
+        """The same of all of a stage, in 16 bytes an id."""
+        member = tables.member.c
+        return self._paged(
+            select(member.ordinal, member.id).where(member.run == run, member.stage == stage), member.ordinal
+        )
+
+    def prompts_of(self, run: Id, split: str, stage: str = "prompts") -> Ids:
+        """The ids of a run's prompts of a split, in the order of their slots."""
+        member, prompt = tables.member.c, tables.prompt.c
+        query = select(member.ordinal, member.id).join_from(tables.member, tables.prompt, member.id == prompt.id)
+        here = (member.run == run, member.stage == stage, prompt.split == split)
+        return self._paged(query.where(*here), member.ordinal)
+
+    def _paged(self, query: Select[tuple[int, Id]], ordinal: ColumnElement[int]) -> Ids:
+        """The ids of a query of ordinals and ids, in their order, a page at a time: a driver would hold them all."""
+        found, last = Ids(), -1
+        while some := self._page(query.where(ordinal > last).order_by(ordinal).limit(PAGE)):
+            found.extend(id for _, id in some)
+            last = some[-1][0]
+        return found
+
+    @patient
+    def _page(self, query: Select[tuple[int, Id]]) -> Sequence[Row[tuple[int, Id]]]:
+        with self._read() as connection:
+            return connection.execute(query).all()
 
     @patient
     def reused(self, run: Id) -> dict[str, int]:

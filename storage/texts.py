@@ -118,6 +118,12 @@ class Texts(Runs, Claims):
         return [_generation(found[id]) for id in ids]
 
     @patient
+    def stored_generations(self, ids: Iterable[Id]) -> set[Id]:
+        """Those of the ids that are stored, without what was written."""
+        with self._read() as connection:
+            return _known(connection, tables.generation, ids)
+
+    @patient
     def have_generations(self, ids: Sequence[Id]) -> dict[Id, Generation]:
         """Those of the ids that are stored, so that nothing is asked twice."""
         with self._read() as connection:
@@ -132,6 +138,21 @@ class Texts(Runs, Claims):
     def generations_of(self, run: Id, stage: str) -> list[Generation]:
         """A stage's generations in the order of their slots."""
         return self.generations(self.stage_members(run, stage))
+
+    @patient
+    def generations_about(self, run: Id, stage: str, prompts: Sequence[Id]) -> list[Generation]:
+        """Those of a stage's generations that are about some prompts, in the order of their slots."""
+        generation, member = tables.generation.c, tables.member.c
+        slots: dict[Id, int] = {}
+        with self._read() as connection:
+            ids: list[Id] = []
+            for some in chunks(sorted(set(prompts))):
+                ids += connection.execute(select(generation.id).where(generation.prompt.in_(some))).scalars()
+            query = select(member.id, member.ordinal).where(member.run == run, member.stage == stage)
+            for some in chunks(sorted(ids)):
+                slots |= {row.id: row.ordinal for row in connection.execute(query.where(member.id.in_(some)))}
+            found = _by_id(connection, _GENERATIONS, generation.id, slots)
+        return [_generation(found[id]) for id in sorted(slots, key=slots.__getitem__)]
 
     @patient
     def add_comparisons(

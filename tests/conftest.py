@@ -31,7 +31,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the backgrou
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.cache is not None and not hasattr(config, "workerinput"):  # not in the processes that share the files
+    if getattr(config, "cache", None) is not None and not hasattr(
+        config, "workerinput"
+    ):  # not in the processes that share the files
         config.pluginmanager.register(Seconds(config.cache))
 
 

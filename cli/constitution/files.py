@@ -42,14 +42,12 @@ def check(file: File = None, as_json: Json = False) -> None:
     """
     from constitution import loading
     from constitution.problems import ConstitutionError
+    from service.queries import declared
 
     file = file or of_settings()
     try:
         constitution = loading.load(file)
-        if any(p.judge is not None or p.when is not None for p in constitution):
-            from service.queries import declared
-
-            declared.check(constitution, str(file))
+        declared.check(constitution, str(file))
     except ConstitutionError as error:
         if not as_json:
             raise

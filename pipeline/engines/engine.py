@@ -37,12 +37,15 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do. `exact_mass`: the options' mass is over the whole vocabulary."""
+    """What an engine can do. `exact_mass`: the options' mass is over the whole vocabulary. `in_flight`: how many
+    requests it has under way at once, of one that waits for another machine: it is called from several threads then,
+    so that the end of one batch keeps no other waiting. 1: it computes by itself, and is called once at a time."""
 
     generate: bool = True
     choose: bool = True
     score: bool = True
     exact_mass: bool = True
+    in_flight: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """A model behind an OpenAI-compatible server, asked over HTTP.
 
-Two dialects, told apart by `/v1/models`: vLLM's, which does everything (openai_vllm.py), and that of plain chat
-servers, which generate, and choose from the few likeliest tokens that they show (openai_chat.py). How requests are
-retried and given up is in openai_transport.py; several servers of one model share the work (openai_rotation.py). There
-is no streaming and no tool use here.
+Two dialects, told apart by `/v1/models`: vLLM's, which does everything and which `precept model serve` answers, too
+(openai_vllm.py), and that of plain chat servers, which generate, and choose from the few likeliest tokens that they
+show (openai_chat.py). How requests are retried and given up is in openai_transport.py; several servers of one model
+share the work (openai_rotation.py). There is no streaming and no tool use here.
 
 The key comes as a secret object in `options["api_key"]`: whoever reads the environment puts it there.
 """
@@ -39,6 +39,7 @@ from pipeline.engines.openai_rotation import Rotation
 from pipeline.engines.openai_server import Dialect, Options
 from pipeline.engines.openai_silence import Say
 from pipeline.engines.openai_vllm import VllmDialect
+from pipeline.options import Wrong, WrongOptions, words
 
 __all__ = ["OpenAIEngine", "Options", "build", "check", "check_server"]
 HURRY = 3.0  # seconds that a server has to say which models it has, before a run
@@ -57,8 +58,8 @@ def build(settings: EngineSettings) -> OpenAIEngine:
     try:
         options = Options.model_validate(given)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise UserError(f"the openai engine's options are wrong: {wrong}; it knows {', '.join(_names())}") from None
+        wrong = [Wrong(e["loc"], words(e, _names())) for e in error.errors()]
+        raise WrongOptions("the openai engine", wrong, _names()) from None
     if options.tokenizer and not Path(options.tokenizer).is_dir():
         raise UserError(f"the engine's option tokenizer names {options.tokenizer}, which is not a folder")
     return OpenAIEngine(settings, options, key)
@@ -118,7 +119,9 @@ class OpenAIEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._found().capabilities
+        """Of a server, and as many requests in flight as all of them have."""
+        one = self._found().capabilities
+        return dataclasses.replace(one, in_flight=one.in_flight * len(urls_of(self._settings)))
 
     def check(self) -> None:
         """Ask every server for one token. Raises UserError or EngineError saying why there is none: a port may answer

@@ -37,6 +37,7 @@ from pipeline.engines.openai_tokens import FolderIds, ServerIds
 from pipeline.engines.openai_transport import Patience, RefusedByServer, Transport
 from pipeline.engines.openai_vllm import VllmDialect
 
+ALL_OF_IT = ("vllm", "precept")  # who own a model that is asked as vLLM's are: `precept model serve` answers alike
 PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
 
 
@@ -235,7 +236,7 @@ class Server:
     def _dialect_of(self, models: list[dict[str, Any]]) -> Literal["vllm", "chat"]:
         if models and not self._settings.model:
             raise UserError(f"name the model to ask {self.host} for; it has {self._listed()}")
-        if any(model.get("owned_by") == "vllm" for model in models):
+        if any(model.get("owned_by") in ALL_OF_IT for model in models):
             if self._settings.model not in self._models:
                 raise UserError(self._unknown())
             return "vllm"

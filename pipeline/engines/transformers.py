@@ -61,7 +61,7 @@ def build(settings: EngineSettings) -> TransformersEngine:
 
     from pipeline.engines.folder import load
 
-    found, device = _checked(settings)
+    found, device = checked(settings)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load(found, settings.dtype, device)
@@ -80,10 +80,10 @@ def named(settings: EngineSettings) -> Unloaded:
 
 def check(settings: EngineSettings) -> None:
     """Raise the UserError that `build` would for a folder that is not there, not whole, or not safe."""
-    _checked(settings)
+    checked(settings)
 
 
-def _checked(settings: EngineSettings) -> tuple[ModelFolder, str]:
+def checked(settings: EngineSettings) -> tuple[ModelFolder, str]:
     """The model's folder and the device it is for ("auto" still). torch is imported where a GPU is asked for, no
     sooner: it takes seconds."""
     from pipeline.engines.folder import find_model

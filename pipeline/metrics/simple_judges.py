@@ -1,6 +1,7 @@
 """What is no judge and yet may be right: what a trial shows beside one, on the same pairs and in the same table.
 
-- `always first`: whatever is shown first. Over both orders that is a tie on every pair.
+- `always first`: whatever is shown first. Over both orders that is a tie on every pair; where a file has one order, and
+  which, it is right wherever the better answer stood first.
 - `longer`: the longer answer.
 - `random`: a coin, by a hash of the pair.
 - `bag of words`: a logistic regression on the difference of word counts, cross-validated by prompt on the very pairs
@@ -31,7 +32,7 @@ Texts = Sequence[tuple[str, str]]  # the better answer and the worse, of each ro
 def simple(rows: Sequence[Tried], texts: Texts, fitted_on: Texts | None = None) -> Mapping[str, list[Tried]]:
     """The same rows, as each of these would have judged them. `bag of words` is left out where there are too few."""
     found = {
-        "always first": [replace(row, shown_a=1.0, shown_b=0.0, mass=1.0) for row in rows],
+        "always first": [_answers(row, 1.0, 0.0) for row in rows],
         "longer": [_says(row, _longer(*row.lengths)) for row in rows],
         "random": [_says(row, float(make_id("coin", pair=row.pair)[0] % 2)) for row in rows],
     }
@@ -48,8 +49,17 @@ def scored(rows: Sequence[Tried], better: Sequence[float], worse: Sequence[float
 
 def _says(row: Tried, p: float) -> Tried:
     """A tie is no abstention here: it is what this one says."""
-    return (
-        replace(row, shown_a=p, shown_b=p, mass=1.0) if p != 0.5 else replace(row, shown_a=1.0, shown_b=0.0, mass=1.0)
+    return _answers(row, p, p) if p != 0.5 else _answers(row, 1.0, 0.0)
+
+
+def _answers(row: Tried, shown_a: float, shown_b: float) -> Tried:
+    """In the orders that the row has: where only one is recorded, whoever names what is shown first is no tie."""
+    one = row.orders == 1 and row.ordered
+    return replace(
+        row,
+        shown_a=None if one and row.shown_a is None else shown_a,
+        shown_b=None if one and row.shown_b is None else shown_b,
+        mass=1.0,
     )
 
 

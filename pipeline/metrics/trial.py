@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.metrics.intervals import Share
-from pipeline.metrics.trust import Score, score
+from pipeline.metrics.trust import Score, by_place, score
 
 BINS = 5  # of confidence, from one half to one
 WRONG_USER = ("sycophancy", "wrong_user", "flattery")  # tags of pairs in which a person is wrong, and `worse` agrees
@@ -39,6 +39,11 @@ class Tried:
     own: str = ""
     ordered: bool = True
     source: str = ""
+
+    @property
+    def orders(self) -> int:
+        """In how many of the two orders it was answered."""
+        return (self.shown_a is not None) + (self.shown_b is not None)
 
     @property
     def margin(self) -> float:
@@ -74,6 +79,32 @@ class Group:
 
 
 @dataclass(frozen=True)
+class OneOrder:
+    """Pairs that were answered in one order only: `first` and `last` by where the better answer was shown, and how many
+    `nowhere`, because nobody knows it."""
+
+    first: Group
+    last: Group
+    nowhere: int
+
+    @property
+    def pairs(self) -> int:
+        return self.first.pairs + self.last.pairs + self.nowhere
+
+    @property
+    def by_place(self) -> float | None:
+        """`trust.by_place`; None where the better answer was not seen in both places."""
+        known = self.first.pairs and self.last.pairs
+        return by_place(self.first.score, self.last.score) if known else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "pairs": self.pairs, "shown_first": self.first.as_dict(), "shown_last": self.last.as_dict(),
+            "place_unknown": self.nowhere, "by_place_alone": self.by_place,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Bin:
     """Pairs on which the judge was about so sure (`confidence`), and how often it was right there."""
 
@@ -90,7 +121,8 @@ class Figures:
     `tied`: pairs whose margin is zero; `mass`: the median. `ece`: expected calibration error of the mean of both orders
     over `reliability`. `longer` and `not_longer`: where the better answer is the longer one, and where it is not;
     `formatted` and `plainer` likewise by headings, lists and bold; `own_better` and `own_worse` by which answer the
-    judge's own model wrote; `wrong_user`: pairs in which a person is wrong and the worse answer agrees.
+    judge's own model wrote; `wrong_user`: pairs in which a person is wrong and the worse answer agrees. `one_order`:
+    pairs that were answered in one order of the two.
     """
 
     asked: int
@@ -110,6 +142,7 @@ class Figures:
     own_better: Group
     own_worse: Group
     wrong_user: Group
+    one_order: OneOrder
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -125,6 +158,7 @@ class Figures:
                 )
                 if getattr(self, name).pairs
             },
+            **({"one_order": self.one_order.as_dict()} if self.one_order.pairs else {}),
         }  # fmt: skip
 
 
@@ -153,6 +187,7 @@ def figures(rows: Sequence[Tried], min_mass: float = 0.0) -> Figures:
         own_better=_where(said, lambda row: row.own == "better"),
         own_worse=_where(said, lambda row: row.own == "worse"),
         wrong_user=_where(said, lambda row: bool(set(WRONG_USER) & set(row.tags))),
+        one_order=_one_order([row for row in said if row.orders == 1]),
     )
 
 
@@ -167,6 +202,14 @@ def group(rows: Iterable[Tried]) -> Group:
 
 def _where(rows: Sequence[Tried], condition: Callable[[Tried], bool]) -> Group:
     return group(row for row in rows if condition(row))
+
+
+def _one_order(rows: Sequence[Tried]) -> OneOrder:
+    return OneOrder(
+        first=_where(rows, lambda row: row.ordered and row.shown_a is not None),
+        last=_where(rows, lambda row: row.ordered and row.shown_b is not None),
+        nowhere=sum(not row.ordered for row in rows),
+    )
 
 
 def _first(rows: Sequence[Tried]) -> Share:

@@ -3,7 +3,9 @@
 - **trusted**: more right than wrong by more than chance (exact sign test, one-sided 97.5%);
 - **at chance or inverted**: a judge that is right on 80% would be seen to be this bad in fewer than one trial of forty,
   and it is right on no more than half; or 65% can be ruled out in the same way;
-- **too few to say**: neither, and how many pairs would settle it.
+- **too few to say**: neither, and how many pairs would settle it;
+- **seen in one order only**: more right than wrong, but of recorded verdicts that have one order of the two: a judge
+  that names a place is as right as one that reads, where the better answer stood there. Never of a judge that is asked.
 
 A unit is a prompt, not a pair: pairs on one prompt are alike, so each prompt counts once, as right (more than half of
 its pairs), wrong, or neither. Neither counts for no side of the test, and as half in a mean.
@@ -31,10 +33,11 @@ POOR = 0.65  # one that is ruled out to be better than this is of no use as a la
 POWER = 0.95
 SLOWEST = 0.6  # the least accuracy that a number of pairs is named for: 0.55 would want 1,300
 
-Word: TypeAlias = Literal["trusted", "at chance or inverted", "too few to say"]
+Word: TypeAlias = Literal["trusted", "at chance or inverted", "too few to say", "seen in one order only"]
 TRUSTED: Word = "trusted"
 AT_CHANCE: Word = "at chance or inverted"
 TOO_FEW: Word = "too few to say"
+ONE_ORDER: Word = "seen in one order only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,20 @@ def word(found: Score, level: float = LEVEL) -> Word:
         return TOO_FEW
     no_better = found.mean <= 0.5 and found.this_bad(GOOD) <= LEVEL
     return AT_CHANCE if no_better or found.this_bad(POOR) <= LEVEL else TOO_FEW
+
+
+def in_one_order(said: Word, in_both: Word) -> Word:
+    """The verdict over all rows, `said`, where some have one order only: trust takes those with both, `in_both`."""
+    return ONE_ORDER if said == TRUSTED and in_both != TRUSTED else said
+
+
+def by_place(first: Score, last: Score) -> float:
+    """Probability that a judge which only prefers a place is so often right, of one order each, the better answer shown
+    first on some prompts and last on others (Fisher's exact test, one-sided; ties count for no side)."""
+    from scipy import stats
+
+    table = [[first.right, first.wrong], [last.wrong, last.right]]
+    return float(stats.fisher_exact(table, alternative="greater").pvalue)
 
 
 def words(in_all: Score, by_principle: Mapping[str, Score]) -> tuple[Word, dict[str, Word]]:

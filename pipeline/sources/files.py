@@ -104,7 +104,7 @@ def _kind(path: Path, unnamed: bool) -> tuple[Literal["json", "csv", "tsv", "par
         with path.open("rb") as file:
             first = file.read(64)
         if not first:
-            raise UserError(f"{path} is empty")
+            raise UserError(f"{path} is empty: it has no row; docs/data.md has the shapes of rows")
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

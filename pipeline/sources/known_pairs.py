@@ -86,24 +86,34 @@ def found(
             result.ties.extend(f"{where}: {why}" for why in said if isinstance(why, str))
         except ValueError as error:
             result.problems.append(f"{where}: {error}")
-    if result.problems and not skip_bad:
-        more = f"\n... and {len(result.problems) - MOST_SHOWN} more" if len(result.problems) > MOST_SHOWN else ""
-        raise UserError(
-            "\n".join(result.problems[:MOST_SHOWN]) + f"{more}\nmend these rows, or leave them out with --skip-bad"
-            f"{IN_SETTINGS}; docs/data.md has the shapes of known pairs"
-        )
+    if not skip_bad:
+        refuse(result.problems, f"{IN_SETTINGS}; docs/data.md has the shapes of known pairs")
     result = _once(result, path)
     if not result.pairs:
         why = f": {len(result.ties)} rows prefer neither answer" if result.ties else ""
-        raise UserError(f"{path} has no pair whose better answer is known{why}; docs/data.md has the shapes")
+        raise UserError(f"{path} has no pair whose better answer is known{why}; docs/data.md has the shapes of rows")
     return result
+
+
+def refuse(problems: Sequence[str], more: str) -> None:
+    """Raise UserError that lists bad rows, where there are any. `more`: what else there is to say of them."""
+    if problems:
+        beyond = f"\n... and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+        listed = "\n".join(problems[:MOST_SHOWN])
+        raise UserError(f"{listed}{beyond}\nmend these rows, or leave them out with --skip-bad{more}")
 
 
 def of_row(row: Any, format: str, path: Path) -> KnownPair:
     """The one known pair of a row. Raises ValueError where it has none, or several."""
-    said = [one for one in _said(row, format, path) if isinstance(one, KnownPair)]
+    found = _said(row, format, path)
+    said = [one for one in found if isinstance(one, KnownPair)]
     if len(said) != 1:
-        raise ValueError(f"the row has {len(said)} pairs whose better answer is known, and should have one")
+        why = next((f": {one}" for one in found if isinstance(one, str)), "")
+        raise ValueError(
+            f"the row has {len(said)} pairs whose better answer is known, and should have one"
+            if said
+            else f"the row has no pair whose better answer is known{why}"
+        )
     return said[0]
 
 
@@ -173,11 +183,8 @@ def _ours(row: Row) -> Said:
     principle = row.get("principle", "")
     if not isinstance(principle, str):
         raise ValueError("'principle' is the id of a principle")
-    for name in ("better", "worse"):
-        if name not in row:
-            raise ValueError(f"the key {name!r} is missing")
     renamed = {name: held for name, held in row.items() if name not in ("p", "score_chosen", "score_rejected")}
-    for pair in shapes.preferences({**renamed, "chosen": row["better"], "rejected": row["worse"]}).pairs:
+    for pair in shapes.chosen(renamed, "better", "worse").pairs:
         yield KnownPair(pair.prompt, pair.first, pair.second, principle)
 
 

@@ -78,7 +78,7 @@ def read(name: str, path: Path | str) -> list[Item]:
             "the columns of each set"
         )
     if not found:
-        raise UserError(f"{path} has no rows")
+        raise UserError(f"{path} has no rows; docs/suites.md has the columns of each set")
     return list(found.values())
 
 

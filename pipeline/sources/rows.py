@@ -93,7 +93,7 @@ def read(
         )
     if not found.rows:
         why = f": {len(found.ties)} are ties, which prefer neither answer" if found.ties else ""
-        raise UserError(f"{path} has no usable rows{why}")
+        raise UserError(f"{path} has no usable rows{why or '; docs/data.md has the shapes of rows'}")
     return _of_their_openings(found, said) if said else found
 
 

@@ -263,7 +263,7 @@ def text(row: Row, name: str) -> str:
 
 def _answer(row: Row, name: str) -> tuple[Messages | None, str]:
     if name not in row:
-        raise ValueError(missing(row, name) if name == "chosen" else f"the key {name!r} is missing")
+        raise ValueError(missing(row, name) if name in ("chosen", "better") else f"the key {name!r} is missing")
     return answer(row[name], name)
 
 
@@ -346,7 +346,7 @@ def preferences(row: Row) -> Pairs:
     """What a row prefers: `chosen` to `rejected` (one each, or a list of texts each), `a` or `b` as its `winner` or
     `label` says, or the better ranked of several to the worse."""
     if "chosen" in row or "rejected" in row:
-        return _chosen(row)
+        return chosen(row)
     if "a" in row and "b" in row:
         verdict = winner(row)
         if verdict is None:
@@ -403,18 +403,19 @@ def _two(row: Row, one: str, other: str) -> Pair:
     return Pair(opening, first, second)
 
 
-def _chosen(row: Row) -> Pairs:
-    chosen, rejected = row.get("chosen"), row.get("rejected")
-    if _texts(chosen) or _texts(rejected):  # several of each, as a benchmark of reward models has them
-        good: list[Any] = chosen if isinstance(chosen, list) and _texts(chosen) else [chosen]
-        bad: list[Any] = rejected if isinstance(rejected, list) and _texts(rejected) else [rejected]
+def chosen(row: Row, better: str = "chosen", worse: str = "rejected") -> Pairs:
+    """What a row prefers in the column `better` to what it has in `worse`: one text or dialogue each, or several."""
+    one, other = row.get(better), row.get(worse)
+    if _texts(one) or _texts(other):  # several of each, as a benchmark of reward models has them
+        good: list[Any] = one if isinstance(one, list) and _texts(one) else [one]
+        bad: list[Any] = other if isinstance(other, list) and _texts(other) else [other]
         if len(good) + len(bad) > MOST_ANSWERS:
             raise ValueError(f"{len(good) + len(bad)} answers are more than the {MOST_ANSWERS} that a row may have")
-        found = [_chosen({**row, "chosen": one, "rejected": other}) for one, other in product(good, bad)]
+        found = [chosen({**row, better: one, worse: other}, better, worse) for one, other in product(good, bad)]
         return Pairs(
             tuple(pair for each in found for pair in each.pairs), tuple(pair for each in found for pair in each.tied)
         )
-    pair = _two(row, "chosen", "rejected")
+    pair = _two(row, better, worse)
     p = probability(row["p"]) if "p" in row else 1.0
     scores = [_score(row.get(name)) for name in ("score_chosen", "score_rejected")]
     if p == 0.5 or (scores[0] is not None and scores[0] == scores[1]):

@@ -16,11 +16,12 @@ What `generate` answered is kept, so that the same again asks nothing; without a
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from constitution.records import Messages, Prompt, Split, make_id, split_of
+from constitution.records import Id, Messages, Prompt, Split, make_id, split_of
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,16 @@ class Source(Protocol):
 
 
 def sample(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
-    """At most so many of the prompts, in their order. Where there are more, those whose ids hash lowest: a file is
-    often sorted by what its prompts are about, so that its first hundred are no picture of it. A larger sample holds
-    a smaller one."""
-    if len(prompts) <= most:
-        return list(prompts)
-    lowest = {p.id for p in sorted(prompts, key=lambda p: make_id("sample", prompt=p.id))[:most]}
-    return [p for p in prompts if p.id in lowest]
+    """At most so many of the prompts, in their order: see `sampled`."""
+    chosen = set(sampled([p.id for p in prompts], most))
+    return [p for p in prompts if p.id in chosen]
+
+
+def sampled(ids: Sequence[Id], most: int) -> Sequence[Id]:
+    """At most so many ids of prompts, in their order. Where there are more, those that hash lowest: a file is often
+    sorted by what its prompts are about, so that its first hundred are no picture of it. A larger sample holds a
+    smaller one."""
+    if len(ids) <= most:
+        return ids
+    lowest = set(heapq.nsmallest(most, ids, key=lambda id: make_id("sample", prompt=id)))
+    return [id for id in ids if id in lowest]

@@ -23,7 +23,6 @@ What one argument asks of another a method says itself, in a function `check(arg
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import math
 import types
@@ -34,7 +33,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Len
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from constitution.errors import UserError
+from constitution.errors import UserError, nearest_name
 from pipeline.trainers import declared
 
 # Arguments of every method on TRL's trainers, under the names of transformers' TrainingArguments.
@@ -298,6 +297,6 @@ def listed(module: Any) -> list[str]:
 
 def _nearest(name: str, known: Collection[str]) -> str:
     """A name that is spelled much the same, or of which this is a part ("epochs"); of several the shortest."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    close = close or sorted((k for k in known if name in k), key=lambda k: (len(k), k))[:1]
-    return f"did you mean {close[0]}?" if close else ""
+    near = nearest_name(name, sorted(known))
+    near = near or next(iter(sorted((k for k in known if name in k), key=lambda k: (len(k), k))), "")
+    return f"did you mean {near}?" if near else ""

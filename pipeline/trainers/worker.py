@@ -109,6 +109,11 @@ class Worker:
         self._busy = False
         return self._result(event)
 
+    def kill(self) -> None:
+        """End the process at once: it saves nothing any more."""
+        if self._process is not None:
+            self._process.kill()
+
     def close(self) -> None:
         """End the process; a training in progress saves its state first. One that only waits, or still imports what it
         may need, has nothing to save."""

@@ -6,22 +6,24 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Label, LabelRule, Prompt, Ruling, Voice
+from constitution.streams import Ids, Stream, parts
 from pipeline import label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
 from pipeline.metrics import consistency as judge_consistency
-from pipeline.sources.source import sample
+from pipeline.sources.source import sampled
 from service import keyed
 from service.queries import drawn, rulings
 from service.queries.rulings import Whose
 from service.settings import Settings
 from service.wiring import Wiring
+from storage.evidence import SLICE
 from storage.runs import Run
 
 
@@ -41,17 +43,28 @@ class RunRecords:
         """The policy that the run began with: a folder, or a name that a server knows."""
         return self.wiring.resolve(str(self.run.settings["policy"]))
 
-    def prompts(self, split: str, most: int | None = None) -> list[Prompt]:
+    def prompts(self, split: str, most: int | None = None) -> Stream[Prompt]:
         """This run's prompts of a split, in the run's order; `most`: a sample of so many (`sources.source.sample`)."""
-        members = self.store.prompts(ids=self.store.stage_members(self.run.id, "prompts"))
-        of = [p for p in members if p.split == split]
-        return keyed.with_principles(self.store, self.run.id, of if most is None else sample(of, most))
+        ids = self.store.prompts_of(self.run.id, split)
+        return Stream(
+            ids if most is None else sampled(ids, most), lambda some: self._named.of(self.store.prompts(ids=some))
+        )
 
-    def generations(self, stage: str) -> list[Generation]:
-        return self.store.generations_of(self.run.id, stage)
+    def prompts_by_id(self, ids: Iterable[Id]) -> dict[Id, Prompt]:
+        """Those of the ids that are prompts, each with the principles that it names in this run."""
+        found = self.store.prompts(ids=list(dict.fromkeys(ids)))
+        return {p.id: p for p in self._named.of(found)}
 
-    def members(self, stage: str) -> list[Id]:
-        return self.store.stage_members(self.run.id, stage)
+    @cached_property
+    def _named(self) -> keyed.Named:
+        return keyed.Named(self.store, self.run.id)
+
+    def generations(self, stage: str) -> Stream[Generation]:
+        """A stage's texts, in their order."""
+        return Stream(self.members(stage), self.store.generations)
+
+    def members(self, stage: str) -> Ids:
+        return self.store.stage_ids(self.run.id, stage)
 
     def cases(self, comparisons: Sequence[Id]) -> dict[Id, Case]:
         """Comparisons with their texts, by id."""
@@ -85,6 +98,12 @@ class RunRecords:
         voices, rule = self.voices(judge, whose), self.rule(whose)
         found = self._labelled(judge, sorted(set(comparisons)), whose, voices, rule)
         return {x.comparison: x for x in found}
+
+    def labelled(self, judge: Judge, comparisons: Sequence[Id], whose: Whose = "judge") -> Iterator[Label]:
+        """The same, of however many, in the order of their ids."""
+        for some in parts(Ids(comparisons).in_order(), SLICE):
+            found = self.labels(judge, some, whose)
+            yield from (found[id] for id in some if id in found)
 
     def steady(self, judge: Judge, labels: Mapping[Id, Label], whose: Whose = "judge") -> set[Id]:
         """Of labels of this run, the comparisons whose label names an answer and would name it if only verdicts voted

@@ -51,6 +51,10 @@ class LeftOut:
         for item in items:
             self._omitted.pop((stage, item), None)
 
+    def answers(self, stage: str) -> list[Id]:
+        """The requests of a stage that were left out."""
+        return [item for at, item in self._omitted if at == stage and isinstance(item, bytes)]
+
     def comparisons(self, questions: Collection[Id]) -> set[Id]:
         """The comparisons that one of these questions could not be asked about."""
         return {o.of for (_, item), o in self._omitted.items() if isinstance(item, tuple) and item[1] in questions}

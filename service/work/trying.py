@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from constitution.errors import UserError
-from constitution.records import canonical
+from constitution.records import LabelRule, canonical
 from pipeline import attacks, recorded
 from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
@@ -44,7 +44,7 @@ ATTACKED = 20  # pairs at most, of those that the judge is right on
 class Held:
     """A trial that was held. `fooled`: by attack, of the pairs that the judge is right on without it, those on which it
     then names the worse answer, or none. `beyond`: pairs that were not asked, because there are more than `trial.most`
-    of their principle, `opposed`: pairs that were given both ways round.
+    of their principle, `opposed`: pairs that were given both ways round, `bad`: rows that were left out.
     `judge`: its fingerprint, empty for recorded verdicts. `calls`, `tokens` and `seconds` are of
     what was asked now."""
 
@@ -55,6 +55,7 @@ class Held:
     strange: Mapping[str, int] = field(default_factory=dict)
     beyond: int = 0
     opposed: int = 0
+    bad: tuple[str, ...] = ()
     calls: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -70,6 +71,7 @@ class Held:
             "strange_principles": dict(self.strange),
             "not_asked": self.beyond,
             "both_ways_round": self.opposed,
+            "bad_rows": list(self.bad),
             "calls": self.calls,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
@@ -86,6 +88,7 @@ def hold(
     role: Who = "judge",
     pairs: Sequence[Path] = (),
     format: str = "",
+    skip_bad: bool = False,
     reward: str = "",
     attacked: bool = False,
     prefixes: bool = False,
@@ -98,7 +101,8 @@ def hold(
     it fails; what was answered until then is stored.
     """
     prepare_process(settings)
-    given = [pair for path in pairs for pair in files.read(path, format)]
+    read = [files.found(path, format, skip_bad=skip_bad) for path in pairs]
+    given, bad = [pair for one in read for pair in one.pairs], tuple(why for one in read for why in one.problems)
     with closing(Wiring(settings)) as wiring:
         described: JudgeSettings = getattr(settings, role)
         named = wiring.asked_judge(described)
@@ -124,16 +128,17 @@ def hold(
             work.store.finish_run(work.run.id, "finished", result={"verdict": found.in_all.word})
             _, seconds = work.budget.rates.get("judge", (0, 0.0))
             return Held(
-                role, named.fingerprint, found, fooled, chosen.strange, chosen.beyond, chosen.opposed,
+                role, named.fingerprint, found, fooled, chosen.strange, chosen.beyond, chosen.opposed, bad,
                 work.budget.judge_calls, work.budget.tokens, seconds, work.run.id.hex(), prefix,
             )  # fmt: skip
 
 
-def hold_recorded(path: Path, format: str = "") -> Held:
+def hold_recorded(path: Path, format: str = "", *, skip_bad: bool = False) -> Held:
     """Try a judge by what a file says that it answered (`pipeline.recorded`). Nothing is asked and nothing stored."""
-    pairs, rows = recorded.read(path, format)
-    others = simple_judges.simple(rows, [(p.better, p.worse) for p in pairs])
-    return Held("recorded judge", "", trial(rows, (), 0.0, others))
+    said = recorded.read(path, format, skip_bad=skip_bad)
+    others = simple_judges.simple(said.rows, [(p.better, p.worse) for p in said.pairs])
+    found = trial(said.rows, (), LabelRule().min_mass, others)
+    return Held("recorded judge", "", found, bad=tuple(said.problems))
 
 
 def attack(work: Work, judge: Judge, pairs: Sequence[Known], rows: Sequence[Tried]) -> dict[str, Share]:

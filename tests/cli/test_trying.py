@@ -72,6 +72,30 @@ def test_recorded_verdicts_need_no_project(tmp_path, monkeypatch, precept) -> No
     assert done.code == 1 and "the recorded judge is at chance or inverted: right on 0% of 12 prompts" in done.out
 
 
+def test_what_recorded_verdicts_have_no_use_for_is_refused(tmp_path, monkeypatch, precept) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": f"{n}?", "better": "Yes.", "worse": "No.", "choice": "better"} for n in range(12)]
+    Path("said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for words in (
+        ("--attacks",), ("--pairs", "said.jsonl"), ("--evaluator",), ("--prefixes",), ("--reward", "x"),
+        ("--most", "3"), ("--set", "seed=1"), ("--max-calls", "0"), ("--settings", "x.toml"),
+    ):  # fmt: skip
+        done = precept("judge", "trial", "--recorded", "said.jsonl", *words)
+        assert done.code == 2 and f"so {words[0]} would do nothing beside it" in done.err and not done.out
+    done = precept("judge", "trial", "--recorded", "said.jsonl")
+    assert done.code == 1 and "is seen in one order only: right on 100%" in done.out and "trusted" not in done.out
+
+
+def test_bad_rows_are_left_out_where_that_is_said(tried, precept) -> None:
+    with Path("known.jsonl").open("a") as file:
+        file.write('{"prompt": "Q?", "better": "x", "worse": "x"}\n')
+    done = precept("judge", "trial", "--pairs", "known.jsonl", "--quiet")
+    assert done.code == 2 and "known.jsonl:61: 'better' and 'worse' are the same text" in done.err
+    assert "--skip-bad" in done.err
+    done = precept("judge", "trial", "--pairs", "known.jsonl", "--quiet", "--skip-bad")
+    assert done.code == 0 and "left out, 1 bad rows: known.jsonl:61:" in done.out
+
+
 def test_doctor_and_a_dry_run_say_whether_they_were_tried(tried, precept) -> None:
     def said() -> tuple[str, str]:
         findings = precept("doctor", "--json").json["findings"]

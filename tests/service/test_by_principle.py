@@ -201,7 +201,7 @@ def test_how_a_judge_is_read_is_found_out_once_and_kept(settings: Callable[..., 
     [
         ({"judge.answer_prefix": "auto", "judge.method": "rating"}, "are for method = \"choice\", not for 'rating'"),
         ({"policy.answer_prefix": "auto"}, 'answer_prefix = "auto" is for judges'),
-        ({"judge.judge_options": json.loads('{"letters": "x"}')}, "letters: Input should be 'A'"),
+        ({"judge.judge_options": json.loads('{"letters": "x"}')}, 'letters: they are "A"'),
     ],
 )
 def test_auto_is_for_judges_of_letters(settings: Callable[..., Any], flags: dict[str, Any], said: str) -> None:

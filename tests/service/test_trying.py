@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from constitution.errors import UserError
 from pipeline.attacks import ATTACKS
-from pipeline.metrics.trust import TRUSTED
+from pipeline.metrics.trust import ONE_ORDER, TRUSTED
+from pipeline.trial import sentences
 from service import settings as settings_module
 from service.work.progress import Silent
 from service.work.trying import Held, hold, hold_recorded
@@ -146,12 +148,72 @@ def test_recorded_choices_in_both_orders(tmp_path: Path) -> None:
         (pair(1), "there is no verdict"),
         (pair(1, p=1.5), "no probability from 0 to 1"),
         (pair(1, choice="both"), "none of better, worse, tie"),
-        ({"prompt": "Q?", "p": 0.5}, "a recorded verdict stands beside one known pair"),
+        ({"prompt": "Q?", "p": 0.5}, "the key 'better' is missing"),
+        (pair(1, shown_a="much"), "'shown_a' is \"much\", no probability from 0 to 1"),
+        (pair(1, choice_b="both"), "'choice_b' is 'both', none of better, worse, tie"),
+        (pair(1, p=0.9, mass=-1), "'mass' is -1, no probability from 0 to 1"),
+        ({"prompt": "Q?", "better": "One.", "worse": "One.", "p": 0.9}, "'better' and 'worse' are the same text"),
     ],
 )
 def test_rows_that_cannot_be_used_are_told_of_by_line(tmp_path: Path, row: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=rf"said.jsonl.*1.*{told}"):
         recorded(tmp_path, [row])
+
+
+def test_all_bad_rows_are_told_of_at_once_or_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "said.jsonl"
+    rows = [pair(1, p=2), pair(2, p=0.9), pair(3), pair(4, choice="x")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"(?s)said.jsonl:1: .*said.jsonl:3: .*said.jsonl:4: .*--skip-bad"):
+        hold_recorded(path)
+    found = hold_recorded(path, skip_bad=True)
+    assert found.trial.in_all.figures.asked == 1 and [why.partition(": ")[0][-2:] for why in found.bad] == [
+        ":1",
+        ":3",
+        ":4",
+    ]
+    path.write_text(json.dumps(pair(1)) + "\n")
+    with pytest.raises(UserError, match="has no recorded verdict: 1 bad rows are left out"):
+        hold_recorded(path, skip_bad=True)
+
+
+def test_a_recorded_row_whose_options_held_too_little_is_unreadable(tmp_path: Path) -> None:
+    found = recorded(tmp_path, [pair(n, shown_a=0.9, shown_b=0.9, mass=0.1 if n < 3 else 0.9) for n in range(9)])
+    assert found.trial.in_all.figures.unreadable == 3 and found.trial.in_all.figures.accuracy.pairs == 6
+
+
+# --- one order of the two ------------------------------------------------------------------------------------------
+
+
+def test_one_order_alone_is_never_trusted_and_says_what_it_shows(tmp_path: Path) -> None:
+    nowhere = recorded(tmp_path, [pair(n, choice="better", principle="kind") for n in range(40)])
+    first = recorded(tmp_path, [pair(n, shown_a=0.9) for n in range(40)])
+    reads = recorded(tmp_path, [pair(n, **{"shown_a" if n % 2 else "shown_b": 0.9}) for n in range(40)])
+    places = recorded(tmp_path, [pair(n, **({"shown_a": 0.9} if n < 36 else {"shown_b": 0.1})) for n in range(40)])
+    for found, told in (
+        (nowhere, "nobody knows where the better answer stood"),
+        (first, "the better answer was always shown first"),
+        (reads, "right on 20 of 20 prompts .* first and on 20 of 20 .* last, which is more than a preference"),
+        (places, "right on 36 of 36 prompts .* first and on 0 of 4 .* last, which may be no more than a preference"),
+    ):
+        assert found.trial.in_all.word == ONE_ORDER and not found.trial.believed
+        assert all(tally.word == ONE_ORDER for tally in found.trial.by_principle.values())
+        says = " | ".join(sentences(found.trial, "recorded judge"))
+        assert re.search(told, says) and "trusted" not in says and "record both" in says
+    assert reads.as_dict()["one_order"]["by_place_alone"] < 1e-6 and places.as_dict()["one_order"]["pairs"] == 40
+    assert places.trial.others["always first"].accuracy.score.mean == 0.9
+    assert next(iter(reads.trial.by_source.values())).pairs == 40
+
+
+def test_rows_of_both_orders_make_trust_beside_rows_of_one(tmp_path: Path) -> None:
+    both = [pair(n, shown_a=0.9, shown_b=0.8) for n in range(20)]
+    one = [pair(n, p=0.9) for n in range(20, 40)]
+    found = recorded(tmp_path, both + one)
+    assert found.trial.in_all.word == TRUSTED and "20 of 40 of the pairs are recorded in one order" in " ".join(
+        sentences(found.trial)
+    )
+    assert recorded(tmp_path, both[:3] + one).trial.in_all.word == ONE_ORDER
+    assert "one_order" not in recorded(tmp_path, both).as_dict()
 
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -123,3 +123,15 @@ def test_calibration_of_a_calibrated_judge_and_of_a_sure_one() -> None:
 def test_pairs_on_one_prompt_count_once() -> None:
     rows = [Tried(str(n), "one prompt", 0.9, 0.9) for n in range(50)]
     assert group(rows).score == Score(1, 0, 1, 1.0) and trust.word(group(rows).score) == TOO_FEW
+
+
+def test_a_preference_for_a_place_is_told_from_reading_by_one_order_each() -> None:
+    """Simulated: a judge that names the first on 85% of what it is shown, and one that is right on 80%."""
+    draw = np.random.default_rng(11)
+
+    def told(first: float, last: float) -> bool:
+        one, other = int(draw.binomial(30, first)), int(draw.binomial(20, last))
+        return trust.by_place(of(one, 30 - one), of(other, 20 - other)) <= trust.LEVEL
+
+    assert sum(told(0.85, 0.15) for _ in range(400)) <= 16
+    assert sum(told(0.8, 0.8) for _ in range(400)) >= 360
