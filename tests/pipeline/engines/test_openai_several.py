@@ -3,7 +3,6 @@ comes back, and none that is another model is believed."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -174,21 +173,13 @@ def test_servers_of_several_models_are_refused_before_anything_is_asked(several:
     assert asked(servers) == [0, 0]
 
 
-def test_an_interrupt_ends_a_call_and_the_engine_is_used_again(several: Any) -> None:
+def test_what_a_person_has_to_mend_ends_the_call_and_the_engine_is_used_again(several: Any) -> None:
     engine, servers = several(2)
-    engine.generate(generates(range(2)))
-    for server in servers:
-        server.fail_forever(COMPLETIONS, "hang")
-    timer = threading.Timer(0.3, lambda: [server.fail_forever(COMPLETIONS, 400) for server in servers])
-    timer.start()
-    with pytest.raises((EngineError, UserError)):
-        build(replace(quick(servers[0], attempts=1, timeout=0.5), base_url=[s.url for s in servers])).generate(
-            generates(range(2))
-        )
-    for server in servers:
-        server.forever.clear()
-        server.released.set()
-    assert len(engine.generate(generates(range(4)))) == 4
+    whole = engine.generate(generates(range(8)))
+    servers[0].fail(COMPLETIONS, 401)
+    with pytest.raises(UserError, match="wants a key"):
+        engine.generate(generates(range(8)))
+    assert engine.generate(generates(range(8))) == whole and engine.words == []
 
 
 @pytest.mark.parametrize(
