@@ -169,7 +169,10 @@ def _standing(server: Server) -> Standing:
         left = servers.members(server)
         wrong = "its first process is gone, and others of it are left" if left else "its process is gone"
         return Standing(server, "gone", f"{wrong}; its log: {server.log}", (), servers.memory(server), None)
-    wrong = _token(server, TOKEN_SECONDS)
+    try:
+        wrong = _token(server, TOKEN_SECONDS)
+    except UserError as error:
+        wrong = str(error)
     serves = _serves(server) if not wrong else ()
     return Standing(
         server, "no answer" if wrong else "answers", wrong, serves, servers.memory(server), servers.gpu_memory(server)
@@ -177,7 +180,8 @@ def _standing(server: Server) -> Standing:
 
 
 def _starting(server: Server) -> str:
-    """What keeps a server that starts from giving a token; empty where it gave one."""
+    """What keeps a server that starts from giving a token; empty where it gave one. Raises UserError for what waiting
+    does not mend."""
     try:
         answer = httpx.get(f"{server.root}/health", timeout=HEALTH_SECONDS, trust_env=False)
     except httpx.HTTPError as error:
@@ -196,7 +200,7 @@ def _token(server: Server, seconds: float) -> str:
     engine.tell(lambda text: None)
     try:
         engine.check()
-    except (EngineError, UserError) as error:
+    except EngineError as error:
         return str(error)
     finally:
         engine.close()

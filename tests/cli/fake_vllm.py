@@ -1,5 +1,5 @@
 """Stands in for vLLM's server where only its life is tested: started as vLLM is, it has a child, answers, and can be
-told by its last word to die while it starts, or not to end when it is asked to."""
+told by its last word to die while it starts, to serve another model, or not to end when it is asked to."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(words: list[str]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print(f"child {child.pid}", flush=True)
-    named = [words[words.index("--served-model-name") + 1]]
+    named = ["other" if words[-1] == "--other" else words[words.index("--served-model-name") + 1]]
     if "--lora-modules" in words:
         named += [word.partition("=")[0] for word in words[words.index("--lora-modules") + 1 :] if "=" in word]
     Handler.names = tuple(named)

@@ -129,6 +129,12 @@ def test_a_server_that_dies_while_it_starts_shows_its_last_words_and_what_to_do(
     assert precept("engine", "status", "--json").json == []
 
 
+def test_a_server_that_is_not_what_was_started_is_ended_at_once(precept: Precept, python: Path) -> None:
+    other = up(precept, python, "--", "--other")
+    assert other.code == 2 and "knows no model 'policy'; it has other" in other.err
+    assert precept("engine", "status", "--json").json == []
+
+
 def test_a_server_that_will_not_end_is_killed_within_ten_seconds(precept: Precept, python: Path) -> None:
     server = up(precept, python, "--", "--stubborn").json
     os.kill(server["pid"], signal.SIGSTOP)
