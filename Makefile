@@ -5,10 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: improve test test-vllm vllm models check lint bench clean
+.PHONY: improve real test test-vllm vllm models check lint bench clean
 
 improve: $(READY)  ## run the whole loop on the sandbox: a model is made better by principles.yaml
 	$(BIN)/precept improve $(ARGS)
+
+real: $(READY)  ## the whole loop on a real model, SmolLM2: fetched once (93 MB), then 40 minutes of two cores
+	test -f runs/real/precept.toml || $(BIN)/precept init runs/real --from smollm2
+	cd runs/real && ../../$(BIN)/precept model fetch models/smollm2 && ../../$(BIN)/precept improve $(ARGS)
 
 test: lint models  ## the whole test suite, with linting, types and the layering of the packages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not vllm" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -76,7 +76,11 @@ class RoleSettings(_Section):
     )
     revision: str = Field("", description="Of a server's model, which weights they are: a server shows none.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the weights.")
-    device: str = Field("auto", description="`cpu`, `cuda`, or `auto`: a GPU where there is one.")
+    device: str = Field(
+        "auto",
+        description="`cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where there is one. Of a server, the GPUs of this "
+        "machine that it is on, as `cuda:0,1`: it is asked to sleep while they are needed; `auto`: elsewhere.",
+    )
     batch_size: int = Field(64, ge=1, description="Requests that are answered together.")
     base_url: str | list[str] = Field(
         "",
@@ -180,10 +184,11 @@ class TrialSettings(_Section):
         "run, before it labels and before it measures; answers that moved stop the run. 0: none.",
     )
     most: int = Field(40, ge=1, description="Pairs that are asked, of each principle and of those that name none.")
-    required: bool = Field(
+    required: bool | Literal["checks"] = Field(
         True,
         description="A judge that is not trusted makes no labels, and an evaluator that is not, no promotion; false "
-        "goes on nevertheless.",
+        "goes on nevertheless. checks: who is not trusted is not asked again, and the principles that code checks "
+        "decide alone; the evaluator needs no model then.",
     )
 
 
@@ -252,6 +257,27 @@ class WatchSettings(_Section):
         description="Nats an answer that the policy may move from where it began before training stops; 0: no budget.",
     )
     stop: bool = Field(True, description="Stop the training when a rule fires; false only tells.")
+
+
+class PlacementSettings(_Section):
+    """What runs where. Where each role's model is, the role's own `device` says."""
+
+    training: str = Field(
+        "",
+        description="The devices of the training, which sees no other: `cuda:1`; or as `cuda:0,1`, which train "
+        "together, a process each. Not set: policy.device, one of it.",
+    )
+    processes: int | None = Field(
+        None, ge=1, description="Processes that train together; none: one on each GPU of `training`, on a CPU one."
+    )
+    accelerate: str = Field(
+        "",
+        description="A configuration file of accelerate's, as docs/accelerate/fsdp.yaml: how several processes share a "
+        "model (FSDP, DeepSpeed).",
+    )
+    required: bool = Field(
+        True, description="A flow whose models do not fit their devices is refused before it begins; false only tells."
+    )
 
 
 class SweepSettings(_Section):
@@ -441,6 +467,7 @@ class Settings(_Section):
     watch: WatchSettings = Field(
         WatchSettings(), description="The evaluation callback, which measures a policy while it is trained online."
     )
+    placement: PlacementSettings = Field(PlacementSettings(), description="What runs on which device.")
     rounds: int = Field(
         1,
         ge=1,
@@ -456,17 +483,25 @@ class Settings(_Section):
     def identity(self, kind: str = "") -> dict[str, Any]:
         """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches,
         nor what its judges are tried on (as a constitution's examples are no part of its version: what was found is
-        kept with the run); and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
-        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial"}
+        kept with the run), but whether code decides alone where they are not believed; and of the sections `retrain`
+        and `sweep` nothing, but for the flows that they are of."""
+        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial", "placement"}
         follows = kind in ("retrain", "relabel")
         own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()
         whole = self.model_dump(mode="json", exclude=aside | ({"retrain", "sweep"} - own))
         if follows:
             whole["retrain"].pop("on_ratify")
+        if self.trial.required == "checks":  # it says who is asked about what, and what is revised
+            whole["trial"] = {"required": "checks"}
         for role in ("policy", "critic", "trained", "judge", "evaluator"):
             for name in ("device", "batch_size", "api_key_env"):
                 (whole[role] or {}).pop(name, None)
         return whole
+
+    @property
+    def code_measures(self) -> bool:
+        """Whether the evaluator names no model, and need not: only what code checks is measured."""
+        return self.trial.required == "checks" and not self.evaluator.model
 
     def rule(self) -> LabelRule:
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable", "choose"}))
@@ -553,6 +588,7 @@ def prepare_process(settings: Settings) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # GPUs are counted as nvidia-smi counts them
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if settings.threads:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)

@@ -3,6 +3,8 @@
 To add one, write `pipeline/engines/x.py` with a function `build(settings: EngineSettings) -> Engine`; settings then
 say `engine: {kind: x}`. Heavy imports go inside `build` or the methods, so that choosing another engine costs nothing.
 A function `check(settings) -> None`, where it has one, tells a mistake in the settings early, loading nothing.
+A method `release() -> None` of the engine, where it has one, gives back the device's memory until it is asked again:
+training, or another model, needs it meanwhile.
 """
 
 from __future__ import annotations

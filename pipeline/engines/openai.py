@@ -161,6 +161,12 @@ class OpenAIEngine:
     def close(self) -> None:
         self._loop.close(self._rotation.close())
 
+    def release(self) -> None:
+        """Ask the servers to sleep: vLLM's, started with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1, keeps its
+        weights in the machine's memory and gives the device's back. It is woken by the next request. One that has no
+        such route keeps what it holds, and that is said."""
+        self._loop.run(self._rotation.release())
+
     def _found(self) -> Dialect:
         return self._loop.run(self._rotation.found())
 

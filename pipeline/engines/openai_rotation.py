@@ -107,6 +107,10 @@ class Rotation:
                 self._leave_out(place, str(failure))
         raise EngineError("no server is left")
 
+    async def release(self) -> None:
+        for place in self._in():
+            await place.server.release()
+
     def tell(self, say: Say) -> None:
         for place in self._places:
             place.server.transport.say = say

@@ -38,6 +38,7 @@ from pipeline.engines.openai_transport import Patience, RefusedByServer, Transpo
 from pipeline.engines.openai_vllm import VllmDialect
 
 ALL_OF_IT = ("vllm", "precept")  # who own a model that is asked as vLLM's are: `precept model serve` answers alike
+SLEEP_SECONDS = 120.0  # to move a model's weights from a device, or back
 PROBE_SECONDS = 60.0  # for one token; a server that first loads its model may need a second run
 
 
@@ -103,6 +104,7 @@ class Server:
         self._dialect: Dialect | None = None
         self._models: list[str] = []
         self._probed = False
+        self._asleep = False
         self._listed_first: list[dict[str, Any]] | None = None  # the models, where they were just asked for
         self.known: Identity | None = None  # who the server was when it was first asked
         self._settled = 0  # how many doubts there had been when it was asked last
@@ -114,6 +116,26 @@ class Server:
     @property
     def host(self) -> str:
         return self.transport.host
+
+    async def release(self) -> None:
+        """Ask it to sleep; where it does not, that is said."""
+        if self._asleep:
+            return
+        self._asleep = await self.transport.tell(f"{self._root}/sleep?level=1", SLEEP_SECONDS)
+        if not self._asleep:
+            self.transport.say(
+                f"the server at {self.host} was asked to sleep, and does not: it keeps the memory of its device while "
+                "that is needed (start vLLM with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1)"
+            )
+
+    async def _wake(self) -> None:
+        if self._asleep and not await self.transport.tell(f"{self._root}/wake_up", SLEEP_SECONDS):
+            raise EngineError(f"the server at {self.host} sleeps, and does not wake up")
+        self._asleep = False
+
+    @property
+    def _root(self) -> str:
+        return self._api.removesuffix("/v1")
 
     async def introduced(self) -> Identity:
         """Who the server is now. Raises AnotherModel where it is not who it was."""
@@ -184,6 +206,7 @@ class Server:
 
     async def ready(self) -> Dialect:
         """The dialect of a server that has generated one token, and is who it was."""
+        await self._wake()
         dialect = await self.find()
         async with self._lock:
             if not self._probed:
@@ -200,7 +223,7 @@ class Server:
     def _speaks(self, name: str) -> Dialect:
         folder = self._options.tokenizer
         if name == "vllm":
-            server = ServerIds(self.transport, self._api.removesuffix("/v1"), self._settings.model)
+            server = ServerIds(self.transport, self._root, self._settings.model)
             return VllmDialect(
                 self.transport,
                 self._api,

@@ -200,6 +200,15 @@ class Transport:
     async def close(self) -> None:
         await self._client.aclose()
 
+    async def tell(self, url: str, seconds: float) -> bool:
+        """POST to a route that takes and answers nothing, once. Whether the server did it."""
+        try:
+            async with asyncio.timeout(seconds):
+                response, _ = await self._exchange("POST", url, None)
+        except (TimeoutError, httpx.HTTPError, EngineError, _Transient):
+            return False
+        return response.status_code < 300
+
     def _refuse_if_broken(self, url: str) -> None:
         failed, last = self._failed.get(url, (0, 0.0))
         if failed >= self._patience.breaker and time.monotonic() < last + self._patience.cooldown:

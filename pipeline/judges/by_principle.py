@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from constitution.errors import UserError
-from constitution.principles import JudgedBy, Principle
+from constitution.principles import CODE, JudgedBy, Principle
 from constitution.records import PROBABILITY, Id, Question, Verdict
 from pipeline.asking import Role
 from pipeline.judges.applies import Applies, Settled
@@ -31,7 +31,6 @@ from pipeline.judges.checked import checked
 from pipeline.judges.judge import Another, Case, Judge, Judged, Omitted
 from pipeline.options import within
 
-CODE = "rule"  # the method that asks no model
 ANOTHER = "another"  # the option that holds the settings of a principle's own engine
 _MODELS = ("model", "paths", "path")  # options that name one
 

@@ -56,6 +56,14 @@ def estimate(job: Job, processes: int = 1) -> Memory:
     """What a job takes in each of `processes` that share its batch, unsharded. Raises UserError where the model's
     folder or the data set cannot be read."""
     arguments = trainers.resolve(job.method, job.arguments)
+    columns = trainers.load(job.method).COLUMNS
+    return at(job, *_lengths(job, columns, arguments, _model(Path(job.model))[1]), processes)
+
+
+def at(job: Job, longest: float, answer: float, processes: int = 1, *, least: bool = False) -> Memory:
+    """The same where the longest row has so many tokens, so many of them an answer's. `least`: with one row through
+    the model at a time, as a batch that does not fit is halved."""
+    arguments = trainers.resolve(job.method, job.arguments)
     method = trainers.load(job.method)
     shapes, config = _model(Path(job.model))
     head = {name for name in shapes if re.search(r"\blm_head\b|embed_out", name)}
@@ -70,8 +78,7 @@ def estimate(job: Job, processes: int = 1) -> Memory:
 
     batch = arguments.get("per_device_train_batch_size", 1) * arguments.get("gradient_accumulation_steps", 1)
     batch = min(arguments.get("per_device_train_batch_size", 1), max(1, batch // processes))
-    rows = batch * (1 if online else ROWS.get(job.method, 2))
-    longest, answer = _lengths(job, method.COLUMNS, arguments, config)
+    rows = (1 if least else batch) * (1 if online else ROWS.get(job.method, 2))
     parts: dict[str, float] = {
         "weights": weights + (trained * 4 if job.lora is not None else 0),
         "gradients": trained * 4,
@@ -85,6 +92,17 @@ def estimate(job: Job, processes: int = 1) -> Memory:
         "libraries": 0 if _on_gpu(job) else LIBRARIES,
     }
     return Memory(parts)
+
+
+def to_answer(folder: Path, dtype: str, tokens: float) -> dict[str, float]:
+    """Bytes of a model that only answers: its weights, and the keys and values of one text of so many tokens."""
+    shapes, config = _model(folder)
+    number = 2 if dtype == "bfloat16" else 4
+    hidden = config.get("hidden_size") or config.get("n_embd") or 0
+    layers = config.get("num_hidden_layers") or config.get("n_layer") or 0
+    heads = config.get("num_attention_heads") or config.get("n_head") or 1
+    keys = (config.get("num_key_value_heads") or heads) * (config.get("head_dim") or hidden // heads)
+    return {"weights": sum(map(math.prod, shapes.values())) * number, "KV": 2 * layers * keys * tokens * number}
 
 
 def _model(folder: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:

@@ -12,14 +12,14 @@ from typing import Any
 import pipeline.judges
 from constitution.errors import UserError
 from constitution.layout import Path, path_text, read_layout
-from constitution.principles import Constitution, JudgedBy, Principle
+from constitution.principles import CODE, Constitution, JudgedBy, Principle
 from constitution.problems import ConstitutionError, Problem
 from pipeline import checks
 from pipeline.asking import Role
 from pipeline.checks.declared import last_user_turn
 from pipeline.engines.engine import Capabilities
 from pipeline.engines.unloaded import Unloaded
-from pipeline.judges.by_principle import ANOTHER, CODE
+from pipeline.judges.by_principle import ANOTHER
 from pipeline.options import WrongOptions, within
 from service.settings import role_settings
 

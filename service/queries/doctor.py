@@ -169,7 +169,8 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
     named = ("policy", "critic", "trained", "judge", "evaluator")
-    return [(name, role) for name in named if (role := getattr(settings, name)) is not None]
+    asked = [name for name in named if name != "evaluator" or not settings.code_measures]
+    return [(name, role) for name in asked if (role := getattr(settings, name)) is not None]
 
 
 def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
@@ -280,6 +281,8 @@ def _trials(settings: Settings) -> Iterator[Finding]:
             return
     for role, told in found.items():
         option = " --evaluator" if role == "evaluator" else ""
+        if role == "evaluator" and settings.code_measures:
+            continue
         ok, feature = bool(told and told["believed"]), "labels" if role == "judge" else "promotions"
         yield Finding(f"trial: {role}", ok, trials.said(told, role), feature, False, f"precept judge trial{option}")
 

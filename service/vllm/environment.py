@@ -4,13 +4,11 @@
 (`locks/cuda.lock`), which brings the build of torch that it was compiled against.
 
 What is dear to make is kept under the hash of the lock file that it is made from (`kept`), so that another lock makes
-another. It appears whole or not at all: it is made beside its place and moved there. Two processes that want it at once
-make it once.
+another.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from constitution.errors import UserError
+from pipeline.models.packaged import once, pip
 from service.settings import cache_folder
 
 Kind = Literal["cpu", "cuda"]
@@ -59,31 +58,11 @@ def place(name: str, lock: Path) -> Path:
 
 
 def kept(name: str, lock: Path, make: Callable[[Path], None], say: Callable[[str], None]) -> Path:
-    """The folder that `make` makes of a lock file, in its place; made where it is absent."""
+    """The folder that `make` makes of a lock file, in its place; made where it is absent, whole or not at all."""
     there = place(name, lock)
-    if there.is_dir():
-        return there
-    there.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{there}.lock").open("w") as alone:
-        fcntl.flock(alone, fcntl.LOCK_EX)
-        if not there.is_dir():
-            say(f"making {there} from {lock.name}: once")
-            partial = Path(f"{there}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            try:
-                make(partial)
-                partial.rename(there)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    return there
-
-
-def pip(python: Path | str, *words: object) -> None:
-    command = [str(python), "-m", "pip", *map(str, words), "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        raise UserError(f"pip could not install what is needed; its last words:\n{done.stdout[-2000:].strip()}")
+    if not there.is_dir():
+        say(f"making {there} from {lock.name}: once")
+    return once(there, make)
 
 
 def _install(folder: Path, lock: Path) -> None:

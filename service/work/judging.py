@@ -72,16 +72,19 @@ class Judging(Sharing):
         comparisons: Sequence[Id],
         only: Mapping[Id, Set[Id]] | None = None,
         constitution: Constitution | None = None,
+        whose: Whose | None = None,
     ) -> None:
         """Have the judge answer each principle's question about each comparison, both orders, where it has not.
 
         `only`: by comparison, the questions to be asked where it is not all of them. `constitution`: this run's, or
-        another whose principles are asked about besides.
+        another whose principles are asked about besides. `whose`: in the role whose trial says which principles are
+        asked about (`heard`).
         """
         constitution = constitution or self.constitution
         omitted: dict[tuple[Id, Id], Refused] = {}
         store, plan = self.store, sorted(set(comparisons))
-        by_question = {judge.question(p).id: p for p in constitution.principles}
+        heard = constitution if whose is None else self.heard(whose)
+        by_question = {judge.question(p).id: p for p in heard}
         store.add_questions(
             [judge.question(p) for p in constitution.principles],
             constitution=constitution.version, run=self.run.id, stage=f"{stage}.questions",
@@ -92,7 +95,7 @@ class Judging(Sharing):
             if only is None or q in only[c]:
                 missing.setdefault(c, []).append(q)
         total = sum(len(q) for q in missing.values())
-        wanted = len(plan) * len(by_question) if only is None else sum(len(only[c]) for c in plan)
+        wanted = len(plan) * len(by_question) if only is None else sum(len(only[c] & by_question.keys()) for c in plan)
         self.budget.reused += wanted - total
         size = self.settings.compare.questions_per_batch
         width = asking.window(getattr(judge, "in_flight", 1), 2 * size) if total else 1

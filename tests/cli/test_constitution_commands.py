@@ -16,7 +16,7 @@ from cli.constitution import app
 from cli.text import literal
 from constitution import loading
 from constitution.errors import UserError
-from constitution.starting_points import starting_point
+from constitution.starting_points import starting_point, starting_points
 
 BAD = "constitution: x\nversion: 1\nprinciples:\n  - id: a\n    title: t\n"
 
@@ -294,6 +294,50 @@ def test_check_points_at_the_key_that_is_wrong_and_says_what_was_meant(folder, a
     text = " ".join(mistake("check", "one.yaml").split())
     assert f"one.yaml:{place}: " in text and said in text and more in text, text
     assert "Input" not in text and "Field required" not in text and "permitted" not in text
+
+
+IDLE = [  # what is added to the principle, where it is told, and what is said
+    ("hard: true\n    tier: 2", "10:5", "so this tier orders nothing but its own ties"),
+    ("tier: 2", "9:5", "every principle is of tier 2"),
+    ("judge: {method: rule, max_words: 3}\n    twin: Which reply is longer?", "10:5", "`rule` puts no question"),
+    ("judge: {method: choice, shots: 2}", "9:29", "there is no example to be shown"),
+    ("judge: {method: choice, another: {model: /nope}}", "9:39", "there is no model folder /nope"),
+    ("judge: {method: cascade, large: {model: nope/large}}", "9:38", "there is no model folder nope/large"),
+    ("when: {tags: [harmfull, cooking]}", "9:19", "has the tag 'harmfull'; did you mean harmful?"),
+    ("when: {tags: [law]}", "9:19", "and so the principle votes on none of them"),
+    (
+        "when: {tags: [cooking]}\n"
+        "  - {id: two, title: T, critique: c, revision: r, comparison: Which reply is kinder?,"
+        " when: {tags: [cooking]}}",
+        "10:51", "it asks what `kind` asks: one question, whose verdict counts with the weights of both",
+    ),
+    (
+        "judge: {method: rule, max_words: 3}\n  - {id: two, title: T, critique: c, revision: r, comparison: Is it so?,"
+        " judge: {method: rule, max_words: 3}}",
+        "10:74", "it asks what `kind` asks",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("added", "place", "said"), IDLE, ids=[row[0][:60] for row in IDLE])
+def test_check_notices_what_nobody_reads_and_fails_nothing(folder, added, place, said):
+    (folder / "precept.toml").write_text('prompts = "prompts.jsonl"\n')
+    (folder / "prompts.jsonl").write_text('{"prompt": "Hi", "tags": ["harmful", "cooking"]}\n')
+    (folder / "one.yaml").write_text(f"{ONE}    {added}\n")
+    text = " ".join(ok("check", "one.yaml").split())
+    assert "no mistakes, 1 notice" in text and f"one.yaml:{place}: notice: " in text and said in text, text
+    (told,) = json.loads(ok("check", "one.yaml", "--json"))["notices"]
+    assert said in told["message"] and f"{told['line']}:{told['column']}" == place
+
+
+def test_check_notices_nothing_where_nothing_is_known_and_of_what_ships(folder):
+    (folder / "one.yaml").write_text(f"{ONE}    when: {{tags: [harmfull]}}\n")
+    assert json.loads(ok("check", "one.yaml", "--json"))["notices"] == []  # no prompts here
+    (folder / "precept.toml").write_text("nonsense = [")
+    assert json.loads(ok("check", "one.yaml", "--json"))["notices"] == []
+    for name in starting_points():
+        (folder / "it.yaml").write_text(starting_point(name))
+        assert json.loads(ok("check", "it.yaml", "--json"))["notices"] == [], name
 
 
 def test_what_decides_who_judges_and_when_are_listed_where_a_file_says_them(project, precept) -> None:
