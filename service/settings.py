@@ -196,7 +196,9 @@ class TrainSettings(_Section):
     method: str = Field(description="The training method: a module of pipeline/trainers, or of a package.")
     arguments: dict[str, Any] = Field({}, description="Of the trainer, under TRL's and transformers' own names.")
     lora: dict[str, Any] | None = Field(
-        None, description="Train an adapter with these arguments of peft, as r = 16; none: all weights."
+        None,
+        description="Train an adapter with these arguments of peft, as r = 16, and bits = 4 for weights in 4 bits "
+        "below it; none: all weights.",
     )
 
     @field_validator("method")
