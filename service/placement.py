@@ -151,7 +151,7 @@ def placed(wiring: Wiring, prompts: Sequence[Prompt], trains: bool = True, roles
             continue
         for device in devices.of_role(role):
             if role.base_url:
-                servers.setdefault(device, []).append(f"{name} ({role.base_url})")
+                servers.setdefault(device, []).append(f"{name} ({', '.join(role.addresses)})")
                 continue
             folder = _folder(wiring, role)
             if folder is None or (str(folder), role.dtype, device) in seen:
