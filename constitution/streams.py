@@ -106,6 +106,11 @@ class Stream(Sequence[T], Generic[T]):
         for start in range(0, len(self._keys), AT_ONCE):
             yield from self._make(self._keys[start : start + AT_ONCE])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_same, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
     def some(self, places: Sequence[int]) -> list[T]:
         """Those at some places, in the order of these."""
         found: list[T] = []

@@ -8,7 +8,8 @@ the caller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,7 +44,20 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) 
     return torch.where(temperature > 0, drawn.clamp(max=logits.shape[-1] - 1), greedy)
 
 
+@contextmanager
+def _no_plan_a_step() -> Iterator[None]:
+    """cuDNN's attention plans anew for every length of the cache: 2 ms of the CPU a layer and token, and on an H100 two
+    thirds of a step (`benchmarks/README.md`). The other kernels plan nothing."""
+    was: bool = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was)
+
+
 @torch.inference_mode()
+@_no_plan_a_step()
 def decode(
     model: Any,
     prompts: Sequence[Sequence[int]],

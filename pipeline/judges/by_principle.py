@@ -23,14 +23,14 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from constitution.errors import UserError
-from constitution.principles import JudgedBy, Principle
+from constitution.principles import CODE, JudgedBy, Principle
 from constitution.records import PROBABILITY, Id, Question, Verdict
 from pipeline.asking import Role
 from pipeline.judges.applies import Applies, Settled
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Another, Case, Judge, Judged, Omitted
+from pipeline.options import within
 
-CODE = "rule"  # the method that asks no model
 ANOTHER = "another"  # the option that holds the settings of a principle's own engine
 _MODELS = ("model", "paths", "path")  # options that name one
 
@@ -151,7 +151,8 @@ class ByPrinciple:
         if given is None:
             role = self._role
         elif isinstance(given, Mapping):
-            role = self._another(given)
+            with within(ANOTHER):
+                role = self._another(given)
         else:
             raise UserError(f"{ANOTHER} is {given!r}; it is the settings of a role, such as {{model: a-folder}}")
         return self._make(by.method, role, options, self._another)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from constitution.errors import UserError
 from constitution.principles import Example, Principle
@@ -33,6 +33,20 @@ AUTO = "auto"  # of `letters`, and of the role's answer_prefix: settled by `pipe
 class ChoiceOptions(Options):
     letters: Literal["A", " A", "1", " 1"] = "A"
     shots: int = Field(0, ge=0, multiple_of=2)  # as many of one letter as of the other
+
+    @field_validator("letters", mode="before")
+    @classmethod
+    def _of_those(cls, value: object) -> object:
+        """`auto` never gets here where it is of use."""
+        those = ", ".join(f'"{each}"' for each in OTHERS)
+        if value == AUTO:
+            raise ValueError(
+                f'"{AUTO}" is found out once for a whole role ([judge] judge_options); the judge of one principle, '
+                f"or inside of another, names them: {those}"
+            )
+        if not isinstance(value, str) or value not in OTHERS:
+            raise ValueError(f'they are {those} or, for a whole role, "{AUTO}"')
+        return value
 
 
 class ChoiceJudge:
@@ -141,9 +155,4 @@ def _of(principle: Principle) -> list[Example]:
 
 
 def build(role: Role, options: Mapping[str, Any], another: Another) -> ChoiceJudge:
-    unknown = sorted(options.keys() - ChoiceOptions.model_fields.keys())
-    if unknown:
-        raise UserError(
-            f"the choice judge has no option {', '.join(unknown)}; it has {', '.join(ChoiceOptions.model_fields)}"
-        )
     return ChoiceJudge(role, read(ChoiceOptions, "the choice judge", options))

@@ -7,6 +7,7 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -84,6 +85,14 @@ class RunRecords:
     def ruling(self, whose: Whose = "judge") -> Ruling:
         """What the trial decided about the judge, or the evaluator, of this run."""
         return rulings.of(self.store, self.run, whose)
+
+    def heard(self, whose: Whose = "judge") -> Constitution:
+        """The principles that answers are revised under and a role is asked about: all of them, or, where code decides
+        alone if it must (`trial.required = "checks"`), those that the trial left a voice."""
+        if self.settings.trial.required != "checks":
+            return self.constitution
+        silent = self.ruling(whose).left_out
+        return replace(self.constitution, principles=tuple(p for p in self.constitution if p.id not in silent))
 
     def rule(self, whose: Whose = "judge") -> LabelRule:
         return self.ruling(whose).rule or self.settings.rule()

@@ -6,12 +6,15 @@ this machine that are no more are given back at once; those of others end by the
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from constitution.records import Id
+from constitution.errors import UserError
+from constitution.records import Id, make_id
+from service import devices
 from service.queries.processes import host_of, is_there, own_name, present
 from service.queries.run_records import RunRecords
 from service.wiring import Wiring
@@ -95,6 +98,22 @@ class Holding(RunRecords):
         self._keeper.close()
         self.store.release_worker(self.worker)
         return sorted({host_of(worker) for worker in present(self.store.at_work().get(self.run.id, {}))})
+
+    def hold_devices(self, names: Sequence[str]) -> None:
+        """Have these GPUs of this machine for this run alone, until it ends. Raises UserError where another flow that
+        is at work has one: two that load their models there would both run out of memory."""
+        known = {device.name: device.number for device in devices.there()}
+        ids = {make_id("device", number=known[name]): name for name in names if name in known}
+        if not ids:
+            return
+        stage = f"device of {socket.gethostname()}"
+        lease = self.hold(stage, list(ids))
+        for ident, holder in self.store.holders(stage, [i for i in ids if i not in lease.ids]).items():
+            self.give_back(lease)
+            raise UserError(
+                f"{ids[ident]} is in use by another flow (process {holder.split(':')[-2]}): wait until it has ended, "
+                "or name another device (device of the roles, placement.training)"
+            )
 
     def close(self) -> None:
         self._keeper.close()

@@ -109,7 +109,7 @@ def revise(work: Work, stage: str, of: str) -> dict[str, int]:
     for round in range(work.settings.revise.rounds):
         names = f"{stage}.{round}.critique", f"{stage}.{round}"
         answers, current = Ids(), Ids()
-        for chain in one_round(work, names, chains, work.constitution, round):
+        for chain in one_round(work, names, chains, work.heard(), round):
             answers.append(chain.original.id)
             current.append(chain.current.id)
             dropped.update(chain.dropped)
@@ -173,7 +173,7 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     judge = work.wiring.judge(work.settings.judge)
     ended = chaining.ended(work, stage, of)
     asked = work.put_up(f"{stage}.judged", (pair for chain in ended for pair in _candidates(work, chain)))
-    work.ask_judge(f"{stage}.judged", judge, asked, work.drawn(judge, asked))
+    work.ask_judge(f"{stage}.judged", judge, asked, work.drawn(judge, asked), whose="judge")
     stop_if_unreadable(work, judge, asked)
     _probe(work, f"{stage}.probes", judge, ended)
     probes = chaining.probed(work, judge, ended)
@@ -211,7 +211,7 @@ def _probe(work: Work, stage: str, judge: Judge, ended: Iterable[revising.Chain]
         for ident in work.compare(f"{stage}.{name}", pairs):
             if ident is not None:
                 only.setdefault(ident, set()).add(question)
-    work.ask_judge(stage, judge, list(only), only)
+    work.ask_judge(stage, judge, list(only), only, whose="judge")
 
 
 def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, consistency.Consistency]:
@@ -252,8 +252,8 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     judge = work.wiring.judge(work.settings.judge)
     train, held = work.members(stage), work.members(heldout)
     trial.refuse_moved(work, "judge", work.settings.judge)
-    work.ask_judge(stage, judge, train, work.drawn(judge, train))
-    work.ask_judge(heldout, judge, held, work.drawn(judge, held))
+    work.ask_judge(stage, judge, train, work.drawn(judge, train), whose="judge")
+    work.ask_judge(heldout, judge, held, work.drawn(judge, held), whose="judge")
     stop_if_all_omitted(work, judge, train)
     found = stop_if_unreadable(work, judge, Ids(itertools.chain(train, held)))
     principles = {judge.question(p).id: p for p in work.constitution.principles}
@@ -261,7 +261,8 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     exact = {p.id for p in principles.values() if not asks_a_model(judge, p)}  # code says the same in both orders
     trial.refuse_chance(work, [probe for name, probe in probes.items() if name not in exact])
     for name, seen in probes.items():
-        if seen.at_chance and seen.readable >= trial.FEWEST_PROBES:  # of two or three nothing can be said
+        enough = seen.readable >= trial.FEWEST_PROBES  # of two or three nothing can be said
+        if enough and seen.at_chance and name not in exact:
             work.log(
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
                 f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",

@@ -16,6 +16,7 @@ from pipeline.models import checks
 from pipeline.models.checkpoint import weights_digest
 from pipeline.trainers import memory
 from pipeline.trainers.trainer import Job
+from service import devices, placement
 from service.settings import TrainSettings
 from service.wiring import Wiring
 from service.work.holding import WAIT, Holding
@@ -47,7 +48,11 @@ class Training(Holding):
     def warm_up(self) -> None:
         """Start the training process now: its imports take seconds that generation can use."""
         if self._trainers is None:
-            self._trainers = trainers.Worker()
+            names, how = placement.training_devices(self.settings), self.settings.placement
+            # One that was not named may be a GPU that nobody but torch knows of.
+            names = ("cuda:0",) if {how.training, self.settings.policy.device} == {"", "auto"} else names
+            count = placement.processes(self.settings)
+            self._trainers = trainers.Worker(devices.seen_by(names), processes=count, config=how.accelerate)
         self._trainers.start()
 
     def data_set(self, rows: Iterable[Row], name: str = "") -> DataSet:
@@ -89,10 +94,17 @@ class Training(Holding):
         job = Job(
             id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(rows.path),
             arguments=given, seed=seed,
+<<<<<<< HEAD
             eval_dataset=str(heldout.path) if heldout is not None and heldout.rows else None, lora=settings.lora,
             device=self.settings.policy.device, dtype=self.settings.policy.dtype,
             card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": rows.rows},
             reward=reward, watch=watch,
+=======
+            eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
+            device=placement.family(self.settings), dtype=self.settings.policy.dtype,
+            card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
+            reward=devices.inside(reward), watch=devices.inside(watch),
+>>>>>>> main
         )  # fmt: skip
         while True:
             try:
@@ -112,7 +124,11 @@ class Training(Holding):
             began = time.monotonic()
             if not folder.exists() and parent.is_dir():
                 checks.check_model_folder(parent)
-                self.report.say(f"  {stage}: {memory.estimate(job)}")
+                self.report.say(f"  {stage}: {memory.estimate(job, placement.processes(self.settings))}")
+                self.wiring.make_room(
+                    placement.training_devices(self.settings),
+                    devices.addresses(job.reward) | devices.addresses(job.watch),
+                )
             with self.report.stage(stage, 1) as bar:
                 result = self._trainers.run(job, on_progress=self._follow(bar, lease), say=self.log)
                 if not bar.done:
