@@ -7,11 +7,7 @@ one of each.
 from __future__ import annotations
 
 import re
-<<<<<<< HEAD
-from collections.abc import Callable, Iterator, Mapping, Sequence
-=======
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
->>>>>>> main
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path

@@ -83,20 +83,14 @@ class Judging(Sharing):
         """
         constitution = constitution or self.constitution
         omitted: dict[tuple[Id, Id], Refused] = {}
-<<<<<<< HEAD
         store, plan = self.store, Ids(comparisons).in_order()
-        by_question = {judge.question(p).id: p for p in constitution.principles}
-=======
-        store, plan = self.store, sorted(set(comparisons))
         heard = constitution if whose is None else self.heard(whose)
         by_question = {judge.question(p).id: p for p in heard}
->>>>>>> main
         store.add_questions(
             [judge.question(p) for p in constitution.principles],
             constitution=constitution.version, run=self.run.id, stage=f"{stage}.questions",
         )  # fmt: skip
 
-<<<<<<< HEAD
         def missing(some: Sequence[Id]) -> dict[Id, list[Id]]:
             found: dict[Id, list[Id]] = {}
             for c, q in store.missing_verdicts(some, list(by_question)):
@@ -108,15 +102,7 @@ class Judging(Sharing):
         for some in parts(plan):
             lacking = [len(asked) for asked in missing(some).values()]
             total, most = total + sum(lacking), max(most, *lacking, 0)
-        wanted = len(plan) * len(by_question) if only is None else sum(len(only[c]) for c in plan)
-=======
-        missing: dict[Id, list[Id]] = {}
-        for c, q in store.missing_verdicts(plan, list(by_question)):
-            if only is None or q in only[c]:
-                missing.setdefault(c, []).append(q)
-        total = sum(len(q) for q in missing.values())
         wanted = len(plan) * len(by_question) if only is None else sum(len(only[c] & by_question.keys()) for c in plan)
->>>>>>> main
         self.budget.reused += wanted - total
         questions = self.settings.compare.questions_per_batch
         size = compare.batch_size(most, questions)

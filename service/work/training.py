@@ -94,17 +94,10 @@ class Training(Holding):
         job = Job(
             id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(rows.path),
             arguments=given, seed=seed,
-<<<<<<< HEAD
             eval_dataset=str(heldout.path) if heldout is not None and heldout.rows else None, lora=settings.lora,
-            device=self.settings.policy.device, dtype=self.settings.policy.dtype,
-            card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": rows.rows},
-            reward=reward, watch=watch,
-=======
-            eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
             device=placement.family(self.settings), dtype=self.settings.policy.dtype,
-            card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
+            card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": rows.rows},
             reward=devices.inside(reward), watch=devices.inside(watch),
->>>>>>> main
         )  # fmt: skip
         while True:
             try:
