@@ -129,8 +129,9 @@ def picked(records: Sequence[T], places: Sequence[int]) -> Stream[T]:
     return Stream(places, lambda mine: some(records, mine))
 
 
-def parts(records: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
-    """A sequence in slices of at most `size`."""
+def parts(records: Sequence[T], size: int = 0) -> Iterator[Sequence[T]]:
+    """A sequence in slices of at most `size`; 0: of as many as are made together."""
+    size = size or AT_ONCE
     return (records[start : start + size] for start in range(0, len(records), size))
 
 
