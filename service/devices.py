@@ -107,6 +107,8 @@ def seen_by(names: Sequence[str]) -> dict[str, str]:
     """The environment of a process that is to see these devices and no more. One that is not known here goes by its
     place, and the process will say that it is not there."""
     known = {device.name: device.number for device in there()}
+    if not known and VISIBLE in os.environ:
+        return {VISIBLE: os.environ[VISIBLE]}  # all are hidden
     numbers = [known.get(name, name.partition(":")[2]) for name in names if name != "cpu"]
     return {VISIBLE: ",".join(numbers)}
 

@@ -63,6 +63,7 @@ def test_gpus_are_counted_as_torch_counts_them(gpus: Callable[[str], None], monk
         devices.of(["cuda:2"], "placement.training")
     monkeypatch.setenv(devices.VISIBLE, "")
     assert devices.there() == () and devices.named("auto") == ("cpu",)
+    assert devices.seen_by(["cuda:0"]) == {devices.VISIBLE: ""}  # what was hidden stays so
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "cuda:0,", "cpu:0", "cuda:0;1"])
