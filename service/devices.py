@@ -75,9 +75,9 @@ def named(setting: str, where: str = "device") -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in numbers)
 
 
-def of_role(role: RoleSettings) -> tuple[str, ...]:
+def of_role(role: RoleSettings, where: str = "device") -> tuple[str, ...]:
     """Where a role's engine is. Of a server that is what its settings say, or else nowhere here."""
-    return () if role.base_url and role.device == "auto" else named(role.device)
+    return () if role.base_url and role.device == "auto" else named(role.device, where)
 
 
 def of(names: Sequence[str], where: str = "device") -> list[Device]:
