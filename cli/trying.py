@@ -24,7 +24,7 @@ from cli.options import (
     limits,
     project,
 )
-from cli.screen import percent, put, put_json, put_table, tell
+from cli.screen import put, put_json, put_prose, put_table, tell
 from cli.start import STOPPED
 from constitution.errors import UserError
 from pipeline.metrics import words
@@ -175,7 +175,7 @@ def _show(held: Held) -> None:
     if held.prefix is not None:
         _show_prefixes(held.role, held.prefix)
     for line in sentences(found, held.role):
-        put(line)
+        put_prose(line)
     _small_print(held)
 
 
@@ -184,7 +184,7 @@ def _show_prefixes(role: str, found: Chosen) -> None:
     rows = [(repr(name), _right(group.as_dict())) for name, group in found.tried.items()]
     put_table(("its answer begins with", "right on one half"), rows, right=("right on one half",))
     gain, low, high = (100 * x for x in (found.gain.mean, found.gain.low, found.gain.high))
-    put(
+    put_prose(
         f"on the other half {found.prefix!r} is right on {_right(found.chosen.as_dict())}, and what is set now on "
         f"{_right(found.now.as_dict())}: {gain:+.1f} points ({low:+.1f} to {high:+.1f})"
         + (f'; set {role}.answer_prefix = "{found.prefix}"' if found.better else "; that is not shown to be better")
@@ -196,24 +196,24 @@ def _small_print(held: Held) -> None:
     """What was not asked, what was set aside, and what it cost."""
     figures = held.trial.in_all.figures
     if figures.unreadable or figures.abstained or figures.tied:
-        put(f"{figures.unreadable} unreadable, {figures.abstained} that do not apply, {figures.tied} tied")
+        put_prose(f"{figures.unreadable} unreadable, {figures.abstained} that do not apply, {figures.tied} tied")
     if figures.wrong_user.pairs:
-        put(f"where a person is wrong and the worse answer agrees: {_right(figures.wrong_user.as_dict())}")
+        put_prose(f"where a person is wrong and the worse answer agrees: {_right(figures.wrong_user.as_dict())}")
     if figures.own_better.pairs and figures.own_worse.pairs:
         own, others = (_right(g.as_dict()) for g in (figures.own_better, figures.own_worse))
-        put(f"where its own model wrote the better answer: {own}; where it wrote the worse: {others}")
+        put_prose(f"where its own model wrote the better answer: {own}; where it wrote the worse: {others}")
     if held.bad:
-        put(
+        put_prose(
             f"left out, {len(held.bad)} bad rows: {'; '.join(held.bad[:NAMED])}" + (", ..." if held.bad[NAMED:] else "")
         )
     if held.strange:
-        put(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
+        put_prose(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
     if held.opposed:
-        put(f"{held.opposed} pairs are given both ways round, and were not asked")
+        put_prose(f"{held.opposed} pairs are given both ways round, and were not asked")
     if held.beyond:
-        put(f"{held.beyond} pairs more were not asked: --most")
+        put_prose(f"{held.beyond} pairs more were not asked: --most")
     if held.judge:
-        put(f"{held.calls} requests and {held.tokens} tokens now, in {held.seconds:.1f} s")
+        put_prose(f"{held.calls} requests and {held.tokens} tokens now, in {held.seconds:.1f} s")
 
 
 def _cells(figures: Figures) -> tuple[str, ...]:
@@ -226,7 +226,8 @@ def _cells(figures: Figures) -> tuple[str, ...]:
 def _right(told: dict[str, float]) -> str:
     if told["accuracy"] is None:
         return "-"
-    return f"{percent(told['accuracy'])} ({percent(told['low'])} to {percent(told['high'])})"
+    share, low, high = (words.percent(told[name], 0) for name in ("accuracy", "low", "high"))
+    return f"{share} ({low} to {high})"
 
 
 def _share(value: float | None) -> str:
