@@ -30,9 +30,7 @@ def doctor(settings: SettingsFile = None, set_: Set = None, as_json: Json = Fals
 
 
 def _show(health: Health) -> None:
-    rows = [
-        ("ok" if f.ok else "MISSING" if f.needed else "absent", f.what, f.found, f.feature) for f in health.findings
-    ]
+    rows = [(f.word, f.what, f.found, f.feature) for f in health.findings]
     put_table(("", "what", "found", "needed for"), rows)
     for f in health.findings:
         if not f.ok:

@@ -88,7 +88,8 @@ def _show_estimate(found: Estimate) -> None:
     put_table(("at most", "calls", "tokens"), rows, right=("calls", "tokens"))
     put()
     prompts = found.prompts
-    put_prose(f"prompts  {prompts['train']} to train on, {prompts['heldout']} held out")
+    dev = f", {prompts['dev']} for development (sweep, further rounds)" if prompts["dev"] else ""
+    put_prose(f"prompts  {prompts['train']} to train on, {prompts['heldout']} held out{dev}")
     for line in found.trials.values():
         put_prose(f"trial    {line}")
     for why in found.refused:

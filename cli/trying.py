@@ -30,6 +30,7 @@ from constitution.errors import UserError
 from pipeline.metrics import words
 
 if TYPE_CHECKING:
+    from pipeline.metrics.intervals import Share
     from pipeline.metrics.trial import Figures
     from service.work.choosing import Chosen
     from service.work.trying import Held
@@ -167,16 +168,32 @@ def _show(held: Held) -> None:
         put()
     if held.fooled:
         rows = [
-            (name, f"{s.count} of {s.of}", described(name))
+            (name, f"{s.count} of {s.of}", _interval(s), described(name))
             for name, s in sorted(held.fooled.items(), key=lambda x: -x[1].count)
         ]
-        put_table(("attack", "fooled", ""), rows, right=("fooled",))
+        head = ("attack", "fooled, of pairs", "95% interval", "what stands in the worse answer's place")
+        put_table(head, rows, right=head[1:3])
         put()
     if held.prefix is not None:
         _show_prefixes(held.role, held.prefix)
     for line in sentences(found, held.role):
         put_prose(line)
+    if not found.believed:
+        _show_next(held)
     _small_print(held)
+
+
+def _show_next(held: Held) -> None:
+    """What follows for a run from a judge that is not believed, and what to do."""
+    from pipeline.trial import next_step
+
+    if held.role == "judge":
+        put_prose(
+            "a run stops at its trial: what it says makes no labels (trial.required = false goes on nevertheless)"
+        )
+    elif held.role == "evaluator":
+        put_prose("no model is promoted on its word (trial.required = false goes on nevertheless)")
+    put_prose(f"next: {next_step(held.trial, held.role)}")
 
 
 def _show_prefixes(role: str, found: Chosen) -> None:
@@ -196,7 +213,10 @@ def _small_print(held: Held) -> None:
     """What was not asked, what was set aside, and what it cost."""
     figures = held.trial.in_all.figures
     if figures.unreadable or figures.abstained or figures.tied:
-        put_prose(f"{figures.unreadable} unreadable, {figures.abstained} that do not apply, {figures.tied} tied")
+        put_prose(
+            f"of {figures.asked} pairs {figures.unreadable} unreadable, {figures.abstained} whose principle does not "
+            f"apply (they count for nothing here), {figures.tied} tied"
+        )
     if figures.wrong_user.pairs:
         put_prose(f"where a person is wrong and the worse answer agrees: {_right(figures.wrong_user.as_dict())}")
     if figures.own_better.pairs and figures.own_worse.pairs:
@@ -210,8 +230,9 @@ def _small_print(held: Held) -> None:
         put_prose(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
     if held.opposed:
         put_prose(f"{held.opposed} pairs are given both ways round, and were not asked")
-    if held.beyond:
-        put_prose(f"{held.beyond} pairs more were not asked: --most")
+    if held.unasked:
+        some = ", ".join(f"{count} of {name}" for name, count in held.unasked.items())
+        put_prose(f"{sum(held.unasked.values())} pairs more were not asked: {some}; --most N asks more")
     if held.judge:
         put_prose(f"{held.calls} requests and {held.tokens} tokens now, in {held.seconds:.1f} s")
 
@@ -228,6 +249,10 @@ def _right(told: dict[str, float]) -> str:
         return "-"
     share, low, high = (words.percent(told[name], 0) for name in ("accuracy", "low", "high"))
     return f"{share} ({low} to {high})"
+
+
+def _interval(share: Share) -> str:
+    return f"{words.percent(share.low, 0)} to {words.percent(share.high, 0)}" if share.of else "-"
 
 
 def _share(value: float | None) -> str:

@@ -110,7 +110,11 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         prompts=_by_split(prompts),
         refused=tuple(promote.foreseen(wiring.settings.conditions(), _harmless(wiring.settings, prompts))),
         trials={
-            role: trials.said(trials.last(wiring.store, wiring.settings, role, wiring.constitution.version), role)
+            role: trials.said(
+                trials.last(wiring.store, wiring.settings, role, wiring.constitution.version),
+                role,
+                wiring.settings.trial.required,
+            )
             for role in trials.ROLES
         },
     )

@@ -36,10 +36,10 @@ def chosen(
     judge: Judge | None = None,
     further: Sequence[known_pairs.KnownPair] = (),
 ) -> known.Chosen:
-    """The examples of a constitution, the pairs that the settings name, and further ones; without those of principles
-    that this judge decides by code."""
+    """The examples of a constitution, the pairs that the settings name, and further ones, which come first where there
+    are more than are asked; without those of principles that this judge decides by code."""
     exact = {p.id for p in constitution if judge is not None and not asks_a_model(judge, p)}
-    return known.choose(constitution, [*named_pairs(settings), *further], settings.trial.most, exact)
+    return known.choose(constitution, named_pairs(settings), settings.trial.most, exact, further)
 
 
 def named_pairs(settings: Settings) -> list[known_pairs.KnownPair]:
@@ -86,8 +86,12 @@ def last(store: Store, settings: Settings, role: str, version: str) -> dict[str,
     return found[-1] if found else None
 
 
-def said(told: dict[str, Any] | None, role: str) -> str:
-    """What there is to say of a role's last trial, in a sentence."""
+def said(told: dict[str, Any] | None, role: str, required: bool) -> str:
+    """What there is to say of a role's last trial, in a sentence, and what follows for a run. `required`: the setting
+    `trial.required`."""
     if told is None:
         return f"the {role} was not tried yet: the run begins with it, and `precept judge trial` tells now"
-    return str(told["says"][0])
+    follows = ""
+    if not told["believed"] and required:
+        follows = "; a run stops at its trial" if role == "judge" else "; it promotes nothing"
+    return f"{told['says'][0]}{follows}"
