@@ -15,6 +15,7 @@ from pipeline.judges.judge import Judge
 from pipeline.sources import known_pairs
 from pipeline.sources.file import located
 from service.settings import JudgeSettings, Settings
+from storage.runs import Run
 from storage.store import Store
 
 DOCUMENT = "trial"  # kind of the stored results, by run and role
@@ -84,6 +85,12 @@ def last(store: Store, settings: Settings, role: str, version: str) -> dict[str,
         if key.endswith(f":{role}") and told.get("about") == wanted
     ]
     return found[-1] if found else None
+
+
+def of_run(store: Store, run: Run, role: str) -> dict[str, Any] | None:
+    """What the trial of a role found in a run, or None where it was not tried."""
+    found: dict[str, Any] | None = store.document(DOCUMENT, f"{run.id.hex()}:{role}")
+    return found
 
 
 def said(told: dict[str, Any] | None, role: str, required: bool) -> str:

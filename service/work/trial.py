@@ -91,8 +91,7 @@ def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
 
 def stored(work: Work, role: str) -> dict[str, Any] | None:
     """What the trial of a role found in this run, or None where it was not tried."""
-    found: dict[str, Any] | None = work.store.document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}")
-    return found
+    return trials.of_run(work.store, work.run, role)
 
 
 def refuse_moved(work: Work, role: str, settings: JudgeSettings) -> None:

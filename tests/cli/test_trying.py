@@ -123,7 +123,7 @@ def test_a_judge_at_chance_is_told_of_with_what_follows_everywhere(tried, precep
     assert finding["mend"].startswith("Name a better judge")
     assert "not trusted  trial: judge" in precept("doctor").out
     plan = precept("improve", "--dry-run", "--no-sample")
-    assert "a run stops at its trial" in plan.out and "4 to train on" not in plan.err
+    assert "a run stops at its trial" in plan.out
 
 
 def test_attacks_are_told_with_intervals_and_of_what_they_are(tried, precept) -> None:

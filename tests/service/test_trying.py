@@ -80,7 +80,7 @@ def test_a_judge_at_chance_ends_with_what_to_do(tmp_path: Path) -> None:
 def test_what_stands_beside_a_judge_is_measured_on_the_pairs_that_it_answered(tmp_path: Path) -> None:
     """One of 40 pairs cannot be read."""
     pairs(tmp_path, 40)
-    mute = "{match: 'Yes, 7\\b', choose: {A: 0.5, B: 0.5, mass: 0.08}}"
+    mute = "{match: 'Hello to you, 7', choose: {A: 0.5, B: 0.5, mass: 0.08}}"
     found = held(tmp_path, READS.replace("[{", f"[{mute}, {{", 1), pairs=[Path("pairs.jsonl")])
     figures = found.trial.in_all.figures
     assert figures.unreadable == 1 and figures.accuracy.score.prompts == figures.asked - 1
