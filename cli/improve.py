@@ -94,6 +94,10 @@ def _show_estimate(found: Estimate) -> None:
         put_prose(f"trial    {line}")
     for why in found.refused:
         put_prose(f"gate     nothing could be promoted: {why}")
+    for line in found.placement.lines() if found.placement else ():
+        put_prose(f"device   {line}")
+    for line in found.placement.refused if found.placement else ():
+        put_prose(f"device   does not fit: {line}")
     if found.run is not None:
         put_prose(f"run      {found.run.id.hex()[:12]} is {found.run.status}: what it has is not asked again")
     put_prose(

@@ -1,4 +1,4 @@
-"""`precept init`: the two files a project begins with, precept.toml and principles.yaml. Nothing is overwritten."""
+"""`precept init`: the files a project begins with, precept.toml and principles.yaml. Nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ class Start(StrEnum):
     sandbox = "sandbox"
     local = "local"
     server = "server"
+    smollm2 = "smollm2"
 
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write.", show_default=False)] = Path(),
     start: Annotated[
-        Start, typer.Option("--from", help="The small world that ships, a model folder here, or a server.")
+        Start,
+        typer.Option("--from", help="The small world that ships, a model folder here, a server, or a packaged model."),
     ] = Start.sandbox,
 ) -> None:
     """Write precept.toml, commented, and a first principles.yaml.
@@ -31,6 +33,13 @@ def init(
     from constitution.starting_points import starting_point
 
     folder.mkdir(parents=True, exist_ok=True)
+    if start is Start.smollm2:
+        from sandbox import real
+
+        for name in real.NAMES:
+            _write(folder / name, real.text(name))
+        put(f"next: {_cd(folder)}precept model fetch models/smollm2")
+        return
     principles = folder / "principles.yaml"
     if principles.exists():
         tell(f"{principles} is there already, and is left as it is")
@@ -41,12 +50,19 @@ def init(
     else:
         _write(principles, starting_point("assistant"))
     _write(folder / "precept.toml", text_of(start))
-    where = "" if folder == Path() else f"cd {folder} && "
-    put(f"next: {where}precept {NEXT[start]}")
+    put(f"next: {_cd(folder)}precept {NEXT[start]}")
+
+
+def _cd(folder: Path) -> str:
+    return "" if folder == Path() else f"cd {folder} && "
 
 
 def text_of(start: Start) -> str:
     """The settings file of a start. The sandbox's is the one that ships."""
+    if start is Start.smollm2:
+        from sandbox import real
+
+        return real.text("precept.toml")
     if start is Start.sandbox:
         from sandbox import start as shipped
 
@@ -149,10 +165,11 @@ answer_prefix = "The better reply is ("
 _SERVER = """\
 prompts = "prompts.jsonl"             # a line each: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
 
-# vLLM's server gives all that is needed: vllm serve MODEL --enable-tokenizer-info-endpoint. Instead of that flag name
-# the folder of the model's tokenizer, which is faster: options = {tokenizer = "FOLDER"}. Others that speak OpenAI's
-# protocol answer, and choose where they return log-probabilities. The key is in the environment variable that
-# `api_key_env` names.
+# vLLM's server gives all that is needed. `precept engine up MODEL` starts one and prints the settings that use it; one
+# of yours: vllm serve MODEL --enable-tokenizer-info-endpoint, or, which is faster than that flag, with the folder of
+# the model's tokenizer named here: options = {tokenizer = "FOLDER"}. Several servers of one model, as a list in
+# base_url, share the work. Others that speak OpenAI's protocol answer, and choose where they return log-probabilities.
+# The key is in the environment variable that `api_key_env` names.
 
 [policy]                              # what is trained is a folder here, so the policy is one, too
 model = "models/policy"

@@ -189,7 +189,8 @@ def _show_next(held: Held) -> None:
 
     if held.role == "judge":
         put_prose(
-            "a run stops at its trial: what it says makes no labels (trial.required = false goes on nevertheless)"
+            "a run stops at its trial: what it says makes no labels "
+            '(trial.required = false goes on nevertheless, "checks" by what code checks)'
         )
     elif held.role == "evaluator":
         put_prose("no model is promoted on its word (trial.required = false goes on nevertheless)")

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from constitution.principles import Constitution, JudgedBy, Principle, When
-from constitution.templates import critique_template, question_template, revision_template
+from constitution.principles import CODE, Constitution, JudgedBy, Principle, When
+from constitution.records import canonical
+from constitution.templates import critique_template, fill, question_template, revision_template
 
 Kind: TypeAlias = Literal["added", "removed", "renamed", "changed"]
 WORDING = ("critique", "revision", "comparison", "applies", "exemplars", "why", "overridable")
+WORDLESS = (CODE, "reward")  # judges that read none of a principle's words
 VOICE = ("weight", "tier", "hard")  # how much it counts: labels follow, and nobody is asked
 
 
@@ -21,7 +23,8 @@ class Change:
     """One principle that differs. `old` is None when added, `new` when removed; `fields` names what differs, in the
     order of the format.
 
-    `asks_judge`: no principle of the old constitution put this question, so verdicts on it do not exist yet.
+    `asks_judge`: no principle of the old constitution put this question, so verdicts on it do not exist yet, and a
+    model is asked for them. `runs_checks`: so it is, and code gives them.
     `asks_critic`: its critiques and revisions have to be written anew wherever it is drawn.
     `redraws`: its coming or going moves draws of principles (its own and nobody else's).
     """
@@ -33,6 +36,7 @@ class Change:
     asks_judge: bool = False
     asks_critic: bool = False
     redraws: bool = False
+    runs_checks: bool = False
 
     @property
     def id(self) -> str:
@@ -45,6 +49,7 @@ class Change:
         return {
             "id": self.id, "kind": self.kind, "was": self.old.id if self.old else None, "fields": list(self.fields),
             "asks_judge": self.asks_judge, "asks_critic": self.asks_critic, "redraws": self.redraws,
+            "runs_checks": self.runs_checks,
         }  # fmt: skip
 
 
@@ -101,6 +106,16 @@ class Diff:
         return tuple(change.id for change in self.changes if change.asks_judge)
 
     @property
+    def runs_checks(self) -> tuple[str, ...]:
+        """Ids of the principles that code has to tell anew of, which asks no model."""
+        return tuple(change.id for change in self.changes if change.runs_checks)
+
+    @property
+    def judged_anew(self) -> tuple[str, ...]:
+        """Both: those on which there are no verdicts yet."""
+        return tuple(change.id for change in self.changes if change.asks_judge or change.runs_checks)
+
+    @property
     def same_version(self) -> bool:
         return self.old.version == self.new.version
 
@@ -120,6 +135,7 @@ def diff(old: Constitution, new: Constitution) -> Diff:
             if previous:
                 gone.remove(previous)
         differing = _differing(previous, principle) if previous else ()
+        anew = _judge_reads(principle) not in asked
         if previous and not differing:
             continue
         changes.append(
@@ -128,7 +144,8 @@ def diff(old: Constitution, new: Constitution) -> Diff:
                 previous,
                 principle,
                 differing,
-                asks_judge=_judge_reads(principle) not in asked,
+                asks_judge=anew and _asks_a_model(principle),
+                runs_checks=anew and not _asks_a_model(principle),
                 asks_critic=previous is None or _critic_reads(previous) != _critic_reads(principle),
                 redraws=kind != "changed",
             )
@@ -139,7 +156,26 @@ def diff(old: Constitution, new: Constitution) -> Diff:
 
 def _judge_reads(principle: Principle) -> tuple[str, JudgedBy | None, When | None]:
     """What makes its question: the words, who answers, and of which prompts."""
-    return (question_template(principle), principle.judge, principle.when)
+    return (_question(principle), principle.judge, principle.when)
+
+
+def _question(principle: Principle) -> str:
+    """The words that its judge reads. Code and a reward model read none, and what answers are a continuation of has the
+    words that its slots name (`pipeline.judges.contrast`)."""
+    method = principle.judge.method if principle.judge else ""
+    if method in WORDLESS:
+        return ""
+    if principle.judge is not None and method == "contrast":
+        sides = [str(principle.judge.options.get(side, "{comparison}")) for side in ("keeps", "breaks")]
+        words = {"comparison": principle.comparison, "critique": principle.critique, "revision": principle.revision}
+        return canonical([fill(side, **words) for side in sides])
+    return question_template(principle)
+
+
+def _asks_a_model(principle: Principle) -> bool:
+    """Whether a model says anything of a pair under it, or of whether it applies."""
+    by_code = principle.judge is not None and principle.judge.method == CODE
+    return not by_code or (principle.when is not None and bool(principle.when.ask))
 
 
 def _critic_reads(principle: Principle) -> tuple[str, str]:

@@ -128,6 +128,7 @@ def _name(change: Change) -> str:
 def _costs(change: Change) -> str:
     costs = [
         *(["judge asked anew"] if change.asks_judge else []),
+        *(["checked anew, by code: no call"] if change.runs_checks else []),
         *(["chains stale where it is drawn"] if change.asks_critic and change.kind != "added" else []),
         *(["chains stale where it was drawn"] if change.kind in ("removed", "renamed") else []),
         *(["chains stale where it will be drawn"] if change.kind == "added" else []),

@@ -15,6 +15,8 @@ from typing import Any
 
 from constitution.records import WEIGHT, Id, Messages, make_id
 
+CODE = "rule"  # the judge that is code, and asks no model
+
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from constitution.errors import UserError
 from constitution.visible import visible
@@ -34,6 +34,13 @@ class ConstitutionError(UserError):
         self.filename = filename
         self.problems = tuple(sorted(set(problems)))
         super().__init__(_render(filename, self.problems, LINE_BREAK.split(source)))
+
+
+def noticed(filename: str, notices: Iterable[Problem], source: str) -> str:
+    """What is no mistake, in the same form. Its text is safe to print to a terminal."""
+    lines = LINE_BREAK.split(source)
+    said = [replace(each, message=f"notice: {each.message}") for each in notices]
+    return "\n\n".join(_block(visible(filename), each, lines) for each in said)
 
 
 def _render(filename: str, problems: tuple[Problem, ...], lines: list[str]) -> str:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from constitution.errors import nearest_name
 from constitution.layout import Layout, Path, Refused, path_text
 from constitution.principles import Constitution, Example, Exemplar, JudgedBy, Principle, When
 from constitution.problems import Problem
@@ -318,10 +318,10 @@ def _problems(errors: list[ErrorDetails], layout: Layout) -> list[Problem]:
         path: Path = error["loc"]
         line, column = layout.keys.get(path, layout.place(path))
         kind = _kind(path[:-1])
-        meant = difflib.get_close_matches(str(path[-1]).lower(), list(kind.model_fields), n=1, cutoff=0.6)
-        if meant and (path[:-1], meant[0]) in missing:
-            missing.discard((path[:-1], meant[0]))  # one mistake, told once
-        hint = f"Did you mean `{meant[0]}`?" if meant else f"It can have: {', '.join(kind.model_fields)}."
+        meant = nearest_name(str(path[-1]), kind.model_fields)
+        if meant and (path[:-1], meant) in missing:
+            missing.discard((path[:-1], meant))  # one mistake, told once
+        hint = f"Did you mean `{meant}`?" if meant else f"It can have: {', '.join(kind.model_fields)}."
         problems.append(Problem(line, column, path_text(path), f"{kind.noun} has no key `{path[-1]}`", hint))
     for holder in sorted({holder for holder, _ in missing}, key=str):
         names = [name for name in _kind(holder).model_fields if (holder, name) in missing]

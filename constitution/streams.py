@@ -6,6 +6,7 @@ time, by whoever can find or compute them from their keys: looked at twice it ma
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -118,6 +119,18 @@ def some(records: Sequence[T], places: Sequence[int]) -> Sequence[T]:
     return records.some(places) if isinstance(records, Stream) else [records[place] for place in places]
 
 
+def picked(records: Sequence[T], places: Sequence[int]) -> Stream[T]:
+    """Those at some places, made when they are looked at."""
+    return Stream(places, lambda mine: some(records, mine))
+
+
 def parts(records: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
     """A sequence in slices of at most `size`."""
     return (records[start : start + size] for start in range(0, len(records), size))
+
+
+def batched(records: Iterable[T], size: int) -> Iterator[list[T]]:
+    """What comes of an iterable, at most `size` together."""
+    left = iter(records)
+    while some := list(itertools.islice(left, size)):
+        yield some

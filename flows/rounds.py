@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from constitution.streams import Ids
 from flows import steps
 from pipeline.metrics import words
 from service.work.work import Work
@@ -37,7 +38,7 @@ def another(work: Work, number: int, sft: str, last: str, labels: Labels) -> Rou
     steps.compare(work, f"feedback, {name}", samples=f"samples, {name}")
     steps.compare(work, f"held-out feedback, {name}", samples=f"held-out samples, {name}")
     new = steps.label(work, f"feedback, {name}", heldout=f"held-out feedback, {name}")
-    both = {**new, **{key: sorted({*labels[key], *new[key]}) for key in ("train", "heldout")}}
+    both = {**new, **{key: Ids([*labels[key], *new[key]]).in_order() for key in ("train", "heldout")}}
     reward = steps.train_reward_models(work, f"reward model, {name}", parent=sft, labels=both)
     tuned = steps.optimise(work, f"policy, {name}", parent=last, labels=new, reward=reward)
     return Round(both, reward, tuned)

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import runtime
 
 from flows.telling import Told
-from service import preflight
+from service import placement, preflight
 from service import settings as settings_module
 from service.queries.base_run import wire
 from service.settings import process_user
@@ -49,6 +49,8 @@ def at_work(
     try:
         preflight.check(kind, wiring)  # before a run is begun: a mistake leaves none behind
         with life.of_prompts(wiring, kind, who=who or process_user(), report=Told(report)) as work:
+            if work.run.status != "finished" and kind in preflight.ASKS:
+                work.hold_devices(placement.local(settings, preflight.ASKS[kind], kind in preflight.TRAINS))
             work.seconds["startup"] = time.monotonic() - began
             yield work
     finally:

@@ -20,6 +20,7 @@ from constitution.streams import Ids, some
 from pipeline.engines.engine import Chat, Engine, Generate, Refused, Sampling
 
 AHEAD = 1_000  # asks of a plan that are made together
+MOST = 16  # batches in flight: what a worker that is killed has to ask again
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,12 @@ class Batches(Sequence[list[Ask]]):
 def batches(asks: Sequence[Ask], size: int) -> Batches:
     """The plan cut into batches of at most `size`, asks of like length together (by id where lengths tie)."""
     return Batches(asks, size)
+
+
+def window(in_flight: int, requests: int) -> int:
+    """How many batches of so many requests to have under way at once, for an engine that takes `in_flight`: as many as
+    keep it busy while one of them ends. One where it computes by itself."""
+    return 1 if in_flight <= 1 else min(MOST, 1 + -(-in_flight // requests))
 
 
 def answer(batch: Sequence[Ask], engine: Engine) -> tuple[list[Generation], dict[Id, Refused]]:

@@ -69,6 +69,11 @@ class ExampleResult:
     def margin(self) -> float:
         return self.shown_a + self.shown_b - 1
 
+    @property
+    def even(self) -> bool:
+        """Exactly one half in both orders: what a principle says that abstains."""
+        return self.shown_a == self.shown_b == 0.5
+
 
 def plan(constitution: Constitution, ids: Sequence[str] = ()) -> list[ExampleCase]:
     """Every example of the constitution, or of the principles named, in the order of the file.
@@ -145,20 +150,80 @@ def _outcome(shown_a: int, shown_b: int, mass: int, rule: LabelRule) -> Outcome:
     return "passed"
 
 
-def reason(found: ExampleResult, rule: LabelRule) -> str:
-    """Why an example failed, in a line."""
+def reason(found: ExampleResult, rule: LabelRule, method: str = "choice") -> str:
+    """Why an example failed, in a line. `method`: of the role's judge, asked where the principle names none."""
+    how = _how(found, method)
     if found.outcome == "left_out":
         return f"the judge could not be asked: {found.said}"
     if found.outcome == "unreadable":
-        return f"A and B held {found.mass:.3f} of the probability, less than label.min_mass = {rule.min_mass:g}"
+        options = "the words of the scale" if how == "rating" else "A and B"
+        return f"{options} held {found.mass:.3f} of the probability, less than label.min_mass = {rule.min_mass:g}"
     if found.outcome == "order":
         place = "first" if found.shown_a > found.shown_b else "last"
         return f"the judge names whichever reply is shown {place}"
     if found.outcome == "wrong":
-        return "both orders name `worse`"
+        return {
+            "rule": "`worse` keeps the checks and `better` does not, or `better` misses them by more",
+            "contrast": "next to `better`, `worse` is the likelier where the principle is kept",
+            "reward": "`worse` has the higher reward",
+            "rating": "`worse` is rated higher",
+        }.get(how, "both orders name `worse`")
     if found.outcome == "unsure":
+        if found.even and how == "rule":
+            return "code tells no difference: both replies keep the checks, or both break them, or it cannot be told"
+        if found.even:
+            return "exactly one half in both orders: it abstains"
         return f"the margin {abs(found.margin):.3f} is under label.min_margin = {rule.min_margin:g}: it would not vote"
     return "both orders name `better`"
+
+
+def advice(found: ExampleResult, method: str = "choice") -> str:
+    """What to do about one that failed, by who judged it; nothing for one that passed."""
+    principle, how = found.case.principle, _how(found, method)
+    if found.outcome == "unsure" and found.even and principle.when is not None:
+        settles = " and ".join(f"`{name}`" for name in ("rule", "ask") if getattr(principle.when, _WHEN[name]))
+        if settles:
+            return (
+                f"Look at {settles} of `when`: where it leaves the prompt out, the principle abstains. "
+                + _BY_JUDGE.get((how, found.outcome), ADVICE[found.outcome])
+            )
+    return _BY_JUDGE.get((how, found.outcome), ADVICE[found.outcome])
+
+
+def _how(found: ExampleResult, method: str) -> str:
+    by = found.case.principle.judge
+    return by.method if by is not None else method
+
+
+_WHEN = {"rule": "rule_json", "ask": "ask"}
+_BY_JUDGE: Mapping[tuple[str, Outcome], str] = {
+    (
+        "rule",
+        "wrong",
+    ): "Mend the checks of `judge`, or, if `worse` is right, the example. `comparison` is read by no judge here.",
+    ("rule", "unsure"): "Make the example's answers differ in what is checked, so that `better` keeps all of it and "
+    "`worse` does not, or mend the checks of `judge`; with `graded: true` the one that comes nearer wins.",
+    (
+        "contrast",
+        "wrong",
+    ): "No question is asked: reword what `keeps` and `breaks` say, with `comparison` in them unless the "
+    "file says otherwise, or, if `worse` is right, fix the example. Where many fail, name another `judge`.",
+    (
+        "contrast",
+        "unsure",
+    ): "The two answers are about as much likelier where the principle is kept: let them differ in what "
+    "it is about, lower `scale`, or name another `judge`.",
+    ("reward", "wrong"): "A reward reads none of the principle's words: name another `judge` for it, or another reward "
+    "model, or, if `worse` is right, fix the example.",
+    ("reward", "unsure"): "The two rewards are near each other: lower `scale`, or name another `judge`.",
+    (
+        "rating",
+        "unsure",
+    ): "The two are rated nearly alike: make `comparison` name one thing, and let the example's answers "
+    "differ in that alone, or name another `judge`.",
+    ("rating", "unreadable"): "The judge did not answer with a word of `scale`: look at `begins` and `scale`, or use a "
+    "model that follows instructions.",
+}
 
 
 ADVICE: Mapping[Outcome, str] = {

@@ -103,8 +103,10 @@ def refuse_unreadable(found: Mapping[Id, Consistency], most: float) -> None:
         )
 
 
-def counts(labels: Sequence[Label]) -> dict[str, int]:
-    states = Counter(label.state for label in labels)
-    found = {"count": len(labels), **{s: states.get(s, 0) for s in ("decided", "tied", "unreadable")}}
-    conflicts = sum(label.conflict for label in labels)
+def counts(labels: Iterable[Label]) -> dict[str, int]:
+    states, conflicts = Counter[str](), 0
+    for label in labels:
+        states[label.state] += 1
+        conflicts += label.conflict
+    found = {"count": states.total(), **{s: states.get(s, 0) for s in ("decided", "tied", "unreadable")}}
     return found | ({"conflicts": conflicts} if conflicts else {})

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from constitution.errors import UserError
+from constitution.errors import UserError, meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ def find(kind: str, own: Collection[str], name: str, noun: str) -> Installed | N
     if len(claims) == 1 and name not in own:
         return claims[0]
     if not claims:
-        raise UserError(f"there is no {noun} {name!r}; there are {', '.join(sorted({*own, *others}))}")
+        there = sorted({*own, *others})
+        raise UserError(f"there is no {noun} {name!r}; there are {', '.join(there) or 'none'}{meant(name, there)}")
     both = [*(["precept itself"] if name in own else []), *map(str, claims)]
     raise UserError(
         f"the {noun} {name!r} is claimed by {' and by '.join(both)}; rename or uninstall all but one of them"

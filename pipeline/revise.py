@@ -9,11 +9,12 @@ only the judge says that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from constitution.principles import Constitution, Principle, draw
 from constitution.records import Generation, Prompt
+from constitution.streams import Stream, some
 from constitution.templates import critique_request, revision_request
 from pipeline.asking import Ask, Role, ask
 from pipeline.copies import copied
@@ -58,7 +59,12 @@ REASONS = {
 def start(prompts: Sequence[Prompt], responses: Sequence[Generation]) -> list[Chain]:
     """A chain for each response that was finished; one cut at the token limit cannot be revised."""
     by_id = {prompt.id: prompt for prompt in prompts}
-    return [Chain(by_id[r.prompt], r, r) for r in responses if r.finish_reason == "stop" and r.text.strip()]
+    return [Chain(by_id[r.prompt], r, r) for r in responses if revisable(r)]
+
+
+def revisable(response: Generation) -> bool:
+    """Whether a response was finished, and says anything."""
+    return response.finish_reason == "stop" and bool(response.text.strip())
 
 
 def principle_of(chain: Chain, constitution: Constitution, seed: int, round: int) -> Principle:
@@ -67,43 +73,46 @@ def principle_of(chain: Chain, constitution: Constitution, seed: int, round: int
     return draw(constitution, seed, chain.prompt.id, round, chain.prompt.principles)
 
 
-def critiques(chains: Sequence[Chain], critic: Role, constitution: Constitution, *, seed: int, round: int) -> list[Ask]:
+def critiques(
+    chains: Sequence[Chain], critic: Role, constitution: Constitution, *, seed: int, round: int
+) -> Sequence[Ask]:
     """A plan of one critique a chain."""
-    asks = []
-    for chain in chains:
+
+    def asked(chain: Chain) -> Ask:
         principle = principle_of(chain, constitution, seed, round)
         messages = critique_request(chain.prompt.messages, chain.current.text, principle)
-        asks.append(
-            ask(
-                "critique", critic, messages, prompt=chain.prompt.id, seed=seed, parent=chain.current.id,
-                principle=principle.id, round=round, sample=chain.original.sample,
-            )
+        return ask(
+            "critique", critic, messages, prompt=chain.prompt.id, seed=seed, parent=chain.current.id,
+            principle=principle.id, round=round, sample=chain.original.sample,
         )  # fmt: skip
-    return asks
+
+    return Stream(range(len(chains)), lambda places: [asked(chain) for chain in some(chains, places)])
 
 
 def revisions(
     chains: Sequence[Chain],
-    found: Sequence[Generation] | None,
+    found: Sequence[Generation | None] | None,
     critic: Role,
     constitution: Constitution,
     *,
     seed: int,
     round: int,
-) -> list[Ask]:
+) -> Sequence[Ask]:
     """A plan of one revision a chain, after its critique; `found` None revises directly (CAI section 3.5)."""
-    asks = []
-    for index, chain in enumerate(chains):
-        principle = principle_of(chain, constitution, seed, round)
-        critique = found[index].text if found is not None else None
-        messages = revision_request(chain.prompt.messages, chain.current.text, critique, principle)
-        asks.append(
-            ask(
-                "revision", critic, messages, prompt=chain.prompt.id, seed=seed, parent=chain.current.id,
-                principle=principle.id, round=round, sample=chain.original.sample,
-            )
+
+    def asked(chain: Chain, critique: Generation | None) -> Ask:
+        principle, said = principle_of(chain, constitution, seed, round), critique.text if critique else None
+        messages = revision_request(chain.prompt.messages, chain.current.text, said, principle)
+        return ask(
+            "revision", critic, messages, prompt=chain.prompt.id, seed=seed, parent=chain.current.id,
+            principle=principle.id, round=round, sample=chain.original.sample,
         )  # fmt: skip
-    return asks
+
+    def plan(places: Sequence[int]) -> list[Ask]:
+        said: Sequence[Generation | None] = [None] * len(places) if found is None else some(found, places)
+        return [asked(chain, critique) for chain, critique in zip(some(chains, places), said, strict=True)]
+
+    return Stream(range(len(chains)), plan)
 
 
 def advance(
@@ -155,17 +164,24 @@ def _not_to_be_copied(chain: Chain, critique: Generation | None, principle: Prin
     }
 
 
-def probes(chains: Sequence[Chain], most: int) -> dict[str, list[tuple[Generation, Generation]]]:
+def probes(chains: Iterable[Chain], most: int) -> dict[str, list[tuple[Generation, Generation]]]:
     """By principle, up to `most` pairs of an answer and its revision under that very principle.
 
     On these pairs the principle surely applies, whatever anybody knows of the truth: what a judge says of them in both
     orders tells whether it can read the principle at all.
     """
     found: dict[str, list[tuple[Generation, Generation]]] = {}
+
+    def first(pairs: list[tuple[Generation, Generation]]) -> list[tuple[Generation, Generation]]:
+        return sorted(pairs, key=lambda pair: pair[1].id)[:most]
+
     for chain in chains:
         answer = chain.original
         for revision in chain.kept:
             if revision.content != answer.content and revision.principle is not None:
-                found.setdefault(revision.principle, []).append((answer, revision))
+                pairs = found.setdefault(revision.principle, [])
+                pairs.append((answer, revision))
+                if len(pairs) >= 16 * most:  # of many, those that stay are few
+                    pairs[:] = first(pairs)
             answer = revision
-    return {name: sorted(pairs, key=lambda pair: pair[1].id)[:most] for name, pairs in found.items()}
+    return {name: first(pairs) for name, pairs in found.items()}

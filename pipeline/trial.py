@@ -41,7 +41,9 @@ class Trial:
     """`in_all` over all pairs, `by_principle` over those that name one. `others`: by name, what simple judges are right
     on (`pipeline.metrics.simple_judges`); `by_source`: by the set that a pair is from. `exact`: code decides every
     principle, so that no model is on trial; `by_code`: the principles that code decides, which have a voice
-    whatever the model is; `unasked`: by principle (empty: pairs without one), how many known pairs were not asked."""
+    whatever the model is; `unasked`: by principle (empty: pairs without one), how many known pairs were not asked.
+    `code_alone`: what the model says counts for nothing, because it is not trusted or because there is none, and those
+    that code decides speak alone (`trial.required = "checks"`)."""
 
     in_all: Tally
     by_principle: Mapping[str, Tally]
@@ -50,6 +52,7 @@ class Trial:
     exact: bool = False
     by_code: tuple[str, ...] = ()
     unasked: Mapping[str, int] = field(default_factory=dict)
+    code_alone: bool = False
 
     @property
     def readable(self) -> bool:
@@ -60,7 +63,7 @@ class Trial:
     @property
     def believed(self) -> bool:
         """Whether labels may be made: trusted in all, or under one principle at least, and some principle is left."""
-        if self.exact:
+        if self.exact or self.code_alone:
             return True
         names = set(self.by_principle)
         trusted = self.in_all.word == TRUSTED or any(t.word == TRUSTED for t in self.by_principle.values())
@@ -71,6 +74,8 @@ class Trial:
         """Principles whose verdicts are no labels: those at chance or inverted; of a judge that is not trusted in all
         but under some principles, all others too."""
         said = self.by_principle
+        if self.code_alone:
+            return tuple(said)
         some = any(t.word == TRUSTED for t in said.values())
         only = some and self.in_all.word != TRUSTED
         return tuple(name for name, t in said.items() if t.word == AT_CHANCE or (only and t.word != TRUSTED))
@@ -170,7 +175,7 @@ def sentences(found: Trial, role: str = "judge") -> list[str]:
     told = [_in_all(found, role)]
     left_out, silent = set(found.left_out), set(found.without_a_voice)
     few = {name: tally for name, tally in found.by_principle.items() if tally.word == TOO_FEW and name not in left_out}
-    for name, tally in found.by_principle.items():
+    for name, tally in found.by_principle.items() if found.in_all.figures.asked else ():
         seen = measured(tally.figures)
         fate = "is left out" if name in silent else "would be left out, if another principle had a voice"
         if tally.inverted:
@@ -218,8 +223,12 @@ def _in_all(found: Trial, role: str) -> str:
         return f"code decides every principle: there is nothing to try the {role} on"
     figures = found.in_all.figures
     seen = measured(figures)
+    alone = f"code alone decides, by {', '.join(f'`{name}`' for name in found.by_code)}"
+    if found.code_alone and not figures.asked:
+        return f"no model is the {role}: {alone}"
     if not found.readable and figures.asked:
-        return f"the {role} cannot be read: {figures.unreadable} of {figures.asked} pairs have no answer that counts"
+        told = f"the {role} cannot be read: {figures.unreadable} of {figures.asked} pairs have no answer that counts"
+        return f"{told}; {alone}" if found.code_alone else told
     told = f"the {role} is {found.in_all.word}: {seen}" + _position(figures)
     if found.in_all.word == TOO_FEW:
         more = "rows of both orders" if role == RECORDED else "examples or known pairs"
@@ -227,7 +236,9 @@ def _in_all(found: Trial, role: str) -> str:
         told = f"too few pairs to say whether the {role} is right: {seen}; "
         told += f"{found.wanted} more {more}{there} would settle it"
         told += _position(figures)
-    if found.in_all.word != TRUSTED and found.believed:
+    if found.code_alone:
+        told += f"; {alone}"
+    elif found.in_all.word != TRUSTED and found.believed:
         names = ", ".join(f"`{n}`" for n, t in found.by_principle.items() if t.word == TRUSTED)
         told += f". It is trusted under {names} alone"
     return told

@@ -5,7 +5,6 @@ may be meant. `service.settings` finds the mistakes and knows the settings.
 from __future__ import annotations
 
 import datetime
-import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+
+from constitution.errors import nearest_name
+from pipeline.options import words
 
 
 def unwritable(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -65,12 +67,12 @@ def explain(
         if loc[0] in inherited and ("policy", *loc[1:]) in at_fault and ".".join(map(str, loc)) not in origins:
             continue  # it has it from the policy, of which it is told
         name = ".".join(str(part) for part in loc)
-        said = problem["msg"].removeprefix("Value error, ")
+        said = words(problem)
         said = said[:1].lower() + said[1:]
         if problem["type"] == "extra_forbidden":
-            said += " (is it spelled right? `precept settings` lists all)" + _meant(loc, kind)
+            said = "there is no such setting (`precept settings` lists all)" + _meant(loc, kind)
         elif problem["type"] in _NUMBERS:
-            said += f", not {str(problem['input'])[:60]!r}"
+            said += f": {str(problem['input'])[:60]!r}"
         lines.append(f"{where(name, origins, path)}: {name}: {said}")
     return "\n".join(lines)
 
@@ -85,7 +87,7 @@ def _meant(loc: tuple[int | str, ...], kind: type[BaseModel]) -> str:
             return ""
         section, above = inner[0], f"{above}{part}."
     last = str(loc[-1])
-    if near := nearest(last, section.model_fields):
+    if near := nearest_name(last, section.model_fields):
         return f"; did you mean {above}{near}?"
     inside = (
         f"{name}.{last}"
@@ -99,10 +101,6 @@ def _meant(loc: tuple[int | str, ...], kind: type[BaseModel]) -> str:
 
 def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def nearest(name: str, names: Mapping[str, Any]) -> str:
-    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.7)), "")
 
 
 def where(name: str, origins: Mapping[str, str], path: Path | None) -> str:

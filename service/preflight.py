@@ -22,6 +22,7 @@ from pipeline.models import checks
 from pipeline.sources.file import located
 from pipeline.sources.rows import MOST_SHOWN, naming, pair_kind, read
 from pipeline.trainers import arguments
+from service import placement
 from service.queries import trials
 from service.queries.estimate import find
 from service.settings import JudgeSettings, OptimiseSettings, RoleSettings, Settings
@@ -56,6 +57,7 @@ def check(kind: str, wiring: Wiring, *, pool: bool = True) -> None:
             _candidate(wiring)
         if kind in ("improve", "sweep"):
             _adapters(wiring)
+        _placement(kind, wiring, pool)
         _writable(wiring.settings.home, "home")
         if file := _store_file(wiring.settings):
             _writable(file.parent, "store")
@@ -92,7 +94,9 @@ def _of(name: str) -> Iterator[None]:
 
 def _settings(kind: str, wiring: Wiring) -> None:
     settings = wiring.settings
+    placement.local(settings, ASKS[kind], kind in TRAINS)  # each names devices
     if kind in TRAINS:
+        placement.check_settings(settings)
         _training(settings)
         _reward(wiring, settings.optimise)
     if kind == "sweep":
@@ -100,6 +104,8 @@ def _settings(kind: str, wiring: Wiring) -> None:
     if kind in MEASURES:
         with _of("evaluate.suites"):
             suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
+        if settings.evaluate.reading and settings.code_measures:
+            raise UserError("evaluate.reading asks the evaluator, which has no model: name one, or leave it out")
         if settings.evaluate.reading and settings.evaluator.method == "reward":
             raise UserError(
                 "evaluate.reading: the evaluator is a reward model, which answers no question; leave it out"
@@ -127,7 +133,7 @@ def _training(settings: Settings) -> None:
             )
         shared = settings.arguments.get(training.method, {}) if name == "optimise" else {}
         trainers.resolve(training.method, {**shared, **training.arguments}, f"{name}.arguments")
-        arguments.check_lora(training.lora, f"{name}.lora")
+        arguments.check_lora(training.lora, f"{name}.lora", training.method)
 
 
 def _reward(wiring: Wiring, settings: OptimiseSettings) -> None:
@@ -272,9 +278,22 @@ def _role(name: str, wiring: Wiring) -> None:
         if name == "trained":  # its model is what a run trains
             pipeline.engines.load(settings.kind)
             return
-        wiring.check_role(settings)
+        if not (isinstance(settings, JudgeSettings) and wiring.no_model(settings)):
+            wiring.check_role(settings)
         if isinstance(settings, JudgeSettings):
             wiring.check_judge(settings)
+
+
+def _placement(kind: str, wiring: Wiring, pool: bool) -> None:
+    """The models of the flow fit the devices that they are on."""
+    prompts = wiring.prompts() if pool and (wiring.settings.prompts or kind != "judge") else []
+    found = placement.placed(wiring, prompts, kind in TRAINS, ASKS[kind])
+    if found.refused and wiring.settings.placement.required:
+        raise UserError(
+            "\n".join(found.refused)
+            + "\nTake a smaller model, lora, bfloat16 or another device (device, placement.training)"
+            "; placement.required = false begins nevertheless"
+        )
 
 
 def _adapters(wiring: Wiring) -> None:

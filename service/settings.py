@@ -27,14 +27,17 @@ from pydantic import (
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from constitution.errors import UserError
+from constitution.errors import UserError, nearest_name
 from constitution.records import LabelRule
+from pipeline.judges.choice import AUTO
+from pipeline.options import Wrong, WrongOptions, wrong_options
 from pipeline.promote import Gate
 from service import mistakes
 from service.no_secrets import refuse_secrets
 
 FILE = "precept.toml"
 USER = "PRECEPT_USER"  # who acts: no setting
+CACHE = "PRECEPT_CACHE"  # where what is dear to make is kept, of all projects: no setting either
 FROM_POLICY = ("critic", "trained", "judge")
 _RULE = LabelRule()
 
@@ -73,9 +76,17 @@ class RoleSettings(_Section):
     )
     revision: str = Field("", description="Of a server's model, which weights they are: a server shows none.")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of the weights.")
-    device: str = Field("auto", description="`cpu`, `cuda`, or `auto`: a GPU where there is one.")
+    device: str = Field(
+        "auto",
+        description="`cpu`, `cuda`, `cuda:1`, or `auto`: a GPU where there is one. Of a server, the GPUs of this "
+        "machine that it is on, as `cuda:0,1`: it is asked to sleep while they are needed; `auto`: elsewhere.",
+    )
     batch_size: int = Field(64, ge=1, description="Requests that are answered together.")
-    base_url: str = Field("", description="Of a server that speaks OpenAI's protocol, as in http://localhost:8000/v1.")
+    base_url: str | list[str] = Field(
+        "",
+        description="Of a server that speaks OpenAI's protocol, as in http://localhost:8000/v1, or a list: several "
+        "servers of the same model, which share the work.",
+    )
     api_key_env: str = Field(
         "OPENAI_API_KEY", description="The environment variable that holds the server's key; NAME_FILE names a file."
     )
@@ -103,6 +114,11 @@ class RoleSettings(_Section):
         description="Sample from the likeliest tokens that hold this probability. Not set: as the model says, else 1.",
     )
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
+
+    @property
+    def addresses(self) -> list[str]:
+        """Those of the model's servers; none of a model in this process."""
+        return [self.base_url] if self.base_url and isinstance(self.base_url, str) else list(self.base_url)
 
 
 class JudgeSettings(RoleSettings):
@@ -168,10 +184,11 @@ class TrialSettings(_Section):
         "run, before it labels and before it measures; answers that moved stop the run. 0: none.",
     )
     most: int = Field(40, ge=1, description="Pairs that are asked, of each principle and of those that name none.")
-    required: bool = Field(
+    required: bool | Literal["checks"] = Field(
         True,
         description="A judge that is not trusted makes no labels, and an evaluator that is not, no promotion; false "
-        "goes on nevertheless.",
+        "goes on nevertheless. checks: who is not trusted is not asked again, and the principles that code checks "
+        "decide alone; the evaluator needs no model then.",
     )
 
 
@@ -179,7 +196,9 @@ class TrainSettings(_Section):
     method: str = Field(description="The training method: a module of pipeline/trainers, or of a package.")
     arguments: dict[str, Any] = Field({}, description="Of the trainer, under TRL's and transformers' own names.")
     lora: dict[str, Any] | None = Field(
-        None, description="Train an adapter with these arguments of peft, as r = 16; none: all weights."
+        None,
+        description="Train an adapter with these arguments of peft, as r = 16, and bits = 4 for weights in 4 bits "
+        "below it; none: all weights.",
     )
 
     @field_validator("method")
@@ -240,6 +259,27 @@ class WatchSettings(_Section):
         description="Nats an answer that the policy may move from where it began before training stops; 0: no budget.",
     )
     stop: bool = Field(True, description="Stop the training when a rule fires; false only tells.")
+
+
+class PlacementSettings(_Section):
+    """What runs where. Where each role's model is, the role's own `device` says."""
+
+    training: str = Field(
+        "",
+        description="The devices of the training, which sees no other: `cuda:1`; or as `cuda:0,1`, which train "
+        "together, a process each. Not set: policy.device, one of it.",
+    )
+    processes: int | None = Field(
+        None, ge=1, description="Processes that train together; none: one on each GPU of `training`, on a CPU one."
+    )
+    accelerate: str = Field(
+        "",
+        description="A configuration file of accelerate's, as docs/accelerate/fsdp.yaml: how several processes share a "
+        "model (FSDP, DeepSpeed).",
+    )
+    required: bool = Field(
+        True, description="A flow whose models do not fit their devices is refused before it begins; false only tells."
+    )
 
 
 class SweepSettings(_Section):
@@ -429,6 +469,7 @@ class Settings(_Section):
     watch: WatchSettings = Field(
         WatchSettings(), description="The evaluation callback, which measures a policy while it is trained online."
     )
+    placement: PlacementSettings = Field(PlacementSettings(), description="What runs on which device.")
     rounds: int = Field(
         1,
         ge=1,
@@ -444,17 +485,25 @@ class Settings(_Section):
     def identity(self, kind: str = "") -> dict[str, Any]:
         """What of the settings determines a run of a flow: not where things are kept, nor its limits, devices, batches,
         nor what its judges are tried on (as a constitution's examples are no part of its version: what was found is
-        kept with the run); and of the sections `retrain` and `sweep` nothing, but for the flows that they are of."""
-        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial"}
+        kept with the run), but whether code decides alone where they are not believed; and of the sections `retrain`
+        and `sweep` nothing, but for the flows that they are of."""
+        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial", "placement"}
         follows = kind in ("retrain", "relabel")
         own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()
         whole = self.model_dump(mode="json", exclude=aside | ({"retrain", "sweep"} - own))
         if follows:
             whole["retrain"].pop("on_ratify")
+        if self.trial.required == "checks":  # it says who is asked about what, and what is revised
+            whole["trial"] = {"required": "checks"}
         for role in ("policy", "critic", "trained", "judge", "evaluator"):
             for name in ("device", "batch_size", "api_key_env"):
                 (whole[role] or {}).pop(name, None)
         return whole
+
+    @property
+    def code_measures(self) -> bool:
+        """Whether the evaluator names no model, and need not: only what code checks is measured."""
+        return self.trial.required == "checks" and not self.evaluator.model
 
     def rule(self) -> LabelRule:
         return LabelRule(**self.label.model_dump(exclude={"max_unreadable", "choose"}))
@@ -465,11 +514,19 @@ class Settings(_Section):
 
 
 def role_settings(given: Mapping[str, Any]) -> RoleSettings:
-    """A role written inside the options of another (a judge that asks several). Raises UserError where it is none."""
+    """A role written inside the options of another (a judge that asks several). Raises WrongOptions where it is
+    none."""
+    who = "the settings of a further role"
     try:
-        return RoleSettings.model_validate(given)
+        role = RoleSettings.model_validate(given)
     except ValidationError as error:
-        raise UserError(mistakes.explain(error, RoleSettings)) from None
+        raise wrong_options(error, who, RoleSettings) from None
+    if not role.model:
+        raise WrongOptions(who, [Wrong(("model",), "it has to be given, and is not")], RoleSettings.model_fields)
+    if role.answer_prefix == AUTO:
+        said = f'"{AUTO}" is found out for a whole role, in [judge]; name the beginning of its answer'
+        raise WrongOptions(who, [Wrong(("answer_prefix",), said)], RoleSettings.model_fields)
+    return role
 
 
 def _environment() -> dict[str, Any]:
@@ -482,8 +539,9 @@ def _environment() -> dict[str, Any]:
     for variable in os.environ:
         prefix, _, name = variable.upper().partition("PRECEPT_")
         first, nested, _ = name.lower().partition("__")
-        near = mistakes.nearest(first, Settings.model_fields)
-        if not prefix and name and first not in Settings.model_fields and (nested or near) and variable != USER:
+        near = nearest_name(first, Settings.model_fields)
+        meant = name and first not in Settings.model_fields and (nested or near) and variable not in (USER, CACHE)
+        if not prefix and meant:
             raise UserError(
                 f"the environment variable {variable} sets nothing: there is no setting {first}"
                 + (f"; did you mean PRECEPT_{near.upper()}?" if near else "; `precept settings` lists all")
@@ -532,9 +590,20 @@ def prepare_process(settings: Settings) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # GPUs are counted as nvidia-smi counts them
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if settings.threads:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+
+
+def cache_folder() -> Path:
+    """Where what is dear to make is kept (vLLM's environment), for all projects of this user."""
+    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "precept")
+
+
+def process_environment() -> dict[str, str]:
+    """The environment of this process, for one that is started from it."""
+    return dict(os.environ)
 
 
 def process_user() -> str:

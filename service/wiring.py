@@ -7,7 +7,7 @@ one of each.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from pipeline.judges.judge import Another, Judge
 from pipeline.keys import Key, secret
 from pipeline.label import EVERYBODY
 from pipeline.options import read
-from service import made, sampling
+from service import devices, made, sampling
 from service.settings import JudgeSettings, RoleSettings, Settings, role_settings
 from storage.store import Store
 
@@ -46,6 +46,9 @@ class Wiring:
     def __init__(self, settings: Settings) -> None:
         self._given = settings
         self._engines: dict[str, Engine] = {}
+        self._on: dict[str, tuple[str, ...]] = {}  # the devices that each of them is on, by their names
+        self._at: dict[str, list[str]] = {}  # the addresses of each, where it is a server's
+        self._policy = ""  # the engine of the policy that was asked for last
         self._named: list[Engine] = []
         self._prompts: list[Prompt] | None = None
         self._read: dict[str, tuple[str, str]] = {}  # how a judge's answers begin, and its letters, where it was found
@@ -148,13 +151,22 @@ class Wiring:
             return settings
         return _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
 
+    def no_model(self, settings: JudgeSettings) -> bool:
+        """Whether it is an evaluator that names no model: only what code checks is measured, which has to be asked for
+        (`trial.required = "checks"`)."""
+        return self._given.code_measures and settings == self.settings.evaluator
+
     def judge(self, settings: JudgeSettings) -> Judge:
+        if self.no_model(settings):
+            return self._judging(settings, self._stand_in(settings), self._another)
         settings = self.settled(settings)
         return self._judging(settings, self.role(settings), self._another)
 
     def asked_judge(self, settings: JudgeSettings) -> Judge:
         """A judge for looking up what it was asked: it knows its questions, its model is not loaded (but once, where
         how it is asked is left to be found out)."""
+        if self.no_model(settings):
+            return self._judging(settings, self._stand_in(settings), self._another_asked)
         settings = self.settled(settings)
         engine = pipeline.engines.named(self.engine_settings(settings, self.resolve(settings.model)))
         self._named.append(engine)
@@ -281,7 +293,7 @@ class Wiring:
         the labels would measure what they are worth. On a server it is the same where address and name are."""
         for judge in [*_asked(self.settings.judge), *self._named_by_principles()]:
             for evaluator in _asked(self.settings.evaluator):  # which takes no principle's judge that has a model
-                if self._same_model(judge, evaluator):
+                if evaluator.model and self._same_model(judge, evaluator):
                     raise UserError(
                         f"the evaluator is the judge: {evaluator.model} has the weights of {judge.model}, and who made "
                         "the labels cannot measure what they are worth; name another model as evaluator.model"
@@ -297,7 +309,7 @@ class Wiring:
 
     def _same_model(self, one: RoleSettings, other: RoleSettings) -> bool:
         if one.base_url or other.base_url:
-            return bool(one.base_url and other.base_url) and _address(one) == _address(other)
+            return bool(one.base_url and other.base_url) and bool(_addresses(one) & _addresses(other))
         if {one.kind, other.kind} != {"transformers"}:
             return False  # an engine whose weights nobody can see
         from pipeline.engines.folder import find_model
@@ -315,10 +327,11 @@ class Wiring:
             role.kind, model, role.revision, role.dtype, role.device, role.batch_size, role.base_url, options
         )
 
-    def _engine(self, role: RoleSettings, model: str) -> Engine:
+    def _name(self, role: RoleSettings, model: str) -> str:
+        """By what engines are told apart."""
         settings = self.engine_settings(role, model)
         shown = {k: str(v) for k, v in settings.options.items()}  # a SecretStr prints as stars
-        name = canonical(
+        return canonical(
             [
                 role.kind,
                 model,
@@ -331,8 +344,13 @@ class Wiring:
                 shown,
             ]
         )
+
+    def _engine(self, role: RoleSettings, model: str) -> Engine:
+        name = self._name(role, model)
         if name not in self._engines:
+            settings = self.engine_settings(role, model)
             self._engines[name] = engine = pipeline.engines.build(settings)
+            self._on[name], self._at[name] = devices.of_role(role), role.addresses
             self._listen(engine)
         return self._engines[name]
 
@@ -347,6 +365,22 @@ class Wiring:
         if tell is not None and self._say is not None:
             tell(self._say)
 
+    def make_room(self, names: Sequence[str], awake: Collection[str] = ()) -> None:
+        """Have the engines on these devices give back their memory until they are asked again; not the servers at the
+        addresses of `awake`, which are asked meanwhile."""
+        for name, engine in self._engines.items():
+            if set(names) & set(self._on[name]) and not set(self._at[name]) & set(awake):
+                _release(engine)
+
+    def policy(self, settings: RoleSettings, model: str) -> Role:
+        """As `role`, of a policy: the run's models are asked one after another, and one alone is kept in memory."""
+        role = self.role(settings, model)
+        name = self._name(settings, model)
+        if self._policy != name and self._policy in self._engines:
+            _release(self._engines[self._policy])
+        self._policy = name
+        return role
+
     def release(self, model: str) -> None:
         """Close the engines of one model, when no role needs it any more."""
         for name in [n for n in self._engines if f'"{model}"' in n]:
@@ -359,6 +393,11 @@ class Wiring:
         self._named.clear()
         if "store" in self.__dict__:
             self.store.close()
+
+
+def _release(engine: Engine) -> None:
+    if callable(release := getattr(engine, "release", None)):
+        release()
 
 
 def _open(settings: JudgeSettings) -> tuple[str, str, dict[str, Any]]:
@@ -403,9 +442,13 @@ def further_roles(options: Mapping[str, Any]) -> Iterator[RoleSettings]:
         yield from further_roles(value)
 
 
-def _address(role: RoleSettings) -> tuple[str, int | None, str]:
-    """Host, port and model of a server's role: localhost by any of its names is one host."""
-    url = urlsplit(role.base_url)
+def _addresses(role: RoleSettings) -> set[tuple[str, int | None, str]]:
+    """Host, port and model of a server's role, of each of its servers: localhost by any of its names is one host."""
+    return {_address(url, role.model) for url in role.addresses}
+
+
+def _address(given: str, model: str) -> tuple[str, int | None, str]:
+    url = urlsplit(given)
     host = (url.hostname or "").lower()
     port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host, port, role.model
+    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host, port, model

@@ -11,9 +11,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, bindparam, select, update
+from sqlalchemy import Connection, Row, Select, Table, bindparam, delete, select, update
 
-from constitution.records import Comparison, Generation, Id, Message, Messages, Prompt, dialogue_id, text_digest
+from constitution.records import (
+    PROBABILITY,
+    Comparison,
+    Generation,
+    Id,
+    Message,
+    Messages,
+    Prompt,
+    dialogue_id,
+    text_digest,
+)
+from constitution.tally import HALF
 from storage import tables
 from storage.claims import Claims, Lease
 from storage.database import chunks, patient
@@ -35,7 +46,8 @@ class Texts(Runs, Claims):
     def add_prompts(self, prompts: Iterable[Prompt]) -> int:
         """Store prompts; returns how many are new. A prompt that is known keeps its first split and source. Its tags
         are those that it was last given: who tags a file that was stored without means it. One without tags takes none
-        away."""
+        away. What principles abstained from because a prompt lacked a tag that it has now is to be asked: those
+        verdicts go, in the same transaction."""
         by_id: dict[Id, Prompt] = {}
         for prompt in prompts:
             by_id.setdefault(prompt.id, prompt)
@@ -50,12 +62,35 @@ class Texts(Runs, Claims):
     def _retag(self, connection: Connection, tags: Mapping[Id, tuple[str, ...]]) -> None:
         prompt = tables.prompt.c
         changed = []
+        came: dict[Id, tuple[set[str], set[str]]] = {}  # by prompt, the tags that it had and those that it has
         for some in chunks(sorted(tags)):  # in the order of the keys, as they are inserted
             stored = connection.execute(select(prompt.id, prompt.tags).where(prompt.id.in_(some))).all()
-            changed += [{"key": id, "new": tags[id]} for id, known in sorted(stored) if tuple(known) != tags[id]]
+            for id, known in sorted(stored):
+                if tuple(known) != tags[id]:
+                    changed.append({"key": id, "new": tags[id]})
+                    came[id] = set(known), set(tags[id])
         if changed:
-            known = update(tables.prompt).where(prompt.id == bindparam("key")).values(tags=bindparam("new"))
-            connection.execute(known, changed)
+            update_tags = update(tables.prompt).where(prompt.id == bindparam("key")).values(tags=bindparam("new"))
+            connection.execute(update_tags, changed)
+            self._reopen(connection, came)
+
+    def _reopen(self, connection: Connection, came: Mapping[Id, tuple[set[str], set[str]]]) -> None:
+        """Take back the abstentions that a question's `when` gave prompts for want of a tag that they have now. That a
+        prompt has no tag is no evidence of a judge's, so nothing is lost: what abstained for another reason, too (a
+        check, a question of its own), abstains again when it is asked."""
+        question, verdict, comparison = tables.question.c, tables.verdict.c, tables.comparison.c
+        by_tags: dict[frozenset[str], list[Id]] = {}
+        for id, readout in connection.execute(select(question.id, question.readout)):
+            if wanted := frozenset(readout.get("when", {}).get("tags", ())):
+                by_tags.setdefault(wanted, []).append(id)
+        for wanted, questions in by_tags.items():
+            prompts = sorted(id for id, (had, has) in came.items() if wanted & has and not wanted & had)
+            for some in chunks(prompts):
+                about = select(comparison.id).where(comparison.prompt.in_(some))
+                even = (verdict.p1 == HALF, verdict.p2 == HALF)
+                whole = (verdict.mass1 == PROBABILITY, verdict.mass2 == PROBABILITY)
+                here = (verdict.question.in_(questions), verdict.comparison.in_(about))
+                connection.execute(delete(tables.verdict).where(*here, *even, *whole))
 
     @patient
     def add_dialogues(self, dialogues: Iterable[Messages]) -> None:
@@ -138,6 +173,21 @@ class Texts(Runs, Claims):
     def generations_of(self, run: Id, stage: str) -> list[Generation]:
         """A stage's generations in the order of their slots."""
         return self.generations(self.stage_members(run, stage))
+
+    @patient
+    def generations_about(self, run: Id, stage: str, prompts: Sequence[Id]) -> list[Generation]:
+        """Those of a stage's generations that are about some prompts, in the order of their slots."""
+        generation, member = tables.generation.c, tables.member.c
+        slots: dict[Id, int] = {}
+        with self._read() as connection:
+            ids: list[Id] = []
+            for some in chunks(sorted(set(prompts))):
+                ids += connection.execute(select(generation.id).where(generation.prompt.in_(some))).scalars()
+            query = select(member.id, member.ordinal).where(member.run == run, member.stage == stage)
+            for some in chunks(sorted(ids)):
+                slots |= {row.id: row.ordinal for row in connection.execute(query.where(member.id.in_(some)))}
+            found = _by_id(connection, _GENERATIONS, generation.id, slots)
+        return [_generation(found[id]) for id in sorted(slots, key=slots.__getitem__)]
 
     @patient
     def add_comparisons(

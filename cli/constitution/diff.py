@@ -30,8 +30,10 @@ PATIENCE = 60  # seconds for git, which may have to fetch an object
 
 
 def diff(
-    old: Annotated[Path | None, typer.Argument(metavar="[A]", help="The earlier file.", show_default=False)] = None,
-    new: Annotated[Path | None, typer.Argument(metavar="[B]", help="The later file.", show_default=False)] = None,
+    old: Annotated[
+        Path | None, typer.Argument(metavar="[A]", help="The earlier one: a file or an amendment.", show_default=False)
+    ] = None,
+    new: Annotated[Path | None, typer.Argument(metavar="[B]", help="The later one.", show_default=False)] = None,
     against: Annotated[
         str,
         typer.Option(
@@ -58,9 +60,9 @@ def diff(
         file = old or of_settings(settings)
         result = diff(_revision(against, file, settings), loading.load(file))
     elif old is None or new is None:
-        raise UserError("name two files, or compare one: precept constitution diff [FILE] --against REV")
+        raise UserError("name two, files or amendments, or compare one: precept constitution diff [FILE] --against REV")
     else:
-        result = diff(loading.load(old), loading.load(new))
+        result = diff(_named(old, new, settings), _named(new, old, settings))
     if as_markdown:
         typer.echo(markdown(result), nl=False)
     elif as_json:
@@ -72,7 +74,16 @@ def diff(
 # --- what a file is compared with ----------------------------------------------------------------------------------
 
 
-def _revision(name: str, file: Path, settings: Path | None) -> Constitution:
+def _named(one: Path, other: Path, settings: Path | None) -> Constitution:
+    """A file of that name, or else an amendment, or the other file as git has it at a revision."""
+    from constitution import loading
+
+    if one.exists() or one.suffix in (".yaml", ".yml") or not (is_revision(str(one)) or other.is_file()):
+        return loading.load(one)
+    return _revision(str(one), other, settings, by_itself=True)
+
+
+def _revision(name: str, file: Path, settings: Path | None, by_itself: bool = False) -> Constitution:
     """An amendment, a file, or else the file as git has it at a revision. Raises UserError where it is none of them."""
     from constitution import loading
 
@@ -84,7 +95,8 @@ def _revision(name: str, file: Path, settings: Path | None) -> Constitution:
                 if name == "ratified":
                     raise
             else:
-                tell(f"{file} against amendment {amendment.number} ({amendment.who}, {amendment.at[:10]})")
+                said = f"amendment {amendment.number} ({amendment.who}, {amendment.at[:10]})"
+                tell(f"{name} is {said}" if by_itself else f"{file} against {said}")
                 return loading.parse(amendment.text, f"amendment {amendment.number}")
     try:
         is_file = Path(name).is_file()
@@ -139,8 +151,12 @@ def show_diff(screen: Console, result: Diff) -> None:
         screen.print(literal(f"  {_cost(change)}", "dim"))
     if result.same_version:
         screen.print("Same version: no model reads anything else.")
-    elif result.asks_judge:
-        screen.print(literal(f"The judge is asked anew on {len(result.asks_judge)} of {len(result.new)} principles."))
+    elif result.judged_anew:
+        asked, checked, of = len(result.asks_judge), len(result.runs_checks), len(result.new)
+        if asked:
+            screen.print(literal(f"The judge is asked anew on {asked} of {of} principles."))
+        if checked:
+            screen.print(literal(f"Code checks {checked} of {of} principles anew, which asks no model."))
     else:
         screen.print("The judge is asked nothing anew: labels follow from the verdicts there are.")
 
@@ -172,6 +188,7 @@ def _cost(change: Change) -> str:
         return "costs no call; only its own draws move"
     asked = [
         *(["the judge is asked anew"] if change.asks_judge else []),
+        *(["code checks every pair anew, which asks no model"] if change.runs_checks else []),
         *(["critiques and revisions are written anew where it is drawn"] if change.asks_critic else []),
         *(["draws move to it"] if change.kind == "added" else []),
         *(["its draws move"] if change.kind == "renamed" else []),

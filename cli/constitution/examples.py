@@ -92,8 +92,9 @@ def _show(examined: Examined) -> None:
         ("", "principle", "example", "better as A", "better as B", ""), rows, right=("better as A", "better as B")
     )
     for found in examined.failed:
-        put(f"\nFAIL {found.case.principle.id}, example {found.case.number}: {reason(found, examined.rule)}")
-        put(indent(in_full(found), "  "))
+        why = reason(found, examined.rule, examined.method)
+        put(f"\nFAIL {found.case.principle.id}, example {found.case.number}: {why}")
+        put(indent(in_full(found, examined.method), "  "))
     put()
     untested = without_examples(examined.constitution)
     if untested:

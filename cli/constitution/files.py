@@ -19,7 +19,7 @@ import typer
 from cli import completing
 from cli.constitution import history
 from cli.constitution.diff import of_settings
-from cli.options import Json, SettingsFile
+from cli.options import Json, SettingsFile, load
 from cli.screen import console, put_bytes, put_json
 from cli.text import literal
 from constitution.errors import UserError
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from constitution.principles import Constitution, Principle
+    from constitution.problems import Problem
     from constitution.records import Messages
+    from service.settings import Settings
 
 File = Annotated[
     Path | None, typer.Argument(metavar="[FILE]", help="A file of principles; the settings'.", show_default=False)
@@ -36,35 +38,50 @@ File = Annotated[
 
 
 def check(file: File = None, as_json: Json = False) -> None:
-    """Say what is wrong with FILE, all of it at once, or that it is sound.
+    """Say what is wrong with FILE, all of it at once, or that it is sound. What is no mistake, and does nothing (a tag
+    that no prompt has, a twin that nobody reads), is told as a notice, and fails nothing.
 
     Example: precept constitution check principles.yaml
     """
     from constitution import loading
-    from constitution.problems import ConstitutionError
+    from constitution.problems import ConstitutionError, noticed
+    from service.queries import declared, unread
 
     file = file or of_settings()
     try:
         constitution = loading.load(file)
-        if any(p.judge is not None or p.when is not None for p in constitution):
-            from service.queries import declared
-
-            declared.check(constitution, str(file))
+        declared.check(constitution, str(file))
     except ConstitutionError as error:
         if not as_json:
             raise
-        problems = [
-            {"line": p.line, "column": p.column, "path": p.path, "message": p.message, "hint": p.hint}
-            for p in error.problems
-        ]
-        put_json({"file": str(file), "ok": False, "problems": problems})
+        put_json({"file": str(file), "ok": False, "problems": [_as_dict(p) for p in error.problems]})
         raise typer.Exit(2) from None
+    notices = unread.notices(constitution, _project())
     if as_json:
-        put_json({"file": str(file), "ok": True, "problems": [], **_summary(constitution)})
+        told = [_as_dict(notice) for notice in notices]
+        put_json({"file": str(file), "ok": True, "problems": [], "notices": told, **_summary(constitution)})
         return
     screen = console()
-    screen.print(literal(f"{file}: {_count(len(constitution), 'principle')}, no mistakes"))
+    more = f", {_count(len(notices), 'notice')}" if notices else ""
+    screen.print(literal(f"{file}: {_count(len(constitution), 'principle')}, no mistakes{more}"))
+    if notices:
+        screen.print(literal(f"\n{noticed(str(file), notices, constitution.source)}\n"))
     screen.print(literal(f"version {constitution.version}", "dim"))
+
+
+def _project() -> Settings | None:
+    """The settings of the project here, where they can be read: a check of a file does not hang on them."""
+    try:
+        return load(None)
+    except UserError:
+        return None
+
+
+def _as_dict(problem: Problem) -> dict[str, Any]:
+    return {
+        "line": problem.line, "column": problem.column, "path": problem.path, "message": problem.message,
+        "hint": problem.hint,
+    }  # fmt: skip
 
 
 def show(

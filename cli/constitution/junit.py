@@ -47,6 +47,6 @@ def _case(suite: ElementTree.Element, examined: Examined, found: ExampleResult) 
         },
     )  # fmt: skip
     if not found.passed:
-        message = reason(found, examined.rule)
+        message = reason(found, examined.rule, examined.method)
         failure = ElementTree.SubElement(case, "failure", {"type": found.outcome, "message": message})
-        failure.text = visible(in_full(found))
+        failure.text = visible(in_full(found, examined.method))

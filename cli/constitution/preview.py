@@ -74,7 +74,7 @@ def markdown(found: Preview) -> str:
 
 def _relabels(found: Preview) -> bool:
     d = found.difference
-    return bool(d.asks_judge or d.removed or d.reweighted)
+    return bool(d.judged_anew or d.removed or d.reweighted)
 
 
 def _show_labels(found: Preview) -> None:

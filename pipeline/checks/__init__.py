@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from constitution.errors import UserError
+from constitution.errors import UserError, nearest_name
 from constitution.records import Messages
 from pipeline.checks import content, shape
 from pipeline.checks.check import Check, Make, Wrong
@@ -87,7 +87,9 @@ def mistakes(options: Mapping[str, Any]) -> list[Mistake]:
     found = []
     for key, value in options.items():
         if key not in KINDS:
-            found.append(Mistake(str(key), "there is no such check", f"There are {', '.join(KINDS)}."))
+            near = nearest_name(str(key), KINDS)
+            hint = f"There are {', '.join(KINDS)}." + (f" Did you mean {near}?" if near else "")
+            found.append(Mistake(str(key), "there is no such check", hint))
             continue
         try:
             KINDS[key](value)

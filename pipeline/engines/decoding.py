@@ -8,7 +8,8 @@ the caller.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,7 +44,20 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) 
     return torch.where(temperature > 0, drawn.clamp(max=logits.shape[-1] - 1), greedy)
 
 
+@contextmanager
+def _no_plan_a_step() -> Iterator[None]:
+    """cuDNN's attention plans anew for every length of the cache: 2 ms of the CPU a layer and token, and on an H100 two
+    thirds of a step (`benchmarks/README.md`). The other kernels plan nothing."""
+    was: bool = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was)
+
+
 @torch.inference_mode()
+@_no_plan_a_step()
 def decode(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -52,12 +66,14 @@ def decode(
     stop: Collection[int],
     *,
     careless: bool = False,
+    ended: Callable[[int, list[int]], bool] | None = None,
 ) -> list[list[int]]:
     """New tokens of each prompt, up to and including its first token in `stop`, at most its `max_tokens`.
 
     Prompts are padded on the left, and positions counted from the first real token. Rows that have stopped leave the
     batch once they are an eighth of it. `careless`: a model whose numbers are NaN samples anything, and whoever trains
-    it looks at the loss.
+    it looks at the loss. `ended`: asked after every token with the prompt's place and all its new tokens; what it says
+    is over is over, and what it raises ends the batch.
     """
     device = model.device
     width, steps = max(map(len, prompts)), max(sampling.max_tokens for sampling in samplings)
@@ -95,7 +111,8 @@ def decode(
         for row, token in zip(rows, tokens[:, 0].tolist(), strict=True):
             if row not in done:
                 written[row].append(token)
-                if token in stop or len(written[row]) >= samplings[row].max_tokens:
+                over = ended is not None and ended(row, written[row])
+                if over or token in stop or len(written[row]) >= samplings[row].max_tokens:
                     done.add(row)
         left = [place for place, row in enumerate(rows) if row not in done]
         if not left:

@@ -3,6 +3,8 @@
 To add one, write `pipeline/engines/x.py` with a function `build(settings: EngineSettings) -> Engine`; settings then
 say `engine: {kind: x}`. Heavy imports go inside `build` or the methods, so that choosing another engine costs nothing.
 A function `check(settings) -> None`, where it has one, tells a mistake in the settings early, loading nothing.
+A method `release() -> None` of the engine, where it has one, gives back the device's memory until it is asked again:
+training, or another model, needs it meanwhile.
 """
 
 from __future__ import annotations
@@ -31,18 +33,21 @@ class EngineSettings:
     dtype: str = "float32"
     device: str = "auto"  # "auto": CUDA when there is one
     batch_size: int = 64
-    base_url: str = ""
+    base_url: str | Sequence[str] = ""  # several servers of one model share the work
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an engine can do. `exact_mass`: the options' mass is over the whole vocabulary."""
+    """What an engine can do. `exact_mass`: the options' mass is over the whole vocabulary. `in_flight`: how many
+    requests it has under way at once, of one that waits for another machine: it is called from several threads then,
+    so that the end of one batch keeps no other waiting. 1: it computes by itself, and is called once at a time."""
 
     generate: bool = True
     choose: bool = True
     score: bool = True
     exact_mass: bool = True
+    in_flight: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,12 @@ class NoLogprobs(UserError):
 
 
 class ChatDialect:
-    capabilities = Capabilities(score=False, exact_mass=False)
     context: int | None = None  # of the model, as the server says it
 
     def __init__(
         self, transport: Transport, api: str, model: str, ids: Ids | None, *, concurrency: int, continues: bool
     ) -> None:
+        self.capabilities = Capabilities(score=False, exact_mass=False, in_flight=concurrency)
         self._transport = transport
         self._url = f"{api}/chat/completions"
         self._model = model

@@ -51,7 +51,6 @@ class VllmDialect:
     """`choose` packs prompts of many groups into a request, those with a common beginning side by side, so that the
     server's prefix cache computes it once. The server must honour `logprob_token_ids` (0.32 does)."""
 
-    capabilities = Capabilities()
     context: int | None = None  # the most tokens that the server reads and writes, as it says
 
     def __init__(
@@ -66,6 +65,7 @@ class VllmDialect:
         prompts_per_request: int,
         requests_in_flight: int,
     ) -> None:
+        self.capabilities = Capabilities(in_flight=concurrency)
         self._transport = transport
         self._url = f"{api}/completions"
         self._model = model

@@ -58,6 +58,7 @@ from pipeline.engines.engine import (
     Scored,
     WhyRefused,
 )
+from pipeline.options import words
 
 
 class Fault(BaseModel):
@@ -281,7 +282,8 @@ def _load(script: Path) -> tuple[bytes, list[Rule]]:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise UserError(f"{script}, line {line}: {where + ': ' if where else ''}{first['msg']}") from None
+            said = words(first, Rule.model_fields)
+            raise UserError(f"{script}, line {line}: {where + ': ' if where else ''}{said}") from None
     return data, rules
 
 

@@ -19,7 +19,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,11 +61,12 @@ def build(settings: EngineSettings) -> TransformersEngine:
 
     from pipeline.engines.folder import load
 
-    found, device = _checked(settings)
+    found, device = checked(settings)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = load(found, settings.dtype, device)
-    return TransformersEngine(model, ChatTokenizer(tokenizer), found.folders, settings.batch_size)
+    again = partial(_model_of, found, settings.dtype, device)
+    return TransformersEngine(model, ChatTokenizer(tokenizer), found.folders, settings.batch_size, again=again)
 
 
 def named(settings: EngineSettings) -> Unloaded:
@@ -80,10 +81,10 @@ def named(settings: EngineSettings) -> Unloaded:
 
 def check(settings: EngineSettings) -> None:
     """Raise the UserError that `build` would for a folder that is not there, not whole, or not safe."""
-    _checked(settings)
+    checked(settings)
 
 
-def _checked(settings: EngineSettings) -> tuple[ModelFolder, str]:
+def checked(settings: EngineSettings) -> tuple[ModelFolder, str]:
     """The model's folder and the device it is for ("auto" still). torch is imported where a GPU is asked for, no
     sooner: it takes seconds."""
     from pipeline.engines.folder import find_model
@@ -107,18 +108,34 @@ def _checked(settings: EngineSettings) -> tuple[ModelFolder, str]:
     return find_model(settings.model, settings.revision), device
 
 
+def _model_of(found: ModelFolder, dtype: str, device: str) -> Any:
+    from pipeline.engines.folder import load
+
+    return load(found, dtype, device)[0]
+
+
 class TransformersEngine:
     """An `Engine` over a loaded model. Calls from several threads wait for each other."""
 
     capabilities = Capabilities()
 
     def __init__(
-        self, model: Any, tokenizer: ChatTokenizer, folders: Sequence[Path], batch_size: int, *, training: bool = False
+        self,
+        model: Any,
+        tokenizer: ChatTokenizer,
+        folders: Sequence[Path],
+        batch_size: int,
+        *,
+        training: bool = False,
+        again: Callable[[], Any] | None = None,
     ) -> None:
         """`model` is transformers' own, in evaluation mode; `folders` are what the fingerprint is made from.
-        `training`: it is being trained, and whether its numbers are finite is looked at there."""
+        `training`: it is being trained, and whether its numbers are finite is looked at there. `again` loads the model
+        once more after `release`; without it, a model is never released."""
         self._training = training
-        self._model, self._tokenizer, self._folders, self._batch_size = model, tokenizer, folders, batch_size
+        self._held, self._again = model, again
+        self._tokenizer, self._folders, self._batch_size = tokenizer, folders, batch_size
+        self._dtype = str(model.dtype).removeprefix("torch.")
         self._lock = threading.RLock()
         config = model.config.get_text_config(decoder=True)
         self._vocabulary: int = config.vocab_size
@@ -129,7 +146,33 @@ class TransformersEngine:
     def fingerprint(self) -> str:
         from pipeline.engines.fingerprint import fingerprint
 
-        return fingerprint(self._folders, str(self._model.dtype).removeprefix("torch."))
+        return fingerprint(self._folders, self._dtype)
+
+    @property
+    def _model(self) -> Any:
+        """The model, loaded again where it was released."""
+        with self._lock:
+            if self._held is None:
+                if self._again is None:
+                    raise RuntimeError("this engine is closed")
+                self._refuse_another()
+                self._held = self._again()
+            return self._held
+
+    def _refuse_another(self) -> None:
+        from pipeline.engines.fingerprint import fingerprint
+
+        if "fingerprint" in self.__dict__ and fingerprint(self._folders, self._dtype) != self.fingerprint:
+            raise UserError(
+                f"{self._folders[0]} was changed while it was in use; put back the files that this run began with"
+            )
+
+    def release(self) -> None:
+        """Give the model's memory back; the next request loads it again."""
+        with self._lock:
+            if self._again is not None and self._held is not None:
+                self._held = None
+                _free_memory()
 
     def render(self, chat: Chat) -> list[int]:
         return self._tokenizer.prompt(chat)[1]
@@ -280,8 +323,9 @@ class TransformersEngine:
         return _in_place(places, scored, refused)
 
     def close(self) -> None:
-        self._model = None
-        _free_memory()
+        with self._lock:
+            self._held = self._again = None
+            _free_memory()
 
     def _prompts(
         self, chats: Sequence[Chat], room: int = 0

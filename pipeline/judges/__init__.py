@@ -35,8 +35,13 @@ def build(
 
     Raises UserError where there is no such judge, or where it cannot work in this role.
     """
-    another = another or _no_other
-    return ByPrinciple(one(method, role, options or {}, another), role, one, another, evaluator, settled)
+    roles, further = [role], another or _no_other
+
+    def noted(settings: Mapping[str, Any]) -> Role:
+        roles.append(further(settings))
+        return roles[-1]
+
+    return ByPrinciple(one(method, role, options or {}, noted), roles, one, noted, evaluator, settled)
 
 
 def one(method: str, role: Role, options: Mapping[str, Any], another: Another) -> Judge:

@@ -16,20 +16,21 @@ Where no principle names anything it is the role's own judge: the same fingerpri
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 from constitution.errors import UserError
-from constitution.principles import JudgedBy, Principle
+from constitution.principles import CODE, JudgedBy, Principle
 from constitution.records import PROBABILITY, Id, Question, Verdict
 from pipeline.asking import Role
 from pipeline.judges.applies import Applies, Settled
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Another, Case, Judge, Judged, Omitted
+from pipeline.options import within
 
-CODE = "rule"  # the method that asks no model
 ANOTHER = "another"  # the option that holds the settings of a principle's own engine
 _MODELS = ("model", "paths", "path")  # options that name one
 
@@ -40,22 +41,33 @@ class ByPrinciple:
     def __init__(
         self,
         own: Judge,
-        role: Role,
+        roles: Sequence[Role],
         make: Make,
         another: Another,
         evaluator: bool = False,
         settled: Settled | None = None,
     ) -> None:
-        """`own`: the role's judge. `make`: a judge by name. `settled`: what is known of prompts already."""
+        """`own`: the role's judge. `roles`: its own and those that `another` made, as they are made. `make`: a judge by
+        name. `settled`: what is known of prompts already."""
         self.own = own
-        self._role, self._make, self._another, self._evaluator = role, make, another, evaluator
-        self._applies = Applies(role, settled)
+        self._roles, self._role, self._make, self._another = roles, roles[0], make, another
+        self._evaluator = evaluator
+        self._applies = Applies(self._role, settled)
+        self._settling = threading.Lock()  # what one batch finds out of a prompt, another does not ask again
         self._judges: dict[JudgedBy, Judge] = {}
         self._questions: dict[Principle, Question] = {}
 
     @property
     def fingerprint(self) -> str:
         return self.own.fingerprint
+
+    @property
+    def in_flight(self) -> int:
+        """As an engine's: 1 where a judge remembers answers from batch to batch, or where any engine computes by
+        itself. Of the judges that principles name, those whose questions were made."""
+        if not all(getattr(judge, "apart", False) for judge in (self.own, *self._judges.values())):
+            return 1
+        return min(role.engine.capabilities.in_flight for role in self._roles)
 
     def of(self, principle: Principle) -> Judge:
         """Who is asked about a principle that applies. Raises UserError, naming it, where that cannot be had."""
@@ -86,7 +98,8 @@ class ByPrinciple:
     def judge(self, cases: Sequence[Case]) -> Judged:
         if all(p.judge is None and p.when is None for case in cases for p in case.principles):
             return self.own.judge(cases)
-        used = self._applies.settle(cases)
+        with self._settling:
+            used = self._applies.settle(cases)
         said = self._said(cases)
         found = {key: {(v.comparison, v.question): v for v in judged.verdicts} for key, judged in said.items()}
         omitted = {key: {(o.comparison, o.question): o for o in judged.omitted} for key, judged in said.items()}
@@ -138,7 +151,8 @@ class ByPrinciple:
         if given is None:
             role = self._role
         elif isinstance(given, Mapping):
-            role = self._another(given)
+            with within(ANOTHER):
+                role = self._another(given)
         else:
             raise UserError(f"{ANOTHER} is {given!r}; it is the settings of a role, such as {{model: a-folder}}")
         return self._make(by.method, role, options, self._another)

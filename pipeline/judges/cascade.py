@@ -26,7 +26,7 @@ from pipeline.asking import Role
 from pipeline.judges.checked import checked
 from pipeline.judges.judge import Another, Case, Judge, Judged, Omitted
 from pipeline.metrics.intervals import Share
-from pipeline.options import Options, read
+from pipeline.options import Options, read, within
 
 MARK = "[cascade] "
 OF_A_JUDGE = ("method", "judge_options")  # what `large` has beside the settings of a role
@@ -47,6 +47,7 @@ class CascadeJudge:
     def __init__(self, small: Judge, large: Judge, options: CascadeOptions) -> None:
         self.small, self.large, self.options = small, large, options
         self.fingerprint = make_id("cascade", small=small.fingerprint, large=large.fingerprint).hex()
+        self.apart = all(getattr(judge, "apart", False) for judge in (small, large))
         self._questions: dict[Principle, Question] = {}
 
     def question(self, principle: Principle) -> Question:
@@ -151,8 +152,12 @@ def build(role: Role, options: Mapping[str, Any], another: Another) -> CascadeJu
     if not isinstance(method, str) or not isinstance(own, Mapping):
         raise UserError("the cascade judge: large.method is a judge's name, and large.judge_options are its options")
     settings = {key: value for key, value in given.large.items() if key not in OF_A_JUDGE}
-    small = _made(given.method, role, given.judge_options, another)
-    large = _made(method, another(settings), own, another)
+    with within("judge_options"):
+        small = _made(given.method, role, given.judge_options, another)
+    with within("large"):
+        further = another(settings)
+    with within("large", "judge_options"):
+        large = _made(method, further, own, another)
     return CascadeJudge(small, large, given)
 
 

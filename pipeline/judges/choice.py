@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from constitution.errors import UserError
 from constitution.principles import Example, Principle
@@ -34,8 +34,24 @@ class ChoiceOptions(Options):
     letters: Literal["A", " A", "1", " 1"] = "A"
     shots: int = Field(0, ge=0, multiple_of=2)  # as many of one letter as of the other
 
+    @field_validator("letters", mode="before")
+    @classmethod
+    def _of_those(cls, value: object) -> object:
+        """`auto` never gets here where it is of use."""
+        those = ", ".join(f'"{each}"' for each in OTHERS)
+        if value == AUTO:
+            raise ValueError(
+                f'"{AUTO}" is found out once for a whole role ([judge] judge_options); the judge of one principle, '
+                f"or inside of another, names them: {those}"
+            )
+        if not isinstance(value, str) or value not in OTHERS:
+            raise ValueError(f'they are {those} or, for a whole role, "{AUTO}"')
+        return value
+
 
 class ChoiceJudge:
+    apart = True
+
     def __init__(self, role: Role, options: ChoiceOptions | None = None) -> None:
         if not role.engine.capabilities.choose:
             raise UserError("this engine cannot read the probability of an option, so it cannot be a choice judge")
@@ -139,9 +155,4 @@ def _of(principle: Principle) -> list[Example]:
 
 
 def build(role: Role, options: Mapping[str, Any], another: Another) -> ChoiceJudge:
-    unknown = sorted(options.keys() - ChoiceOptions.model_fields.keys())
-    if unknown:
-        raise UserError(
-            f"the choice judge has no option {', '.join(unknown)}; it has {', '.join(ChoiceOptions.model_fields)}"
-        )
     return ChoiceJudge(role, read(ChoiceOptions, "the choice judge", options))

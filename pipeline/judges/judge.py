@@ -11,6 +11,9 @@ B) and a `Question` (what is read, and how: all of it is hashed) is in `constitu
 several engines: `another` makes a further role of the role settings that lie in `options`. Engines belong to whoever
 gave the roles, so a judge closes none.
 
+A judge that remembers nothing of one call in the next may say so, `apart = True`: where its engines wait for another
+machine, it is then asked several batches at once, from several threads.
+
 A judge returns evidence (probabilities and the mass they hold), the reasons it was given, and what it used. What counts
 as unreadable, tied or an abstention is the label rule's business, so a judge never guesses and never rounds.
 

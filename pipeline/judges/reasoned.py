@@ -55,6 +55,8 @@ class Asked(NamedTuple):
 
 
 class ReasonedJudge:
+    apart = True
+
     def __init__(self, role: Role, options: ReasonedOptions) -> None:
         can = role.engine.capabilities
         if not (can.choose and can.generate):

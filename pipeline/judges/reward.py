@@ -27,7 +27,7 @@ from pipeline.engines.engine import Refused, Score
 from pipeline.judges import alone
 from pipeline.judges.contrast import sigmoid, used_by
 from pipeline.judges.judge import Another, Case, Judge, Judged, Used
-from pipeline.options import Options, read
+from pipeline.options import Options, read, within
 
 TEMPLATE = "Which reply has the higher reward?"  # read by nobody
 WHO = "the reward judge"
@@ -145,6 +145,9 @@ class ImplicitRewardJudge(_Judge):
 def build(role: Role, options: Mapping[str, Any], another: Another) -> Judge:
     given = read(RewardOptions, WHO, options)
     if given.reward is not None:
-        return RewardJudge(given.reward, given.scale)
+        with within("reward"):
+            return RewardJudge(given.reward, given.scale)
     assert given.reference is not None
-    return ImplicitRewardJudge(role, another(given.reference), given.beta, given.scale)
+    with within("reference"):
+        reference = another(given.reference)
+    return ImplicitRewardJudge(role, reference, given.beta, given.scale)

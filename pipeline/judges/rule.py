@@ -28,6 +28,7 @@ TEMPLATE = "Which reply keeps this: {}?"
 
 
 class RuleJudge:
+    apart = True
     asks_a_model = False
 
     def __init__(self, checks: Checks, graded: bool = False) -> None:

@@ -81,8 +81,14 @@ def figures(
     )
 
 
-def findings(found: Sequence[TwinFigures], no_twin: Mapping[str, str], no_example: Sequence[str]) -> list[Finding]:
-    """`no_twin`: questions, by principle, of which no rewrite makes a twin. `no_example`: principles without one."""
+def findings(
+    found: Sequence[TwinFigures],
+    no_twin: Mapping[str, str],
+    no_example: Sequence[str],
+    no_question: Mapping[str, str] | None = None,
+) -> list[Finding]:
+    """`no_twin`: questions, by principle, of which no rewrite makes a twin. `no_example`: principles without one.
+    `no_question`: the judge, by principle, of those under which no question is put to anybody."""
     told = [*_not_read(found), *(_inverted(one) for one in found if one.said == "inverted"), *_too_few(found)]
     if no_twin:
         sentence = f"no rewrite turns the question round: {', '.join(f'`{id}`' for id in no_twin)}"
@@ -92,6 +98,13 @@ def findings(found: Sequence[TwinFigures], no_twin: Mapping[str, str], no_exampl
         sentence = f"without an example, so that nothing can be asked: {', '.join(f'`{id}`' for id in no_example)}"
         advice = f"write `examples`, pairs whose better reply you know: {more(score([]))} tell 80% from chance"
         told.append(Finding("not enough examples", tuple(no_example), "unknown", sentence, advice, {"examples": 0}))
+    if no_question:
+        listed = ", ".join(f"`{id}` ({judge})" for id, judge in no_question.items())
+        sentence = (
+            f"no question is put under {listed}: there is no wording that a judge reads, and none was asked about"
+        )
+        advice = "`precept constitution test` tries them on their examples"
+        told.append(Finding("no question", tuple(no_question), "notice", sentence, advice, no_question))
     return told
 
 

@@ -172,6 +172,7 @@ def findings(constitution: Constitution) -> list[Finding]:
 NO_QUESTION = ("rule", "contrast", "reward")  # judges that put no question
 
 
-def asks(principle: Principle) -> bool:
-    """Whether its comparison is a question that some model reads."""
-    return principle.judge is None or principle.judge.method not in NO_QUESTION
+def asks(principle: Principle, own: str = "choice") -> bool:
+    """Whether its comparison is a question that some model reads. `own`: the method of the role's judge, which is asked
+    where the principle names none."""
+    return (principle.judge.method if principle.judge is not None else own) not in NO_QUESTION

@@ -19,12 +19,12 @@ from typing import Any, cast
 from constitution.errors import UserError
 from constitution.records import Prompt
 from pipeline import plugins
-from pipeline.suites import published
-from pipeline.suites.suite import Asks, Condition, Evidence, Figure, Measured, Suite
+from pipeline.suites import capability, published
+from pipeline.suites.suite import Asks, Condition, Evidence, Figure, Item, Measured, Suite
 
 __all__ = [
-    "Asks", "Condition", "Evidence", "Figure", "Measured", "Suite",
-    "as_dict", "check", "chosen", "conditions", "load", "measure", "names", "of_dict", "prompts", "questions",
+    "Asks", "Condition", "Evidence", "Figure", "Item", "Measured", "Suite",
+    "as_dict", "check", "chosen", "conditions", "items", "load", "measure", "names", "of_dict", "prompts", "questions",
 ]  # fmt: skip
 
 
@@ -49,10 +49,12 @@ def only_named(name: str) -> bool:
 
 
 def load(name: str) -> ModuleType:
-    """The module of a suite (`Suite`), or what has the same of a public set and its file, as `xstest:PATH` names them.
-    Raises UserError for a name that is none, and for one that would let the gate see the truth."""
+    """The module of a suite (`Suite`), or what has the same of a public set and its file, as `xstest:PATH` names them,
+    or of questions with choices, as `capability:PATH`. Raises UserError for a name that is none, and for one that would
+    let the gate see the truth."""
     if ":" in name:
-        return cast(ModuleType, published.suite(name))
+        of = capability if name.partition(":")[0] == "capability" else published
+        return cast(ModuleType, of.suite(name))
     module = plugins.load(__name__, "measure", name, "suite")
     if _reads_truth(module) and hasattr(module, "conditions"):
         raise UserError(f"the suite {name!r} reads the truth, so it may have no conditions: the gate never reads it")
@@ -71,6 +73,11 @@ def prompts(names: Iterable[str]) -> dict[str, list[Prompt]]:
     return found
 
 
+def items(names: Iterable[str]) -> dict[str, list[Item]]:
+    """Of the suites whose questions have choices, these questions."""
+    return {name: list(load(name).items()) for name in names if hasattr(load(name), "items")}
+
+
 def questions(name: str) -> Mapping[str, Asks]:
     """What a model may be asked of each answer to the prompts of a suite, by the name of the figure."""
     found: Mapping[str, Asks] = getattr(load(name), "QUESTIONS", {})
@@ -79,14 +86,16 @@ def questions(name: str) -> Mapping[str, Asks]:
 
 def measure(names: Sequence[str], evidence: Evidence, own: Mapping[str, Evidence] | None = None) -> list[Measured]:
     """What the suites find, in that order. `evidence` is of the run's held-out prompts, `own`, by suite, of the prompts
-    that a suite has itself. Raises UserError where such a suite has no evidence, or names two figures alike."""
+    or questions that a suite has itself. Raises UserError where such a suite has no evidence, or has two figures of one
+    name."""
     found = []
     for name in names:
         module = load(name)
         seen = evidence
-        if hasattr(module, "prompts"):
+        if hasattr(module, "prompts") or hasattr(module, "items"):
             if own is None or name not in own:
-                raise UserError(f"the suite {name!r} has prompts of its own, and there are no answers to them")
+                what = "prompts" if hasattr(module, "prompts") else "questions"
+                raise UserError(f"the suite {name!r} has {what} of its own, and there are no answers to them")
             seen = own[name]
         figures = _measured(name, module, seen if _reads_truth(module) else replace(seen, oracle=None))
         for key, asked in questions(name).items():

@@ -7,6 +7,7 @@
 and, where it needs them,
 
     def prompts() -> Sequence[Prompt]      prompts of its own, all held out; else it reads the run's held-out ones
+    def items() -> Sequence[Item]          questions whose choices are scored, instead of answers (`capability`)
     LIMITS: Mapping[str, Any] = {...}      what `conditions` asks for, unless the settings say otherwise
     def conditions(figures: Mapping[str, Figure], limits: Mapping[str, Any]) -> list[Condition]
     TRUTH = True                           it is handed the oracle, and may then have no `conditions`
@@ -79,13 +80,25 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Item:
+    """A question with choices, and the place of the right one, from 0. `kind` sorts questions, and is never asked."""
+
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    kind: str = ""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """One set of prompts, answered by the model before and by the one after.
 
     `before` and `after` are aligned, an answer a prompt. `comparisons`: by place, the id of the pair, None where both
     are the same text; empty where nobody compared them. `labels`: the evaluator's, by comparison.
     `principles`: those of the constitution that the model after is to live by. `read`: by question of the suite, what a
-    model said of the answers before and after, aligned with them; empty where none was asked.
+    model said of the answers before and after, aligned with them; empty where none was asked. `items`: questions of the
+    suite's own, and `choices`: by item, the natural log-probability of each of its choices, before and after, None
+    where a model could not be asked.
     """
 
     prompts: Mapping[Id, Prompt]
@@ -97,6 +110,8 @@ class Evidence:
     oracle: Oracle | None = None
     principles: Sequence[Principle] = ()
     read: Mapping[str, tuple[Sequence[float | None], Sequence[float | None]]] = field(default_factory=dict)
+    items: Sequence[Item] = ()
+    choices: tuple[Sequence[Sequence[float] | None], Sequence[Sequence[float] | None]] = ((), ())
 
     @property
     def pairs(self) -> list[tuple[Generation, Generation]]:

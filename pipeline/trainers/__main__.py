@@ -3,6 +3,8 @@
 With `--serve`, job files are read from standard input, one a line, and TRL is imported while waiting for the first;
 the end of the input ends the process (a training in progress saves its state first).
 
+`--serve N [CONFIG]` trains each in N processes (`launching`), with a configuration file of accelerate's.
+
 Standard output holds events only, one JSON object a line: `{"event": "step", ...}`, `said` (with a `message`: a server
 does not answer), then one of `done` (with the manifest), `user_error`, `stopped`, `interrupted`, `failed` (each with a
 `message`). All else goes to standard error.
@@ -51,7 +53,16 @@ def main(arguments: list[str]) -> int:
     interruption = Interruption()
     signal.signal(signal.SIGINT, interruption)
     try:
-        if arguments == ["--serve"] and _launched()[1] == 1:
+        if arguments[:1] == ["--serve"] and len(arguments) in (2, 3):
+            from pipeline.trainers import launching
+
+            count, config = int(arguments[1]), "".join(arguments[2:])
+            lines = _lines(interruption)
+            launching.serve(
+                count, config, lines, lambda event, fields: _emit(events, event, dict(fields)), interruption
+            )
+            return 0
+        if arguments == ["--serve"]:
             return _train_all(_served(interruption), events, interruption, keep_going=True)
         if not arguments or arguments[0].startswith("-"):
             print(__doc__, file=sys.stderr)
@@ -93,6 +104,7 @@ def _train_all(files: Iterable[str], events: TextIO, interruption: Any, *, keep_
         _emit(events, event, fields)
         code = EXIT_CODES[event]
         interruption.requested = False
+        _make_room()
         if code and not keep_going:
             if _launched()[0] != 0:
                 time.sleep(GRACE)
@@ -123,6 +135,14 @@ def _train(file: str, events: TextIO, interruption: Any) -> tuple[str, dict[str,
     except Exception as error:
         traceback.print_exc()
         return "failed", {"message": f"{type(error).__name__}: {error}"}
+
+
+def _make_room() -> None:
+    """What a job held is given back: the process is kept, and others need the device meanwhile."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 class _Said(logging.Handler):
@@ -156,6 +176,13 @@ def _emit(events: TextIO, event: str, fields: dict[str, Any]) -> None:
 
 
 def _served(interruption: Any) -> Iterator[str]:
+    lines = _lines(interruption)
+    import_training_libraries()
+    yield from lines
+
+
+def _lines(interruption: Any) -> Iterator[str]:
+    """The job files that come in, from now on."""
     lines: queue.Queue[str | None] = queue.Queue()
 
     def listen() -> None:
@@ -166,9 +193,7 @@ def _served(interruption: Any) -> Iterator[str]:
         lines.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
-    import_training_libraries()
-    while (line := lines.get()) is not None:
-        yield line
+    return iter(lines.get, None)
 
 
 def import_training_libraries() -> None:

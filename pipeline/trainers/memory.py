@@ -29,6 +29,8 @@ LIBRARIES = 550e6  # bytes: a process that has imported torch, transformers and 
 CHARACTERS = 3.0  # a token, in texts of natural language
 TEMPLATE = 16  # tokens that a chat template adds to a dialogue, about
 ROWS = {"sft": 1, "kto": 2, "best_of_n": 1}  # sequences of a row in one pass; other methods of pairs have two
+WHOLE = re.compile(r"embed|wte|wpe|lm_head|score")  # what stays whole in 4 bits, beside norms
+FOUR_BITS = 0.5 + 0.127 / 8  # bytes a number, with its block's constants (QLoRA, section 3)
 KEPT_ATTENTION = ("q_proj", "v_proj")  # what peft adapts in a Llama where nothing is said
 
 
@@ -56,6 +58,14 @@ def estimate(job: Job, processes: int = 1) -> Memory:
     """What a job takes in each of `processes` that share its batch, unsharded. Raises UserError where the model's
     folder or the data set cannot be read."""
     arguments = trainers.resolve(job.method, job.arguments)
+    columns = trainers.load(job.method).COLUMNS
+    return at(job, *_lengths(job, columns, arguments, _model(Path(job.model))[1]), processes)
+
+
+def at(job: Job, longest: float, answer: float, processes: int = 1, *, least: bool = False) -> Memory:
+    """The same where the longest row has so many tokens, so many of them an answer's. `least`: with one row through
+    the model at a time, as a batch that does not fit is halved."""
+    arguments = trainers.resolve(job.method, job.arguments)
     method = trainers.load(job.method)
     shapes, config = _model(Path(job.model))
     head = {name for name in shapes if re.search(r"\blm_head\b|embed_out", name)}
@@ -65,13 +75,15 @@ def estimate(job: Job, processes: int = 1) -> Memory:
     trained = _adapter(job.lora, shapes) if job.lora is not None else count
     trained = 0 if getattr(method, "FROZEN", False) else trained
     half = job.dtype == "bfloat16"
-    weights = count * (2 if job.lora is not None and half else 4)
+    weights = float(count * (2 if job.lora is not None and half else 4))
+    if job.lora is not None and job.lora.get("bits"):
+        whole = sum(math.prod(shape) for name, shape in shapes.items() if len(shape) < 2 or WHOLE.search(name))
+        weights = whole * 4 + (count - whole) * FOUR_BITS
     online = getattr(method, "ONLINE", False)
 
     batch = arguments.get("per_device_train_batch_size", 1) * arguments.get("gradient_accumulation_steps", 1)
     batch = min(arguments.get("per_device_train_batch_size", 1), max(1, batch // processes))
-    rows = batch * (1 if online else ROWS.get(job.method, 2))
-    longest, answer = _lengths(job, method.COLUMNS, arguments, config)
+    rows = (1 if least else batch) * (1 if online else ROWS.get(job.method, 2))
     parts: dict[str, float] = {
         "weights": weights + (trained * 4 if job.lora is not None else 0),
         "gradients": trained * 4,
@@ -85,6 +97,17 @@ def estimate(job: Job, processes: int = 1) -> Memory:
         "libraries": 0 if _on_gpu(job) else LIBRARIES,
     }
     return Memory(parts)
+
+
+def to_answer(folder: Path, dtype: str, tokens: float) -> dict[str, float]:
+    """Bytes of a model that only answers: its weights, and the keys and values of one text of so many tokens."""
+    shapes, config = _model(folder)
+    number = 2 if dtype == "bfloat16" else 4
+    hidden = config.get("hidden_size") or config.get("n_embd") or 0
+    layers = config.get("num_hidden_layers") or config.get("n_layer") or 0
+    heads = config.get("num_attention_heads") or config.get("n_head") or 1
+    keys = (config.get("num_key_value_heads") or heads) * (config.get("head_dim") or hidden // heads)
+    return {"weights": sum(map(math.prod, shapes.values())) * number, "KV": 2 * layers * keys * tokens * number}
 
 
 def _model(folder: Path) -> tuple[dict[str, list[int]], dict[str, Any]]:

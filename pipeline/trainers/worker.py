@@ -28,20 +28,28 @@ class TrainingKilled(RuntimeError):
     """The system ended the training process. The message says what to do; what was saved is kept."""
 
 
+KILLED = (
+    "the training process was killed by the system (SIGKILL), as it does when memory runs out; what was answered and "
+    "saved is kept. Make per_device_train_batch_size smaller (and gradient_accumulation_steps larger), or set lora, "
+    'gradient_checkpointing = true or dtype = "bfloat16", then run the same again'
+)
 OnProgress = Callable[[Job, dict[str, Any]], None]
 ROOT = Path(__file__).parents[2]
 UNDER_WAY = ("step", "said")  # events of a training that goes on
 
 
 class Worker:
-    """A training process. `env` is added to this process's environment, for example {"HF_HUB_OFFLINE": "0"}.
+    """A training process, or `processes` of them for each job. `env` is added to this process's environment, for
+    example {"HF_HUB_OFFLINE": "0"}; `config`: a file of accelerate's, which says how several share a model.
 
     with Worker() as worker:  # the process starts importing TRL now
         manifest = worker.run(job)
     """
 
-    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None, processes: int = 1, config: str = "") -> None:
         self._env = dict(env or {})
+        several = processes > 1 or config
+        self._how = ["--serve", *([str(processes)] if several else []), *([config] if config else [])]
         self._process: subprocess.Popen[str] | None = None
         self._busy = False  # with a training whose state is worth waiting for
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -64,7 +72,7 @@ class Worker:
             return
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.trainers", "--serve"],
+            [sys.executable, "-m", "pipeline.trainers", *self._how],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -108,6 +116,11 @@ class Worker:
             raise
         self._busy = False
         return self._result(event)
+
+    def kill(self) -> None:
+        """End the process at once: it saves nothing any more."""
+        if self._process is not None:
+            self._process.kill()
 
     def close(self) -> None:
         """End the process; a training in progress saves its state first. One that only waits, or still imports what it
@@ -155,6 +168,8 @@ class Worker:
             raise TrainingStopped(message, event["good_steps"])
         if event["event"] == "interrupted":
             raise KeyboardInterrupt(message)
+        if event["event"] == "died" and event["killed"]:
+            raise TrainingKilled(KILLED)
         raise RuntimeError(f"training failed: {message}\n{self._log_tail()}")
 
     def _died(self) -> RuntimeError:
@@ -162,11 +177,7 @@ class Worker:
         code = self._process.wait()
         self._busy = False
         if code == -signal.SIGKILL:
-            return TrainingKilled(
-                "the training process was killed by the system (SIGKILL), as it does when memory runs out; what was "
-                "answered and saved is kept. Make per_device_train_batch_size smaller (and gradient_accumulation_steps "
-                'larger), or set lora, gradient_checkpointing = true or dtype = "bfloat16", then run the same again'
-            )
+            return TrainingKilled(KILLED)
         return RuntimeError(f"the training process ended with code {code}\n{self._log_tail()}")
 
     def _log_tail(self, size: int = 4_000) -> str:
@@ -182,7 +193,8 @@ def launch(
     on_progress: OnProgress | None = None,
     say: Callable[[str], None] | None = None,
     env: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> list[Manifest]:
-    """Train jobs in order in one process that is started for them; see `Worker.run`."""
-    with Worker(env) as worker:
+    """Train jobs in order in a process that is started for them, or in several; see `Worker`."""
+    with Worker(env, processes) as worker:
         return [worker.run(job, on_progress, say) for job in jobs]

@@ -177,7 +177,8 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
     named = ("policy", "critic", "trained", "judge", "evaluator")
-    return [(name, role) for name in named if (role := getattr(settings, name)) is not None]
+    asked = [name for name in named if name != "evaluator" or not settings.code_measures]
+    return [(name, role) for name in asked if (role := getattr(settings, name)) is not None]
 
 
 def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
@@ -209,7 +210,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
     from pipeline.engines.engine import EngineError, EngineSettings
     from pipeline.keys import Key, secret
 
-    what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
+    what, mend = f"{name}: {role.model}", f"start the server: precept engine up {name}"
     options = dict(role.options)
     key = secret(role.api_key_env)
     if key is not None:
@@ -232,7 +233,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
         finally:
             engine.close()
     except EngineError as error:
-        return Finding(what, False, f"{role.base_url}: {error}", "the run", True, mend)
+        return Finding(what, False, f"{', '.join(role.addresses)}: {error}", "the run", True, mend)
     except UserError as error:
         if getattr(error, "status", None) in (401, 403):
             mend = f"put the server's key into the environment variable {role.api_key_env}"
@@ -241,7 +242,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
         else:
             mend = f"see what the settings of {name} say of it: precept settings"
         return Finding(what, False, str(error), "the run", True, mend)
-    return Finding(what, True, f"{role.base_url}, which gave a token", "the run", True)
+    return Finding(what, True, f"{', '.join(role.addresses)}, which gave a token", "the run", True)
 
 
 def _constitution(settings: Settings) -> Iterator[Finding]:
@@ -288,6 +289,8 @@ def _trials(settings: Settings) -> Iterator[Finding]:
             return
     for role, told in tried.items():
         option = " --evaluator" if role == "evaluator" else ""
+        if role == "evaluator" and settings.code_measures:
+            continue
         ok, feature = bool(told and told["believed"]), "labels" if role == "judge" else "promotions"
         state, mend = (
             ("not tried", f"precept judge trial{option}") if told is None else ("not trusted", told.get("next", ""))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from statistics import fmean
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from pipeline import promote, suites, trainers
 from pipeline.judges.by_principle import by_models
 from pipeline.sources.source import sample
 from service.identity import run_key
+from service.placement import Placement, placed
 from service.queries import trials
 from service.queries.drawn import SAMPLED
 from service.queries.runs import as_it_is
@@ -33,6 +35,7 @@ CHARACTERS_A_TOKEN = 4  # of English, in the vocabularies of today's models
 PROBES = 40  # pairs a principle: see `stages`
 HELDOUT_FEEDBACK = 150  # prompts, and two answers to each: see `improve`
 ORDERS = 2
+CHOICE = 40  # tokens of a question of a suite with one of its choices
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Estimate:
     sample: Timed | None = None  # or the few requests that were timed for it; training is not in them
     prompts: Mapping[str, int] = field(default_factory=dict)
     trials: Mapping[str, str] = field(default_factory=dict)  # by role, what the last trial of it found
+    placement: Placement | None = None  # what runs where
     refused: tuple[str, ...] = ()  # why the gate would refuse whatever came out
 
     @property
@@ -81,6 +85,7 @@ class Estimate:
             "measured_by": self.measured_by or None,
             "trials": dict(self.trials),
             "refused": list(self.refused),
+            "placement": self.placement.as_dict() if self.placement else None,
             "sample": asdict(self.sample) if self.sample else None,
         }
 
@@ -108,6 +113,7 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         cost_per_1k_tokens=wiring.settings.limits.cost_per_1k_tokens,
         measured_by=earlier.id.hex() if earlier else "",
         prompts=_by_split(prompts),
+        placement=placed(wiring, prompts),
         refused=tuple(promote.foreseen(wiring.settings.conditions(), _harmless(wiring.settings, prompts))),
         trials={
             role: trials.said(
@@ -164,6 +170,8 @@ def count(
     online = getattr(trainers.load(settings.optimise.method), "ONLINE", False)
     measured_online = min(prompts.get("dev", 0), settings.watch.prompts) * settings.rounds if online else 0
     of_suites = suites.prompts(suites.chosen(settings.evaluate.suites))
+    questions = chain.from_iterable(suites.items(suites.chosen(settings.evaluate.suites)).values())
+    choices = 2 * sum(len(item.choices) for item in questions)
     own = sum(map(len, of_suites.values()))
     read = ORDERS * 2 * sum(len(found) * len(suites.questions(name)) for name, found in of_suites.items())
     read = read if settings.evaluate.reading else 0
@@ -174,7 +182,8 @@ def count(
         return Stage(f"trial of the {role}", "choose", tried * ORDERS, round(tried * ORDERS * lengths.verdict))
 
     return [
-        *([on_trial("judge"), on_trial("evaluator")] if tried else []),
+        *([on_trial("judge")] if tried else []),
+        *([on_trial("evaluator")] if tried and not settings.code_measures else []),
         generate("answers", train),
         generate("critiques", train * rounds if settings.revise.critique else 0),
         generate("revisions", train * rounds),
@@ -186,8 +195,9 @@ def count(
         *([generate("answers for the evaluation callback", measured_online)] if measured_online else []),
         *([Stage("whom principles are for", "choose", whom, round(whom * lengths.verdict))] if about else []),
         generate("evaluation", measured * 3),
-        judge("verdicts on evaluation", measured),
+        judge("verdicts on evaluation", 0 if settings.code_measures else measured),
         *([generate("answers to suites", own * 2)] if own else []),
+        *([Stage("choices of suites", "choose", choices, choices * CHOICE)] if choices else []),
         *([Stage("answers to suites, read", "choose", read, round(read * lengths.verdict))] if read else []),
     ]
 

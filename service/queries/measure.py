@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.records import PROBABILITY, Generation, Id, Message, Prompt
+from constitution.streams import AT_ONCE, batched
 from pipeline import label, suites
 from pipeline.judges.judge import Judge
 from pipeline.metrics import truth as truths
@@ -52,14 +53,16 @@ def labels(work: RunRecords, judge: Judge, comparisons: Sequence[Id]) -> dict[st
     oracle = work.wiring.oracle()
     if oracle is None:
         return {"gold_accuracy": None, "gold_known": None}
-    cases = work.cases(comparisons)
-    right = []
-    for ident, said in work.labels(judge, comparisons).items():
-        case = cases[ident]
-        truth = oracle.prefers(case.messages, case.first, case.second)
-        if truth and said.preferred_first is not None:
-            right.append(said.preferred_first == (truth > 0))
-    return {"gold_accuracy": _mean(right), "gold_known": len(right)}
+    right = known = 0
+    for some in batched(work.labelled(judge, comparisons), AT_ONCE):
+        cases = work.cases([said.comparison for said in some])
+        for said in some:
+            case = cases[said.comparison]
+            truth = oracle.prefers(case.messages, case.first, case.second)
+            if truth and said.preferred_first is not None:
+                known += 1
+                right += said.preferred_first == (truth > 0)
+    return {"gold_accuracy": right / known if known else None, "gold_known": known}
 
 
 def judge(work: RunRecords, judge: Judge, comparisons: Sequence[Id]) -> dict[str, Any]:

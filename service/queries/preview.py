@@ -169,7 +169,7 @@ def preview(
     stored = store.count_verdicts(found.comparisons, list(set(questions.values()))) if found.comparisons else {}
     lacking = {q: len(found.comparisons) - stored.get(q, 0) for q in set(questions.values())}
     stale = pricing.stale(store, found.run, difference)
-    new = sum(change.asks_judge for change in difference.changes)
+    new = len(difference.judged_anew)
     prompts = store.prompts(ids=store.stage_members(found.run.id, "prompts")) if found.run else []
     silent = new * sum(p.split == "train" for p in prompts)
     ways = pricing.ways(

@@ -90,7 +90,7 @@ def stale(store: Store, base: Run | None, difference: Diff) -> Stale:
     steps = round(scale * sum(rounds - at for at in first if at is not None)) * (
         2 if settings["revise"]["critique"] else 1
     )
-    relabels = bool(difference.asks_judge or difference.removed or difference.reweighted)
+    relabels = bool(difference.judged_anew or difference.removed or difference.reweighted)
     names = [settings["sft"]["method"]] if chains else []
     if chains or relabels:
         names += [settings["reward"]["method"], settings["optimise"]["method"]]

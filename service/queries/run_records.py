@@ -6,13 +6,14 @@ Everything that looks at a run (a report, a measurement against the truth, a pag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Label, LabelRule, Prompt, Ruling, Voice
-from constitution.streams import Ids, Stream
+from constitution.streams import Ids, Stream, parts
 from pipeline import label
 from pipeline.judges.applies import every_tag
 from pipeline.judges.judge import Case, Judge
@@ -23,6 +24,7 @@ from service.queries import drawn, rulings
 from service.queries.rulings import Whose
 from service.settings import Settings
 from service.wiring import Wiring
+from storage.evidence import SLICE
 from storage.runs import Run
 
 
@@ -84,6 +86,14 @@ class RunRecords:
         """What the trial decided about the judge, or the evaluator, of this run."""
         return rulings.of(self.store, self.run, whose)
 
+    def heard(self, whose: Whose = "judge") -> Constitution:
+        """The principles that answers are revised under and a role is asked about: all of them, or, where code decides
+        alone if it must (`trial.required = "checks"`), those that the trial left a voice."""
+        if self.settings.trial.required != "checks":
+            return self.constitution
+        silent = self.ruling(whose).left_out
+        return replace(self.constitution, principles=tuple(p for p in self.constitution if p.id not in silent))
+
     def rule(self, whose: Whose = "judge") -> LabelRule:
         return self.ruling(whose).rule or self.settings.rule()
 
@@ -97,6 +107,12 @@ class RunRecords:
         voices, rule = self.voices(judge, whose), self.rule(whose)
         found = self._labelled(judge, sorted(set(comparisons)), whose, voices, rule)
         return {x.comparison: x for x in found}
+
+    def labelled(self, judge: Judge, comparisons: Sequence[Id], whose: Whose = "judge") -> Iterator[Label]:
+        """The same, of however many, in the order of their ids."""
+        for some in parts(Ids(comparisons).in_order(), SLICE):
+            found = self.labels(judge, some, whose)
+            yield from (found[id] for id in some if id in found)
 
     def steady(self, judge: Judge, labels: Mapping[Id, Label], whose: Whose = "judge") -> set[Id]:
         """Of labels of this run, the comparisons whose label names an answer and would name it if only verdicts voted

@@ -5,7 +5,6 @@ Two of them side by side are in `run_compare.py`; what a run has in the store fo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
-from service.queries.processes import host_of, is_there
+from service.queries.processes import host_of, is_there, present
 
 if TYPE_CHECKING:
     from storage.runs import Run
@@ -72,10 +71,9 @@ def as_it_is(store: Store, run: Run) -> Run:
 def _as_it_is(run: Run, workers: Mapping[str, int]) -> Run:
     if run.status != "running":
         return run
-    there = {worker: is_there(worker) for worker in workers}
-    if any(found or (found is None and workers[worker] >= time.time()) for worker, found in there.items()):
+    if present(workers):
         return run
-    elsewhere = sorted({host_of(worker) for worker, found in there.items() if found is None})
+    elsewhere = sorted({host_of(worker) for worker in workers if is_there(worker) is None})
     why = f"its process on {', '.join(elsewhere)} gives no sign of life" if elsewhere else "its process is gone"
     return replace(run, status="stopped", error=why)
 

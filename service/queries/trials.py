@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from constitution.errors import UserError
 from constitution.principles import Constitution
@@ -93,12 +93,14 @@ def of_run(store: Store, run: Run, role: str) -> dict[str, Any] | None:
     return found
 
 
-def said(told: dict[str, Any] | None, role: str, required: bool) -> str:
+def said(told: dict[str, Any] | None, role: str, required: bool | Literal["checks"]) -> str:
     """What there is to say of a role's last trial, in a sentence, and what follows for a run. `required`: the setting
     `trial.required`."""
     if told is None:
         return f"the {role} was not tried yet: the run begins with it, and `precept judge trial` tells now"
     follows = ""
-    if not told["believed"] and required:
+    if not told["believed"] and required == "checks":
+        follows = "; only what code checks decides"
+    elif not told["believed"] and required:
         follows = "; a run stops at its trial" if role == "judge" else "; it promotes nothing"
     return f"{told['says'][0]}{follows}"

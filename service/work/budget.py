@@ -29,13 +29,15 @@ class Budget:
     def cost(self) -> float:
         return self.tokens / 1000 * self.limits.cost_per_1k_tokens
 
-    def afford(self, calls: int) -> None:
-        """Raise BudgetReached when `calls` more requests would pass a limit."""
+    def afford(self, calls: int, flying: int = 0) -> None:
+        """Raise BudgetReached when `calls` more requests would pass a limit. `flying`: requests that are under way
+        already; what tokens they will use is reckoned by those before."""
         limits = self.limits
+        expected = self.tokens / max(1, self.calls) * flying
         for name, spent, limit in (
-            ("max_calls", self.calls + calls, limits.max_calls),
-            ("max_tokens", self.tokens + 1, limits.max_tokens),
-            ("max_cost", self.cost, limits.max_cost),
+            ("max_calls", self.calls + flying + calls, limits.max_calls),
+            ("max_tokens", self.tokens + expected + 1, limits.max_tokens),
+            ("max_cost", self.cost + expected / 1000 * limits.cost_per_1k_tokens, limits.max_cost),
         ):
             if limit is not None and spent > limit:
                 raise BudgetReached(

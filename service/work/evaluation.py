@@ -12,11 +12,12 @@ from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import label, suites
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
 from pipeline.metrics import effects, intervals, style, win_rate
 from pipeline.metrics.changes import changes
 from pipeline.respond import respond as plan_responses
-from pipeline.suites import Evidence, asking
+from pipeline.suites import Evidence, asking, capability
 from service.queries import measure
 from service.work import trial
 from service.work.roles import role_of
@@ -51,7 +52,7 @@ def evaluate(
     ids = work.compare(f"{stage}.pairs", pairs)
     evaluator = work.wiring.judge(work.settings.evaluator)
     trial.refuse_moved(work, "evaluator", work.settings.evaluator)
-    work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None])
+    work.ask_judge(f"{stage}.pairs", evaluator, [i for i in ids if i is not None], whose="evaluator")
     omitted = work.omitted(evaluator, "evaluator")
     kept = [(pair, i) for pair, i in zip(pairs, ids, strict=True) if i not in omitted]
     if prompts and not kept:
@@ -68,9 +69,11 @@ def evaluate(
     if stage == "evaluation":  # that of the run itself, and not of a round or a point of a sweep
         by_prompt = win_rate.by_prompt(labels, pairs, ids)
         work.store.put_document("wins", work.run.id.hex(), {prompt.hex(): won for prompt, won in by_prompt.items()})
-    principles = list(work.constitution.principles)
+    principles = list(work.heard("evaluator"))
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
+        if work.settings.code_measures:  # there is no model to ask
+            gone = replace(gone, principles=tuple(p for p in gone if not asks_a_model(evaluator, p)))
         work.ask_judge(f"{stage}.removed", evaluator, asked, constitution=gone)
         principles += gone.principles
     measured: dict[str, Any] = {}
@@ -88,7 +91,7 @@ def evaluate(
         own = {
             name: _read(work, name, _of_its_own(work, f"{stage}.{name}", of_suite, before, after))
             for name, of_suite in suites.prompts(names).items()
-        }
+        } | {name: _scored(work, items, before, after) for name, items in suites.items(names).items()}
         measured = {"suites": suites.as_dict(measure.suites_of(work, names, seen, own))}
     return {
         "prompts": len(prompts),
@@ -117,6 +120,17 @@ def _of_its_own(work: Work, stage: str, prompts: Sequence[Prompt], before: str, 
     )
     both = [p.id for p in prompts if p.id in old and p.id in new]
     return Evidence({p.id: p for p in prompts}, [old[i] for i in both], [new[i] for i in both], seed=work.settings.seed)
+
+
+def _scored(work: Work, items: Sequence[suites.Item], before: str, after: str) -> Evidence:
+    """How likely both models hold each choice of a suite's questions. It is not stored, and asked again on resume."""
+    sides = []
+    for model in (before, after):
+        work.budget.afford(capability.requests(items))
+        found, used = capability.scored(role_of(work, model), items)
+        work.budget.judged(used)
+        sides.append(found)
+    return Evidence({}, (), (), seed=work.settings.seed, items=items, choices=(sides[0], sides[1]))
 
 
 def _read(work: Work, name: str, seen: Evidence) -> Evidence:

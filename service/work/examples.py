@@ -41,6 +41,7 @@ class Examined:
     questions: Mapping[str, Id]  # by principle's id
     seconds: float
     calls: Mapping[str, int]
+    method: str  # of the settings' judge, which is asked where a principle names none
 
     @property
     def failed(self) -> list[ExampleResult]:
@@ -69,7 +70,7 @@ class Examined:
                     "principle": found.case.principle.id,
                     "number": found.case.number,
                     "outcome": found.outcome,
-                    "reason": examples.reason(found, self.rule),
+                    "reason": examples.reason(found, self.rule, self.method),
                     "p_shown_as_a": _known(found.shown_a),
                     "p_shown_as_b": _known(found.shown_b),
                     "margin": _known(found.margin),
@@ -140,7 +141,7 @@ def _examine(work: Work, cases: Sequence[ExampleCase], judge: Judge, rule: Label
     _, seconds = work.budget.rates.get("judge", (0, 0.0))
     return Examined(
         work.run.id, work.constitution, judge.fingerprint, rule, found, frozenset(missing), questions, seconds,
-        work.budget.as_dict(),
+        work.budget.as_dict(), work.settings.judge.method,
     )  # fmt: skip
 
 

@@ -1,75 +1,107 @@
 """Texts: asks an engine for what is not stored yet, and stores what comes back.
 
 Every batch is claimed, asked and committed whole, with its place in the run, so that a run killed anywhere goes on from
-there, two runs never ask the same thing, and nothing is asked of a model twice.
+there, two runs never ask the same thing, and nothing is asked of a model twice. How workers share them: `sharing.py`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from constitution.records import Comparison, Generation, GenerationKind, Id
-from constitution.streams import Stream, parts
+from constitution.streams import AT_ONCE, Ids, Stream, batched, parts
 from pipeline import asking, compare
 from pipeline.asking import Ask, Batches, Role
-from pipeline.engines.engine import Refused
-from service.work.holding import WAIT, Holding
+from pipeline.engines.engine import Engine, Refused
+from service.work.holding import Holding
 from service.work.left_out import Omission, What
+from service.work.sharing import Batch, Sharing
+from storage.claims import Lease
 
 WHAT: Mapping[GenerationKind, What] = {"response": "answer", "critique": "critique", "revision": "revision"}
 
 
-class Gather(Holding):
+Answered: TypeAlias = tuple[list[Generation], dict[Id, Refused]]
+ANOTHERS = 2  # in `have`: what another worker wrote meanwhile
+
+
+class Texts(Batch):
+    """Requests for texts, by id, and `places`: where in the plan each stands. `have` (what is answered, by place) and
+    `left_out` are the stage's, and grow."""
+
+    def __init__(
+        self,
+        work: Holding,
+        stage: str,
+        asks: Mapping[Id, Ask],
+        places: Mapping[Id, int],
+        engine: Engine,
+        have: bytearray,
+        left_out: dict[int, Omission],
+    ) -> None:
+        self.work, self.stage, self.asks, self.places, self.engine = work, stage, asks, places, engine
+        self.have, self.left_out = have, left_out
+        self.left = len(asks)
+
+    def open(self) -> list[Id]:
+        missing = [id for id in self.asks if not self.have[self.places[id]] and self.places[id] not in self.left_out]
+        there = self.work.store.stored_generations(missing) if missing else set()
+        for id in there:
+            self.have[self.places[id]] = ANOTHERS
+        return [id for id in missing if id not in there]
+
+    def call(self, mine: Sequence[Id]) -> tuple[int, Callable[[], Answered]]:
+        asked = [self.asks[id] for id in mine]
+        return len(mine), lambda: asking.answer(asked, self.engine)
+
+    def keep(self, said: Answered, seconds: float, lease: Lease) -> int:
+        made, lost = said
+        for id, refused in lost.items():
+            ask = self.asks[id]
+            self.left_out[self.places[id]] = Omission(self.stage, WHAT[ask.kind], id, ask.prompt, refused)
+        budget = self.work.budget
+        budget.time("generate", len(made), seconds)
+        budget.generated += len(made)
+        budget.tokens += sum(g.prompt_tokens + g.tokens for g in made)
+        self.work.store.add_generations(
+            made, run=self.work.run.id, stage=self.stage, ordinals=[self.places[g.id] for g in made], lease=lease
+        )
+        for g in made:
+            self.have[self.places[g.id]] = 1
+        return len(made) + len(lost)
+
+
+class Gather(Sharing):
     def gather(self, stage: str, asks: Sequence[Ask], role: Role, batch: int) -> Sequence[Generation | None]:
         """The answers to a plan, in its order: stored ones looked up, missing ones asked for, all in the run. They are
         read when they are looked at.
 
         None in the place of a request that the engine refused: it is left out, and nothing of it is stored."""
-        store = self.store
-        refused: dict[Id, Refused] = {}
         left_out: dict[int, Omission] = {}
         plan = asking.batches(asks, batch)
         have = self._enrol_stored(stage, plan)
         lacking = len(plan.distinct) - sum(have)
         self.budget.reused += sum(have)
-        with self.report.stage(stage, lacking) as progress:
+
+        def cut() -> Iterator[Texts]:
             for number in range(len(plan)):
-                if all(have[place] for place in plan.places(number)):
+                places = plan.places(number)
+                if all(have[place] for place in places):
                     continue
-                place = {a.id: at for a, at in zip(plan[number], plan.places(number), strict=True)}
-                missing = [a for a in plan[number] if not have[place[a.id]]]
-                while missing:
-                    with self.claimed("generation", [a.id for a in missing]) as lease:
-                        there = store.stored_generations([a.id for a in missing])
-                        # What another worker wrote meanwhile is a member all the same.
-                        store.add_members(self.run.id, stage, sorted(there), [place[i] for i in sorted(there)])
-                        mine = [a for a in missing if a.id in lease.ids and a.id not in there]
-                        if mine:
-                            self.budget.afford(len(mine))
-                            began = time.monotonic()
-                            made, lost = asking.answer(mine, role.engine)
-                            refused |= lost
-                            self.budget.time("generate", len(made), time.monotonic() - began)
-                            self.budget.generated += len(made)
-                            self.budget.tokens += sum(g.prompt_tokens + g.tokens for g in made)
-                            slots = [place[g.id] for g in made]
-                            kept = store.add_generations(
-                                made, run=self.run.id, stage=stage, ordinals=slots, lease=lease
-                            )
-                            there |= {g.id for g in kept}
-                            progress.advance(len(made) + len(lost))
-                        for id in there:
-                            have[place[id]] = 1
-                    missing = [a for a in missing if not have[place[a.id]] and a.id not in refused]
-                    if missing:
-                        time.sleep(WAIT)  # another worker has them: it finishes, or its lease ends
-                for a in plan[number]:
-                    if a.id in refused and not have[place[a.id]]:
-                        left_out[place[a.id]] = Omission(stage, WHAT[a.kind], a.id, a.prompt, refused[a.id])
-        for _, omission in sorted(left_out.items(), key=lambda one: one[0]):
-            self.left_out.put(omission.of, omission)
-        self.left_out.answered(stage, store.stored_generations(self.left_out.answers(stage)))
+                at = {a.id: place for a, place in zip(plan[number], places, strict=True)}
+                missing = {a.id: a for a in plan[number] if not have[at[a.id]]}
+                yield Texts(self, stage, missing, at, role.engine, have, left_out)
+
+        width = asking.window(role.engine.capabilities.in_flight, batch) if lacking else 1
+        with self.report.stage(stage, lacking) as progress:
+            self.share("generation", cut(), width, progress)
+        for some in parts([place for place in plan.distinct if have[place] == ANOTHERS]):
+            self.store.add_members(self.run.id, stage, [plan.ids[place] for place in some], some)  # all the same
+        for place in sorted(left_out):
+            if not have[place]:
+                self.left_out.put(plan.ids[place], left_out[place])
+        self.left_out.answered(stage, self.store.stored_generations(self.left_out.answers(stage)))
         self.say_left_out(stage)
         return self.answers(plan.ids)
 
@@ -109,3 +141,11 @@ class Gather(Holding):
             run=self.run.id, stage=stage, ordinals=None if more else list(range(len(kept))),
         )  # fmt: skip
         return [c.id if c else None for c in made]
+
+    def put_up(self, stage: str, pairs: Iterable[tuple[Generation, Generation]]) -> Ids:
+        """Store the comparisons of however many pairs, a part at a time, as those of a stage; the ids of those whose
+        texts differ, in the order of the pairs. One that comes again has its first slot."""
+        found = Ids()
+        for some in batched(pairs, AT_ONCE):
+            found.extend(id for id in self.compare(stage, some, more=True) if id is not None)
+        return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from constitution.principles import Principle
+from constitution.principles import Constitution, Principle
 from constitution.records import Id, Message, Verdict
 from constitution.tally import HALF
 from pipeline import known, label
@@ -69,6 +69,13 @@ def ask(
     by_code = tuple(p.id for p in work.constitution if p.id not in names)
     found = replace(found, exact=not names and not pairs, by_code=by_code, unasked=chosen.beyond)
     return Asked(judge, pairs, rows, found)
+
+
+def nobody(constitution: Constitution, judge: Judge) -> Trial:
+    """The trial of a role that has no model: nobody is asked, and what code checks speaks alone."""
+    names = [p.id for p in constitution if asks_a_model(judge, p)]
+    by_code = tuple(p.id for p in constitution if p.id not in names)
+    return replace(trial([], names), exact=not names, by_code=by_code, code_alone=True)
 
 
 def rows_of(work: Work, judge: Judge, pairs: Sequence[Known]) -> list[Tried]:

@@ -27,7 +27,8 @@ def at_work(
     wiring: Wiring, kind: str, key: str, about: Mapping[str, Any], *, who: str, report: Progress
 ) -> Iterator[Work]:
     """The run of a key, at work. `about`: what is kept of its settings. Whatever ends it, what was answered is stored
-    and the run says how it ended; a finished one is handed out as it is, and stays so."""
+    and the run says how it ended, unless other workers go on with it; a finished one is handed out as it is, and stays
+    so."""
     store, constitution = wiring.store, wiring.constitution
     store.put_constitution(constitution.version, constitution.source)
     run = store.start_run(key, kind, about, constitution.version)
@@ -37,7 +38,11 @@ def at_work(
         yield work
     except BaseException as error:
         stopped = _interrupted(error) or isinstance(error, BudgetReached | TrainingStopped)
-        store.finish_run(run.id, "stopped" if stopped else "failed", error=_told(error))
+        others = work.leave() if work is not None else []  # before it is looked who is left: the last one says it
+        if others:
+            report.say(f"  the run goes on without this worker: others are at it on {', '.join(others)}")
+        else:
+            store.finish_run(run.id, "stopped" if stopped else "failed", error=_told(error))
         raise
     finally:
         if work is not None:

@@ -11,7 +11,7 @@ def role_of(work: Work, model: str, settings: RoleSettings | None = None) -> Rol
     """A policy, the start model or a checkpoint, as the settings say that policies are run."""
     start = work.start
     trained = work.settings.trained or work.settings.policy
-    return work.wiring.role(settings or (work.settings.policy if model == start else trained), model)
+    return work.wiring.policy(settings or (work.settings.policy if model == start else trained), model)
 
 
 def critic_of(work: Work) -> Role:

@@ -5,7 +5,9 @@ A stage says what is wanted; `Work` finds what is stored and asks for the rest.
 
 from __future__ import annotations
 
+import itertools
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -14,6 +16,7 @@ from typing import Any
 from constitution.errors import UserError
 from constitution.principles import Constitution
 from constitution.records import Generation, Id
+from constitution.streams import Ids, Stream, batched, picked, some
 from pipeline import compare as comparing
 from pipeline import label as labelling
 from pipeline import promote
@@ -30,6 +33,7 @@ from service.work.roles import critic_of, role_of
 from service.work.work import Work
 from storage.store import Store
 
+TOGETHER = 5_000  # chains whose labels are read together
 TOLD = 0.2  # from this share on it is said that answers were cut
 LIMIT = "policy.max_tokens (and trained.max_tokens, where checkpoints have a section of their own)"
 
@@ -59,36 +63,41 @@ def respond(work: Work, stage: str, model: str, split: str, samples: int = 1, mo
     all were refused, or cut, or empty."""
     role = role_of(work, model)
     asks = plan_responses(work.prompts(split, most), role, seed=work.settings.seed, samples=samples)
-    made = [g for g in work.gather(stage, asks, role, work.settings.policy.batch_size) if g is not None]
-    _tell_cut(work, stage, made, role.sampling.max_tokens)
-    if asks and not comparing.whole(made):
-        raise UserError(_all_lost(work, stage, made, role.sampling.max_tokens))
-    return len(made)
+    made = work.gather(stage, asks, role, work.settings.policy.batch_size)
+    count, whole = _tell_cut(work, stage, made, role.sampling.max_tokens)
+    if asks and not whole:
+        raise UserError(_all_lost(work, stage, count, role.sampling.max_tokens))
+    return count
 
 
-def _tell_cut(work: Work, stage: str, made: Sequence[Generation], limit: int) -> None:
-    """Count the answers that were cut, and say so where they are many."""
-    cut = sum(g.finish_reason != "stop" for g in made)
-    work.left_out.cut[stage] = cut, len(made)
-    if cut and cut >= TOLD * len(made):
+def _tell_cut(work: Work, stage: str, made: Iterable[Generation | None], limit: int) -> tuple[int, int]:
+    """Count the answers that were cut, and say so where they are many. How many answers there are, and how many of them
+    were finished and are not empty."""
+    count = cut = whole = 0
+    for answer in made:
+        if answer is not None:
+            count += 1
+            cut += answer.finish_reason != "stop"
+            whole += len(comparing.whole([answer]))
+    work.left_out.cut[stage] = cut, count
+    if cut and cut >= TOLD * count:
         work.log(
-            f"warning: {cut} of {len(made)} {stage} ({cut / len(made):.0%}) were cut at the limit of {limit} tokens: "
+            f"warning: {cut} of {count} {stage} ({cut / count:.0%}) were cut at the limit of {limit} tokens: "
             f"they are neither revised, compared nor learnt from. Set {LIMIT} higher"
         )
+    return count, whole
 
 
-def _all_lost(work: Work, stage: str, made: Sequence[Generation], limit: int) -> str:
-    if not made:
+def _all_lost(work: Work, stage: str, count: int, limit: int) -> str:
+    if not count:
         lost = work.left_out.of_stage(stage)
         said = lost[0].refused.said
         return f"none of the {len(lost)} {stage} could be asked for, so there is nothing to go on with: {said}"
-    cut = sum(g.finish_reason != "stop" for g in made)
+    cut, _ = work.left_out.cut[stage]
     if not cut:
-        return (
-            f"all {len(made)} {stage} are empty, so there is nothing to go on with: look at the model's chat template"
-        )
+        return f"all {count} {stage} are empty, so there is nothing to go on with: look at the model's chat template"
     return (
-        f"{cut} of {len(made)} {stage} were cut at the limit of {limit} tokens and the others are empty, so there is "
+        f"{cut} of {count} {stage} were cut at the limit of {limit} tokens and the others are empty, so there is "
         f"nothing to revise, compare or learn from. Set {LIMIT} to more than {limit}, as {4 * limit}"
     )
 
@@ -96,17 +105,21 @@ def _all_lost(work: Work, stage: str, made: Sequence[Generation], limit: int) ->
 def revise(work: Work, stage: str, of: str) -> dict[str, int]:
     """Rounds of critique and revision of a stage's answers. Returns how many revisions were kept and dropped."""
     chains = chaining.start(work, of)
+    dropped, kept = Counter[str](), 0
     for round in range(work.settings.revise.rounds):
         names = f"{stage}.{round}.critique", f"{stage}.{round}"
-        chains = one_round(work, names, chains, work.constitution, round)
-    dropped: Counter[str] = Counter()
-    for chain in chains:
-        dropped.update(chain.dropped)
+        answers, current = Ids(), Ids()
+        for chain in one_round(work, names, chains, work.heard(), round):
+            answers.append(chain.original.id)
+            current.append(chain.current.id)
+            dropped.update(chain.dropped)
+            kept += len(chain.kept)
+        chains = chaining.gone_on(work, answers, current)
     work.left_out.dropped[stage] = dict(dropped)
     if lost := dropped.total():
         why = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
         work.log(f"{lost} of {len(chains) * work.settings.revise.rounds} revisions were dropped: {why}")
-    return {"chains": len(chains), "kept": sum(len(c.kept) for c in chains), **dropped}
+    return {"chains": len(chains), "kept": kept, **dropped}
 
 
 def one_round(
@@ -115,26 +128,40 @@ def one_round(
     chains: Sequence[revising.Chain],
     constitution: Constitution,
     round: int,
-) -> list[revising.Chain]:
+) -> Stream[revising.Chain]:
     """One round of critique, where the settings ask for it, and revision. `names`: of the two stages. A chain whose
     critique or revision cannot be had goes on with the answer it has."""
     critic, seed = critic_of(work), work.settings.seed
     batch = (work.settings.critic or work.settings.policy).batch_size
-    principles = [revising.principle_of(c, constitution, seed, round) for c in chains]
-    found: Sequence[Generation | None] = [None] * len(chains)
+    critiques: Sequence[Generation | None] | None = None
+    able, place = array("q", range(len(chains))), array("q", range(len(chains)))
     if work.settings.revise.critique:
         asks = revising.critiques(chains, critic, constitution, seed=seed, round=round)
-        found = work.gather(names[0], asks, critic, batch)
-    able = [
-        i
-        for i, (critique, principle) in enumerate(zip(found, principles, strict=True))
-        if not work.settings.revise.critique
-        or (critique is not None and revising.why_not_used(critique, principle) is None)
-    ]
-    critiques = [c for i in able if (c := found[i]) is not None] if work.settings.revise.critique else None
-    asks = revising.revisions([chains[i] for i in able], critiques, critic, constitution, seed=seed, round=round)
-    revised = dict(zip(able, work.gather(names[1], asks, critic, batch), strict=True))
-    return [revising.advance(c, found[i], revised.get(i), principles[i], round) for i, c in enumerate(chains)]
+        critiques = work.gather(names[0], asks, critic, batch)
+        able, place = array("q"), array("q")  # the chains that go on, and where each chain is among them, or -1
+        for number, (chain, critique) in enumerate(zip(chains, critiques, strict=True)):
+            principle = revising.principle_of(chain, constitution, seed, round)
+            goes_on = critique is not None and revising.why_not_used(critique, principle) is None
+            place.append(len(able) if goes_on else -1)
+            able.extend([number] if goes_on else [])
+    asks = revising.revisions(
+        picked(chains, able), None if critiques is None else picked(critiques, able), critic, constitution,
+        seed=seed, round=round,
+    )  # fmt: skip
+    revised = work.gather(names[1], asks, critic, batch)
+
+    def advanced(numbers: Sequence[int]) -> list[revising.Chain]:
+        found: Sequence[Generation | None] = [None] * len(numbers) if critiques is None else some(critiques, numbers)
+        went = [number for number in numbers if place[number] >= 0]
+        new = dict(zip(went, some(revised, [place[number] for number in went]), strict=True))
+        return [
+            revising.advance(
+                chain, critique, new.get(number), revising.principle_of(chain, constitution, seed, round), round
+            )
+            for number, chain, critique in zip(numbers, some(chains, numbers), found, strict=True)
+        ]
+
+    return Stream(range(len(chains)), advanced)
 
 
 def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, Any]:
@@ -145,34 +172,38 @@ def judge_revisions(work: Work, stage: str, of: str = "answers") -> dict[str, An
     """
     judge = work.wiring.judge(work.settings.judge)
     ended = chaining.ended(work, stage, of)
-    candidates = [
-        (c.original, revision)
-        for c in ended
-        for revision in (c.kept if work.settings.sft.use == "all" else c.kept[-1:])
-        if revision.content != c.original.content
-    ]
-    ids = work.compare(f"{stage}.judged", candidates)
-    asked = [i for i in ids if i is not None]
-    work.ask_judge(f"{stage}.judged", judge, asked, work.drawn(judge, asked))
+    asked = work.put_up(f"{stage}.judged", (pair for chain in ended for pair in _candidates(work, chain)))
+    work.ask_judge(f"{stage}.judged", judge, asked, work.drawn(judge, asked), whose="judge")
     stop_if_unreadable(work, judge, asked)
     _probe(work, f"{stage}.probes", judge, ended)
     probes = chaining.probed(work, judge, ended)
     trial.refuse_chance(work, [seen for name, seen in probes.items() if asks_a_model(judge, work.constitution[name])])
-    labels = work.labels(judge, asked)
-    steady = work.steady(judge, labels)
-    better = [
-        revision.id
-        for (original, revision), ident in zip(candidates, ids, strict=True)
-        if ident is not None
-        and ident in steady  # the judge may have had to omit it, or its verdicts change with the order
-        and labels[ident].preferred_first == (revision.content < original.content)
-    ]
-    fine = [c.original.id for c in ended if c.untouched]
-    work.log(f"{len(better)} of {len(candidates)} revisions are better by the judge; {len(fine)} answers needed none")
-    return {"better": better, "fine": fine, "candidates": len(candidates)}
+    better, fine, candidates = Ids(), Ids(), 0
+    for chains in batched(ended, TOGETHER):
+        pairs = [pair for chain in chains for pair in _candidates(work, chain)]
+        found = [comparing.pair(*pair) for pair in pairs]
+        labels = work.labels(judge, [c.id for c in found if c is not None])
+        steady = work.steady(judge, labels)
+        better.extend(
+            revision.id
+            for (original, revision), c in zip(pairs, found, strict=True)
+            if c is not None
+            and c.id in steady  # the judge may have had to omit it, or its verdicts change with the order
+            and labels[c.id].preferred_first == (revision.content < original.content)
+        )
+        fine.extend(c.original.id for c in chains if c.untouched)
+        candidates += len(pairs)
+    work.log(f"{len(better)} of {candidates} revisions are better by the judge; {len(fine)} answers needed none")
+    return {"better": better, "fine": fine, "candidates": candidates}
 
 
-def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]) -> None:
+def _candidates(work: Work, chain: revising.Chain) -> list[tuple[Generation, Generation]]:
+    """An answer and each of its revisions that may be learnt from."""
+    kept = chain.kept if work.settings.sft.use == "all" else chain.kept[-1:]
+    return [(chain.original, revision) for revision in kept if revision.content != chain.original.content]
+
+
+def _probe(work: Work, stage: str, judge: Judge, ended: Iterable[revising.Chain]) -> None:
     """Ask the judge about each principle on pairs that were revised under it; what it can read shows there."""
     only: dict[Id, set[Id]] = {}
     for name, pairs in revising.probes(ended, chaining.PROBES).items():
@@ -180,7 +211,7 @@ def _probe(work: Work, stage: str, judge: Judge, ended: Sequence[revising.Chain]
         for ident in work.compare(f"{stage}.{name}", pairs):
             if ident is not None:
                 only.setdefault(ident, set()).add(question)
-    work.ask_judge(stage, judge, list(only), only)
+    work.ask_judge(stage, judge, list(only), only, whose="judge")
 
 
 def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dict[Id, consistency.Consistency]:
@@ -193,7 +224,7 @@ def stop_if_unreadable(work: Work, judge: Any, comparisons: Sequence[Id]) -> dic
 def stop_if_all_omitted(work: Work, judge: Judge, comparisons: Sequence[Id]) -> None:
     """Raise UserError where the judge could not be asked about any of the comparisons: there is no label then."""
     omitted = work.omitted(judge)
-    if comparisons and omitted.issuperset(comparisons):
+    if comparisons and omitted and all(i in omitted for i in comparisons):
         said = next(o for o in work.left_out.everything if o.of == comparisons[0]).refused.said
         raise UserError(f"the judge could not be asked about any of the {len(comparisons)} pairs: {said}")
 
@@ -203,10 +234,16 @@ def stop_if_all_omitted(work: Work, judge: Judge, comparisons: Sequence[Id]) -> 
 
 def compare(work: Work, stage: str, samples: str, revisions: str | None = None) -> int:
     """The pairs to be judged: samples of one model against each other, and originals against their last revisions."""
-    pairs = comparing.samples_of(work.generations(samples), work.settings.compare.pairs)
+    by_prompt = itertools.groupby(work.generations(samples), lambda g: g.prompt)  # as `respond` has asked for them
+    count = len(
+        work.put_up(
+            stage, (p for _, some in by_prompt for p in comparing.samples_of(list(some), work.settings.compare.pairs))
+        )
+    )
     if revisions is not None:
-        pairs += [(c.original, c.kept[-1]) for c in chaining.ended(work, revisions, "answers") if c.kept]
-    return len([i for i in work.compare(stage, pairs) if i is not None])
+        ended = chaining.ended(work, revisions, "answers")
+        count += len(work.put_up(stage, ((c.original, c.kept[-1]) for c in ended if c.kept)))
+    return count
 
 
 def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
@@ -215,17 +252,17 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     judge = work.wiring.judge(work.settings.judge)
     train, held = work.members(stage), work.members(heldout)
     trial.refuse_moved(work, "judge", work.settings.judge)
-    work.ask_judge(stage, judge, train, work.drawn(judge, train))
-    work.ask_judge(heldout, judge, held, work.drawn(judge, held))
+    work.ask_judge(stage, judge, train, work.drawn(judge, train), whose="judge")
+    work.ask_judge(heldout, judge, held, work.drawn(judge, held), whose="judge")
     stop_if_all_omitted(work, judge, train)
-    found = stop_if_unreadable(work, judge, [*train, *held])
-    labels = work.labels(judge, train)
+    found = stop_if_unreadable(work, judge, Ids(itertools.chain(train, held)))
     principles = {judge.question(p).id: p for p in work.constitution.principles}
     probes = chaining.probed(work, judge, chaining.ended(work, "revisions", "answers"))
     exact = {p.id for p in principles.values() if not asks_a_model(judge, p)}  # code says the same in both orders
     trial.refuse_chance(work, [probe for name, probe in probes.items() if name not in exact])
     for name, seen in probes.items():
-        if seen.at_chance and seen.readable >= trial.FEWEST_PROBES:  # of two or three nothing can be said
+        enough = seen.readable >= trial.FEWEST_PROBES  # of two or three nothing can be said
+        if enough and seen.at_chance and name not in exact:
             work.log(
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
                 f"{seen.consistent:.0%} of {seen.readable}, no more than guessing would: reword it or change the judge",
@@ -235,7 +272,7 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     return {
         "train": train,
         "heldout": held,
-        "labels": labelling.counts(list(labels.values())) | measure.labels(work, judge, train),
+        "labels": labelling.counts(work.labelled(judge, train)) | measure.labels(work, judge, train),
         "judge": {
             "position_consistency": _consistent(probes[name] for name in probes if name not in exact),
             "position_consistency_all_pairs": _consistent(c for q, c in found.items() if principles[q].id not in exact),

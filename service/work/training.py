@@ -7,19 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from constitution.records import Checkpoint, job_id
+from constitution.errors import UserError
+from constitution.records import Checkpoint, Id, job_id
 from pipeline import rewards, trainers
 from pipeline.assemble import dataset_digest, write
 from pipeline.models import checks
 from pipeline.models.checkpoint import weights_digest
 from pipeline.trainers import memory
 from pipeline.trainers.trainer import Job
+from service import devices, placement
 from service.settings import TrainSettings
 from service.wiring import Wiring
-from service.work.holding import Holding
+from service.work.holding import WAIT, Holding
 from service.work.progress import Progress
 from storage.artifacts import write_text
+from storage.claims import Lease, StaleLease
 from storage.runs import Run
+
+SHOWN = 60.0  # seconds until a folder that machines share shows what one of them made in it
 
 
 class Training(Holding):
@@ -33,7 +38,11 @@ class Training(Holding):
     def warm_up(self) -> None:
         """Start the training process now: its imports take seconds that generation can use."""
         if self._trainers is None:
-            self._trainers = trainers.Worker()
+            names, how = placement.training_devices(self.settings), self.settings.placement
+            # One that was not named may be a GPU that nobody but torch knows of.
+            names = ("cuda:0",) if {how.training, self.settings.policy.device} == {"", "auto"} else names
+            count = placement.processes(self.settings)
+            self._trainers = trainers.Worker(devices.seen_by(names), processes=count, config=how.accelerate)
         self._trainers.start()
 
     def train(
@@ -76,33 +85,63 @@ class Training(Holding):
             id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(data),
             arguments=given, seed=seed,
             eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
-            device=self.settings.policy.device, dtype=self.settings.policy.dtype,
+            device=placement.family(self.settings), dtype=self.settings.policy.dtype,
             card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
-            reward=reward, watch=watch,
+            reward=devices.inside(reward), watch=devices.inside(watch),
         )  # fmt: skip
-        self.warm_up()
-        assert self._trainers is not None
-        began = time.monotonic()
-        if not folder.exists() and Path(parent).is_dir():
-            checks.check_model_folder(Path(parent))
-            self.report.say(f"  {stage}: {memory.estimate(job)}")
-        with self.report.stage(stage, 1) as bar:
-            result = self._trainers.run(job, on_progress=self._follow(bar), say=self.log)
-            if not bar.done:
-                bar.total = 0  # the checkpoint was there: nothing to tell
-        self.seconds["training"] = self.seconds.get("training", 0.0) + time.monotonic() - began
-        checkpoint = Checkpoint(
-            id=ident, kind=result.kind, method=settings.method, path=str(folder),
-            digest=result.digest, parent=parent_digest, dataset=digest, constitution=self.constitution.version,
-            metrics=result.metrics,
-        )  # fmt: skip
-        self.store.add_checkpoint(checkpoint, run=self.run.id)
+        while True:
+            try:
+                return self._alone(stage, job, Path(parent), (parent_digest, digest))
+            except StaleLease as lost:
+                self.report.say(f"  {stage}: {lost}; looking again")
+
+    def _alone(self, stage: str, job: Job, parent: Path, digests: tuple[str, str]) -> Checkpoint:
+        """Train a job that no other worker trains. One that another trains is waited for. `digests`: of the parent's
+        weights, and of the data set."""
+        ident, folder = bytes.fromhex(job.id), Path(job.out)
+        with self.alone("training", ident, stage) as (lease, waited):
+            if waited:
+                self._refuse_out_of_reach(stage, ident, folder)
+            self.warm_up()
+            assert self._trainers is not None
+            began = time.monotonic()
+            if not folder.exists() and parent.is_dir():
+                checks.check_model_folder(parent)
+                self.report.say(f"  {stage}: {memory.estimate(job, placement.processes(self.settings))}")
+                self.wiring.make_room(
+                    placement.training_devices(self.settings),
+                    devices.addresses(job.reward) | devices.addresses(job.watch),
+                )
+            with self.report.stage(stage, 1) as bar:
+                result = self._trainers.run(job, on_progress=self._follow(bar, lease), say=self.log)
+                if not bar.done:
+                    bar.total = 0  # the checkpoint was there: nothing to tell
+            self.seconds["training"] = self.seconds.get("training", 0.0) + time.monotonic() - began
+            checkpoint = Checkpoint(
+                id=ident, kind=result.kind, method=job.method, path=str(folder), digest=result.digest,
+                parent=digests[0], dataset=digests[1], constitution=self.constitution.version, metrics=result.metrics,
+            )  # fmt: skip
+            self.store.add_checkpoint(checkpoint, run=self.run.id)
         self.made.append(checkpoint.path)
         return checkpoint
 
-    def _follow(self, bar: Any) -> Callable[[Job, dict[str, Any]], None]:
+    def _refuse_out_of_reach(self, stage: str, ident: Id, folder: Path) -> None:
+        """Raise UserError where another worker has trained it and this machine does not see the checkpoint. A folder
+        that machines share shows what another made in it after a while."""
+        gives_up = time.monotonic() + SHOWN
+        while not folder.exists() and any(known.id == ident for known in self.store.checkpoints()):
+            if time.monotonic() > gives_up:
+                raise UserError(
+                    f"{stage} was trained by another worker of this run, and {folder} is not on this machine: workers "
+                    "on several machines need one home that all of them reach (home = a shared folder)"
+                )
+            time.sleep(WAIT)
+
+    def _follow(self, bar: Any, lease: Lease) -> Callable[[Job, dict[str, Any]], None]:
         def follow(job: Job, at: dict[str, Any]) -> None:
-            self.here()
+            if self.lost(lease) and self._trainers is not None:
+                self._trainers.kill()  # it saves nothing where another trains now
+                raise StaleLease(f"{self.worker} was gone for too long, and another worker trains this now")
             bar.total = at.get("total", bar.total)
             shown = "reward" if at.get("reward") is not None else "loss"
             bar.reach(at.get("step", 0), bar.total, f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from constitution.errors import UserError
@@ -27,12 +28,13 @@ from pipeline.trial import Trial, next_step, sentences
 from service.queries import trials
 from service.queries.rulings import Whose
 from service.settings import JudgeSettings
-from service.work.known_pairs import again, ask, missing, pairs_of, plain, rows_of
+from service.work.known_pairs import Asked, again, ask, missing, nobody, pairs_of, plain, rows_of
 from service.work.legible import agree, refuse_unreadable
 from service.work.ruling import decide
 from service.work.work import Work
 from storage.runs import QUESTIONS
 
+CHECKS = "checks"  # trial.required: where nobody is trusted, the principles that code checks decide alone
 FEWEST_PROBES = 4  # pairs that were revised under a principle, before its orders are said to be at chance
 ENOUGH = 8  # readable verdicts before a judge is said to be at chance by its own run
 
@@ -51,9 +53,17 @@ def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
     refuse_moved(work, role, settings)
     named = work.wiring.asked_judge(settings)
     chosen = pairs_of(work, named)
-    asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
-    judge = work.wiring.judge(settings) if asked else named
-    found = ask(work, judge, chosen, lambda rows: refuse_unreadable(work, role, settings, rows))
+    checks = work.settings.trial.required == CHECKS
+    if checks and work.wiring.no_model(settings):
+        chosen = replace(chosen, pairs=())
+        found, asked = Asked(named, [], [], nobody(work.constitution, named)), False
+    else:
+        asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
+        judge = work.wiring.judge(settings) if asked else named
+        legible = None if checks else lambda rows: refuse_unreadable(work, role, settings, rows)
+        found = ask(work, judge, chosen, legible)
+        if checks and found.trial.by_code and not found.trial.believed:
+            found = replace(found, trial=replace(found.trial, code_alone=True))
     if chosen.opposed:
         work.log(f"known pairs that are given both ways round are left out: {chosen.opposed}")
     for line in sentences(found.trial, role):
@@ -98,7 +108,7 @@ def refuse_moved(work: Work, role: str, settings: JudgeSettings) -> None:
     """Ask a judge whose weights nobody can see some known pairs again. Raises UserError where its answers moved: it is
     another judge under the same name, and what is stored of it says nothing of this one."""
     count = work.settings.trial.canaries
-    if not count or settings.kind == "transformers":
+    if not count or settings.kind == "transformers" or work.wiring.no_model(settings):
         return
     named = work.wiring.asked_judge(settings)
     pairs = [p for p, row in _told(work, named) if row.shown_a is not None]
@@ -177,6 +187,8 @@ def refuse_chance(work: Work, probes: Iterable[Probe]) -> None:
         return
     if (told := stored(work, "judge")) and told["verdict"] == TRUSTED:
         return  # that is known better by now: orders that differ are a bias, and no ignorance
+    if work.settings.trial.required == CHECKS:
+        return  # nothing rests on its word: it was left out where it was not believed
     judge = work.wiring.asked_judge(work.settings.judge)
     chosen = pairs_of(work, judge).pairs
     floor = round(work.settings.label.min_mass * PROBABILITY) / PROBABILITY

@@ -30,7 +30,7 @@ from service.wiring import Wiring
 from service.work import known_pairs, life
 from service.work.choosing import Chosen, choose_prefix
 from service.work.drift import refuse_drift
-from service.work.known_pairs import STAGE, missing
+from service.work.known_pairs import STAGE, missing, nobody
 from service.work.legible import refuse_unreadable
 from service.work.progress import Progress
 from service.work.trial import keep
@@ -108,6 +108,8 @@ def hold(
         described: JudgeSettings = getattr(settings, role)
         named = wiring.asked_judge(described)
         chosen = trials.chosen(wiring.constitution, settings, named, given)
+        if wiring.no_model(described):
+            return Held(role, named.fingerprint, nobody(wiring.constitution, named))
         if not chosen.pairs and not any(asks_a_model(named, p) for p in wiring.constitution):
             return Held(role, named.fingerprint, replace(trial([]), exact=True))
         if not chosen.pairs:

@@ -42,14 +42,16 @@ class Wordings:
 def ask(wiring: Wiring, constitution: Constitution, *, who: str, report: Progress) -> Wordings:
     """Ask the judge each question and its twin on the examples. Raises BudgetReached at a limit."""
     prepare_process(wiring.settings)
-    asked = [p for p in constitution if wording.asks(p)]
+    own = wiring.settings.judge.method
+    asked = [p for p in constitution if wording.asks(p, own)]
+    silent = {p.id: p.judge.method if p.judge else own for p in constitution if not wording.asks(p, own)}
     turned = {p.id: text for p in asked if (text := p.twin or wording.twin(p.comparison))}
     no_twin = {p.id: p.comparison for p in asked if p.id not in turned and p.examples}
     tried = [p for p in asked if p.examples and p.id in turned]
     no_example = [p.id for p in asked if not p.examples]
     judge = wiring.asked_judge(wiring.settings.judge)
     if not tried:
-        return Wordings([], twins.findings([], no_twin, no_example), judge.fingerprint)
+        return Wordings([], twins.findings([], no_twin, no_example, silent), judge.fingerprint)
     # Every example is of its principle, so what settles where that applies is left out of both questions.
     plain = written(constitution.name, [replace(p, when=None) for p in tried])
     tried, twin = list(plain), _twins(plain.principles, turned)
@@ -71,7 +73,7 @@ def ask(wiring: Wiring, constitution: Constitution, *, who: str, report: Progres
         )
         for id, (question, other) in both.items()
     ]  # fmt: skip
-    return Wordings(found, twins.findings(found, no_twin, no_example), judge.fingerprint)
+    return Wordings(found, twins.findings(found, no_twin, no_example, silent), judge.fingerprint)
 
 
 def _twins(principles: Sequence[Principle], turned: Mapping[str, str]) -> Constitution:

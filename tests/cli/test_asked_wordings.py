@@ -100,3 +100,15 @@ def test_on_the_screen(worded, precept) -> None:
     ):
         assert words in shown.out or words in " ".join(shown.out.split()), words
     assert max(map(len, shown.out.splitlines())) <= 120
+
+
+def test_principles_that_nobody_is_asked_a_question_about_are_named(worded, precept) -> None:
+    checked = "\n".join(
+        f"  - {{id: {id}, title: T, critique: c, revision: r, comparison: Which reply is short?, judge: {judge}}}"
+        for id, judge in (("brief", "{method: rule, max_words: 3}"), ("likely", "contrast"))
+    )
+    (worded / "principles.yaml").write_text(PRINCIPLES + checked)
+    asked = precept("constitution", "lint", "--ask", "--json", "--quiet").json["asked"]
+    (told,) = [f for f in asked["findings"] if f["kind"] == "no question"]
+    assert told["principles"] == ["brief", "likely"] and "`brief` (rule), `likely` (contrast)" in told["sentence"]
+    assert told["severity"] == "notice"

@@ -16,7 +16,7 @@ from cli.constitution import app
 from cli.text import literal
 from constitution import loading
 from constitution.errors import UserError
-from constitution.starting_points import starting_point
+from constitution.starting_points import starting_point, starting_points
 
 BAD = "constitution: x\nversion: 1\nprinciples:\n  - id: a\n    title: t\n"
 
@@ -242,11 +242,11 @@ def test_check_tells_what_is_wrong_with_a_principles_judge_and_with_when_it_appl
     assert "Write a whole number, 1 or more." in text
     assert "judged.yaml:18:5: there is no judge 'nobody'; there are" in text
     assert "judged.yaml:20:14: `contain`: there is no such check" in text
-    assert "judged.yaml:26:5: the reasoned judge: max_token: Extra inputs are not permitted" in text
+    assert "judged.yaml:26:31: the reasoned judge: max_token: there is no such option; did you mean max_tokens?" in text
     bad = json.loads(run("check", "judged.yaml", "--json").stdout)
     assert [p["path"] for p in bad["problems"]] == [
-        "principles[0].judge.max_words", "principles[1].judge", "principles[1].when.rule.contain",
-        "principles[2].judge",
+        "principles[0].judge.max_words", "principles[1].judge.method", "principles[1].when.rule.contain",
+        "principles[2].judge.max_token",
     ]  # fmt: skip
     odd = JUDGED.replace("max_token: 3", "another: [[1]]").replace("max_words: many", "language: [[en]]")
     (folder / "odd.yaml").write_text(odd)
@@ -256,6 +256,88 @@ def test_check_tells_what_is_wrong_with_a_principles_judge_and_with_when_it_appl
     mended = JUDGED.replace("many", "80").replace("nobody", "choice")
     (folder / "judged.yaml").write_text(mended.replace("contain:", "contains:").replace("_token:", "_tokens:"))
     assert "3 principles, no mistakes" in ok("check", "judged.yaml")
+
+
+ONE = """constitution: one
+version: 1
+principles:
+  - id: kind
+    title: Be kind
+    critique: Rude?
+    revision: Be kind.
+    comparison: Which reply is kinder?
+"""
+ODD = [  # what is added to the principle, where it is told, and what is said
+    ("judge: resoned", "9:5", "there is no judge 'resoned'; there are", "did you mean reasoned?"),
+    ("judge: {method: choice, letters: x}", "9:29", "letters: they are", 'for a whole role, "auto"'),
+    ("judge: {method: choice, letters: auto}", "9:29", '"auto" is found out once for a whole role', "names them"),
+    ("judge: {method: choice, another: {modle: x}}", "9:39", "another.modle: there is no such option", "mean model?"),
+    ("judge: {method: choice, another: {}}", "9:29", "another.model: it has to be given", "settings of a further role"),
+    ("judge: {method: choice, another: {model: x, answer_prefix: auto}}", "9:49", "answer_prefix", "for a whole role"),
+    ("judge: {method: cascade}", "9:5", "the cascade judge: large: it has to be given", "options are large"),
+    ("judge: {method: cascade, large: {modle: x}}", "9:38", "large.modle: there is no such option", "mean model?"),
+    ("judge: {method: cascade, large: {model: x}, judge_options: {shots: 1}}", "9:65", "multiple of 2", "not 1"),
+    ("judge: {method: rule, max_word: 3}", "9:27", "`max_word`: there is no such check", "Did you mean max_words?"),
+    ("judge: {method: rule, max_words: 3, another: {model: x}}", "9:41", "read by nobody", "code asks no model"),
+    ("twin: 'which reply is kinder'", "9:5", "asks what `comparison` asks", "turned round"),
+    ("examples: [{prompt: Hi, better: Yes., worse: Yes.}]", "9:43", "the same text", "neither can win"),
+    (
+        "when: {rule: {contains: please}}\n    examples: [{prompt: Hi, better: Yes., worse: No.}]",
+        "10:17", "`when` leaves this prompt out (it asks for one that says 'please')", "abstains",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("added", "place", "said", "more"), ODD, ids=[row[0][:60] for row in ODD])
+def test_check_points_at_the_key_that_is_wrong_and_says_what_was_meant(folder, added, place, said, more):
+    (folder / "one.yaml").write_text(f"{ONE}    {added}\n")
+    text = " ".join(mistake("check", "one.yaml").split())
+    assert f"one.yaml:{place}: " in text and said in text and more in text, text
+    assert "Input" not in text and "Field required" not in text and "permitted" not in text
+
+
+IDLE = [  # what is added to the principle, where it is told, and what is said
+    ("hard: true\n    tier: 2", "10:5", "so this tier orders nothing but its own ties"),
+    ("tier: 2", "9:5", "every principle is of tier 2"),
+    ("judge: {method: rule, max_words: 3}\n    twin: Which reply is longer?", "10:5", "`rule` puts no question"),
+    ("judge: {method: choice, shots: 2}", "9:29", "there is no example to be shown"),
+    ("judge: {method: choice, another: {model: /nope}}", "9:39", "there is no model folder /nope"),
+    ("judge: {method: cascade, large: {model: nope/large}}", "9:38", "there is no model folder nope/large"),
+    ("when: {tags: [harmfull, cooking]}", "9:19", "has the tag 'harmfull'; did you mean harmful?"),
+    ("when: {tags: [law]}", "9:19", "and so the principle votes on none of them"),
+    (
+        "when: {tags: [cooking]}\n"
+        "  - {id: two, title: T, critique: c, revision: r, comparison: Which reply is kinder?,"
+        " when: {tags: [cooking]}}",
+        "10:51", "it asks what `kind` asks: one question, whose verdict counts with the weights of both",
+    ),
+    (
+        "judge: {method: rule, max_words: 3}\n  - {id: two, title: T, critique: c, revision: r, comparison: Is it so?,"
+        " judge: {method: rule, max_words: 3}}",
+        "10:74", "it asks what `kind` asks",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("added", "place", "said"), IDLE, ids=[row[0][:60] for row in IDLE])
+def test_check_notices_what_nobody_reads_and_fails_nothing(folder, added, place, said):
+    (folder / "precept.toml").write_text('prompts = "prompts.jsonl"\n')
+    (folder / "prompts.jsonl").write_text('{"prompt": "Hi", "tags": ["harmful", "cooking"]}\n')
+    (folder / "one.yaml").write_text(f"{ONE}    {added}\n")
+    text = " ".join(ok("check", "one.yaml").split())
+    assert "no mistakes, 1 notice" in text and f"one.yaml:{place}: notice: " in text and said in text, text
+    (told,) = json.loads(ok("check", "one.yaml", "--json"))["notices"]
+    assert said in told["message"] and f"{told['line']}:{told['column']}" == place
+
+
+def test_check_notices_nothing_where_nothing_is_known_and_of_what_ships(folder):
+    (folder / "one.yaml").write_text(f"{ONE}    when: {{tags: [harmfull]}}\n")
+    assert json.loads(ok("check", "one.yaml", "--json"))["notices"] == []  # no prompts here
+    (folder / "precept.toml").write_text("nonsense = [")
+    assert json.loads(ok("check", "one.yaml", "--json"))["notices"] == []
+    for name in starting_points():
+        (folder / "it.yaml").write_text(starting_point(name))
+        assert json.loads(ok("check", "it.yaml", "--json"))["notices"] == [], name
 
 
 def test_what_decides_who_judges_and_when_are_listed_where_a_file_says_them(project, precept) -> None:

@@ -271,6 +271,19 @@ def test_diff_against_an_amendment(past, precept):
     assert "against amendment 1 (ada, " in done.err
 
 
+def test_diff_names_amendments_and_files_alike(past, precept, project):
+    against = precept("constitution", "diff", "principles.yaml", "--against", "1", "--json").json
+    done = precept("constitution", "diff", "1", "principles.yaml", "--json")
+    assert done.json == against and "1 is amendment 1 (ada, " in done.err
+    back = precept("constitution", "diff", "principles.yaml", "1", "--json").json
+    assert (back["old"], back["new"]) == (against["new"], against["old"])
+    both = precept("constitution", "diff", "1", "2", "--json").json
+    assert (both["old"], both["new"]) == (_version(FIRST), _version(SECOND))
+    (project / "2").write_text(FIRST)  # a file goes first
+    assert not precept("constitution", "diff", "1", "2", "--json").json["changes"]
+    assert "there is no such file" in precept("constitution", "diff", "1", "gone.yaml").err
+
+
 def test_diff_against_a_file_as_markdown(past, precept, project):
     (project / "old.yaml").write_text(FIRST)
     text = precept("constitution", "diff", "--against", "old.yaml", "--markdown").out

@@ -8,8 +8,12 @@ import pytest
 
 from constitution.difference import diff
 from constitution.principles import Constitution, Exemplar, JudgedBy, Principle, When
-from constitution.records import Message
+from constitution.records import Message, canonical
 from constitution.templates import critique_template, question_template
+from pipeline import judges
+from pipeline.asking import Role
+from pipeline.engines.engine import Capabilities
+from pipeline.engines.unloaded import Unloaded
 
 SHOT = Exemplar((Message("user", "p"),), "r", "c", "v")
 
@@ -111,3 +115,49 @@ def test_there_and_back_again_is_the_same_version():
     there = _constitution(A, replace(B, comparison="x"))
     assert diff(OLD, there).asks_judge == diff(there, OLD).asks_judge == ("b",)
     assert OLD.version == _constitution(A, replace(there["b"], comparison=B.comparison)).version
+
+
+def _judged(text, **options):
+    return JudgedBy(text, canonical(options))
+
+
+@pytest.mark.parametrize(
+    ("judge", "change", "asks_judge", "runs_checks"),
+    [
+        (_judged("rule", max_words=8), {"comparison": "x"}, False, False),  # code reads no words
+        (_judged("rule", max_words=8), {"why": "x"}, False, False),
+        (_judged("rule", max_words=8), {"judge": _judged("rule", max_words=9)}, False, True),
+        (_judged("rule", max_words=8), {"when": When(tags=("x",))}, False, True),
+        (_judged("rule", max_words=8), {"when": When(ask="Could it hurt?")}, True, False),  # once a prompt
+        (_judged("rule", max_words=8), {"judge": None}, True, False),
+        (None, {"judge": _judged("rule", max_words=8)}, False, True),
+        (_judged("reward", reward={"kind": "x"}), {"comparison": "x"}, False, False),
+        (_judged("contrast"), {"comparison": "x"}, True, False),
+        (_judged("contrast"), {"why": "x"}, False, False),
+        (_judged("contrast", keeps="k {critique}", breaks="b {critique}"), {"comparison": "x"}, False, False),
+        (_judged("contrast", keeps="k {critique}", breaks="b {critique}"), {"critique": "x"}, True, False),
+        (_judged("reasoned"), {"comparison": "x"}, True, False),
+    ],
+    ids=str,
+)
+def test_who_is_asked_anew_is_who_reads_what_changed(judge, change, asks_judge, runs_checks):
+    old = replace(B, judge=judge)
+    result = diff(_constitution(A, old), _constitution(A, replace(old, **change)))
+    (found,) = result.changes
+    assert (found.asks_judge, found.runs_checks) == (asks_judge, runs_checks)
+    assert result.judged_anew == (("b",) if asks_judge or runs_checks else ())
+    (added,) = diff(_constitution(A), _constitution(A, old)).changes
+    by_code = judge is not None and judge.method == "rule"
+    assert (added.asks_judge, added.runs_checks) == (not by_code, by_code)
+
+
+def test_what_a_diff_says_is_asked_anew_is_what_gets_another_question():
+    """Against the judges themselves."""
+    role = Role(Unloaded("", Capabilities()))
+    judge = judges.build("choice", role, {})
+    kinds = (None, _judged("rule", max_words=8), _judged("contrast"), _judged("rating"), _judged("reasoned"))
+    for kind in kinds:
+        for change in ({"comparison": "x"}, {"critique": "x"}, {"why": "x"}, {"overridable": ("user",)}, {"weight": 3}):
+            old, new = replace(B, judge=kind), replace(B, judge=kind, **change)
+            anew = diff(_constitution(A, old), _constitution(A, new)).judged_anew
+            assert bool(anew) == (judge.question(old).id != judge.question(new).id), (kind, change)

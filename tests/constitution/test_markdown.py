@@ -82,7 +82,7 @@ def test_what_decides_who_judges_and_when_are_shown():
     )  # fmt: skip
     text = _markdown([A, B], [new, replace(B, hard=True)])
     assert (
-        "| `a` | reworded, reweighted, judged otherwise, asked of other prompts | judge asked anew; chains stale"
+        "| `a` | reworded, reweighted, judged otherwise, asked of other prompts | checked anew, by code: no call"
         in text
     )
     assert "| `b` | reweighted | nothing |" in text

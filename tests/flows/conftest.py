@@ -8,13 +8,14 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import pipeline.engines
 from flows import discovery, rounds, steps
 from pipeline import trainers
 from sandbox.prompts import prompts
@@ -66,6 +67,7 @@ class Loop:
 
     home: Path
     result: dict[str, Any]
+    held: tuple[int, ...] = ()  # models that its engines had in memory when each training began
 
     def rows(self, table: str, leave_out: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
         """A table's rows, sorted, without the columns that tell when and where."""
@@ -130,7 +132,23 @@ def run_improve() -> Callable[..., Loop]:
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory: pytest.TempPathFactory, run_improve: Callable[..., Loop]) -> Loop:
     """One small run of the whole loop; only to be looked at."""
-    return run_improve(tmp_path_factory.mktemp("loop") / "home")
+    engines: list[Any] = []
+    held: list[int] = []
+    build, train = pipeline.engines.build, trainers.Worker.run
+
+    def built(settings: Any) -> Any:
+        engines.append(build(settings))
+        return engines[-1]
+
+    def trained(*given: Any, **named: Any) -> Any:
+        held.append(sum(engine._held is not None for engine in engines))
+        return train(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.engines, "build", built)
+        patch.setattr(trainers.Worker, "run", trained)
+        done = run_improve(tmp_path_factory.mktemp("loop") / "home")
+    return replace(done, held=tuple(held))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +156,7 @@ def one_training_process() -> Iterator[None]:
     """For all runs of a module in this process: what it imports takes longer than what it trains."""
     with trainers.Worker() as worker, pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "close", lambda: None)
-        patch.setattr(trainers, "Worker", lambda: worker)
+        patch.setattr(trainers, "Worker", lambda *_, **__: worker)
         yield
         patch.undo()
 

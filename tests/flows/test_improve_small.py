@@ -180,3 +180,7 @@ def test_another_gate_is_another_run_that_asks_nothing_and_is_refused(
     assert (refused.result["calls"]["generated"], refused.result["calls"]["chosen"]) == (0, 0)
     assert asked(refused) == stored and Path(refused.result["model"]) == pointed
     assert not (home / "promoted").exists()
+
+
+def test_no_engine_holds_a_model_while_one_is_trained(loop: Any) -> None:
+    assert loop.held == (0,) * 3  # SFT, reward model, DPO

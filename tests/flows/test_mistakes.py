@@ -107,8 +107,11 @@ def test_all_is_well_before_the_mistake(precept) -> None:
     ("text", "said"),
     [
         ("store = \n", ["precept.toml: ", "line 1"]),
-        ("[judge]\nmodle = 'x'\n", ["precept.toml:2: judge.modle", "did you mean judge.model?", "spelled right"]),
-        ("[revise]\nrounds = 'many'\n", ["precept.toml:2: revise.rounds", "integer"]),
+        (
+            "[judge]\nmodle = 'x'\n",
+            ["precept.toml:2: judge.modle", "did you mean judge.model?", "no such setting"],
+        ),
+        ("[revise]\nrounds = 'many'\n", ["precept.toml:2: revise.rounds", "not a whole number"]),
         ("seed = 'x'\n[policy]\nbatch_size = 0\n", ["precept.toml:1: seed", "precept.toml:3: policy.batch_size"]),
         ("policy = 3\n", ["precept.toml:1: policy"]),
         ("\x00\xff", ["precept.toml: "]),

@@ -143,7 +143,7 @@ def one_training_process() -> Iterator[trainers.Worker]:
     with trainers.Worker(ONE_THREAD) as worker, pytest.MonkeyPatch.context() as patch:
         end = worker.close
         patch.setattr(worker, "close", lambda: None)
-        patch.setattr(trainers, "Worker", lambda: worker)
+        patch.setattr(trainers, "Worker", lambda *_, **__: worker)
         yield worker
         patch.undo()
         end()

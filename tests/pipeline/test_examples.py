@@ -9,10 +9,10 @@ import pytest
 
 from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution, Example, Principle
+from constitution.principles import Constitution, Example, JudgedBy, Principle, When
 from constitution.records import PROBABILITY, Comparison, LabelRule, Message, Verdict, dialogue_id, text_digest
 from constitution.starting_points import starting_point
-from pipeline.examples import ADVICE, ExampleCase, Outcome, plan, reason, result, wanted, without_examples
+from pipeline.examples import ExampleCase, Outcome, advice, plan, reason, result, wanted, without_examples
 
 ROOT = Path(__file__).parents[2]
 ASKED = (Message("user", "Hello?"),)
@@ -106,7 +106,7 @@ def test_outcomes(case: ExampleCase, shown_a: float, shown_b: float, outcome: Ou
     assert (found.outcome, found.passed) == (outcome, outcome == "passed")
     assert (found.shown_a, found.shown_b) == pytest.approx((shown_a, shown_b))
     assert found.margin == pytest.approx(shown_a + shown_b - 1)
-    assert bool(ADVICE[found.outcome]) != found.passed
+    assert bool(advice(found)) != found.passed
 
 
 @pytest.mark.parametrize("masses", [(0.49, 1.0), (1.0, 0.49)])
@@ -138,3 +138,34 @@ def test_every_principle_that_ships_has_an_example(text: str) -> None:
     assert len(plan(constitution)) >= len(constitution)
     bare = Constitution(constitution.name, tuple(replace(p, examples=()) for p in constitution))
     assert bare.version == constitution.version
+
+
+@pytest.mark.parametrize(
+    ("judge", "p", "said", "mend", "never"),
+    [
+        (JudgedBy("rule", '{"max_words":3}'), 0.5, "code tells no difference", "graded: true", "min_margin"),
+        (JudgedBy("rule", '{"max_words":3}'), 0.0, "keeps the checks", "Mend the checks of `judge`", "Reword"),
+        (JudgedBy("contrast"), 0.2, "likelier where the principle is kept", "`keeps` and `breaks`", "orders"),
+        (JudgedBy("contrast"), 0.6, "min_margin", "lower `scale`", "in both orders the judge"),
+        (JudgedBy("reward", '{"reward":{"kind":"x"}}'), 0.1, "the higher reward", "another `judge`", "Reword"),
+        (JudgedBy("rating"), 0.1, "rated higher", "Reword `comparison`", "keeps"),
+        (None, 0.5, "it abstains", "name one thing", "code"),
+    ],
+)
+def test_why_and_what_to_do_are_of_the_judge_that_was_asked(
+    case: ExampleCase, judge: JudgedBy | None, p: float, said: str, mend: str, never: str
+) -> None:
+    asked = replace(case, principle=replace(case.principle, judge=judge))
+    found = result(asked, verdict(asked, p, p), RULE)
+    assert said in reason(found, RULE) and mend in advice(found)
+    assert never not in reason(found, RULE) + advice(found)
+    if judge is not None:  # the same where it is the whole role's
+        plain = result(case, verdict(case, p, p), RULE)
+        assert reason(plain, RULE, judge.method) == reason(found, RULE) and advice(plain, judge.method) == advice(found)
+
+
+def test_one_that_abstains_by_its_condition_is_told_so(case: ExampleCase) -> None:
+    asked = replace(case, principle=replace(case.principle, when=When(ask="Could it hurt?")))
+    assert "`ask` of `when`" in advice(result(asked, verdict(asked, 0.5, 0.5), RULE))
+    tagged = replace(case, principle=replace(case.principle, when=When(tags=("x",))))  # an example has every tag
+    assert "`when`" not in advice(result(tagged, verdict(tagged, 0.5, 0.5), RULE))

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from constitution.errors import UserError
 from constitution.records import Message
-from pipeline import judges, plugins, rewards, suites, trainers
+from flows import discovery
+from pipeline import engines, judges, plugins, rewards, sources, suites, trainers
 from pipeline.asking import Role
 from pipeline.engines.engine import Chat, Choose, Engine, EngineSettings, Generate, Sampling, Score
 from tests.pipeline.packages import installed, write_package
@@ -178,3 +179,16 @@ def test_entry_points_are_read_only_when_somebody_asks_and_once(acme: Path) -> N
     assert done.returncode == 0, done.stderr
     first, then = done.stdout.splitlines()
     assert (first.split()[1], then) == ("0", "1 True")
+
+
+@pytest.mark.parametrize(
+    ("load", "wrong", "right"),
+    [
+        (judges.load, "resoned", "reasoned"), (trainers.load, "dpoo", "dpo"), (engines.load, "opnai", "openai"),
+        (rewards.load, "modle", "model"), (sources.load, "fiel", "file"), (suites.load, "truthfulnes", "truthfulness"),
+        (discovery.load, "imrove", "improve"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_nearly_one_is_told_with_what_was_meant(load: Any, wrong: str, right: str) -> None:
+    with pytest.raises(UserError, match=f"{wrong!r}; there are .*; did you mean {right}[?]$"):
+        load(wrong)

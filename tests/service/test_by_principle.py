@@ -111,6 +111,30 @@ def test_who_is_asked_what_is_settled_by_the_prompts_tags_and_stored(settings: C
             )
 
 
+def test_who_abstained_for_want_of_a_tag_is_asked_once_the_prompt_has_it(settings: Callable[..., Any]) -> None:
+    with closing(Wiring(settings())) as wiring, ExitStack() as stack:
+        work = stack.enter_context(life.at_work(wiring, "judge", "key", {}, who="ada", report=Silent()))
+        store, judge = wiring.store, wiring.judge(wiring.settings.judge)
+        ids = asked(work, ("harm",), ("cooking",), ("tools",))
+        work.ask_judge("feedback", judge, ids)
+        questions = [judge.question(p).id for p in wiring.constitution]
+        safe = judge.question(wiring.constitution["safe"]).id
+        before = {(v.comparison, v.question): v for v in store.verdicts(ids, questions)}
+        assert [before[i, safe].even for i in ids] == [False, True, True]
+
+        again = asked(work, ("harm", "more"), ("cooking", "harm"), ("tools", "sharp"))  # only the second gains it
+        assert again == ids and store.missing_verdicts(ids, questions) == [(ids[1], safe)]
+        assert work.tags([store.comparisons(ids)[1].prompt], wiring.constitution)
+        kept = {(v.comparison, v.question): v for v in store.verdicts(ids, questions)}
+        assert kept == {key: v for key, v in before.items() if key != (ids[1], safe)}
+        work.ask_judge("feedback", judge, ids)
+        after = {(v.comparison, v.question): v for v in store.verdicts(ids, questions)}
+        assert [after[i, safe].even for i in ids] == [False, False, True]
+
+        asked(work, ("harm",), ("cooking",), ("tools",))  # a tag that is taken away takes no answer of a judge's along
+        assert not store.missing_verdicts(ids, questions)
+
+
 def test_an_example_of_a_principle_is_of_a_prompt_that_it_is_for(settings: Callable[..., Any]) -> None:
     with closing(Wiring(settings())) as wiring, ExitStack() as stack:
         work = stack.enter_context(life.at_work(wiring, "judge", "key", {}, who="ada", report=Silent()))
@@ -201,7 +225,7 @@ def test_how_a_judge_is_read_is_found_out_once_and_kept(settings: Callable[..., 
     [
         ({"judge.answer_prefix": "auto", "judge.method": "rating"}, "are for method = \"choice\", not for 'rating'"),
         ({"policy.answer_prefix": "auto"}, 'answer_prefix = "auto" is for judges'),
-        ({"judge.judge_options": json.loads('{"letters": "x"}')}, "letters: Input should be 'A'"),
+        ({"judge.judge_options": json.loads('{"letters": "x"}')}, 'letters: they are "A"'),
     ],
 )
 def test_auto_is_for_judges_of_letters(settings: Callable[..., Any], flags: dict[str, Any], said: str) -> None:

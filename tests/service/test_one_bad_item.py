@@ -374,6 +374,26 @@ def test_few_left_out_do_not_forbid_a_promotion(home: Path) -> None:
     assert told.startswith("held: 10 of 100")
 
 
+def test_a_question_that_one_model_cannot_read_is_left_out_for_both(home: Path) -> None:
+    """The scripted engine holds a choice as likely as it is short."""
+    rows = [
+        {"question": "Up?", "choices": ["no", "never"], "answer": 0},
+        {"question": "Down?", "choices": ["no", "never"], "answer": 1},
+        {"question": "Long? " * 100, "choices": ["no", "never"], "answer": 0},
+    ]
+    (home / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (home / "after.yaml").write_text(SCRIPT)
+    name = f"capability:{home / 'questions.jsonl'}"
+    given: dict[str, Any] = {"evaluate__candidate": str(home / "after.yaml"), "evaluate__suites": [name]}
+    given |= {"trained__kind": "scripted", "trained__model": "", "trained__options": {"context": 400}}
+    with working(home, "evaluate", **given) as work:
+        found = evaluation.evaluate(work, "evaluation", stages.start_model(work), str(home / "after.yaml"))
+        assert work.budget.judge_calls >= 6
+    figures = found["suites"][name]["figures"]
+    assert figures["right"]["n"] == 2 and figures["right"]["after"]["mean"] == 0.5
+    assert figures["right"]["before"]["mean"] == pytest.approx(2 / 3)
+
+
 # --- answers cut at the limit --------------------------------------------------------------------------------------
 
 

@@ -452,3 +452,63 @@ def test_a_relabelling_tries_another_judge_than_the_base_had(work: Any, same: bo
     else:
         with pytest.raises(UserError, match="the judge is not trusted to label"):
             trial.try_if_another(at_work)
+
+
+CHECKS = {"trial.required": "checks"}
+
+
+@pytest.mark.parametrize("judge", [OPPOSITE, ALWAYS_A, MUTE], ids=["wrong", "by position", "cannot be read"])
+def test_code_decides_alone_where_no_judge_is_believed(work: Any, tmp_path: Path, judge: str) -> None:
+    """trial.required = "checks": what is not believed has no voice, and is asked nothing more."""
+    both = PRINCIPLES + RULE.partition("principles:\n")[2]
+    at_work = work(judge, both, **{"trial.pairs": [pairs(tmp_path, 30)], **CHECKS})
+    found = tried(at_work)
+    assert found.code_alone and found.believed and found.without_a_voice == ("kind", "short")
+    assert "code alone decides, by `brief`" in found.as_dict()["says"][0]
+    assert [p.id for p in at_work.heard()] == ["brief"] and rulings.of(at_work.store, at_work.run).left_out
+    questions = asked(tmp_path)
+    rule = at_work.wiring.judge(at_work.settings.judge)
+    ids = at_work.members("trial")
+    at_work.ask_judge("feedback", rule, ids, whose="judge")
+    assert asked(tmp_path) == questions
+    assert len(list(at_work.store.verdicts(ids, [rule.question(at_work.constitution["brief"]).id]))) == len(ids)
+
+
+def test_a_judge_that_is_believed_is_heard_beside_code(work: Any, tmp_path: Path) -> None:
+    both = PRINCIPLES + RULE.partition("principles:\n")[2]
+    at_work = work(READS, both, **{"trial.pairs": [pairs(tmp_path, 12)], **CHECKS})
+    assert not tried(at_work).code_alone and [p.id for p in at_work.heard()] == ["kind", "short", "brief"]
+
+
+def test_without_a_checked_principle_a_judge_is_refused_all_the_same(work: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the judge is not trusted to label"):
+        tried(work(OPPOSITE, **{"trial.pairs": [pairs(tmp_path, 30)], **CHECKS}))
+
+
+def test_an_evaluator_without_a_model_measures_what_code_checks(work: Any) -> None:
+    """Only where that is asked for; else the model that is missing is asked for."""
+    both = PRINCIPLES + RULE.partition("principles:\n")[2]
+    none = {"evaluator.kind": "transformers", "evaluator.model": ""}
+    at_work = work(READS, both, **none, **CHECKS)
+    found = trial.try_judge(at_work, "evaluator", at_work.settings.evaluator)
+    assert found.as_dict("evaluator")["says"] == ["no model is the evaluator: code alone decides, by `brief`"]
+    assert [p.id for p in at_work.heard("evaluator")] == ["brief"]
+    [(held, said)] = trial.conditions(at_work)
+    assert held and "no model is the evaluator" in said
+    with pytest.raises(UserError, match=r"evaluator\.model"):
+        other = work(READS, both, key="another", **none)
+        trial.try_judge(other, "evaluator", other.settings.evaluator)
+
+
+def test_the_evaluator_without_a_model_is_tried_by_itself_and_reads_no_answers(work: Any) -> None:
+    from service import preflight
+    from service.work.trying import hold
+
+    both = PRINCIPLES + RULE.partition("principles:\n")[2]
+    none = {"evaluator.kind": "transformers", "evaluator.model": ""}
+    at_work = work(READS, both, **none, **CHECKS)
+    held = hold(at_work.settings, who="me", report=Said(), role="evaluator")
+    assert held.calls == 0 and held.trial.code_alone and held.trial.by_code == ("brief",)
+    reads = work(READS, both, key="reads", **none, **CHECKS, **{"evaluate.reading": "evaluator"})
+    with pytest.raises(UserError, match=r"evaluate\.reading asks the evaluator, which has no model"):
+        preflight.check_settings("evaluate", reads.wiring)

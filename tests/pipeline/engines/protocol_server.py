@@ -95,6 +95,7 @@ class ProtocolServer(ThreadingHTTPServer):
         self.honours_logprob_token_ids = True
         self.refuses: dict[str, str] = {}  # settings that it does not take, and what it says then
         self.without: set[str] = set()  # paths that are not there
+        self.can_sleep = self.asleep = False
         self.drops_zero_width = False  # as normalisers do
         self.shows_logprobs = True
         self.shows_logits = False
@@ -199,13 +200,29 @@ class Handler(BaseHTTPRequestHandler):
         self._serve({})
 
     def do_POST(self) -> None:
-        self._serve(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path in ("/sleep?level=1", "/wake_up"):
+            return self._sleep()
+        self._serve(json.loads(data))
+
+    def _sleep(self) -> None:
+        """vLLM's routes of sleep mode, which answer nothing. Who is asked while it sleeps does not answer."""
+        server = self.server
+        server.requests.append((self.path, {}))
+        if not server.can_sleep:
+            return self._send(404, {"detail": "Not Found"})
+        server.asleep = self.path != "/wake_up"
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _serve(self, body: dict[str, Any]) -> None:
         server = self.server
         server.requests.append((self.path, body))
         server.headers.append(dict(self.headers))
         with server.counted(kind_of(self.path, body)) as fault:
+            if server.asleep:
+                return self._send(500, {"error": {"message": "it sleeps"}})
             if fault is not None:
                 return self._break(fault)
             if server.key is not None and self.headers.get("Authorization") != f"Bearer {server.key}":

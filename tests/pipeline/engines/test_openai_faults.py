@@ -382,7 +382,7 @@ def test_a_name_that_stands_for_a_forbidden_address_is_refused_before_anything_i
     [
         ({"api_key": "sk-plain"}, "put it in the environment as OPENAI_API_KEY"),
         ({"api_key": SecretStr("sk-plain\n")}, "line break"),
-        ({"concurency": 3}, "concurency: Extra inputs.*concurrency"),
+        ({"concurency": 3}, "concurency: there is no such option; did you mean.*concurrency"),
         ({"attempts": 0}, "attempts: .*greater than or equal to 1"),
         ({"dialect": "klingon"}, "dialect: "),
         ({"tokenizer": "/no/such/folder"}, "not a folder"),

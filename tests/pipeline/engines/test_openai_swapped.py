@@ -199,3 +199,26 @@ def test_a_server_that_nobody_started_is_told_before_it_is_given_up() -> None:
         engine.check()
     assert len(words) == 1 and "cannot connect" in words[0]
     engine.close()
+
+
+# --- its memory ---------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_can_sleep_is_asked_to_and_woken_by_the_next_request(connect: Connect) -> None:
+    with running() as server:
+        server.can_sleep = True
+        engine = connect(server)
+        before = say(engine, 2)
+        engine.release()
+        engine.release()
+        assert server.asleep and [path for path, _ in server.requests].count("/sleep?level=1") == 1
+        assert say(engine, 2) == before and not server.asleep
+
+
+def test_one_that_cannot_sleep_goes_on_as_it_was_and_that_is_said(connect: Connect) -> None:
+    with running() as server:
+        engine, said = connect(server), list[str]()
+        engine.tell(said.append)
+        engine.release()
+        assert len(said) == 1 and "asked to sleep, and does not" in said[0] and "--enable-sleep-mode" in said[0]
+        assert say(engine) and "/wake_up" not in [path for path, _ in server.requests]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -325,6 +327,26 @@ def test_sampling_has_the_model_s_distribution(llama: TransformersEngine, tiny_m
         assert seen[text] / count == pytest.approx(probability, abs=4 * (probability / count) ** 0.5)
 
 
+def test_a_step_plans_no_attention(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN would plan anew for every length of the cache: on a GPU that was two thirds of a step."""
+    engine = engine_of(tiny_model("llama"))
+    seen, forward = [], engine._model.forward
+
+    def watched(*args: object, **named: object) -> object:
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return forward(*args, **named)
+
+    monkeypatch.setattr(engine._model, "forward", watched)
+    was = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        engine.generate([Generate(chat("Hello"), Sampling(1.0, 1.0, 3), 0)])
+        assert set(seen) == {False}
+        assert torch.backends.cuda.cudnn_sdp_enabled()  # as it was
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(was)
+
+
 def test_top_p_keeps_the_smallest_set_that_holds_it() -> None:
     from pipeline.engines.decoding import sample
 
@@ -503,3 +525,21 @@ def test_bfloat16_gives_nearly_the_same_choices(tiny_model: Tiny) -> None:
     exact = engine_of(tiny_model("llama", initializer_range=0.1)).choose(GROUPS)
     rounded = engine_of(tiny_model("llama", initializer_range=0.1), dtype="bfloat16").choose(GROUPS)
     assert_same(rounded, exact, 0.05)
+
+
+def test_a_released_model_is_gone_from_memory_until_it_is_asked_again(tiny_model: Tiny, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model("llama"), tmp_path / "model")
+    engine = engine_of(folder)
+    asked = [Choose((chat("one"), chat("another")), ("A", "B"))]
+    before, name, held = engine.choose(asked), engine.fingerprint, weakref.ref(engine._held)
+    engine.release()
+    assert held() is None and engine.fingerprint == name
+    assert engine.choose(asked) == before
+    engine.release()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    with pytest.raises(UserError, match="was changed while it was in use"):
+        engine.choose(asked)
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.choose(asked)

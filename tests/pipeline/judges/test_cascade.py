@@ -141,12 +141,15 @@ def test_both_models_and_what_decides_are_in_the_question_and_the_sample_is_not(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({}, "the cascade judge: large: Field required"),
-        ({"large": {}, "margin": 2}, "margin: Input should be less than or equal to 1"),
+        ({}, "the cascade judge: large: it has to be given"),
+        ({"large": {}, "margin": 2}, "margin: it has to be less than or equal to 1"),
         ({"large": {"method": "none"}}, "there is no judge 'none'"),
         ({"large": {"method": 3}}, "large.method is a judge's name"),
         ({"large": {"judge_options": {"x": 1}}}, "the choice judge.*x"),
-        ({"large": {}, "method": "rating", "judge_options": {"scale": ["1"]}}, "the rating judge: scale"),
+        (
+            {"large": {}, "method": "rating", "judge_options": {"scale": ["1"]}},
+            "judge_options.scale: it has to have 2",
+        ),
     ],
 )
 def test_a_mistake_in_its_options_is_told(options: dict[str, Any], told: str) -> None:

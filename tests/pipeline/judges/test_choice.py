@@ -168,7 +168,7 @@ def test_an_engine_that_cannot_choose_is_refused() -> None:
 def test_it_is_found_by_name_keeps_the_contract_and_has_no_options() -> None:
     built = judges.build("choice", Role(Shown()))  # type: ignore[arg-type]
     assert isinstance(built, Judge) and built.fingerprint == "an engine"
-    with pytest.raises(UserError, match="no option colour"):
+    with pytest.raises(UserError, match="colour: there is no such option"):
         judges.build("choice", Role(Shown()), {"colour": "red"})  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"there is no judge 'none'; there are .*choice"):
         judges.build("none", Role(Shown()))  # type: ignore[arg-type]
@@ -263,7 +263,7 @@ def test_what_is_shown_is_part_of_the_question() -> None:
     fewer = replace(kind, examples=EXAMPLES[:3])
     ids = {built.question(kind).id, built.question(fewer).id, few(4)[0].question(kind).id, judge().question(kind).id}
     assert len(ids) == 4
-    with pytest.raises(UserError, match="shots: Input should be a multiple of 2"):
+    with pytest.raises(UserError, match="shots: it has to be a multiple of 2"):
         judges.build("choice", Role(Shown()), {"shots": 3})  # type: ignore[arg-type]
 
 

@@ -93,9 +93,12 @@ def test_the_question_follows_what_is_read_and_no_default() -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"lenght": "mean"}, r"the contrast judge: lenght: Extra inputs .*; its options are keeps, breaks, place"),
-        ({"length": "median"}, "length: Input should be 'sum' or 'mean'"),
-        ({"scale": 0}, "scale: Input should be greater than 0"),
+        (
+            {"lenght": "mean"},
+            "the contrast judge: lenght: there is no such option; did you mean length[?]; its options are keeps",
+        ),
+        ({"length": "median"}, "length: it has to be 'sum' or 'mean'"),
+        ({"scale": 0}, "scale: it has to be greater than 0"),
         ({"keeps": "x", "breaks": "x"}, "the same words"),
     ],
 )

@@ -110,7 +110,7 @@ def test_the_question_follows_what_changes_the_answer_and_no_default() -> None:
     ("options", "told"),
     [
         ({"max_token": 3}, "the reasoned judge: max_token: .*its options are max_tokens, temperature"),
-        ({"max_tokens": 0}, "max_tokens: Input should be greater"),
+        ({"max_tokens": 0}, "max_tokens: it has to be greater"),
         ({"seed": 3}, "seed does nothing at temperature 0"),
     ],
 )

@@ -182,7 +182,7 @@ def test_it_rewards_as_well_and_closes_both_engines(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"modle": "x"}, "modle: Extra inputs"),
+        ({"modle": "x"}, "modle: there is no such option"),
         ({"temperature": -1}, "temperature"),
         ({"kind": "none"}, "no engine 'none'"),
     ],

@@ -118,7 +118,7 @@ def test_who_judges_is_in_the_fingerprint(spec: dict[str, Any]) -> None:
         ({"reward": {"kind": "none"}}, "there is no kind of reward 'none'"),
         ({"reward": {"kind": "model", "paths": ["nowhere"]}}, "nowhere"),
         ({"reward": {"kind": "function", "name": "x:y"}, "beta": 1.0}, "beta does nothing without reference"),
-        ({"reference": {}, "beta": 0}, "beta: Input should be greater than 0"),
+        ({"reference": {}, "beta": 0}, "beta: it has to be greater than 0"),
     ],
 )
 def test_a_mistake_in_its_options_is_told_before_anything_is_loaded(options: dict[str, Any], told: str) -> None:

@@ -68,7 +68,10 @@ def test_importing_every_kind_imports_no_torch() -> None:
     [
         ({}, "a reward needs a kind; there are function, http, judge, model"),
         ({"kind": "modle"}, "there is no kind of reward 'modle'; there are"),
-        ({"kind": "model"}, "reward .kind model.: paths: Field required; its options are paths, combine"),
+        (
+            {"kind": "model"},
+            "reward .kind model.: paths: it has to be given, and is not; its options are",
+        ),
         ({"kind": "model", "paths": []}, "paths: "),
         ({"kind": "model", "paths": "nowhere"}, "nowhere: there is no such model folder"),
         ({"kind": "function", "name": "no colon"}, "name: "),

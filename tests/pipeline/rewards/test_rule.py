@@ -63,7 +63,7 @@ def test_its_fingerprint_is_what_determines_it(principles: str) -> None:
     [
         ({}, "it needs `checks`, or a `constitution`"),
         ({"checks": {"max_word": 3}}, "max_word: there is no such check"),
-        ({"checks": {"max_words": 3}, "combine": "none"}, "combine: Input should be 'share' or 'all'"),
+        ({"checks": {"max_words": 3}, "combine": "none"}, "combine: it has to be 'share' or 'all'"),
     ],
 )
 def test_a_mistake_is_told(options: dict[str, Any], said: str) -> None:

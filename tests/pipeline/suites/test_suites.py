@@ -152,7 +152,7 @@ def test_every_suite_keeps_its_contract(ours: None, evidence: Evidence) -> None:
         assert module.TITLE and isinstance(module.TITLE, str), name
         assert list(inspect.signature(module.measure).parameters) == ["evidence"], name
         for seen in (evidence, bare, Evidence({}, [], [])):
-            own = dict.fromkeys(suites.prompts([name]), seen)
+            own = dict.fromkeys((*suites.prompts([name]), *suites.items([name])), seen)
             (found,) = suites.measure([name], seen, own)
             assert suites.measure([name], seen, own) == [found], name
             written = json.loads(canonical(suites.as_dict([found])))  # no NaN, nothing that JSON lacks
@@ -163,12 +163,15 @@ def test_every_suite_keeps_its_contract(ours: None, evidence: Evidence) -> None:
                     assert interval is None or interval.mean == interval.mean, figure
                     assert interval is None or not interval.low > interval.mean, figure
             assert all(isinstance(c.held, bool) and c.text for c in suites.conditions([found])), name
-        assert suites.measure([name], evidence, dict.fromkeys(suites.prompts([name]), evidence))[0].figures, name
+        own = dict.fromkeys((*suites.prompts([name]), *suites.items([name])), evidence)
+        assert suites.measure([name], evidence, own)[0].figures, name
 
 
 def test_nothing_that_a_gate_can_ask_changes_with_the_truth(ours: None, evidence: Evidence) -> None:
+    names = suites.names()
+    own = (*suites.prompts(names), *suites.items(names))
     true, wrong = (
-        {m.suite: m for m in suites.measure(suites.names(), seen, dict.fromkeys(suites.prompts(suites.names()), seen))}
+        {m.suite: m for m in suites.measure(names, seen, dict.fromkeys(own, seen))}
         for oracle in (Words(), Upside())
         for seen in [replace(evidence, oracle=oracle)]
     )
