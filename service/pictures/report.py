@@ -234,15 +234,15 @@ def _principles(work: RunRecords, judge: Mapping[str, Any], by_principle: Mappin
 def _tried(work: RunRecords, roles: Sequence[str]) -> list[tuple[str, str, list[dict[str, Any] | None]]]:
     """Of the trials of a run, a row for all pairs and one a principle that some role was tried on: its id (empty: all),
     its title, and for each role its share with its interval, its prompts and its verdict, None where there is none."""
-    found = {role: told for role in roles if (told := trials.of_run(work.store, work.run, role)) is not None}
-    if not found:
+    found = [trials.of_run(work.store, work.run, role) for role in roles]
+    if not any(found):
         return []
-    rows = [("", "In all", [_tally(found.get(role)) for role in roles])]
+    rows = [("", "In all", [_tally(told) for told in found])]
     for p in work.constitution:
-        told = [found[role]["principles"].get(p.id) if role in found else None for role in roles]
-        if any(told):
-            left_out = [p.id in found[role]["left_out"] if role in found else False for role in roles]
-            rows.append((p.id, p.title, [_tally(one, out) for one, out in zip(told, left_out, strict=True)]))
+        by_role = [told["principles"].get(p.id) if told else None for told in found]
+        if any(by_role):
+            left_out = [p.id in told["left_out"] if told else False for told in found]
+            rows.append((p.id, p.title, [_tally(one, out) for one, out in zip(by_role, left_out, strict=True)]))
     return rows
 
 
