@@ -62,7 +62,10 @@ def test_a_run_wants_no_evaluator_and_one_model_may_stand_for_both(rules) -> Non
     with closing(wiring(**{"evaluator.kind": "scripted", "evaluator.model": "script.yaml"})) as wired:
         wired.refuse_one_model_twice()  # neither is asked anything
         assert not wired.code_measures
-    with closing(wiring(**{"evaluate.reading": "evaluator"})) as wired, pytest.raises(UserError, match="evaluate.reading"):
+    with (
+        closing(wiring(**{"evaluate.reading": "evaluator"})) as wired,
+        pytest.raises(UserError, match=r"evaluate\.reading"),
+    ):
         preflight.check("improve", wired)
 
 
