@@ -123,5 +123,6 @@ def addresses(spec: Any) -> set[str]:
     """The servers that a reward or a judge asks."""
     if not isinstance(spec, Mapping):
         return set()
-    own = {str(spec["base_url"])} if spec.get("base_url") else set()
+    given = spec.get("base_url") or ()
+    own = {given} if isinstance(given, str) else set(map(str, given))
     return own.union(*map(addresses, spec.values()))

@@ -134,15 +134,8 @@ def check_settings(settings: Settings) -> None:
         )
     if settings.placement.accelerate and not Path(settings.placement.accelerate).is_file():
         raise UserError(f"placement.accelerate names {settings.placement.accelerate}, which is not a file")
-    if count == 1:
-        return
-    method = settings.optimise.method
-    if method == "best_of_n":
+    if count > 1 and settings.optimise.method == "best_of_n":
         raise UserError("best_of_n trains in one process: set placement.processes = 1, with one device")
-    if getattr(trainers.load(method), "ONLINE", False) and settings.watch.prompts:
-        raise UserError(
-            f"{method} has its evaluation callback in one process only: set watch.prompts = 0, or train on one device"
-        )
 
 
 def placed(wiring: Wiring, prompts: Sequence[Prompt], trains: bool = True, roles: Sequence[str] = ROLES) -> Placement:
@@ -158,7 +151,7 @@ def placed(wiring: Wiring, prompts: Sequence[Prompt], trains: bool = True, roles
             continue
         for device in devices.of_role(role):
             if role.base_url:
-                servers.setdefault(device, []).append(f"{name} ({role.base_url})")
+                servers.setdefault(device, []).append(f"{name} ({', '.join(role.addresses)})")
                 continue
             folder = _folder(wiring, role)
             if folder is None or (str(folder), role.dtype, device) in seen:

@@ -133,7 +133,7 @@ def _training(settings: Settings) -> None:
             )
         shared = settings.arguments.get(training.method, {}) if name == "optimise" else {}
         trainers.resolve(training.method, {**shared, **training.arguments}, f"{name}.arguments")
-        arguments.check_lora(training.lora, f"{name}.lora")
+        arguments.check_lora(training.lora, f"{name}.lora", training.method)
 
 
 def _reward(wiring: Wiring, settings: OptimiseSettings) -> None:

@@ -47,7 +47,7 @@ class Wiring:
         self._given = settings
         self._engines: dict[str, Engine] = {}
         self._on: dict[str, tuple[str, ...]] = {}  # the devices that each of them is on, by their names
-        self._at: dict[str, str] = {}  # the address of each, where it is a server's
+        self._at: dict[str, list[str]] = {}  # the addresses of each, where it is a server's
         self._policy = ""  # the engine of the policy that was asked for last
         self._named: list[Engine] = []
         self._prompts: list[Prompt] | None = None
@@ -309,7 +309,7 @@ class Wiring:
 
     def _same_model(self, one: RoleSettings, other: RoleSettings) -> bool:
         if one.base_url or other.base_url:
-            return bool(one.base_url and other.base_url) and _address(one) == _address(other)
+            return bool(one.base_url and other.base_url) and bool(_addresses(one) & _addresses(other))
         if {one.kind, other.kind} != {"transformers"}:
             return False  # an engine whose weights nobody can see
         from pipeline.engines.folder import find_model
@@ -350,7 +350,7 @@ class Wiring:
         if name not in self._engines:
             settings = self.engine_settings(role, model)
             self._engines[name] = engine = pipeline.engines.build(settings)
-            self._on[name], self._at[name] = devices.of_role(role), role.base_url
+            self._on[name], self._at[name] = devices.of_role(role), role.addresses
             self._listen(engine)
         return self._engines[name]
 
@@ -369,7 +369,7 @@ class Wiring:
         """Have the engines on these devices give back their memory until they are asked again; not the servers at the
         addresses of `awake`, which are asked meanwhile."""
         for name, engine in self._engines.items():
-            if set(names) & set(self._on[name]) and self._at[name] not in awake:
+            if set(names) & set(self._on[name]) and not set(self._at[name]) & set(awake):
                 _release(engine)
 
     def policy(self, settings: RoleSettings, model: str) -> Role:
@@ -442,9 +442,13 @@ def further_roles(options: Mapping[str, Any]) -> Iterator[RoleSettings]:
         yield from further_roles(value)
 
 
-def _address(role: RoleSettings) -> tuple[str, int | None, str]:
-    """Host, port and model of a server's role: localhost by any of its names is one host."""
-    url = urlsplit(role.base_url)
+def _addresses(role: RoleSettings) -> set[tuple[str, int | None, str]]:
+    """Host, port and model of a server's role, of each of its servers: localhost by any of its names is one host."""
+    return {_address(url, role.model) for url in role.addresses}
+
+
+def _address(given: str, model: str) -> tuple[str, int | None, str]:
+    url = urlsplit(given)
     host = (url.hostname or "").lower()
     port = url.port or {"http": 80, "https": 443}.get(url.scheme)
-    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host, port, role.model
+    return "localhost" if host in ("127.0.0.1", "::1", "0.0.0.0") else host, port, model

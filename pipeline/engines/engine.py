@@ -33,7 +33,7 @@ class EngineSettings:
     dtype: str = "float32"
     device: str = "auto"  # "auto": CUDA when there is one
     batch_size: int = 64
-    base_url: str = ""
+    base_url: str | Sequence[str] = ""  # several servers of one model share the work
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

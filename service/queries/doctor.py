@@ -202,7 +202,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
     from pipeline.engines.engine import EngineError, EngineSettings
     from pipeline.keys import Key, secret
 
-    what, mend = f"{name}: {role.model}", f"start the server, for example: vllm serve {role.model}"
+    what, mend = f"{name}: {role.model}", f"start the server: precept engine up {name}"
     options = dict(role.options)
     key = secret(role.api_key_env)
     if key is not None:
@@ -225,7 +225,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
         finally:
             engine.close()
     except EngineError as error:
-        return Finding(what, False, f"{role.base_url}: {error}", "the run", True, mend)
+        return Finding(what, False, f"{', '.join(role.addresses)}: {error}", "the run", True, mend)
     except UserError as error:
         if getattr(error, "status", None) in (401, 403):
             mend = f"put the server's key into the environment variable {role.api_key_env}"
@@ -234,7 +234,7 @@ def _server(name: str, role: RoleSettings) -> Finding:
         else:
             mend = f"see what the settings of {name} say of it: precept settings"
         return Finding(what, False, str(error), "the run", True, mend)
-    return Finding(what, True, f"{role.base_url}, which gave a token", "the run", True)
+    return Finding(what, True, f"{', '.join(role.addresses)}, which gave a token", "the run", True)
 
 
 def _constitution(settings: Settings) -> Iterator[Finding]:

@@ -81,14 +81,14 @@ def test_doctor_asks_a_server_for_a_real_token(project, precept, monkeypatch) ->
             server.fail_forever("probe", how)
             dead = judge("other")
             assert not dead["ok"] and "asked for one token, the server gave none" in dead["found"], how
-            assert dead["mend"] == "start the server, for example: vllm serve other"
+            assert dead["mend"] == "start the server: precept engine up judge"
         server.forever.clear()
         monkeypatch.setenv("SERVER_KEY", "wrong-key")
         refused = judge("other")
         assert not refused["ok"] and "SERVER_KEY" in refused["mend"] and "wrong-key" not in json.dumps(refused)
     monkeypatch.setenv("SERVER_KEY", "right-key")
     gone = judge("other")
-    assert not gone["ok"] and gone["mend"] == "start the server, for example: vllm serve other"
+    assert not gone["ok"] and gone["mend"] == "start the server: precept engine up judge"
 
 
 def test_words_are_those_of_the_world(precept) -> None:

@@ -277,7 +277,7 @@ MISTAKES = [
     train("ppo", "--reward", "gone", said="--reward gone: there is no such folder"),
     train("ppo", "--reward", "http://localhost:1", "--reward-arg", "speed=1", said="speed"),
     train("ppo", "--reward", "http://localhost:1", "--reward-arg", "url=3", said="url"),
-    train("dpo", "--device", "gpu", said="--device gpu: it must be auto, cpu or cuda"),
+    train("dpo", "--device", "gpu", said="--device is 'gpu'; it must be auto, cpu, cuda, or as cuda:1"),
     train("dpo", "--dtype", "float8", said="--dtype float8: it must be float32 or bfloat16"),
     train("dpo", "--seed", "-1", said="--seed"),
     train("dpo", "--kl-budget", "nan", said="--kl-budget"),

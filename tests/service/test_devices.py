@@ -159,7 +159,6 @@ def test_servers_keep_a_memory_of_their_own(gpus: Callable[[str], None], tmp_pat
         ({"placement__training": "cuda:0", "placement__processes": 2}, "placement.processes is 2, and .* names 1"),
         ({"placement__accelerate": "nowhere.yaml"}, "nowhere.yaml, which is not a file"),
         ({"placement__processes": 2, "optimise__method": "best_of_n"}, "best_of_n trains in one process"),
-        ({"placement__processes": 2, "optimise__method": "ppo"}, "set watch.prompts = 0"),
         ({"placement__training": "gpu"}, "placement.training is 'gpu'; it must be"),
     ],
 )
