@@ -86,8 +86,10 @@ def last(store: Store, settings: Settings, role: str, version: str) -> dict[str,
     return found[-1] if found else None
 
 
-def said(told: dict[str, Any] | None, role: str) -> str:
-    """What there is to say of a role's last trial, in a sentence."""
+def said(told: dict[str, Any] | None, role: str, by_code: bool = False) -> str:
+    """What there is to say of a role's last trial, in a sentence. `by_code`: code decides every principle."""
+    if by_code:
+        return f"code decides every principle: there is nothing to try the {role} on"
     if told is None:
         return f"the {role} was not tried yet: the run begins with it, and `precept judge trial` tells now"
     return str(told["says"][0])
