@@ -85,6 +85,10 @@ def _show_labels(found: Preview) -> None:
     of = f"run {found.pool.run.id.hex()[:12]}" if found.pool.run else "the store"
     exactly = ", exactly" if not labels.open else f" for sure, {labels.open:,} may, the rest cannot"
     put_prose(f"labels   {labels.total:,} of {of}: {labels.flips:,} flip{exactly}")
+    if found.sampled:
+        put_prose(
+            "         each by the principle that is drawn for it (compare.principles), and so are the verdicts counted"
+        )
     if not labels.open:
         return
     if labels.expected is None or labels.low is None or labels.high is None:

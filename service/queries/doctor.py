@@ -176,8 +176,11 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 
 def _roles(settings: Settings) -> list[tuple[str, RoleSettings]]:
+    from service.wiring import Wiring
+
     named = ("policy", "critic", "trained", "judge", "evaluator")
-    asked = [name for name in named if name != "evaluator" or not settings.code_measures]
+    idle = Wiring(settings).code_measures  # no store is opened, and nothing is made
+    asked = [name for name in named if name != "evaluator" or not idle]
     return [(name, role) for name in asked if (role := getattr(settings, name)) is not None]
 
 
@@ -275,8 +278,13 @@ def _constitution(settings: Settings) -> Iterator[Finding]:
 def _trials(settings: Settings) -> Iterator[Finding]:
     """Whether judge and evaluator were tried on pairs with known answers, and are trusted."""
     from service.queries import trials
+    from service.wiring import Wiring
     from storage.store import Store
 
+    if Wiring(settings).code_decides:
+        for role in trials.ROLES:
+            yield Finding(f"trial: {role}", True, trials.said(None, role, False, by_code=True), "labels", False)
+        return
     url = settings.store.get_secret_value()
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         tried: dict[str, dict[str, Any] | None] = dict.fromkeys(trials.ROLES)

@@ -93,9 +93,11 @@ def of_run(store: Store, run: Run, role: str) -> dict[str, Any] | None:
     return found
 
 
-def said(told: dict[str, Any] | None, role: str, required: bool | Literal["checks"]) -> str:
+def said(told: dict[str, Any] | None, role: str, required: bool | Literal["checks"], *, by_code: bool = False) -> str:
     """What there is to say of a role's last trial, in a sentence, and what follows for a run. `required`: the setting
-    `trial.required`."""
+    `trial.required`; `by_code`: code decides every principle."""
+    if by_code:
+        return f"code decides every principle: there is nothing to try the {role} on"
     if told is None:
         return f"the {role} was not tried yet: the run begins with it, and `precept judge trial` tells now"
     follows = ""
