@@ -18,16 +18,27 @@ from storage.store import Store
 SAMPLED = "sampled"
 
 
-def questions(heard: Sequence[Principle], asked: Mapping[str, Id], comparisons: Iterable[Id]) -> dict[Id, set[Id]]:
+def questions(
+    heard: Sequence[Principle],
+    asked: Mapping[str, Id],
+    comparisons: Iterable[Id],
+    named: Mapping[Id, Sequence[str]] | None = None,
+) -> dict[Id, set[Id]]:
     """By comparison, the questions of the principles that label it, of those that are heard: one that is drawn of each
-    tier, and all that are hard. `asked`: by principle's id."""
+    tier, and all that are hard. `asked`: by principle's id. `named`: by comparison, the principles that its prompt
+    names: of a tier that has some of these, one of them is drawn."""
     always = {asked[p.id] for p in heard if p.hard}
     tiers: dict[int, list[Principle]] = {}
     for principle in heard:
         if not principle.hard:
             tiers.setdefault(principle.tier, []).append(principle)
+
+    def among(some: list[Principle], comparison: Id) -> list[Principle]:
+        wanted = named.get(comparison, ()) if named else ()
+        return [p for p in some if p.id in wanted] or some
+
     return {
-        comparison: always | {asked[label.drawn(some, comparison).id] for some in tiers.values()}
+        comparison: always | {asked[label.drawn(among(some, comparison), comparison).id] for some in tiers.values()}
         for comparison in comparisons
     }
 
