@@ -104,7 +104,7 @@ def _settings(kind: str, wiring: Wiring) -> None:
     if kind in MEASURES:
         with _of("evaluate.suites"):
             suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
-        if settings.evaluate.reading and settings.code_measures:
+        if settings.evaluate.reading and wiring.code_measures:
             raise UserError("evaluate.reading asks the evaluator, which has no model: name one, or leave it out")
         if settings.evaluate.reading and settings.evaluator.method == "reward":
             raise UserError(

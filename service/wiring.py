@@ -18,7 +18,7 @@ import pipeline.engines
 import pipeline.judges
 from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
+from constitution.principles import CODE, Constitution
 from constitution.records import Id, Prompt, Ruling, canonical, make_id
 from pipeline import plugins, sources
 from pipeline.asking import Role
@@ -152,10 +152,29 @@ class Wiring:
             return settings
         return _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
 
+    @property
+    def code_decides(self) -> bool:
+        """Whether code decides every principle of the constitution, so that neither judge nor evaluator is asked
+        anything. A constitution that cannot be read is told of where it is read."""
+        try:
+            return all(
+                self.settings.judge.method == self.settings.evaluator.method == CODE
+                if p.judge is None
+                else p.judge.method == CODE and not (p.when is not None and p.when.ask)
+                for p in self.constitution
+            )
+        except UserError:
+            return False
+
+    @property
+    def code_measures(self) -> bool:
+        """Whether the evaluator names no model, and need not: only what code checks is measured, because that was asked
+        for (`trial.required = "checks"`), or because there is nothing else in the constitution."""
+        return self._given.code_measures or (not self._given.evaluator.model and self.code_decides)
+
     def no_model(self, settings: JudgeSettings) -> bool:
-        """Whether it is an evaluator that names no model: only what code checks is measured, which has to be asked for
-        (`trial.required = "checks"`)."""
-        return self._given.code_measures and settings == self.settings.evaluator
+        """Whether it is an evaluator that names no model, and needs none."""
+        return settings == self.settings.evaluator and self.code_measures
 
     def judge(self, settings: JudgeSettings) -> Judge:
         if self.no_model(settings):
@@ -292,6 +311,8 @@ class Wiring:
         """Raise UserError where the evaluator has the weights of the judge, or of a model that either asks besides,
         whatever surrounds them (answer prefix, chat template, tokenizer, number format, a copy of the folder): who made
         the labels would measure what they are worth. On a server it is the same where address and name are."""
+        if self.code_decides:  # neither is asked anything
+            return
         for judge in [*_asked(self.settings.judge), *self._named_by_principles()]:
             for evaluator in _asked(self.settings.evaluator):  # which takes no principle's judge that has a model
                 if evaluator.model and self._same_model(judge, evaluator):
