@@ -35,14 +35,14 @@ class Verdicts(Batch):
         omitted: dict[tuple[Id, Id], Refused],
     ) -> None:
         self.work, self.stage, self.judge, self.principles, self.omitted = work, stage, judge, principles, omitted
-        self.comparisons = list(asked)
+        self.comparisons, self.questions = list(asked), sorted({q for questions in asked.values() for q in questions})
         self.units = {(c, q): make_id("verdict", c=c, q=q) for c, questions in asked.items() for q in questions}
         self.pairs = {unit: pair for pair, unit in self.units.items()}
         self.left = len(self.units)
 
     def open(self) -> list[Id]:
-        missing = self.work.store.missing_verdicts(self.comparisons, list(self.principles))
-        return [self.units[pair] for pair in missing if pair in self.units and pair not in self.omitted]
+        missing = self.work.store.without_verdict(self.comparisons, self.questions)
+        return [unit for pair, unit in self.units.items() if pair in missing and pair not in self.omitted]
 
     def call(self, mine: Sequence[Id]) -> tuple[int, Callable[[], Judged]]:
         """Two requests a verdict are what it has to afford, but where code gives it; what it used is what is
