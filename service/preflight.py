@@ -104,7 +104,7 @@ def _settings(kind: str, wiring: Wiring) -> None:
     if kind in MEASURES:
         with _of("evaluate.suites"):
             suites.check(suites.chosen(settings.evaluate.suites), settings.gate.suites)
-        if settings.evaluate.reading and settings.code_measures:
+        if settings.evaluate.reading and wiring.code_measures:
             raise UserError("evaluate.reading asks the evaluator, which has no model: name one, or leave it out")
         if settings.evaluate.reading and settings.evaluator.method == "reward":
             raise UserError(
@@ -288,6 +288,7 @@ def _placement(kind: str, wiring: Wiring, pool: bool) -> None:
     """The models of the flow fit the devices that they are on."""
     prompts = wiring.prompts() if pool and (wiring.settings.prompts or kind != "judge") else []
     found = placement.placed(wiring, prompts, kind in TRAINS, ASKS[kind])
+    wiring.turns = [each.device.name for each in found.each if each.turns]
     if found.refused and wiring.settings.placement.required:
         raise UserError(
             "\n".join(found.refused)

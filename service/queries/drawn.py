@@ -3,8 +3,6 @@ is asked about that one, and the label is what it says. The evaluator is asked a
 
 What decides before others goes on doing so: every hard principle is asked, and one is drawn of each tier, so that no
 draw passes over a veto or puts a lower tier in the place of a higher one.
-
-A preview, and what counts verdicts of all principles, knows nothing of it: it prices an edit as if all were asked.
 """
 
 from __future__ import annotations
@@ -14,21 +12,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from constitution.principles import Principle
 from constitution.records import Id, Label, LabelRule, Voice
 from pipeline import label
+from storage.outlook import Outlook, Prospects
 from storage.store import Store
 
 SAMPLED = "sampled"
 
 
-def questions(heard: Sequence[Principle], asked: Mapping[str, Id], comparisons: Iterable[Id]) -> dict[Id, set[Id]]:
+def questions(
+    heard: Sequence[Principle],
+    asked: Mapping[str, Id],
+    comparisons: Iterable[Id],
+    named: Mapping[Id, Sequence[str]] | None = None,
+) -> dict[Id, set[Id]]:
     """By comparison, the questions of the principles that label it, of those that are heard: one that is drawn of each
-    tier, and all that are hard. `asked`: by principle's id."""
+    tier, and all that are hard. `asked`: by principle's id. `named`: by comparison, the principles that its prompt
+    names: of a tier that has some of these, one of them is drawn."""
     always = {asked[p.id] for p in heard if p.hard}
     tiers: dict[int, list[Principle]] = {}
     for principle in heard:
         if not principle.hard:
             tiers.setdefault(principle.tier, []).append(principle)
+
+    def among(some: list[Principle], comparison: Id) -> list[Principle]:
+        wanted = named.get(comparison, ()) if named else ()
+        return [p for p in some if p.id in wanted] or some
+
     return {
-        comparison: always | {asked[label.drawn(some, comparison).id] for some in tiers.values()}
+        comparison: always | {asked[label.drawn(among(some, comparison), comparison).id] for some in tiers.values()}
         for comparison in comparisons
     }
 
@@ -42,3 +52,28 @@ def labels(store: Store, of: Mapping[Id, set[Id]], voices: Mapping[Id, Voice], r
     for mine, some in sorted(by_questions.items()):
         found += store.labels(sorted(some), {question: voices[question] for question in mine}, rule, whole=True)
     return found
+
+
+def outlook(
+    store: Store,
+    before: Mapping[Id, Voice],
+    after: Mapping[Id, Voice],
+    rule: LabelRule,
+    was: Mapping[Id, set[Id]],
+    now: Mapping[Id, set[Id]],
+) -> Prospects:
+    """As `Store.outlook`, each label by the questions that were drawn for it (`was`) and those that will be (`now`), by
+    comparison. An edit moves a draw only to a principle that came, or away from one that went."""
+    groups: dict[tuple[tuple[Id, ...], tuple[Id, ...]], list[Id]] = {}
+    for comparison, questions in was.items():
+        groups.setdefault((tuple(sorted(questions)), tuple(sorted(now[comparison]))), []).append(comparison)
+    same = 0
+    flips: list[Outlook] = []
+    opened: list[Outlook] = []
+    for (old, new), some in groups.items():
+        found = store.outlook(some, {q: before[q] for q in old}, {q: after[q] for q in new}, rule)
+        same += found.same
+        flips += found.flips
+        opened += found.open
+    place = {comparison: number for number, comparison in enumerate(was)}
+    return Prospects(same, *(sorted(each, key=lambda o: place[o.comparison]) for each in (flips, opened)))

@@ -134,7 +134,8 @@ class RunRecords:
             return None
         left_out = self.ruling().left_out
         heard = [p for p in self.constitution if p.id not in left_out]
-        return drawn.questions(heard, {p.id: judge.question(p).id for p in heard}, comparisons)
+        named = keyed.by_comparison(self.store, self.run.id, comparisons)
+        return drawn.questions(heard, {p.id: judge.question(p).id for p in heard}, comparisons, named)
 
     def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:
         questions = [judge.question(p).id for p in self.constitution.principles]

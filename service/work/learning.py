@@ -222,7 +222,7 @@ def evaluation_callback(work: Work, stage: str, parent: str) -> dict[str, Any] |
     """`watch` of a job: the evaluator compares the policy's answers to the development prompts with the parent's."""
     settings = work.settings.watch
     prompts = work.prompts("dev", settings.prompts)
-    if settings.prompts and work.settings.code_measures:
+    if settings.prompts and work.wiring.code_measures:
         work.log("the evaluator has no model: the training has no evaluation callback (evaluator.model)")
         return None
     if not prompts:
