@@ -288,6 +288,7 @@ def _placement(kind: str, wiring: Wiring, pool: bool) -> None:
     """The models of the flow fit the devices that they are on."""
     prompts = wiring.prompts() if pool and (wiring.settings.prompts or kind != "judge") else []
     found = placement.placed(wiring, prompts, kind in TRAINS, ASKS[kind])
+    wiring.turns = [each.device.name for each in found.each if each.turns]
     if found.refused and wiring.settings.placement.required:
         raise UserError(
             "\n".join(found.refused)
