@@ -16,7 +16,6 @@ from cli.options import Json, SettingsFile, load, store_of
 from cli.screen import put, put_json
 from constitution.errors import UserError
 from pipeline import plugins
-from pipeline.keys import secret
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -102,6 +101,8 @@ def _folder(model: str, settings: Settings) -> str:
 
 def _key(host: str, variable: str) -> str:
     """The key that clients have to show; none is needed where only this machine can ask. Raises UserError."""
+    from pipeline.keys import secret
+
     found = secret(variable)
     key = found.get_secret_value() if found else ""
     if not key and host not in HERE:
