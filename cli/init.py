@@ -165,10 +165,11 @@ answer_prefix = "The better reply is ("
 _SERVER = """\
 prompts = "prompts.jsonl"             # a line each: {"prompt": "..."} or {"prompt": [{"role": ..., "content": ...}]}
 
-# vLLM's server gives all that is needed: vllm serve MODEL --enable-tokenizer-info-endpoint. Instead of that flag name
-# the folder of the model's tokenizer, which is faster: options = {tokenizer = "FOLDER"}. Others that speak OpenAI's
-# protocol answer, and choose where they return log-probabilities. The key is in the environment variable that
-# `api_key_env` names.
+# vLLM's server gives all that is needed. `precept engine up MODEL` starts one and prints the settings that use it; one
+# of yours: vllm serve MODEL --enable-tokenizer-info-endpoint, or, which is faster than that flag, with the folder of
+# the model's tokenizer named here: options = {tokenizer = "FOLDER"}. Several servers of one model, as a list in
+# base_url, share the work. Others that speak OpenAI's protocol answer, and choose where they return log-probabilities.
+# The key is in the environment variable that `api_key_env` names.
 
 [policy]                              # what is trained is a folder here, so the policy is one, too
 model = "models/policy"

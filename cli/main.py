@@ -22,6 +22,7 @@ from cli import (
     data,
     disagreements,
     doctor,
+    engine,
     flow,
     improve,
     init,
@@ -87,6 +88,7 @@ app.command("train", rich_help_panel=MODELS)(train.train)
 app.command("sweep", rich_help_panel=MODELS)(sweep.sweep)
 app.command("score", rich_help_panel=MODELS)(score.score)
 app.add_typer(models.app, name="model", rich_help_panel=MODELS)
+app.add_typer(engine.app, name="engine", rich_help_panel=MODELS)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(store.app, name="store", rich_help_panel=DATA)
 app.add_typer(settings.app, name="settings", rich_help_panel=MORE)
@@ -151,9 +153,9 @@ def _usage(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    from cli.text import visible
+    from cli.screen import told
 
-    print(visible(message), file=sys.stderr, flush=True)
+    print(told(message), file=sys.stderr, flush=True)
     return code
 
 

@@ -15,7 +15,6 @@ from cli import completing
 from cli.options import Json, SettingsFile, load, store_of
 from cli.screen import put, put_json
 from constitution.errors import UserError
-from pipeline import plugins
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -90,6 +89,8 @@ def serve(
 
 def _folder(model: str, settings: Settings) -> str:
     """The folder that a name stands for. Raises UserError."""
+    from pipeline import plugins
+
     if packaged := plugins.packaged_model(model):
         return packaged
     if model != "promoted" and Path(model).is_dir():

@@ -60,7 +60,7 @@ def train(
     kl_budget: Annotated[float, typer.Option(min=0, help="Nats an answer; beyond, training stops. 0: none.")] = 10.0,
     settings: SettingsFile = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:1; cuda:0,1 train together.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -100,7 +100,7 @@ def train(
     if not quiet and not out.exists():
         tell(str(estimate(made)))
     try:
-        done = carry_out(made, Reporter(quiet))
+        done = carry_out(made, Reporter(quiet), device)
     except KeyboardInterrupt:
         process.signals.told = True
         tell(f"interrupted: the state is kept in {made.resume}; go on with the same command")

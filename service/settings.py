@@ -29,7 +29,6 @@ from pydantic_settings.exceptions import SettingsError
 
 from constitution.errors import UserError, nearest_name
 from constitution.records import LabelRule
-from pipeline.judges.choice import AUTO
 from pipeline.options import Wrong, WrongOptions, wrong_options
 from pipeline.promote import Gate
 from service import mistakes
@@ -37,6 +36,7 @@ from service.no_secrets import refuse_secrets
 
 FILE = "precept.toml"
 USER = "PRECEPT_USER"  # who acts: no setting
+CACHE = "PRECEPT_CACHE"  # where what is dear to make is kept, of all projects: no setting either
 FROM_POLICY = ("critic", "trained", "judge")
 _RULE = LabelRule()
 
@@ -81,7 +81,11 @@ class RoleSettings(_Section):
         "machine that it is on, as `cuda:0,1`: it is asked to sleep while they are needed; `auto`: elsewhere.",
     )
     batch_size: int = Field(64, ge=1, description="Requests that are answered together.")
-    base_url: str = Field("", description="Of a server that speaks OpenAI's protocol, as in http://localhost:8000/v1.")
+    base_url: str | list[str] = Field(
+        "",
+        description="Of a server that speaks OpenAI's protocol, as in http://localhost:8000/v1, or a list: several "
+        "servers of the same model, which share the work.",
+    )
     api_key_env: str = Field(
         "OPENAI_API_KEY", description="The environment variable that holds the server's key; NAME_FILE names a file."
     )
@@ -109,6 +113,11 @@ class RoleSettings(_Section):
         description="Sample from the likeliest tokens that hold this probability. Not set: as the model says, else 1.",
     )
     max_tokens: int = Field(96, ge=1, description="An answer is cut after so many tokens.")
+
+    @property
+    def addresses(self) -> list[str]:
+        """Those of the model's servers; none of a model in this process."""
+        return [self.base_url] if self.base_url and isinstance(self.base_url, str) else list(self.base_url)
 
 
 class JudgeSettings(RoleSettings):
@@ -186,7 +195,9 @@ class TrainSettings(_Section):
     method: str = Field(description="The training method: a module of pipeline/trainers, or of a package.")
     arguments: dict[str, Any] = Field({}, description="Of the trainer, under TRL's and transformers' own names.")
     lora: dict[str, Any] | None = Field(
-        None, description="Train an adapter with these arguments of peft, as r = 16; none: all weights."
+        None,
+        description="Train an adapter with these arguments of peft, as r = 16, and bits = 4 for weights in 4 bits "
+        "below it; none: all weights.",
     )
 
     @field_validator("method")
@@ -504,6 +515,8 @@ class Settings(_Section):
 def role_settings(given: Mapping[str, Any]) -> RoleSettings:
     """A role written inside the options of another (a judge that asks several). Raises WrongOptions where it is
     none."""
+    from pipeline.judges.choice import AUTO  # the judges bring numpy, which a shell's completion has no time for
+
     who = "the settings of a further role"
     try:
         role = RoleSettings.model_validate(given)
@@ -528,7 +541,8 @@ def _environment() -> dict[str, Any]:
         prefix, _, name = variable.upper().partition("PRECEPT_")
         first, nested, _ = name.lower().partition("__")
         near = nearest_name(first, Settings.model_fields)
-        if not prefix and name and first not in Settings.model_fields and (nested or near) and variable != USER:
+        meant = name and first not in Settings.model_fields and (nested or near) and variable not in (USER, CACHE)
+        if not prefix and meant:
             raise UserError(
                 f"the environment variable {variable} sets nothing: there is no setting {first}"
                 + (f"; did you mean PRECEPT_{near.upper()}?" if near else "; `precept settings` lists all")
@@ -581,6 +595,16 @@ def prepare_process(settings: Settings) -> None:
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if settings.threads:
         os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+
+
+def cache_folder() -> Path:
+    """Where what is dear to make is kept (vLLM's environment), for all projects of this user."""
+    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "precept")
+
+
+def process_environment() -> dict[str, str]:
+    """The environment of this process, for one that is started from it."""
+    return dict(os.environ)
 
 
 def process_user() -> str:

@@ -95,6 +95,7 @@ class Database:
         self._making = threading.RLock()
         self._maker: int | None = None  # the thread that makes the file just now
         self.patience = patience
+        self._inserts: dict[Any, Any] = {}
         self.home = None if home is None else home.expanduser().resolve()
         self._written = (home or Path()).expanduser().absolute()  # the home without following links
 
@@ -228,8 +229,15 @@ class Database:
             return 0
         keys = [column.name for column in table.primary_key if column.name in rows[0]]
         ordered = sorted(rows, key=lambda row: tuple(row[key] for key in keys))
-        insert = self._insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-        return connection.execute(insert, ordered).rowcount
+        return connection.execute(self._compiled(table, list(rows[0]), len(rows) > 1), ordered).rowcount
+
+    def _compiled(self, table: Table, columns: list[str], many: bool) -> Any:
+        """That insert, compiled once: SQLAlchemy keeps none that knows ON CONFLICT, and would compile it each time."""
+        key = (table.name, *columns, many)
+        if key not in self._inserts:
+            insert = self._insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+            self._inserts[key] = insert.compile(self._engine, column_keys=columns, for_executemany=many)
+        return self._inserts[key]
 
 
 def make_private(folder: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,14 +80,12 @@ def _postgres_binaries() -> Path | None:
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    binaries = _postgres_binaries()
+@contextmanager
+def postgres_server(binaries: Path | None = None) -> Iterator[Postgres]:
+    """A server of one's own, gone when this ends. Raises RuntimeError where Postgres is not installed."""
+    binaries = binaries or _postgres_binaries()
     if binaries is None:
-        required = os.environ.get("PRECEPT_REQUIRE_POSTGRES") == "1"
-        if required:
-            pytest.fail(INSTALL_POSTGRES)
-        pytest.skip(INSTALL_POSTGRES)
+        raise RuntimeError(INSTALL_POSTGRES)
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="precept-pg-"))
     if user:
@@ -101,6 +100,18 @@ def postgres() -> Iterator[Postgres]:
             server.pg_ctl("stop", "-m", "immediate")
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    binaries = _postgres_binaries()
+    if binaries is None:
+        required = os.environ.get("PRECEPT_REQUIRE_POSTGRES") == "1"
+        if required:
+            pytest.fail(INSTALL_POSTGRES)
+        pytest.skip(INSTALL_POSTGRES)
+    with postgres_server(binaries) as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -4,7 +4,8 @@ To add one, write `pipeline/engines/x.py` with a function `build(settings: Engin
 say `engine: {kind: x}`. Heavy imports go inside `build` or the methods, so that choosing another engine costs nothing.
 A function `check(settings) -> None`, where it has one, tells a mistake in the settings early, loading nothing.
 A method `release() -> None` of the engine, where it has one, gives back the device's memory until it is asked again:
-training, or another model, needs it meanwhile.
+training, or another model, needs it meanwhile. An attribute `before_loading`, where it has one, is set to what it is to
+call then before it loads again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class EngineSettings:
     dtype: str = "float32"
     device: str = "auto"  # "auto": CUDA when there is one
     batch_size: int = 64
-    base_url: str = ""
+    base_url: str | Sequence[str] = ""  # several servers of one model share the work
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -68,6 +68,11 @@ class Silence:
         if not self._told and not busy:
             self._now()
 
+    def unusual(self) -> float:
+        """Seconds of silence so far, where somebody waits and it is longer than this server usually takes; else 0."""
+        silent = time.monotonic() - self._since if self._waiting else 0.0
+        return silent if silent >= min(max(FIRST_WORD, 2 * self._usual), SLOWEST) else 0.0
+
     def _begin_anew(self) -> None:
         self._since = time.monotonic()
         self._pause = min(max(FIRST_WORD, 2 * self._usual), SLOWEST)

@@ -12,7 +12,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -20,7 +20,13 @@ from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, Field
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, stop_before_delay
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+)
 from tenacity.wait import wait_exponential_jitter
 
 from constitution.errors import UserError
@@ -106,6 +112,8 @@ class Transport:
         self._failed: dict[str, tuple[int, float]] = {}
         self._silences: dict[str, Silence] = {}  # by URL, for the same reason
         self.say: Say = logging.getLogger(__name__).warning  # where words about a silent server go
+        # Whether a failed request is worth waiting for; not where another server can answer it at once.
+        self.patient: Callable[[], bool] = lambda: True
         # How often there was reason to ask whether the server still is who it was: a failed connection, or a pause long
         # enough for another to be started in its place.
         self.doubts = 0
@@ -129,11 +137,12 @@ class Transport:
         now = time.monotonic()
         if self._in_flight == 0 and self._last_answer is not None and now - self._last_answer > IDLE:
             self.doubts += 1
-        silence = self._silences.setdefault(url, Silence(self.host, lambda text: self.say(text)))
+        silence = self._silences.setdefault(url, Silence(self.host, self._of_silence))
+        tried_enough = stop_after_attempt(self._patience.attempts) | stop_before_delay(limit)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Transient),
             wait=self._wait,
-            stop=stop_after_attempt(self._patience.attempts) | stop_before_delay(limit),
+            stop=lambda state: tried_enough(state) or self._hasty(state),
             reraise=True,
         )
         self._in_flight += 1
@@ -169,6 +178,24 @@ class Transport:
     def _heard(self, silence: Silence, began: float) -> None:
         self._last_answer = time.monotonic()
         silence.answered(self._last_answer - began)
+
+    def _of_silence(self, text: str) -> None:
+        if self.patient():
+            self.say(text)
+
+    def _hasty(self, state: RetryCallState) -> bool:
+        """Whether a failure is given up at once. A server that is well and asks to wait is waited for."""
+        failure = state.outcome.exception() if state.outcome else None
+        return not self.patient() and not (isinstance(failure, _Transient) and failure.busy)
+
+    def silent_for(self) -> float:
+        """Seconds that the longest wait has gone on without a word from the server, where that is long for it; 0 where
+        it is not."""
+        return max((silence.unusual() for silence in self._silences.values()), default=0.0)
+
+    def forgive(self) -> None:
+        """Ask again what failed so often that no more was sent."""
+        self._failed.clear()
 
     async def close(self) -> None:
         await self._client.aclose()

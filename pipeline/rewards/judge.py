@@ -86,7 +86,7 @@ class FurtherRole(Options):
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
     batch_size: int = Field(64, ge=1)
-    base_url: str = ""
+    base_url: str | list[str] = ""
     api_key_env: str = "OPENAI_API_KEY"
     options: Mapping[str, Any] = Field(default_factory=dict)
     answer_prefix: str = ""

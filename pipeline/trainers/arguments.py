@@ -178,15 +178,35 @@ def check(method: str, module: Any, given: Mapping[str, Any], where: str = "argu
             raise UserError(f"{where}: {str(error).removeprefix('arguments: ')}") from None
 
 
-def check_lora(given: Mapping[str, Any] | None, where: str = "lora") -> None:
-    """Raises UserError for the first argument of an adapter that peft does not have, or that has no value for it."""
+def check_lora(given: Mapping[str, Any] | None, where: str = "lora", method: str = "") -> None:
+    """Raises UserError for the first argument of an adapter that peft does not have, or that has no value for it.
+    `bits` is ours: the weights below the adapter in 4 bits."""
     known = declared.fields("LoraConfig")
+    check_bits(given, where, method)
     for name, value in (given or {}).items():
+        if name == BITS:
+            continue
         if known and (name not in known or name in ("peft_type", "task_type", "inference_mode")):
             hint = _nearest(name, known)
             raise UserError(f"{where}: peft's LoRA has no {name} to set{f'; {hint}' if hint else ''}, as in r = 16")
         if wanted := _refused(name, value, _LORA.get(name, known.get(name, Any)), True):
             raise UserError(f"{where}: {name} is {_shown(value)}; it must be {wanted}")
+
+
+def check_bits(given: Mapping[str, Any] | None, where: str = "lora", method: str = "") -> None:
+    """Raises UserError where 4 bits are asked for and cannot be had, or another number of them."""
+    bits = (given or {}).get(BITS)
+    if bits is None:
+        return
+    if type(bits) is not int or bits != 4:
+        raise UserError(f"{where}: {BITS} is {bits!r}; it can be 4, and nothing else: leave it out for whole weights")
+    if method and method not in FOUR_BITS:
+        raise UserError(f"{where}: {BITS} = 4 is for {', '.join(FOUR_BITS)}, and not for {method}; leave {BITS} out")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"{where}: {BITS} = 4 needs bitsandbytes, which is not installed: pip install bitsandbytes, or leave "
+            f"{BITS} out"
+        )
 
 
 def _is_ours(module: Any) -> bool:
@@ -235,6 +255,8 @@ def _refused(name: str, value: Any, kind: Any, limited: bool) -> str:
     return _untracked(value) if name == "report_to" and limited else ""
 
 
+BITS = "bits"  # of `lora`
+FOUR_BITS = ("sft", "reward", "dpo", "kto", "orpo", "rloo", "grpo")  # methods whose model may be in 4 bits
 _GREATEST = 1e300  # more than a float holds is no number of anything
 
 

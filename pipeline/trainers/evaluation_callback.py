@@ -21,6 +21,9 @@ published with the checkpoint:
                     the rule that fired as `stopped`, and its `reason`
     samples.jsonl   each answer: step, index of the prompt, text, proxy, judge; the prompt itself at the first
 
+Of several processes, each of which has the whole model, the first measures and writes; what it found all of them know,
+and stop together.
+
 Truth is not among the figures and cannot be: whoever knows it measures it afterwards, on samples.jsonl.
 
 The stop rules, and what good weights are, are in `stop_rules`. They lie in `job.resume/good`, with the good ones before
@@ -50,6 +53,7 @@ from constitution.records import seed_of
 from pipeline import rewards
 from pipeline.metrics import style
 from pipeline.rewards.reward import Reward
+from pipeline.trainers import processes
 from pipeline.trainers.progress import read
 from pipeline.trainers.rollouts import Dialogue, InProcess, Reference, Rollout, Sampler, evaluating, logprobs, pack
 from pipeline.trainers.stop_rules import (
@@ -142,7 +146,8 @@ class EvaluationCallback:
         self._left_out = 0
         if self._plan and isinstance(sampler, InProcess):
             self._plan, self._left_out = _answerable(self._plan, sampler)
-        self._judge = rewards.build(self._plan.judge) if self._plan else None
+        self._together = processes.current()
+        self._judge = rewards.build(self._plan.judge) if self._plan and self._together.first else None
         self._seeds = [
             seed_of("watch", job.seed, index) for index in range(len(self._plan.prompts) if self._plan else 0)
         ]
@@ -152,7 +157,11 @@ class EvaluationCallback:
         if self._plan is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._recall(step)
+        self._lines, self._evaluations = self._together.once(lambda: self._recalled(step))
+        self._stop, self.stopped, self._lost = None, None, False
+        for line in self._lines:
+            if line["stopped"]:
+                self._fire(Stop(line["stopped"], line["reason"], line["step"]))
         if not self._ended and self._plan.due(step, step + 1) and not any(x.step == step for x in self._evaluations):
             self._evaluate(step, self._lines[-1]["total"] if self._lines else step, model)
 
@@ -224,6 +233,15 @@ class EvaluationCallback:
     # --- an evaluation step --------------------------------------------------------------------------------------
 
     def _evaluate(self, step: int, total: int, model: Any) -> None:
+        evaluation, line, stop = self._together.once(lambda: self._measured(step, total, model))
+        if not self._together.first:
+            self._evaluations.append(evaluation)
+        self._lines.append(line)
+        if stop:
+            self._fire(stop)
+
+    def _measured(self, step: int, total: int, model: Any) -> tuple[EvaluationStep, dict[str, Any], Stop | None]:
+        """By the first process: an evaluation, its line, and the rule that fires."""
         assert self._plan is not None and self._judge is not None
         began = time.monotonic()
         with torch.random.fork_rng():
@@ -260,11 +278,9 @@ class EvaluationCallback:
         }
         # JSON has no NaN: a number that is not finite is written as null.
         line = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        self._lines.append(line)
         with (self._folder / EVALUATIONS).open("a", encoding="ascii") as file:
             file.write(json.dumps(line) + "\n")
-        if stop:
-            self._fire(stop)
+        return evaluation, line, stop
 
     def _write_samples(self, step: int, texts: Sequence[str], proxy: Sequence[float], judge: Sequence[float]) -> None:
         assert self._plan is not None
@@ -279,7 +295,7 @@ class EvaluationCallback:
         if self._stop is None or self._lost:
             self._stop, self.stopped = stop, str(stop)
 
-    def _recall(self, step: int) -> None:
+    def _recalled(self, step: int) -> tuple[list[dict[str, Any]], list[EvaluationStep]]:
         """What was measured up to `step`, from its files, which are cut there."""
         assert self._plan is not None
         lines = [line for line in read(self._folder / EVALUATIONS) if line["step"] <= step]
@@ -287,17 +303,16 @@ class EvaluationCallback:
         for sample in read(self._folder / SAMPLES):
             seen.setdefault(sample["step"], []).append(sample)
         # One whose answers were not all written is no evaluation; a crash between the two files leaves answers alone.
-        self._lines = [line for line in lines if len(seen.get(line["step"], ())) == len(self._plan.prompts)]
-        self._evaluations, self._stop, self.stopped, self._lost = [], None, None, False
-        for line in self._lines:
+        lines = [line for line in lines if len(seen.get(line["step"], ())) == len(self._plan.prompts)]
+        evaluations = []
+        for line in lines:
             answers = seen[line["step"]]
             proxy, judge = ([sample[name] for sample in answers] for name in ("proxy", "judge"))
             kl, entropy = (math.nan if line[name] is None else line[name] for name in ("kl", "entropy"))
-            self._evaluations.append(EvaluationStep(line["step"], tuple(proxy), tuple(judge), kl, entropy))
-            if line["stopped"]:
-                self._fire(Stop(line["stopped"], line["reason"], line["step"]))
-        _rewrite(self._folder / EVALUATIONS, self._lines)
-        _rewrite(self._folder / SAMPLES, [sample for line in self._lines for sample in seen[line["step"]]])
+            evaluations.append(EvaluationStep(line["step"], tuple(proxy), tuple(judge), kl, entropy))
+        _rewrite(self._folder / EVALUATIONS, lines)
+        _rewrite(self._folder / SAMPLES, [sample for line in lines for sample in seen[line["step"]]])
+        return lines, evaluations
 
     # --- good weights -------------------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ from pipeline import trainers
 from pipeline.engines.chats import ChatTokenizer
 from pipeline.models import checkpoint, merging
 from pipeline.models.stops import write_stop_ids
-from pipeline.trainers import processes, trackers
+from pipeline.trainers import arguments, processes, trackers
 from pipeline.trainers.rows import LengthGrouped, as_trained, check_prompts, like_lengths
 from pipeline.trainers.trainer import Job, Progress, TrainingStopped
 
@@ -71,12 +71,46 @@ def load_model(job: Job, architecture: Any, **options: Any) -> PreTrainedModel:
     """The parent's weights, its adapters merged, in the dtype they are trained in.
 
     Full weights are trained in float32 (bfloat16 is then the autocast's business: AdamW's updates are lost in
-    bfloat16 weights); below a LoRA they stay frozen in the job's dtype.
+    bfloat16 weights); below a LoRA they stay frozen in the job's dtype, or in 4 bits (QLoRA, arXiv 2305.14314).
     """
     set_seed(job.seed)  # a reward model's head is drawn here
+    if job.lora and job.lora.get(arguments.BITS):
+        return _in_four_bits(job, architecture, **options)
     dtype = torch.bfloat16 if job.lora and job.dtype == "bfloat16" else torch.float32
     with _loading(job):
         return merging.load(Path(job.model), architecture, dtype=dtype, **options)
+
+
+def _in_four_bits(job: Job, architecture: Any, **options: Any) -> PreTrainedModel:
+    """The parent's weights as 4-bit NormalFloat with constants that are quantised, too (sections 3 and 4 there); norms
+    and heads stay whole. Adapters are merged before, in float32."""
+    arguments.check_bits(job.lora, method=job.method)
+    from peft import prepare_model_for_kbit_training
+    from transformers import BitsAndBytesConfig
+
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if job.dtype == "bfloat16" else torch.float32,
+    )
+    device = f"cuda:{torch.cuda.current_device()}" if use_cuda(job) else "cpu"
+    merged = job.resume / "merged"
+    with _loading(job):
+        folder = Path(job.model)
+        if len(checkpoint.stack(folder)) > 1:
+            merging.load(folder, architecture, dtype=torch.float32, **options).save_pretrained(merged)
+            folder = merged
+        try:
+            model = architecture.from_pretrained(
+                folder, use_safetensors=True, quantization_config=how, device_map={"": device}, **options
+            )
+        finally:
+            shutil.rmtree(merged, ignore_errors=True)
+    ready: PreTrainedModel = prepare_model_for_kbit_training(
+        model, use_gradient_checkpointing=bool(job.arguments.get("gradient_checkpointing"))
+    )
+    return ready
 
 
 @contextlib.contextmanager
@@ -117,7 +151,7 @@ def lora_config(job: Job, task: str) -> Any:
         return None
     from peft import LoraConfig
 
-    options = {"task_type": task, **job.lora}
+    options = {"task_type": task, **{name: value for name, value in job.lora.items() if name != arguments.BITS}}
     if task == "SEQ_CLS":
         options["modules_to_save"] = sorted({"score", *options.get("modules_to_save", [])})
     try:
@@ -156,7 +190,7 @@ def configure(
 
     Raises UserError for a value that TRL refuses. Which arguments there are is `arguments`'s business.
     """
-    arguments = {key: value for key, value in job.arguments.items() if key not in OURS}
+    arguments = {key: value for key, value in job.arguments.items() if key not in (*OURS, "report_to")}
     if job.dtype not in ("float32", "bfloat16"):
         raise UserError(f"dtype is {job.dtype!r}; it must be float32 or bfloat16")
     cuda = use_cuda(job)
@@ -172,6 +206,7 @@ def configure(
         "eval_strategy": "no",
         "save_strategy": "steps",
         "save_total_limit": 2,  # one may be half written
+        "report_to": "none",  # the trackers are `trackers`'s business
         **method,
     }
     arguments |= {
@@ -224,6 +259,7 @@ class TrainerMixin:
     """
 
     train_dataset: Any
+    order: Any = None  # the sampler of the last data loader, whose order is drawn from (seed, epoch)
 
     def as_trained(self, row: dict[str, Any]) -> tuple[list[int], list[list[int]]]:
         """The ids before the first answer of a row of the tokenised training set, and each answer's."""
@@ -252,7 +288,8 @@ class TrainerMixin:
             return super()._get_train_sampler(train_dataset)  # type: ignore[misc]
         lengths = list(self.train_dataset["length"])
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return LengthGrouped(lengths, batch, args.seed)
+        self.order = LengthGrouped(lengths, batch, args.seed)
+        return self.order
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)
@@ -324,8 +361,8 @@ def fit(job: Job, progress: Progress, build: Callable[[int], Trainer]) -> tuple[
         if "prompt_ids" in trainer.train_dataset.column_names:
             check_prompts(job, trainer.train_dataset, as_trained=trainer.as_trained)
         trainer.remove_callback(PrinterCallback)
-        trackers.forgive(trainer)
-        trainer.add_callback(_Report(job, progress, batch_size))
+        trackers.attach(trainer, job)
+        trainer.add_callback(_Report(job, progress, batch_size, trainer))
         together.in_turn(lambda: progress.start(state[2] if state else 0))
         with setting_up():
             trainer.train(resume_from_checkpoint=str(state[0]) if state else None)
@@ -369,8 +406,14 @@ def _last_steps(history: Sequence[dict[str, float]]) -> dict[str, float]:
 class _Report(TrainerCallback):  # type: ignore[misc]
     """Tells the progress of every step, writes down what makes a resume state whole, and obeys an interruption."""
 
-    def __init__(self, job: Job, progress: Progress, batch_size: int) -> None:
-        self.job, self.progress, self.batch_size = job, progress, batch_size
+    def __init__(self, job: Job, progress: Progress, batch_size: int, trainer: Any) -> None:
+        self.job, self.progress, self.batch_size, self.trainer = job, progress, batch_size, trainer
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Of several processes that resume within an epoch, accelerate wraps the order once more, and transformers
+        tells it no epoch any more: it would be the first one's again."""
+        if (order := getattr(self.trainer, "order", None)) is not None:
+            order.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if processes.current().any(self.progress.interrupted):

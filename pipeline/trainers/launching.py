@@ -112,8 +112,13 @@ class Together:
             event, fields = _read(line) if line else ("", {})
             if event in UNDER_WAY:
                 tell(event, fields)
+            elif event == "failed":  # of itself, or of another's death, which it hears of sooner than we do
+                ends = time.monotonic() + MOURNING
+                while not self._codes() and time.monotonic() < ends:
+                    time.sleep(POLL)
+                return self._ended(asked_to_stop) if self._codes() else (event, fields)
             elif event:
-                return self._ended(asked_to_stop) if self._codes() and event == "failed" else (event, fields)
+                return event, fields
 
     def _codes(self) -> dict[int, int]:
         """By its number, the code of each that has ended, none of which should before we say so."""

@@ -29,6 +29,8 @@ LIBRARIES = 550e6  # bytes: a process that has imported torch, transformers and 
 CHARACTERS = 3.0  # a token, in texts of natural language
 TEMPLATE = 16  # tokens that a chat template adds to a dialogue, about
 ROWS = {"sft": 1, "kto": 2, "best_of_n": 1}  # sequences of a row in one pass; other methods of pairs have two
+WHOLE = re.compile(r"embed|wte|wpe|lm_head|score")  # what stays whole in 4 bits, beside norms
+FOUR_BITS = 0.5 + 0.127 / 8  # bytes a number, with its block's constants (QLoRA, section 3)
 KEPT_ATTENTION = ("q_proj", "v_proj")  # what peft adapts in a Llama where nothing is said
 
 
@@ -73,7 +75,10 @@ def at(job: Job, longest: float, answer: float, processes: int = 1, *, least: bo
     trained = _adapter(job.lora, shapes) if job.lora is not None else count
     trained = 0 if getattr(method, "FROZEN", False) else trained
     half = job.dtype == "bfloat16"
-    weights = count * (2 if job.lora is not None and half else 4)
+    weights = float(count * (2 if job.lora is not None and half else 4))
+    if job.lora is not None and job.lora.get("bits"):
+        whole = sum(math.prod(shape) for name, shape in shapes.items() if len(shape) < 2 or WHOLE.search(name))
+        weights = whole * 4 + (count - whole) * FOUR_BITS
     online = getattr(method, "ONLINE", False)
 
     batch = arguments.get("per_device_train_batch_size", 1) * arguments.get("gradient_accumulation_steps", 1)

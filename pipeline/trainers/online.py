@@ -119,7 +119,7 @@ class Online(fitting.TrainerMixin):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Prompts:
         args: Any = self.args  # type: ignore[attr-defined]
-        return Prompts(
+        self.order = order = Prompts(
             self.train_dataset if train_dataset is None else train_dataset,
             mini_repeat_count=args.num_generations,
             batch_size=args.generation_batch_size // args.num_generations,
@@ -127,6 +127,7 @@ class Online(fitting.TrainerMixin):
             shuffle=args.shuffle_dataset,
             seed=args.seed,
         )
+        return order
 
     def _tokenize_prompts(self, prompts: Sequence[Dialogue]) -> tuple[list[Sequence[int]], None, dict[str, Any]]:
         """TRL asks for the prompts' tokens, and gets them with the answers."""

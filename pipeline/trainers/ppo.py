@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from pipeline.rewards.reward import Reward
     from pipeline.trainers.evaluation_callback import EvaluationCallback
     from pipeline.trainers.rollouts import Batch, Dialogue, Reference, Rollout, Sampler
+    from pipeline.trainers.trackers import Tracking
 
 KIND: Kind = "policy"
 COLUMNS: tuple[str, ...] = ("prompt",)
@@ -98,7 +99,7 @@ DEFAULTS: dict[str, Any] = {
     "target_kl": None,  # nats a token; None: every inner epoch is run
     "value_trunk": "separate",
 }
-READS = frozenset(DEFAULTS) - {"report_to"}  # a loop of its own, which reports to progress alone
+READS = frozenset(DEFAULTS) | {"run_name"}
 _COUNTS = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_completion_length", "num_ppo_epochs")
 _SIZES = ("temperature", "cliprange", "cliprange_value", "kl_target", "kl_horizon", "target_kl", "max_grad_norm")
 RANGES: tuple[tuple[tuple[str, ...], float, float, str], ...] = (  # of finite numbers
@@ -498,6 +499,7 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
     from pipeline.trainers.evaluation_callback import EvaluationCallback
     from pipeline.trainers.rollouts import InProcess, Reference
     from pipeline.trainers.rows import check_prompts, load_rows
+    from pipeline.trainers.trackers import Tracking
 
     a = job.arguments
     tokenizer = fitting.load_tokenizer(job)
@@ -530,10 +532,12 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
         start = state[2]
     ppo.together.in_turn(lambda: progress.start(start))
     callback = EvaluationCallback(job, sampler, reward, ppo.reference, pad)
+    tracking = Tracking(job, model, ppo.total, first=ppo.together.first)
     try:
-        _run(ppo, progress, callback, start)
+        _run(ppo, progress, callback, tracking, start)
         judged = callback.settle(model)
     finally:
+        tracking.close()
         callback.close()
     fitting.save_model(job, model)
     last = ppo.history[-max(1, min(10, len(ppo.history) // 4)) :]
@@ -543,11 +547,13 @@ def _attempt(job: Job, progress: Progress, reward: Reward, rows: int) -> dict[st
     return {**means, **spent, **sizes, **judged}
 
 
-def _run(ppo: PPO, progress: Progress, callback: EvaluationCallback, start: int) -> None:
+def _run(ppo: PPO, progress: Progress, callback: EvaluationCallback, tracking: Tracking, start: int) -> None:
     callback.start(start, ppo.model)
     for step in range(start + 1, ppo.total + 1):
         try:
-            progress.step(step, ppo.total, ppo.update(step))
+            figures = ppo.update(step)
+            tracking.step(step, figures)
+            progress.step(step, ppo.total, figures)
         except TrainingStopped as stop:
             if callback.rescue(stop, ppo.model):
                 return

@@ -15,12 +15,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+PATIENCE = 3 * 3600.0  # seconds that they wait for the first, which measures a model alone
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def join(index: int, count: int, device: str) -> Processes:
         import torch
         from accelerate import PartialState
 
-        PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+        PartialState(cpu=device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(seconds=PATIENCE))
     return Processes(index, count)
 
 

@@ -99,11 +99,6 @@ def _check_online(job: Job) -> None:
     """Raises UserError for what several processes cannot do while they sample."""
     if job.method == "best_of_n":
         raise UserError("best_of_n trains in one process; start it without accelerate launch")
-    if job.watch is not None:
-        raise UserError(
-            f"{job.method} has an evaluation callback in one process only: leave watch out of the job, or start it "
-            "without accelerate launch"
-        )
     if processes.sharded():
         raise UserError(
             f"{job.method} samples from the whole model, and FSDP cuts it into parts; use docs/accelerate/ddp.yaml"

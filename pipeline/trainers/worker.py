@@ -193,7 +193,8 @@ def launch(
     on_progress: OnProgress | None = None,
     say: Callable[[str], None] | None = None,
     env: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> list[Manifest]:
-    """Train jobs in order in one process that is started for them; see `Worker.run`."""
-    with Worker(env) as worker:
+    """Train jobs in order in a process that is started for them, or in several; see `Worker`."""
+    with Worker(env, processes) as worker:
         return [worker.run(job, on_progress, say) for job in jobs]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from constitution.errors import UserError
+from service import devices
 
 if TYPE_CHECKING:
     from pipeline import training_rows
@@ -111,7 +112,8 @@ def job(order: Order, settings: Callable[[], Settings], tell: Callable[[str], No
     return trainers.Job(
         id=ident.hex(), method=method, model=str(model), out=str(order.out), dataset=str(data),
         arguments=arguments, seed=order.seed, eval_dataset=str(evaluate) if evaluate else None,
-        lora=adapter, device=order.device, dtype=order.dtype, reward=rewarded, watch=watch,
+        lora=adapter, device=order.device.partition(":")[0], dtype=order.dtype,
+        reward=devices.inside(rewarded), watch=devices.inside(watch),
     )  # fmt: skip
 
 
@@ -154,10 +156,10 @@ def _held_out(settings: Callable[[], Settings]) -> set[str]:
     from pipeline.sources.rows import openings
     from storage.store import Store
 
-    given, prompts = settings(), []
+    given, prompts = settings(), list[Any]()
     if given.prompts:
         with contextlib.suppress(UserError):  # another command's mistake, which tells it
-            prompts = sources.read(given.prompts, sources.Splits(given.splits.heldout, given.splits.dev))
+            prompts += sources.read(given.prompts, sources.Splits(given.splits.heldout, given.splits.dev))
     url = given.store.get_secret_value()
     if not url.startswith("sqlite") or Path(url.partition(":///")[2].partition("?")[0]).is_file():
         with Store.open(url, home=given.home) as store:
@@ -165,9 +167,10 @@ def _held_out(settings: Callable[[], Settings]) -> set[str]:
     return {opening for opening, split in openings(prompts).items() if split != "train"}
 
 
-def train(job: Job, report: Progress) -> Trained:
-    """Train a job in a process of its own; one that was stopped goes on, one that is done is found. Raises
-    TrainingStopped where training went wrong; its last good state is in `job.resume`."""
+def train(job: Job, report: Progress, device: str = "auto") -> Trained:
+    """Train a job in a process of its own, which sees `device` alone, or in one on each of several (`cuda:0,1`); one
+    that was stopped goes on, one that is done is found. Raises TrainingStopped where training went wrong; its last good
+    state is in `job.resume`."""
     from pipeline import trainers
 
     with report.stage(f"train {job.method}", 1) as bar:
@@ -177,7 +180,11 @@ def train(job: Job, report: Progress) -> Trained:
             note = f"{shown} {at[shown]:.4f}" if at.get(shown) is not None else ""
             bar.reach(at.get("step", 0), at.get("total", bar.total), note)
 
-        (manifest,) = trainers.launch([job], on_progress=follow, say=lambda text: report.say(f"  {text}"))
+        names = ("cuda:0",) if device == "auto" else devices.named(device)
+        (manifest,) = trainers.launch(
+            [job], on_progress=follow, say=lambda text: report.say(f"  {text}"), env=devices.seen_by(names),
+            processes=len(names),
+        )  # fmt: skip
     return Trained(job, manifest)
 
 
@@ -185,9 +192,8 @@ def _check(order: Order) -> None:
     """Raises UserError for what no training has: a device, a number format, a seed."""
     from pipeline.trainers import arguments
 
-    arguments.check_lora(order.lora, "--lora")
-    if order.device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {order.device}: it must be auto, cpu or cuda")
+    arguments.check_lora(order.lora, "--lora", order.method.replace("-", "_"))
+    devices.named(order.device, "--device")
     if order.dtype not in ("float32", "bfloat16"):
         raise UserError(f"--dtype {order.dtype}: it must be float32 or bfloat16")
     if not 0 <= order.seed < 2**32:

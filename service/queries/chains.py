@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from constitution.principles import Principle
 from constitution.records import Generation, Id
 from constitution.streams import Ids, Stream
 from pipeline import compare as comparing
@@ -40,6 +41,8 @@ def begun(work: RunRecords, answers: Sequence[Id], current: Sequence[Id] | None 
 def ended(work: RunRecords, stage: str, of: str) -> Stream[revising.Chain]:
     """The chains of a stage after their last round; none in a run that revised nothing."""
 
+    drawn_from = work.heard()
+
     def after(answers: Sequence[Id]) -> list[revising.Chain]:
         chains = begun(work, answers)
         prompts = sorted({c.prompt.id for c in chains})
@@ -47,7 +50,9 @@ def ended(work: RunRecords, stage: str, of: str) -> Stream[revising.Chain]:
             revised, found = (
                 _by_text(work, name, prompts) for name in (f"{stage}.{round}", f"{stage}.{round}.critique")
             )
-            chains = [_advance(work, c, round, found.get(_text(c)), revised.get(_text(c))) for c in chains]
+            steps = [(found.get(_text(c)), revised.get(_text(c))) for c in chains]
+            drawn = [revising.principle_of(c, drawn_from, work.settings.seed, round) for c in chains]
+            chains = [_advance(c, round, *step, by) for c, step, by in zip(chains, steps, drawn, strict=True)]
         return chains
 
     return Stream(Ids(g.id for g in work.generations(of) if revising.revisable(g)), after)
@@ -69,11 +74,10 @@ def _by_text(work: RunRecords, stage: str, prompts: Sequence[Id]) -> dict[Text, 
 
 
 def _advance(
-    work: RunRecords, chain: revising.Chain, round: int, critique: Generation | None, revision: Generation | None
+    chain: revising.Chain, round: int, critique: Generation | None, revision: Generation | None, drawn: Principle
 ) -> revising.Chain:
     """The chain after a round, its steps said to be its own and of the principle that was drawn: where they were stored
     first, that may have had another name."""
-    drawn = revising.principle_of(chain, work.heard(), work.settings.seed, round)
     own: dict[str, Any] = {"parent": chain.current.id, "principle": drawn.id}
     said, revised = (replace(step, **own) if step else None for step in (critique, revision))
     return revising.advance(chain, said, revised, drawn, round)

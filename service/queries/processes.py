@@ -20,7 +20,7 @@ from pathlib import Path
 def own_name() -> str:
     """A name for a worker of this process, a new one each time."""
     place = f"@{_place()}" if _place() else ""
-    return f"{socket.gethostname()}{place}:{os.getpid()}:{time.time_ns()}.{_began(os.getpid())}"
+    return f"{socket.gethostname()}{place}:{os.getpid()}:{time.time_ns()}.{began(os.getpid())}"
 
 
 def host_of(worker: str) -> str:
@@ -51,8 +51,8 @@ def is_there(worker: str) -> bool | None:
         return False
     except PermissionError:
         pass
-    began = since.partition(".")[2]
-    return not began or began == _began(number)
+    start = since.partition(".")[2]
+    return not start or start == began(number)
 
 
 @functools.cache
@@ -66,7 +66,7 @@ def _place() -> str:
         return ""
 
 
-def _began(pid: int) -> str:
+def began(pid: int) -> str:
     """When a process began, in ticks since the machine was started; empty where that is not to be had, and for one that
     has ended and that nobody has asked for its exit code yet."""
     try:

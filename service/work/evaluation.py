@@ -12,6 +12,7 @@ from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import Generation, Id, Prompt
 from pipeline import label, suites
+from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
 from pipeline.metrics import effects, intervals, style, win_rate
 from pipeline.metrics.changes import changes
@@ -71,6 +72,8 @@ def evaluate(
     principles = list(work.heard("evaluator"))
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
+        if work.wiring.code_measures:  # there is no model to ask
+            gone = replace(gone, principles=tuple(p for p in gone if not asks_a_model(evaluator, p)))
         work.ask_judge(f"{stage}.removed", evaluator, asked, constitution=gone)
         principles += gone.principles
     measured: dict[str, Any] = {}

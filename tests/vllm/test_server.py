@@ -117,7 +117,7 @@ def test_the_context_is_read_and_what_is_too_long_is_left_out_alone(connect: Cal
 def test_a_server_that_does_not_tell_its_context_refuses_one_of_a_pack(
     connect: Callable[..., OpenAIEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.engines.openai._context", lambda models, name: None)
+    monkeypatch.setattr("pipeline.engines.openai_server._context", lambda models, name: None)
     engine = connect()
     [choices] = engine.choose([Choose((chat(QUESTIONS[0]), chat(LONG), chat(QUESTIONS[1])), ("A", "B"))])
     assert [isinstance(each, Refused) and each.kind for each in choices] == [False, "too_long", False]

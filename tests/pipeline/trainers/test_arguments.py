@@ -55,7 +55,7 @@ OURS = {  # what the methods read themselves
     "reward": {"divergence_factor", "chat_template_kwargs", "heads"},
     "best_of_n": {"divergence_factor", "chat_template_kwargs", "n", "max_completion_length", "temperature"},
 }
-UNREAD_DEFAULTS = {"ppo": {"report_to"}, "best_of_n": {"per_device_eval_batch_size"}}
+UNREAD_DEFAULTS = {"best_of_n": {"per_device_eval_batch_size"}}
 
 
 @pytest.mark.parametrize("method", IDS)
@@ -83,7 +83,6 @@ def test_the_ids_of_stored_jobs_stay_what_they_are(method: str) -> None:
         ("orpo", "precompute_ref_batch_size", 2, ""),
         ("rloo", "top_p", 0.9, ""),
         ("ppo", "num_generations", 4, ""),
-        ("ppo", "report_to", "tensorboard", ""),
         ("best_of_n", "per_device_eval_batch_size", 8, ""),
         ("dpo", "seed", 1, "the job's seed says it"),
         ("sft", "fp16", True, "the job's dtype says it"),
@@ -136,7 +135,7 @@ def test_what_a_method_declares_is_there_where_it_is_passed_to(method: str) -> N
 def test_what_ppo_declares_is_what_its_code_looks_up() -> None:
     """It passes its arguments to nobody: each name stands in its own source, or is one that all methods share."""
     source = (ROOT / "pipeline" / "trainers" / "ppo.py").read_text().partition("READS =")[2]
-    elsewhere = {"max_length", "divergence_factor"}  # fitting.context_length, progress
+    elsewhere = {"max_length", "divergence_factor", "report_to"}  # fitting.context_length, progress, trackers
     assert {name for name in arguments.reads(trainers.load("ppo")) if f'"{name}"' not in source} == elsewhere
 
 

@@ -6,7 +6,9 @@ that are damaged in ways that only loading shows, and a disk that fills up in th
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import resource
 import shutil
 import signal
@@ -247,9 +249,10 @@ def test_weights_that_do_not_fit_at_the_very_end_leave_no_checkpoint(make_job: M
 # --- the experiment tracker (promises, row 22) ---
 
 
-@pytest.mark.parametrize("dies_at", ["on_train_begin", "on_log"])
+@pytest.mark.parametrize("method", ["sft", "ppo"])
+@pytest.mark.parametrize("dies_at", ["__init__", "on_train_begin", "on_log"])
 def test_a_tracker_that_is_down_or_dies_is_one_warning(
-    dies_at: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    method: str, dies_at: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from transformers import TrainerCallback
     from transformers.integrations import integration_utils
@@ -263,9 +266,51 @@ def test_a_tracker_that_is_down_or_dies_is_one_warning(
     tracker = type("MLflowCallback", (TrainerCallback,), {dies_at: dies, "__module__": integration_utils.__name__})
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "mlflow", tracker)
     monkeypatch.setattr("pipeline.trainers.arguments._untracked", lambda value: "")
-    job = make_job("sft", "tracked", report_to="mlflow")
+    job = tracked(method, make_job)
     manifest = run(job)
     assert checkpoint.verify(Path(job.out)).digest == manifest.digest
     (warning,) = [r.message for r in caplog.records if "tracker" in r.message]
     assert warning == "the tracker MLflow failed (ConnectionError: nobody answers): training goes on without it"
     assert told == [dies_at]
+
+
+@pytest.mark.parametrize("method", ["sft", "ppo"])
+def test_a_tracker_is_told_every_step_and_keeps_its_files(
+    method: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import TrainerCallback
+    from transformers.integrations import integration_utils
+
+    told: list[tuple[str, int]] = []
+    folders: list[str] = []
+
+    class MLflowCallback(TrainerCallback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            folders.append(os.environ["TENSORBOARD_LOGGING_DIR"])
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            told.append(("begin", len(args.to_dict()) and model.config.vocab_size and state.max_steps))
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
+            if "loss" in logs:
+                told.append(("log", state.global_step))
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            told.append(("end", state.global_step))
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "mlflow", MLflowCallback)
+    monkeypatch.setattr("pipeline.trainers.arguments._untracked", lambda value: "")
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    job = tracked(method, make_job)
+    run(job)
+    assert told == [("begin", 2), ("log", 1), ("log", 2), ("end", 2)]
+    assert folders == [f"{job.out}.tensorboard"] and "TENSORBOARD_LOGGING_DIR" not in os.environ
+
+
+def tracked(method: str, make_job: MakeJob) -> Job:
+    if method == "sft":
+        return make_job("sft", "tracked", report_to="mlflow", max_steps=2)
+    online = {"max_completion_length": 4, "per_device_train_batch_size": 4, "num_ppo_epochs": 1}
+    rows = [{"prompt": [{"role": "user", "content": "help please"}]}] * 4
+    job = make_job("ppo", "tracked", report_to="mlflow", max_steps=2, rows=rows, **online)
+    return dataclasses.replace(job, reward={"kind": "rule", "checks": {"max_words": 3}})

@@ -55,6 +55,8 @@ def test_two_processes_that_a_flow_starts_train_to_the_losses_of_one(
     prompts = [{"prompt": row["prompt"]} for row in sample_rows("sft")]
     reward = {"kind": "function", "name": "longer_is_better:score"}
     one, other = (replace(make_job("ppo", name, rows=prompts, **PPO), reward=reward) for name in ("one", "two"))
+    watch = {"dataset": one.dataset, "judge": reward, "every": 1}
+    one, other = replace(one, watch=watch), replace(other, watch=watch)
     told: list[int] = []
     for alone, together in [*made, (one, other)]:
         run(alone)
@@ -63,6 +65,10 @@ def test_two_processes_that_a_flow_starts_train_to_the_losses_of_one(
         assert told == list(range(1, len(curve(alone, "loss")) + 1))
         for name in ("loss", "grad_norm"):
             assert curve(together, name) == pytest.approx(curve(alone, name), abs=1e-5), (alone.method, name)
+    here, there = (read(Path(job.out) / "watch.jsonl") for job in (one, other))
+    assert [line["step"] for line in there] == [0, 1, 2]
+    for name in ("proxy", "judge", "kl", "entropy", "kept"):
+        assert [line[name] for line in there] == pytest.approx([line[name] for line in here], abs=1e-5), name
 
 
 @pytest.mark.slow

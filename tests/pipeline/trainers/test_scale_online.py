@@ -163,10 +163,6 @@ def test_what_several_processes_cannot_do_is_said(
             runner._begin(job, trainers.load(job.method), lock, 2)
         assert not job.resume.exists()
 
-    measured = dataclasses.replace(make_online("grpo", "measured"), watch={"dataset": "x", "judge": {}})
-    refused(
-        measured, "grpo has an evaluation callback in one process only: leave watch out of the job, or start it without"
-    )
     refused(make_job("best_of_n"), "best_of_n trains in one process")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     refused(make_online("ppo", "sharded"), "ppo samples from the whole model, .* use docs/accelerate/ddp.yaml")
