@@ -93,7 +93,7 @@ def _libraries(settings: Settings) -> Iterator[Finding]:
     yield _library("transformers", "models in this process, training", True)
     yield _library("trl", "training", True)
     yield _library("peft", "LoRA", any(t.lora for t in (settings.sft, settings.reward, settings.optimise)))
-    yield _cuda([role.device for _, role in _roles(settings)] if local else [])
+    yield _cuda([role.device for _, role in _roles(settings) if not role.base_url] if local else [])
     postgres = settings.store.get_secret_value().startswith("postgres")
     yield _library("psycopg", "a store on Postgres", postgres, "pip install 'psycopg[binary]>=3.2'")
     yield _library("pyarrow", "Parquet files", ".parquet" in str(settings.prompts))
