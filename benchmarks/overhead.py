@@ -1,9 +1,10 @@
 """What Prefect costs: the same steps as tasks of a flow and as plain functions, in turn, in one process.
 
-    python -m benchmarks.overhead [--pairs 3] [--json]
+    python -m benchmarks.overhead [--pairs 3] [--empty] [--json]
 
 Each run answers the sandbox's training prompts, revises them four times and has the revisions judged, in a fresh store.
-Start-up (the embedded server, loading the models) is not counted. The goal is at most 2% of the wall time.
+Start-up (the embedded server, loading the models) is not counted. The goal is at most 2% of the wall time. `--empty`
+times a flow that does nothing, as it is run here and with the heartbeats that a server which stays up is sent.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows import session
+from flows import server, session
 from flows import steps as tasks
 from flows.environment import quiet_prefect
 from service.work.progress import Silent
@@ -28,7 +30,7 @@ from service.work.work import Work
 
 def steps(work: Work, plain: bool) -> None:
     def call(step: Any, *args: Any, **kwargs: Any) -> Any:
-        return (step.fn if plain else step)(work, *args, **kwargs)
+        return (step.__wrapped__ if plain else step)(work, *args, **kwargs)
 
     policy = call(tasks.start_model)
     call(tasks.respond, "answers", policy, split="train")
@@ -47,17 +49,40 @@ def timed(root: Path, name: str, plain: bool) -> float:
         role_of(work, work.start)
         work.wiring.judge(work.settings.judge)
         began = time.perf_counter()
-        steps(work, plain=True) if plain else as_flow(work)
+        steps(work, plain=True) if plain else server.through(as_flow, work)
         return time.perf_counter() - began
+
+
+@flow(name="empty", validate_parameters=False)
+def nothing() -> None:
+    pass
+
+
+def empty(times: int = 5) -> dict[str, float]:
+    """Median seconds of a flow that does nothing, with heartbeats and without, in turn."""
+    seconds: dict[str, list[float]] = {"heartbeats": [], "without": []}
+    server.through(nothing)
+    for _ in range(times):
+        for kind, every in (("heartbeats", 180), ("without", None)):
+            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: every}):
+                began = time.perf_counter()
+                server.through(nothing)
+                seconds[kind].append(time.perf_counter() - began)
+    return {kind: round(statistics.median(values), 2) for kind, values in seconds.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--empty", action="store_true")
     args = parser.parse_args()
     quiet_prefect()
-    with tempfile.TemporaryDirectory() as name:
+    if args.empty:
+        with server.watched():
+            print(json.dumps(empty()))
+        return
+    with tempfile.TemporaryDirectory() as name, server.watched():
         root = Path(name)
         timed(root, "warm", plain=False)  # starts the embedded server and loads what is loaded once
         seconds: dict[str, list[float]] = {"flow": [], "plain": []}

@@ -138,10 +138,11 @@ def down(names: Names = None, settings: SettingsFile = None, as_json: Json = Fal
 
     ended = engines.down(_home(settings), names or ())
     if as_json:
-        put_json([{**server.as_dict(), "was_up": was_up} for server, was_up in ended])
+        put_json([each.as_dict() for each in ended])
         return
-    for server, was_up in ended:
-        put(f"{server.name}: {'ended' if was_up else 'was gone already, and is forgotten'}; its log: {server.log}")
+    for each in ended:
+        how = f"ended in {took(each.seconds)}" if each.was_up else "was gone already, and is forgotten"
+        put(f"{each.server.name}: {how}; its log: {each.server.log}")
     if not ended:
         put("no server was started here")
 

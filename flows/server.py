@@ -15,14 +15,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import httpx
 from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, get_current_settings
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows.environment import of_a_temporary_server
 from service.settings import redact
@@ -42,13 +47,18 @@ _gone: ContextVar[list[str] | None] = ContextVar("gone", default=None)  # of the
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """A run started here, with a server at hand where one can be had; without, the run is told to do without."""
+    """A run started here, with a server at hand where one can be had; without, the run is told to do without.
+
+    A temporary server is sent no heartbeats: nobody looks for crashed flows there, and at a flow's end Prefect waits
+    for the thread that sends them, for up to a second."""
     token = _gone.set([])
     try:
-        problem = _named() if get_current_settings().api.url else _temporary()
+        named = bool(get_current_settings().api.url)
+        problem = _named() if named else _temporary()
         if problem:
             lost(problem)
-        yield
+        with nullcontext() if named else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
     finally:
         _gone.reset(token)
 

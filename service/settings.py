@@ -29,7 +29,6 @@ from pydantic_settings.exceptions import SettingsError
 
 from constitution.errors import UserError, nearest_name
 from constitution.records import LabelRule
-from pipeline.judges.choice import AUTO
 from pipeline.options import Wrong, WrongOptions, wrong_options
 from pipeline.promote import Gate
 from service import mistakes
@@ -516,6 +515,8 @@ class Settings(_Section):
 def role_settings(given: Mapping[str, Any]) -> RoleSettings:
     """A role written inside the options of another (a judge that asks several). Raises WrongOptions where it is
     none."""
+    from pipeline.judges.choice import AUTO  # the judges bring numpy, which a shell's completion has no time for
+
     who = "the settings of a further role"
     try:
         role = RoleSettings.model_validate(given)

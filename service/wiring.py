@@ -18,7 +18,7 @@ import pipeline.engines
 import pipeline.judges
 from constitution import loading
 from constitution.errors import UserError
-from constitution.principles import Constitution
+from constitution.principles import CODE, Constitution
 from constitution.records import Id, Prompt, Ruling, canonical, make_id
 from pipeline import plugins, sources
 from pipeline.asking import Role
@@ -48,9 +48,10 @@ class Wiring:
         self._engines: dict[str, Engine] = {}
         self._on: dict[str, tuple[str, ...]] = {}  # the devices that each of them is on, by their names
         self._at: dict[str, list[str]] = {}  # the addresses of each, where it is a server's
+        self.turns: Collection[str] = ()  # devices on which one model alone is in memory, because two do not fit
         self._policy = ""  # the engine of the policy that was asked for last
         self._named: list[Engine] = []
-        self._prompts: list[Prompt] | None = None
+        self._prompts: Sequence[Prompt] | None = None
         self._read: dict[str, tuple[str, str]] = {}  # how a judge's answers begin, and its letters, where it was found
         self._settled: dict[tuple[Id, Id], bool] = {}  # which principles apply to which prompts
         self._say: Callable[[str], None] | None = None
@@ -68,12 +69,12 @@ class Wiring:
     def constitution(self) -> Constitution:
         return loading.load(self.settings.constitution)
 
-    def prompts(self) -> list[Prompt]:
-        """The prompts of the settings' source, each with its split. They are read once."""
+    def prompts(self) -> Sequence[Prompt]:
+        """The prompts of the settings' source, each with its split. They are read once; many are not held."""
         if self._prompts is None:
             splits = sources.Splits(**self.settings.splits.model_dump())
             self._prompts = sources.read(self.settings.prompts, splits, partial(made.generate, self))
-        return list(self._prompts)
+        return self._prompts
 
     def start(self) -> str:
         """The policy that a run begins with, as it is kept with the run: a checkpoint by its folder, because "the
@@ -151,10 +152,29 @@ class Wiring:
             return settings
         return _as_read(settings, *("" if given == AUTO else given for given in (prefix, letters)))
 
+    @property
+    def code_decides(self) -> bool:
+        """Whether code decides every principle of the constitution, so that neither judge nor evaluator is asked
+        anything. A constitution that cannot be read is told of where it is read."""
+        try:
+            return all(
+                self.settings.judge.method == self.settings.evaluator.method == CODE
+                if p.judge is None
+                else p.judge.method == CODE and not (p.when is not None and p.when.ask)
+                for p in self.constitution
+            )
+        except UserError:
+            return False
+
+    @property
+    def code_measures(self) -> bool:
+        """Whether the evaluator names no model, and need not: only what code checks is measured, because that was asked
+        for (`trial.required = "checks"`), or because there is nothing else in the constitution."""
+        return self._given.code_measures or (not self._given.evaluator.model and self.code_decides)
+
     def no_model(self, settings: JudgeSettings) -> bool:
-        """Whether it is an evaluator that names no model: only what code checks is measured, which has to be asked for
-        (`trial.required = "checks"`)."""
-        return self._given.code_measures and settings == self.settings.evaluator
+        """Whether it is an evaluator that names no model, and needs none."""
+        return settings == self.settings.evaluator and self.code_measures
 
     def judge(self, settings: JudgeSettings) -> Judge:
         if self.no_model(settings):
@@ -291,6 +311,8 @@ class Wiring:
         """Raise UserError where the evaluator has the weights of the judge, or of a model that either asks besides,
         whatever surrounds them (answer prefix, chat template, tokenizer, number format, a copy of the folder): who made
         the labels would measure what they are worth. On a server it is the same where address and name are."""
+        if self.code_decides:  # neither is asked anything
+            return
         for judge in [*_asked(self.settings.judge), *self._named_by_principles()]:
             for evaluator in _asked(self.settings.evaluator):  # which takes no principle's judge that has a model
                 if evaluator.model and self._same_model(judge, evaluator):
@@ -349,8 +371,12 @@ class Wiring:
         name = self._name(role, model)
         if name not in self._engines:
             settings = self.engine_settings(role, model)
+            self._on[name] = devices.of_role(role)
+            self._alone(name)
             self._engines[name] = engine = pipeline.engines.build(settings)
-            self._on[name], self._at[name] = devices.of_role(role), role.addresses
+            self._at[name] = role.addresses
+            if hasattr(engine, "before_loading"):
+                engine.before_loading = partial(self._alone, name)
             self._listen(engine)
         return self._engines[name]
 
@@ -370,6 +396,13 @@ class Wiring:
         addresses of `awake`, which are asked meanwhile."""
         for name, engine in self._engines.items():
             if set(names) & set(self._on[name]) and not set(self._at[name]) & set(awake):
+                _release(engine)
+
+    def _alone(self, name: str) -> None:
+        """Before an engine loads its model: where models take turns, the others give their memory back."""
+        shared = set(self._on[name]) & set(self.turns)
+        for other, engine in self._engines.items():
+            if other != name and shared & set(self._on[other]) and not self._at[other]:
                 _release(engine)
 
     def policy(self, settings: RoleSettings, model: str) -> Role:

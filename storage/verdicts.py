@@ -99,6 +99,10 @@ class Verdicts(Runs, Claims):
             missing += sorted(self._missing(some, list(place)), key=lambda pair: (order[pair[0]], place[pair[1]]))
         return missing
 
+    def without_verdict(self, comparisons: Sequence[Id], questions: Sequence[Id]) -> set[tuple[Id, Id]]:
+        """As `missing_verdicts`, in no order, of comparisons and questions that are known to be stored."""
+        return {pair for some in chunks(comparisons) for pair in self._missing(some, questions)}
+
     @patient
     def _missing(self, comparisons: Sequence[Id], questions: Sequence[Id]) -> list[tuple[Id, Id]]:
         comparison, question, verdict = tables.comparison.c.id, tables.question.c.id, tables.verdict.c

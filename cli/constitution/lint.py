@@ -81,6 +81,9 @@ def _show(found: Linted, asked: Wordings | None = None) -> None:
     run = found.pool.run
     where = f"of run {run.id.hex()[:12]}" if run else "in the store"
     put(f"{found.constitution.name} ({found.constitution.version[:12]}) on {found.lint.comparisons:,} pairs {where}\n")
+    if found.sampled:
+        put("one principle is drawn for each label (compare.principles): each is judged on its share of the pairs, and")
+        put("what is said of two together, and of flips, is about pairs on which both were asked\n")
     columns = ("principle", "weight", "judged", "votes on", "orders agree", "correlation", "flips when left out")
     if found.lint.figures:
         put_table(columns, [_row(f) for f in found.lint.figures], right=columns[1:])

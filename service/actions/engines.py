@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,6 +70,18 @@ class Standing:
         return {**self.server.as_dict(), **{k: v for k, v in asdict(self).items() if k != "server"}}
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A server that is forgotten now; `was_up`: whether anything of it was still there."""
+
+    server: Server
+    was_up: bool
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.server.as_dict(), "was_up": self.was_up, "seconds": round(self.seconds, 1)}
+
+
 def up(wiring: Wiring, asked: Asked, say: Say) -> Up:
     """Start a server and wait until it gave a token; one that does not is ended, whatever ends the waiting. Raises
     UserError that says what to do."""
@@ -118,10 +131,15 @@ def status(home: Path, names: Sequence[str] = ()) -> list[Standing]:
     return [_standing(server) for server in _chosen(home, names)]
 
 
-def down(home: Path, names: Sequence[str] = ()) -> list[tuple[Server, bool]]:
-    """End servers, those that are named, or all; with each, whether it was still there."""
+def down(home: Path, names: Sequence[str] = ()) -> list[Ended]:
+    """End servers, those that are named, or all."""
+    found = []
     with servers.alone(home):
-        return [(server, servers.end(home, server)) for server in _chosen(home, names)]
+        for server in _chosen(home, names):
+            began = time.monotonic()
+            was_up = servers.end(home, server)
+            found.append(Ended(server, was_up, time.monotonic() - began))
+    return found
 
 
 def settings_of(server: Server, role: str, known: Sequence[Server]) -> dict[str, Any]:

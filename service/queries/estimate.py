@@ -96,11 +96,14 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
     prompts = wiring.prompts()
     earlier = measured(wiring.store)
     lengths = Lengths(wiring.settings, wiring.constitution, prompts, wiring.store, earlier)
-    known = trials.chosen(wiring.constitution, wiring.settings).pairs
+    by_code = wiring.constitution.weights().keys() - {p.id for p in by_models(wiring.constitution)}
+    known = [
+        pair for pair in trials.chosen(wiring.constitution, wiring.settings).pairs if pair.principle not in by_code
+    ]
     asks = len(by_models(wiring.constitution))
     tried = sum(1 if pair.principle else asks for pair in known)
     about = len({p.when.ask for p in wiring.constitution if p.when is not None and p.when.ask})
-    stages = tuple(count(wiring.settings, asks, _by_split(prompts), lengths, tried, about))
+    stages = tuple(count(wiring.settings, asks, _by_split(prompts), lengths, tried, about, wiring.code_measures))
     run = find("improve", wiring, prompts)
     wanted = sample and earlier is None and not (run and run.status == "finished")
     found = timed(wiring, prompts) if wanted else None
@@ -116,7 +119,12 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         placement=placed(wiring, prompts),
         refused=tuple(promote.foreseen(wiring.settings.conditions(), _harmless(wiring.settings, prompts))),
         trials={
-            role: trials.said(trials.last(wiring.store, wiring.settings, role, wiring.constitution.version), role)
+            role: trials.said(
+                trials.last(wiring.store, wiring.settings, role, wiring.constitution.version),
+                role,
+                wiring.settings.trial.required,
+                by_code=wiring.code_decides,
+            )
             for role in trials.ROLES
         },
     )
@@ -136,11 +144,19 @@ def find(kind: str, wiring: Wiring, prompts: Sequence[Prompt] | None = None) -> 
 
 
 def count(
-    settings: Settings, principles: int, prompts: Mapping[str, int], lengths: Lengths, tried: int = 0, about: int = 0
+    settings: Settings,
+    principles: int,
+    prompts: Mapping[str, int],
+    lengths: Lengths,
+    tried: int = 0,
+    about: int = 0,
+    code_measures: bool = False,
 ) -> list[Stage]:
     """The stages of `improve`, in its order, with at most so many calls each. `principles`: those that a model judges.
     `prompts`: how many, by split; `tried`: verdicts on known pairs that each of the two judges is asked for; `about`:
-    questions whether principles apply, that each is asked of each prompt."""
+    questions whether principles apply, that each is asked of each prompt; `code_measures`: the evaluator has no
+    model."""
+    code_measures = code_measures or settings.code_measures
     train, heldout = prompts.get("train", 0), prompts.get("heldout", 0)
     rounds, compare = settings.revise.rounds, settings.compare
     revised = train * (rounds if settings.sft.use == "all" else min(rounds, 1))
@@ -179,7 +195,7 @@ def count(
 
     return [
         *([on_trial("judge")] if tried else []),
-        *([on_trial("evaluator")] if tried and not settings.code_measures else []),
+        *([on_trial("evaluator")] if tried and not code_measures else []),
         generate("answers", train),
         generate("critiques", train * rounds if settings.revise.critique else 0),
         generate("revisions", train * rounds),
@@ -191,7 +207,7 @@ def count(
         *([generate("answers for the evaluation callback", measured_online)] if measured_online else []),
         *([Stage("whom principles are for", "choose", whom, round(whom * lengths.verdict))] if about else []),
         generate("evaluation", measured * 3),
-        judge("verdicts on evaluation", 0 if settings.code_measures else measured),
+        judge("verdicts on evaluation", 0 if code_measures else measured),
         *([generate("answers to suites", own * 2)] if own else []),
         *([Stage("choices of suites", "choose", choices, choices * CHOICE)] if choices else []),
         *([Stage("answers to suites, read", "choose", read, round(read * lengths.verdict))] if read else []),

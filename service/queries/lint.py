@@ -19,6 +19,7 @@ from pipeline.metrics.finding import SEVERITIES, Finding
 from pipeline.metrics.lint import Lint
 from pipeline.metrics.voting import Votes
 from service.queries import attribution, pool, revisions
+from service.queries.drawn import SAMPLED
 from service.queries.pool import Pool
 from service.wiring import Wiring
 from storage.runs import Run
@@ -38,6 +39,7 @@ class Linted:
     lint: Lint
     shown: Mapping[Id, str]
     wordings: Sequence[Finding] = ()  # what the questions show by themselves
+    sampled: bool = False  # in the pool's run one principle was drawn for each label, of each tier
 
     @property
     def findings(self) -> Sequence[Finding]:
@@ -51,6 +53,7 @@ class Linted:
             "version": self.constitution.version,
             "run": run.id.hex() if run else None,
             "comparisons": self.lint.comparisons,
+            "sampled_principles": self.sampled,
             "principles": [
                 {
                     "principle": f.principle,
@@ -81,7 +84,9 @@ def lint(wiring: Wiring, name: str = "", run: str = "") -> Linted:
     clearest = [id for finding in result.findings for id in finding.comparisons[:SHOWN]]
     pairs = store.pairs(list(dict.fromkeys(clearest)))
     shown = {pair.comparison.id: pair.messages[-1].content if pair.messages else "" for pair in pairs}
-    return Linted(constitution, found, result, shown, wording.findings(constitution))
+    asked = found.run.settings.get("settings", {}).get("compare", {}) if found.run else {}
+    drawn = asked.get("principles", wiring.settings.compare.principles) == SAMPLED
+    return Linted(constitution, found, result, shown, wording.findings(constitution), drawn)
 
 
 def _probes(store: Store, votes: Votes, names: Mapping[str, object]) -> dict[str, Probe]:

@@ -7,6 +7,7 @@ rest can be asked.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,13 +20,15 @@ from constitution.records import Id, LabelRule, Ruling, Voice, make_id, text_dig
 from pipeline import label
 from pipeline.judges.judge import Judge
 from pipeline.metrics.intervals import Share
-from service.queries import pool, pricing, rulings
+from service import keyed
+from service.queries import drawn, pool, pricing, rulings
 from service.queries.pricing import Stale, Way
 from service.queries.revisions import ratified
 from service.wiring import Wiring
 from storage.amendments import Amendment
 from storage.labels import Voices
 from storage.outlook import Outcome, Outlook, Prospects
+from storage.runs import Run
 from storage.store import Store
 
 SHOWN = 5  # examples of flips
@@ -70,6 +73,7 @@ class Preview:
     pool: pool.Pool
     missing: Mapping[str, int]  # verdicts that the pool lacks, by principle
     labels: Labels
+    sampled: bool  # one principle is drawn for each label, of each tier, and the counts are of those
     examples: Sequence[Flip]
     stale: Stale
     ways: Sequence[Way]
@@ -107,6 +111,7 @@ class Preview:
             ],
             "cost": {"verdicts": default.verdicts, "tokens": default.tokens, "seconds": default.seconds},
             "missing": dict(self.missing),
+            "sampled_principles": self.sampled,
             "ways": {w.name: w.as_dict() for w in self.ways},
             "stale": {
                 "chains": self.stale.chains, "of": self.stale.of, "steps": self.stale.steps,
@@ -147,9 +152,9 @@ def _pool(store: Store, run: str) -> pool.Pool:
 
 
 def preview(
-    wiring: Wiring, draft: Constitution, who: str, base: str = "", run: str = "", drawn: Sequence[Id] = ()
+    wiring: Wiring, draft: Constitution, who: str, base: str = "", run: str = "", asked: Sequence[Id] = ()
 ) -> Preview:
-    """Compare a draft of `who` with the constitution in force. Asks no model. `drawn`: labels of a random sample of
+    """Compare a draft of `who` with the constitution in force. Asks no model. `asked`: labels of a random sample of
     those that may turn (`draw`), which were asked about by now (`service.work.sample`).
 
     Raises UserError in a store where nothing is ratified, and for an unknown base or run.
@@ -159,15 +164,14 @@ def preview(
     origin = made_from(store, draft.source, who, base)
     overtaken = three_way(origin.text, inforce.text, draft.source) if origin.event != inforce.event else None
     difference, found = diff(old, draft), _pool(store, run)
-    ruling, before, after = _voices(wiring, judge, found, old, draft)
-    rule = ruling.rule or wiring.settings.rule()
-    prospects = store.outlook(found.comparisons, before, after, rule)
+    turn = _turn(wiring, judge, found, old, draft)
+    before, after, rule = turn.before, turn.after, turn.rule
+    prospects = turn.outlook(store)
     labels = _counted(prospects)
-    if drawn:
-        labels = _expected(labels, drawn, prospects)
+    if asked:
+        labels = _expected(labels, asked, prospects)
     questions = pool.questions(judge, draft)
-    stored = store.count_verdicts(found.comparisons, list(set(questions.values()))) if found.comparisons else {}
-    lacking = {q: len(found.comparisons) - stored.get(q, 0) for q in set(questions.values())}
+    lacking = _lacking(store, found, set(questions.values()), turn.now)
     stale = pricing.stale(store, found.run, difference)
     new = len(difference.judged_anew)
     prompts = store.prompts(ids=store.stage_members(found.run.id, "prompts")) if found.run else []
@@ -186,6 +190,7 @@ def preview(
         pool=found,
         missing={name: lacking[q] for name, q in questions.items() if lacking[q]},
         labels=labels,
+        sampled=turn.now is not None,
         examples=_examples(wiring, judge, difference, before, after, rule, prospects.flips),
         stale=stale,
         ways=ways,
@@ -196,26 +201,83 @@ def preview(
 def draw(wiring: Wiring, draft: Constitution, run: str, sample: int) -> list[Id]:
     """A random sample of the labels that a draft may turn, empty where none may; the same again for the same draft."""
     judge, old = wiring.asked_judge(wiring.settings.judge), ratified(wiring.store)
-    found = _pool(wiring.store, run)
-    ruling, before, after = _voices(wiring, judge, found, old, draft)
-    rule, outlook = ruling.rule or wiring.settings.rule(), wiring.store.outlook
-    if not outlook(found.comparisons, before, after, rule).open:
+    turn = _turn(wiring, judge, _pool(wiring.store, run), old, draft)
+    if not turn.outlook(wiring.store).open:
         return []
     # Drawn as if none of the new questions had been answered: the same again is the same sample, and asks nothing.
-    blind = {q if q in before else make_id("unanswered", question=q): voice for q, voice in after.items()}
-    may = outlook(found.comparisons, before, blind, rule).open
+    may = turn.blind().outlook(wiring.store).open
     return sorted((o.comparison for o in may), key=lambda c: make_id("preview", comparison=c))[:sample]
 
 
 # --- labels --------------------------------------------------------------------------------------------------------
 
 
-def _voices(
-    wiring: Wiring, judge: Judge, found: pool.Pool, old: Constitution, draft: Constitution
-) -> tuple[Ruling, dict[Id, Voice], dict[Id, Voice]]:
-    """What the judge's trial in the pool's run decided, and the voices before and after."""
-    ruling, after = (rulings.under(wiring.store, found.run, judge, each) for each in (old, draft))
-    return ruling, label.voices(old, judge, ruling), label.voices(draft, judge, after)
+@dataclass(frozen=True)
+class _Turn:
+    """The labels of a pool as they are and as they would be. `was`, `now`: by comparison the questions that label it,
+    where principles are drawn for each (`compare.principles`); None where all of them do."""
+
+    comparisons: Sequence[Id]
+    rule: LabelRule
+    before: Mapping[Id, Voice]
+    after: Mapping[Id, Voice]
+    was: Mapping[Id, set[Id]] | None = None
+    now: Mapping[Id, set[Id]] | None = None
+
+    def outlook(self, store: Store) -> Prospects:
+        if self.was is None or self.now is None:
+            return store.outlook(self.comparisons, self.before, self.after, self.rule)
+        return drawn.outlook(store, self.before, self.after, self.rule, self.was, self.now)
+
+    def blind(self) -> _Turn:
+        """The same, as if no new question had an answer."""
+        names = {q: q if q in self.before else make_id("unanswered", question=q) for q in self.after}
+        now = None if self.now is None else {c: {names[q] for q in asked} for c, asked in self.now.items()}
+        return replace(self, after={names[q]: voice for q, voice in self.after.items()}, now=now)
+
+
+def _turn(wiring: Wiring, judge: Judge, found: pool.Pool, old: Constitution, draft: Constitution) -> _Turn:
+    """By what the judge's trial in the pool's run decided."""
+    both = [rulings.under(wiring.store, found.run, judge, each) for each in (old, draft)]
+    before, after = (label.voices(each, judge, ruling) for each, ruling in zip((old, draft), both, strict=True))
+    was, now = (
+        _labelling(wiring, judge, each, ruling, found.run, found.comparisons)
+        for each, ruling in zip((old, draft), both, strict=True)
+    )
+    return _Turn(found.comparisons, both[0].rule or wiring.settings.rule(), before, after, was, now)
+
+
+def drawn_for(wiring: Wiring, draft: Constitution, run: str, comparisons: Sequence[Id]) -> dict[Id, set[Id]] | None:
+    """By comparison, the draft's questions that would label it; None where all of them would."""
+    judge = wiring.asked_judge(wiring.settings.judge)
+    base = _pool(wiring.store, run).run
+    return _labelling(wiring, judge, draft, rulings.under(wiring.store, base, judge, draft), base, comparisons)
+
+
+def _labelling(
+    wiring: Wiring,
+    judge: Judge,
+    constitution: Constitution,
+    ruling: Ruling,
+    base: Run | None,
+    comparisons: Sequence[Id],
+) -> dict[Id, set[Id]] | None:
+    """By comparison, the questions that label it where the settings have principles drawn; None where all do."""
+    if wiring.settings.compare.principles != drawn.SAMPLED:
+        return None
+    heard = [p for p in constitution if p.id not in ruling.left_out]
+    named = keyed.by_comparison(wiring.store, base.id if base else None, comparisons)
+    return dict(drawn.questions(heard, pool.questions(judge, heard), list(dict.fromkeys(comparisons)), named))
+
+
+def _lacking(store: Store, found: pool.Pool, questions: set[Id], now: Mapping[Id, set[Id]] | None) -> dict[Id, int]:
+    """By question, the verdicts that the pool's labels want and do not have."""
+    if now is not None:
+        known = {(v.comparison, v.question) for v in store.verdicts(found.comparisons, sorted(questions))}
+        absent = Counter(q for c, asked in now.items() for q in asked if (c, q) not in known)
+        return {q: absent[q] for q in questions}
+    stored = store.count_verdicts(found.comparisons, sorted(questions)) if found.comparisons else {}
+    return {q: len(found.comparisons) - stored.get(q, 0) for q in questions}
 
 
 def _counted(prospects: Prospects) -> Labels:
@@ -225,12 +287,12 @@ def _counted(prospects: Prospects) -> Labels:
     return Labels(total, flips, opened, 0, exact, exact, exact)
 
 
-def _expected(labels: Labels, drawn: Sequence[Id], known: Prospects) -> Labels:
+def _expected(labels: Labels, asked: Sequence[Id], known: Prospects) -> Labels:
     """Sure flips, those of the sample among them, and its share of what is still open, by Wilson's interval."""
-    flipped = len({o.comparison for o in known.flips} & set(drawn))
-    share = Share(flipped, len(drawn))
-    expected, low, high = (labels.flips + labels.open * x for x in (flipped / len(drawn), share.low, share.high))
-    return Labels(labels.total, labels.flips, labels.open, len(drawn), expected, low, high)
+    flipped = len({o.comparison for o in known.flips} & set(asked))
+    share = Share(flipped, len(asked))
+    expected, low, high = (labels.flips + labels.open * x for x in (flipped / len(asked), share.low, share.high))
+    return Labels(labels.total, labels.flips, labels.open, len(asked), expected, low, high)
 
 
 def _examples(

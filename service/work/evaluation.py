@@ -72,7 +72,7 @@ def evaluate(
     principles = list(work.heard("evaluator"))
     if besides:
         gone = Constitution("removed", tuple(_before(work)[name] for name in besides))
-        if work.settings.code_measures:  # there is no model to ask
+        if work.wiring.code_measures:  # there is no model to ask
             gone = replace(gone, principles=tuple(p for p in gone if not asks_a_model(evaluator, p)))
         work.ask_judge(f"{stage}.removed", evaluator, asked, constitution=gone)
         principles += gone.principles

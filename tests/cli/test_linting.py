@@ -233,3 +233,11 @@ def test_without_an_evaluated_run_labels_are_told_all_the_same(project, store, l
     assert "no win rate" in outcome.err and "kind" in outcome.json["labels"]["not_judged"]
     unknown = precept("constitution", "lint", "--json").json["findings"]
     assert {f["kind"] for f in unknown} == {"not judged"}
+
+
+def test_that_each_was_judged_on_its_share_alone_is_said(project, precept) -> None:
+    plain, drawn = (), ("--set", "compare.principles=sampled")
+    told = [precept("constitution", "lint", "--json", *flags).json["sampled_principles"] for flags in (plain, drawn)]
+    assert told == [False, True]
+    said = "each is judged on its share of the pairs"
+    assert said in precept("constitution", "lint", *drawn).out and said not in precept("constitution", "lint").out

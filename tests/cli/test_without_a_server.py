@@ -11,6 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    get_current_settings,
+    temporary_settings,
+)
 
 from flows import server
 from flows.session import at_work
@@ -42,6 +48,14 @@ def run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> It
     monkeypatch.setattr(server, "_temporary", lambda: "")
     with server.watched(), caplog.at_level(logging.WARNING):
         yield lambda: [r.getMessage() for r in caplog.records if "does not answer" in r.getMessage()]
+
+
+def test_only_a_server_that_stays_up_is_sent_heartbeats(run: Callable[[], list[str]]) -> None:
+    """Prefect waits for the thread that sends them, up to a second a flow."""
+    assert get_current_settings().flows.heartbeat_frequency is None
+    named = {PREFECT_API_URL: "http://127.0.0.1:4200/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 60}
+    with temporary_settings(named), server.watched():
+        assert get_current_settings().flows.heartbeat_frequency == 60
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -13,6 +13,7 @@ import pytest
 from constitution.errors import UserError
 from constitution.principles import Constitution, draw
 from constitution.records import Checkpoint, Id, Prompt, make_id
+from pipeline import label
 from service.actions.ratify import ratify
 from service.queries import preview
 from service.queries.preview import Preview
@@ -222,6 +223,35 @@ def test_a_sample_asks_so_many_and_its_interval_holds_the_truth(place: Place, ki
 
 
 # --- what becomes stale --------------------------------------------------------------------------------------------
+
+
+def test_where_principles_are_drawn_the_counts_are_of_those(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, ids, old = place.wiring.settings, place.comparisons, write(entries())
+    compare = settings.compare.model_copy(update={"principles": "sampled"})
+    monkeypatch.setitem(place.wiring.__dict__, "settings", settings.model_copy(update={"compare": compare}))
+
+    def alone(constitution: Constitution, comparison: Id) -> Constitution:
+        return Constitution("x", (label.drawn(list(constitution), comparison),))
+
+    fewer = write(entries()[1:])  # every verdict is there
+    found = place.preview(fewer)
+    truth = {c for c in ids if pools.flips(alone(old, c), alone(fewer, c), [c])}
+    assert found.sampled and found.as_dict()["sampled_principles"] and not found.missing
+    assert (found.labels.total, found.labels.flips, found.labels.open) == (len(ids), len(truth), 0)
+    assert 0 < len(truth) < 0.3 * len(ids)  # a fifth of the draws moves
+    assert {flip.comparison for flip in found.examples} <= truth
+
+    more = write([*entries(), principle("drawn-new")])
+    drawn = {c for c in ids if label.drawn(list(more), c).id == "drawn-new"}
+    found = place.preview(more)
+    assert found.missing == {"drawn-new": len(drawn)} and found.as_dict()["cost"]["verdicts"] == len(drawn)
+    assert found.labels.flips + found.labels.open <= len(drawn)
+    before = place.asked
+    sampled = place.preview(more, sample=40)
+    assert place.asked - before == 40 and sampled.labels.sampled == 40
+    truth = {c for c in ids if pools.flips(alone(old, c), alone(more, c), [c])}
+    assert sampled.labels.low is not None and sampled.labels.high is not None
+    assert sampled.labels.low <= len(truth) <= sampled.labels.high
 
 
 def test_stale_chains_are_those_whose_draws_meet_the_edit(place: Place) -> None:

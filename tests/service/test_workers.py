@@ -16,15 +16,18 @@ import pytest
 
 import sandbox.models
 from constitution.errors import UserError
-from constitution.records import Message, Prompt, make_id
+from constitution.loading import parse
+from constitution.principles import Principle
+from constitution.records import Comparison, Message, Prompt, Question, Verdict, make_id
 from pipeline import asking
 from pipeline.asking import Ask, Role
 from pipeline.engines.engine import Capabilities, Completion, EngineError, Generate, Refused
 from pipeline.judges import build
+from pipeline.judges.judge import Case, Judged
 from pipeline.models.checkpoint import Manifest
 from pipeline.trainers.trainer import Job
 from service.queries.processes import is_there, own_name
-from service.settings import LimitSettings, Settings
+from service.settings import CompareSettings, LimitSettings, Settings
 from service.wiring import Wiring
 from service.work import holding, life, training
 from service.work.budget import BudgetReached
@@ -55,6 +58,51 @@ class Waiting:
             Refused("too_long", "it is too long") if text in self.refuses else Completion(text.upper(), "stop", 1, 1)
             for text in texts
         ]
+
+
+TWO = parse(
+    """
+constitution: two
+version: 1
+principles:
+  - {id: kind, title: Kind, critique: Find what is rude., revision: Be kind., comparison: Which is kinder?}
+  - {id: short, title: Short, critique: Find what is long., revision: Be short., comparison: Which is shorter?}
+"""
+)
+
+
+class Marks:
+    """A judge whose verdicts are numbers of the pair's prompt. The first call of several ends with the last of them."""
+
+    fingerprint = "marks"
+
+    def __init__(self, in_flight: int) -> None:
+        self.in_flight, self._last = in_flight, threading.Event()
+        self.asked = self.now = self.peak = 0
+        self._lock = threading.Lock()
+
+    def question(self, principle: Principle) -> Question:
+        return Question(f"marks {self.in_flight}", {}, principle.comparison, principle.id)
+
+    def judge(self, cases: Sequence[Case]) -> Judged:
+        with self._lock:
+            self.now += 1
+            self.peak = max(self.peak, self.now)
+            self.asked += sum(len(case.principles) for case in cases)
+            first, last = self.asked == 2, self.asked == 8
+        if last:
+            self._last.set()
+        if first and self.in_flight > 1:
+            assert self._last.wait(30)
+        with self._lock:
+            self.now -= 1
+        return Judged(
+            [
+                Verdict(self.question(p).id, c.comparison.id, int(c.messages[0].content.split()[1]), 7, 9, 9)
+                for c in cases
+                for p in c.principles
+            ]
+        )
 
 
 class Place:
@@ -235,6 +283,8 @@ def test_a_run_is_stopped_by_its_last_worker(place: Place) -> None:
         place._wirings.append(wiring)
         return life.at_work(wiring, "improve", place.run.key, about, who="ada", report=watching)
 
+    with Store.open(place.settings.store.get_secret_value()) as store:
+        store.come(place.run.id, "elsewhere:1:1.1", -60)  # one of another machine, of which nothing was heard since
     with pytest.raises(ZeroDivisionError), at_work():
         with pytest.raises(KeyboardInterrupt), at_work():
             raise KeyboardInterrupt
@@ -338,6 +388,25 @@ def test_a_limit_holds_with_batches_in_flight(place: Place) -> None:
         with pytest.raises(BudgetReached):
             place.gather(work, engine, f"answers {in_flight}")
         assert work.budget.generated == 3 * BATCH and engine.asked.total() == 4 * BATCH
+
+
+def test_verdicts_of_batches_in_flight_are_those_of_one_at_a_time(place: Place) -> None:
+    """Two verdicts a batch; of the first four batches the first is the last to end."""
+    found: list[set[Any]] = []
+    for number, in_flight in enumerate((1, 9)):
+        work = place.worker()
+        work.settings = work.settings.model_copy(update={"compare": CompareSettings(questions_per_batch=2)})
+        texts = [[work.store.add_answers([f"{n} {side} {number}"])[0] for side in "ab"] for n in range(12)]
+        pairs = [Comparison.of(place.prompts[n].id, *both) for n, both in enumerate(texts)]
+        work.store.add_comparisons(pairs, run=place.run.id, stage=f"pairs {number}")
+        judge = Marks(in_flight)
+        work.ask_judge(f"pairs {number}", judge, [p.id for p in pairs], constitution=TWO)
+        assert (judge.peak > 1) == (in_flight > 1)
+        questions = [judge.question(p).id for p in TWO.principles]
+        verdicts = list(work.store.verdicts([p.id for p in pairs], questions))
+        assert len(verdicts) == judge.asked == 24
+        found.append({(v.p1, v.p2) for v in verdicts})
+    assert found[0] == found[1]
 
 
 def test_a_judge_is_asked_one_batch_at_a_time_unless_all_that_it_asks_waits() -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).parents[2]
 SMALL = (
     *("prompts=prompts.jsonl", "policy.max_tokens=48", "critic.max_tokens=48", "critic.temperature=0", "threads=1"),
-    *("revise.rounds=1", "compare.samples=2", "compare.pairs=1", "trial.most=6", "evaluate.prompts=10"),
+    *("revise.rounds=1", "compare.samples=2", "compare.pairs=1", "trial.most=6", "evaluate.prompts=6"),
     *("sft.arguments.max_steps=3", "reward.arguments.max_steps=3", "optimise.arguments.max_steps=3"),
 )
 CONTEXT = ("--", "--max-model-len", "768", "--max-num-batched-tokens", "2048")
@@ -52,13 +52,13 @@ def folder(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         (made / name).write_bytes((ROOT / name).read_bytes())
     rows = [
         {"prompt": [{"role": m.role, "content": m.content} for m in p.messages], "split": p.split, "tags": p.tags}
-        for p in prompts(train=16, dev=0, heldout=10)
+        for p in prompts(train=10, dev=0, heldout=6)
     ]
     (made / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     yield made
-    began = time.monotonic()
     ended = precept(made, "engine", "down", "--json")
-    assert ended.returncode == 0 and time.monotonic() - began < 10 + 5, ended.stderr  # the interpreter's start, too
+    assert ended.returncode == 0, ended.stderr
+    assert all(server["was_up"] and server["seconds"] < 10 for server in json.loads(ended.stdout))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_killed_in_mid_run_it_is_told_at_once_and_as_another_it_is_not_believed(
     sets = {**homes(folder, "killed"), **policy, "policy.batch_size": 1, "policy.max_tokens": 64}
     rows = [{"prompt": f"How are the boots of number {n} cleaned?", "split": "train"} for n in range(400)]
     (folder / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = command(folder, "flow", "respond", "--json", sets={**sets, "prompts": "many.jsonl"})
+    words = command(folder, "flow", "respond", sets={**sets, "prompts": "many.jsonl"})
     with (folder / "said").open("w") as said:
         run = subprocess.Popen(words, cwd=folder, env=around(), stdout=said, stderr=said)
     try:
