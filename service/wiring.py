@@ -51,7 +51,7 @@ class Wiring:
         self.turns: Collection[str] = ()  # devices on which one model alone is in memory, because two do not fit
         self._policy = ""  # the engine of the policy that was asked for last
         self._named: list[Engine] = []
-        self._prompts: list[Prompt] | None = None
+        self._prompts: Sequence[Prompt] | None = None
         self._read: dict[str, tuple[str, str]] = {}  # how a judge's answers begin, and its letters, where it was found
         self._settled: dict[tuple[Id, Id], bool] = {}  # which principles apply to which prompts
         self._say: Callable[[str], None] | None = None
@@ -69,12 +69,12 @@ class Wiring:
     def constitution(self) -> Constitution:
         return loading.load(self.settings.constitution)
 
-    def prompts(self) -> list[Prompt]:
-        """The prompts of the settings' source, each with its split. They are read once."""
+    def prompts(self) -> Sequence[Prompt]:
+        """The prompts of the settings' source, each with its split. They are read once; many are not held."""
         if self._prompts is None:
             splits = sources.Splits(**self.settings.splits.model_dump())
             self._prompts = sources.read(self.settings.prompts, splits, partial(made.generate, self))
-        return list(self._prompts)
+        return self._prompts
 
     def start(self) -> str:
         """The policy that a run begins with, as it is kept with the run: a checkpoint by its folder, because "the

@@ -267,7 +267,7 @@ def _labelling(
         return None
     heard = [p for p in constitution if p.id not in ruling.left_out]
     named = keyed.by_comparison(wiring.store, base.id if base else None, comparisons)
-    return drawn.questions(heard, pool.questions(judge, heard), dict.fromkeys(comparisons), named)
+    return dict(drawn.questions(heard, pool.questions(judge, heard), list(dict.fromkeys(comparisons)), named))
 
 
 def _lacking(store: Store, found: pool.Pool, questions: set[Id], now: Mapping[Id, set[Id]] | None) -> dict[Id, int]:
