@@ -153,8 +153,8 @@ def train(parts: Parts, method: str, size: Size, place: Place, steps: int, dtype
 
 
 def _sampling(metrics: Mapping[str, Any], steps: int, size: Size, place: Place) -> dict[str, Any]:
-    """PPO's parts of a step, and bytes read a second while it samples: float32 weights, the keys in bfloat16 or not as
-    the autocast leaves them (counted as bfloat16)."""
+    """PPO's parts of a step, and bytes read a second while it samples: of the weights the bfloat16 copies that autocast
+    keeps."""
     if "seconds_sampling" not in metrics:
         return {}
     spent = {name: metrics[f"seconds_{name}"] / steps for name in ("sampling", "scoring", "training")}
@@ -162,7 +162,7 @@ def _sampling(metrics: Mapping[str, Any], steps: int, size: Size, place: Place) 
     head = config["hidden_size"] // config["num_attention_heads"]
     cache = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head * 2  # bytes a token
     length = metrics.get("length", size.answer)
-    read = length * (place.weights * 4 + cache * size.batch * (size.prompt + length / 2))
+    read = length * (place.weights * 2 + cache * size.batch * (size.prompt + length / 2))
     return {
         "seconds_of_a_step": spent,
         "sampled_tokens_a_second": length * size.batch / spent["sampling"] if spent["sampling"] else None,

@@ -36,7 +36,7 @@ from service.work import learning, life, stages
 from service.work.progress import Silent
 from service.work.work import Work
 
-HELDOUT = 100
+HELDOUT = 20
 PRINCIPLES = "constitution: scale\nversion: 1\nprinciples:\n" + "".join(
     f"  - {{id: p{n}, title: P{n}, critique: Find fault {n}., revision: Mend it {n}., comparison: Which has {n}?}}\n"
     for n in range(4)

@@ -61,7 +61,7 @@ class Waiting:
                 answer = json.dumps(await self._answer(body, headers.get("authorization", ""))).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -112,5 +112,15 @@ def waiting(latency: Latency) -> Iterator[tuple[Waiting, asyncio.AbstractEventLo
     try:
         yield server, loop
     finally:
+        asyncio.run_coroutine_threadsafe(_end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        loop.close()
+
+
+async def _end() -> None:
+    """Whoever is still kept waiting gets no answer."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

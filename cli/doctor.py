@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cli.options import Json, Set, SettingsFile, flags_of
-from cli.screen import put, put_json, put_table
+from cli.screen import put_json, put_prose, put_table
 
 if TYPE_CHECKING:
     from service.queries.doctor import Health
@@ -30,11 +30,9 @@ def doctor(settings: SettingsFile = None, set_: Set = None, as_json: Json = Fals
 
 
 def _show(health: Health) -> None:
-    rows = [
-        ("ok" if f.ok else "MISSING" if f.needed else "absent", f.what, f.found, f.feature) for f in health.findings
-    ]
+    rows = [(f.word, f.what, f.found, f.feature) for f in health.findings]
     put_table(("", "what", "found", "needed for"), rows)
     for f in health.findings:
         if not f.ok:
-            put(f"\n{f.what}, for {f.feature}:\n  {f.mend}")
-    put("\nall that these settings need is here" if health.ok else "")
+            put_prose(f"\n{f.what}, for {f.feature}:\n  {f.mend}")
+    put_prose("\nall that these settings need is here" if health.ok else "")

@@ -21,7 +21,7 @@ from cli.options import (
     project,
 )
 from cli.results import show
-from cli.screen import put, put_json, put_table
+from cli.screen import put, put_json, put_prose, put_table
 from cli.start import run_flow
 
 if TYPE_CHECKING:
@@ -88,25 +88,28 @@ def _show_estimate(found: Estimate) -> None:
     put_table(("at most", "calls", "tokens"), rows, right=("calls", "tokens"))
     put()
     prompts = found.prompts
-    put(f"prompts  {prompts['train']} to train on, {prompts['heldout']} held out")
+    dev = f", {prompts['dev']} for development (sweep, further rounds)" if prompts["dev"] else ""
+    put_prose(f"prompts  {prompts['train']} to train on, {prompts['heldout']} held out{dev}")
     for line in found.trials.values():
-        put(f"trial    {line}")
+        put_prose(f"trial    {line}")
     for why in found.refused:
-        put(f"gate     nothing could be promoted: {why}")
+        put_prose(f"gate     nothing could be promoted: {why}")
     for line in found.placement.lines() if found.placement else ():
-        put(f"device   {line}")
+        put_prose(f"device   {line}")
     for line in found.placement.refused if found.placement else ():
-        put(f"device   does not fit: {line}")
+        put_prose(f"device   does not fit: {line}")
     if found.run is not None:
-        put(f"run      {found.run.id.hex()[:12]} is {found.run.status}: what it has is not asked again")
-    put(f"calls    {found.calls():,}: {found.calls('generate'):,} generated, {found.calls('choose'):,} judge calls")
-    put(f"tokens   about {found.tokens:,}" + ("" if found.measured_by else ", guessed from the texts' lengths"))
+        put_prose(f"run      {found.run.id.hex()[:12]} is {found.run.status}: what it has is not asked again")
+    put_prose(
+        f"calls    {found.calls():,}: {found.calls('generate'):,} generated, {found.calls('choose'):,} judge calls"
+    )
+    put_prose(f"tokens   about {found.tokens:,}" + ("" if found.measured_by else ", guessed from the texts' lengths"))
     if found.cost_per_1k_tokens:
-        put(f"cost     about {found.as_dict()['cost']:.2f}")
+        put_prose(f"cost     about {found.as_dict()['cost']:.2f}")
     seconds = found.as_dict()["seconds"]
     if seconds is None:
-        put("time     not measured yet: no run was finished here, and no model was asked")
+        put_prose("time     not measured yet: no run was finished here, and no model was asked")
     elif found.sample and not found.finished:
-        put(f"time     about {seconds:.0f} s and the training, measured now on {found.sample.requests} requests")
+        put_prose(f"time     about {seconds:.0f} s and the training, measured now on {found.sample.requests} requests")
     else:
-        put(f"time     about {seconds:.0f} s, at the last run's rate")
+        put_prose(f"time     about {seconds:.0f} s, at the last run's rate")

@@ -22,7 +22,7 @@ from cli.options import (
     names_of,
 )
 from cli.results import show_left_out
-from cli.screen import percent, put, put_json, put_table
+from cli.screen import percent, put_json, put_prose, put_table
 from cli.start import run_flow
 from cli.tree import falling
 from cli.trying import trial
@@ -72,14 +72,14 @@ def pairs_of(file: Path, map_: list[str] | None, skip_bad: bool) -> str | dict[s
 
 def _show_labels(result: dict[str, Any]) -> None:
     labels = result["labels"]
-    put(
+    put_prose(
         f"{labels['count']} pairs: {labels['decided']} decided, {labels['tied']} tied, "
         f"{labels['unreadable']} unreadable, run {result['run'][:12]}"
     )
     show_left_out(result)
     agreed = result["agrees_with_file"]
     if agreed:
-        put(
+        put_prose(
             f"agrees with the file on {percent(agreed['mean'])} of the decided "
             f"(95% interval {percent(agreed['low'])} to {percent(agreed['high'])})"
         )

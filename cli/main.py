@@ -153,9 +153,9 @@ def _usage(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    from cli.text import visible
+    from cli.screen import told
 
-    print(visible(message), file=sys.stderr, flush=True)
+    print(told(message), file=sys.stderr, flush=True)
     return code
 
 

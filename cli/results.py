@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cli.screen import number, percent, put, put_table
+from cli.screen import number, percent, put, put_prose, put_table
 from pipeline.metrics import words
 
 ROWS = (
@@ -19,7 +19,7 @@ ROWS = (
 def show(result: dict[str, Any]) -> None:
     """A run's result as people read it. Where nothing was trained, that stands first."""
     if "untrained" in result:
-        put(result["untrained"])
+        put_prose(result["untrained"])
         put()
     before, after, win = result["before"], result["after"], result["win_rate"]
     rows = [
@@ -32,34 +32,34 @@ def show(result: dict[str, Any]) -> None:
     show_win_rate(win, result.get("length_controlled_interval"))
     for role, tried in result.get("trial", {}).items():
         for line in tried["says"] if role == "judge" else tried["says"][:1]:
-            put(f"trial        {line}")
+            put_prose(f"trial        {line}")
     judge, reward, labels = result["judge"], result["reward_model"], result["labels"]
-    put(
+    put_prose(
         f"judge        consistent {percent(judge['position_consistency'])}, "
         f"unreadable {percent(judge['unreadable_rate'])}" + _truth(judge["gold_accuracy"])
     )
     if two := judge.get("cascade"):
         differ = f"{percent(two['share'])} ({percent(two['low'])} to {percent(two['high'])})"
-        put(
+        put_prose(
             "cascade      where the small judge is sure, the large one names another answer on "
             + (f"{differ} of {two['of']} that were put to both" if two["of"] else "(nothing was put to both)")
         )
-    put(
+    put_prose(
         f"labels       {labels['count']}, of which {labels['tied']} tied and {labels['unreadable']} unreadable"
         + (f" ({labels['conflicts']} ties are conflicts of hard constraints)" if labels.get("conflicts") else "")
         + _truth(labels["gold_accuracy"])
     )
-    put(
+    put_prose(
         f"reward model right on {percent(reward['heldout_accuracy'])} of held-out labels, ECE {number(reward['ece'])}"
         + _truth(reward["gold_accuracy"])
     )
     if unseen := reward.get("unseen"):
-        put(
+        put_prose(
             f"             right on {percent(unseen['mean'])} ({percent(unseen['low'])} to {percent(unseen['high'])}) "
             f"of {unseen['n']} known pairs that it never saw"
         )
     calls, seconds = result["calls"], result["seconds"]
-    put(
+    put_prose(
         f"calls        {calls['generated']} generated, {calls['chosen']} judge calls, {calls['reused']} reused, "
         f"in {seconds['total']:.0f} s"
     )
@@ -68,33 +68,33 @@ def show(result: dict[str, Any]) -> None:
         _show_amendment(result)
     if result.get("watch", {}).get("stopped"):
         watch = result["watch"]
-        put(f"training was stopped, {watch['stopped']}: {watch['reason']}")
-        put(f"the weights of update {watch['kept_step']} were kept")
+        put_prose(f"training was stopped, {watch['stopped']}: {watch['reason']}")
+        put_prose(f"the weights of update {watch['kept_step']} were kept")
         put()
     if "rounds" in result:
         _show_rounds(result["rounds"])
     _show_suites(result.get("suites", {}))
     show_left_out(result)
-    put("promoted" if result["promoted"] else "proposed" if result.get("proposed") else "refused")
+    put_prose("promoted" if result["promoted"] else "proposed" if result.get("proposed") else "refused")
     for reason in result["reasons"]:
-        put(f"  {reason}")
+        put_prose(f"  {reason}")
     if result.get("proposed"):
-        put("look at its answers, then, if you want it: precept model promote FOLDER --why TEXT, with the folder")
-        put(f"  {result['model']}")
+        put_prose("look at its answers, then, if you want it: precept model promote FOLDER --why TEXT, with the folder")
+        put_prose(f"  {result['model']}")
     put()
-    put(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
+    put_prose(f"run {result['run'][:12]}, report: {result.get('report', '-')}")
 
 
 def show_win_rate(win: dict[str, Any], controlled: dict[str, Any] | None) -> None:
     """On how much of the prompts the new answers are better and worse, and the win rate that this makes, with and
     without the effect of length (None in results of before)."""
     if counted := words.outcome(win):
-        put(f"answers      {counted} of {win['prompts']} prompts, by the evaluator")
+        put_prose(f"answers      {counted} of {win['prompts']} prompts, by the evaluator")
     spread = words.interval(win)
-    put(f"win rate     {words.number(win['mean'])}" + (f" with ties as half ({spread})" if spread else ""))
+    put_prose(f"win rate     {words.number(win['mean'])}" + (f" with ties as half ({spread})" if spread else ""))
     if controlled is not None:
         known = f"{words.number(controlled['mean'])} ({words.interval(controlled)})"
-        put(f"  of equal length {known if controlled['mean'] is not None else controlled['why']}")
+        put_prose(f"  of equal length {known if controlled['mean'] is not None else controlled['why']}")
 
 
 NAMED = 5  # items that are named on the screen; `--json` has more
@@ -108,17 +108,17 @@ def show_left_out(result: dict[str, Any]) -> None:
     found = result.get("left_out", {"count": 0, "stages": {}, "items": [], "cut": {}, "dropped": {}})
     for stage, reasons in found["dropped"].items():
         why = ", ".join(f"{count} {REASONS.get(reason, reason)}" for reason, count in reasons.items())
-        put(f"dropped      {stage}: {why}")
+        put_prose(f"dropped      {stage}: {why}")
     for stage, cut in found["cut"].items():
-        put(f"cut          {stage}: {cut['count']} of {cut['of']} at the token limit")
+        put_prose(f"cut          {stage}: {cut['count']} of {cut['of']} at the token limit")
     for stage, reasons in found["stages"].items():
         why = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items())
-        put(f"left out     {stage}: {why}")
+        put_prose(f"left out     {stage}: {why}")
     for item in found["items"][:NAMED]:
         row = f", row {item['row']}" if item["row"] else ""
-        put(f"  {item['stage']}: {item['words']} ({item['source']}{row}, {item['prompt']}): {item['said']}")
+        put_prose(f"  {item['stage']}: {item['words']} ({item['source']}{row}, {item['prompt']}): {item['said']}")
     if found["count"] > NAMED:
-        put(f"  and {found['count'] - NAMED} more; --json names the first {len(found['items'])}")
+        put_prose(f"  and {found['count'] - NAMED} more; --json names the first {len(found['items'])}")
     if found["count"] or found["cut"] or found["dropped"]:
         put()
 
@@ -172,7 +172,7 @@ def _show_amendment(result: dict[str, Any]) -> None:
     asked = calls["generated"] + calls["chosen"]
     share = asked / max(1, amendment["base_calls"])
     engine = seconds["asking"] / max(1e-9, amendment["base_seconds"]["asking"])
-    put(
+    put_prose(
         f"run {amendment['base'][:12]} made {amendment['base_calls']} calls; this one {asked} ({percent(share)}), in "
         f"{percent(engine)} of its engine seconds and {seconds['total']:.0f} s to its "
         f"{amendment['base_seconds']['total']:.0f} s"

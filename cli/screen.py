@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+PIPED = 200  # columns of a table that no terminal shows
 SIDE = 12  # characters of a bar to a side of the middle
 
 
@@ -32,7 +34,15 @@ def tell(text: str) -> None:
     """A line that is not the result: progress, what to do next."""
     if sys.stdout is not None:
         sys.stdout.flush()
-    print(visible(text), file=sys.stderr, flush=True)
+    print(told(text), file=sys.stderr, flush=True)
+
+
+def told(text: str) -> str:
+    """A text as standard error shows it: on a terminal its lines are wrapped at their words."""
+    text = visible(text)
+    if sys.stderr is None or not sys.stderr.isatty():
+        return text
+    return "\n".join(_fitted(text, console().width))
 
 
 def put_json(value: Any) -> None:
@@ -50,18 +60,60 @@ def put_bytes(data: bytes) -> None:
 
 
 def put_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Rows under plain headings; the columns in `right` are aligned to the right."""
+    """Rows under plain headings; the columns in `right` are aligned to the right. On a terminal it is as wide as that,
+    and rows that do not fit are paragraphs (`cli.table`)."""
+    from cli import table
+    from cli.text import literal
+
+    shown = [[visible(cell) for cell in row] for row in rows]
+    if not _terminal():
+        console(PIPED).print(_grid(columns, shown, right, None))  # what reads a pipe wants lines, not a layout
+        return
+    room = console().width
+    widths = table.widths(columns, shown, right, room)
+    if widths is None:
+        for line in table.paragraphs(columns, shown, room):
+            console(room).print(literal(line), soft_wrap=True)
+    else:
+        console(room).print(_grid(columns, shown, right, widths))
+
+
+def _grid(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], widths: Sequence[int] | None
+) -> Table:
     from rich.table import Table
 
     from cli.text import literal
 
     table: Table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in right)
+    for at, name in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        width = widths[at] if widths else None
+        table.add_column(name, justify=justify, overflow="fold", width=width, no_wrap=widths is None and name in right)
     for row in rows:
         table.add_row(*(literal(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 200  # what reads a pipe wants lines, not a layout
-    console(width).print(table)
+    return table
+
+
+def put_prose(text: str) -> None:
+    """A line of the result that is a sentence: on a terminal it is wrapped at its words, under where it began after its
+    label (`trial        the judge is ...`)."""
+
+    text = visible(text)
+    for line in _fitted(text, console().width) if _terminal() else [text]:
+        typer.echo(line)
+
+
+def _fitted(text: str, room: int) -> Iterator[str]:
+    from cli import table
+
+    for line in text.split("\n"):
+        label = re.match(r"\s*(?:\S+(?: \S+)* {2,})?", line)
+        yield from table.wrapped(line, room, len(label[0]) if label else 0)
+
+
+def _terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def console(width: int | None = None) -> Console:

@@ -15,8 +15,6 @@ from cli import completing
 from cli.options import Json, SettingsFile, load, store_of
 from cli.screen import put, put_json
 from constitution.errors import UserError
-from pipeline import plugins
-from pipeline.keys import secret
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -91,6 +89,8 @@ def serve(
 
 def _folder(model: str, settings: Settings) -> str:
     """The folder that a name stands for. Raises UserError."""
+    from pipeline import plugins
+
     if packaged := plugins.packaged_model(model):
         return packaged
     if model != "promoted" and Path(model).is_dir():
@@ -102,6 +102,8 @@ def _folder(model: str, settings: Settings) -> str:
 
 def _key(host: str, variable: str) -> str:
     """The key that clients have to show; none is needed where only this machine can ask. Raises UserError."""
+    from pipeline.keys import secret
+
     found = secret(variable)
     key = found.get_secret_value() if found else ""
     if not key and host not in HERE:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.options import Json, MaxCalls, MaxCost, MaxTokens, Quiet, Set, SettingsFile, Verbose, flags_of, limits
-from cli.screen import number, percent, put, put_json, put_table
+from cli.screen import number, percent, put, put_json, put_prose, put_table
 from cli.start import run_flow
 from constitution.errors import UserError
 from pipeline.metrics import words
@@ -97,4 +97,4 @@ def show(result: dict[str, Any]) -> None:
     """A sweep's points as people read them."""
     put_table(HEAD, rows_of(result["points"]), right=HEAD[1:])
     put()
-    put(f"run {result['run'][:12]}, picture: {result['picture'] or '-'}")
+    put_prose(f"run {result['run'][:12]}, picture: {result['picture'] or '-'}")

@@ -24,12 +24,13 @@ from cli.options import (
     limits,
     project,
 )
-from cli.screen import percent, put, put_json, put_table, tell
+from cli.screen import put, put_json, put_prose, put_table, tell
 from cli.start import STOPPED
 from constitution.errors import UserError
 from pipeline.metrics import words
 
 if TYPE_CHECKING:
+    from pipeline.metrics.intervals import Share
     from pipeline.metrics.trial import Figures
     from service.work.choosing import Chosen
     from service.work.trying import Held
@@ -167,16 +168,33 @@ def _show(held: Held) -> None:
         put()
     if held.fooled:
         rows = [
-            (name, f"{s.count} of {s.of}", described(name))
+            (name, f"{s.count} of {s.of}", _interval(s), described(name))
             for name, s in sorted(held.fooled.items(), key=lambda x: -x[1].count)
         ]
-        put_table(("attack", "fooled", ""), rows, right=("fooled",))
+        head = ("attack", "fooled, of pairs", "95% interval", "what stands in the worse answer's place")
+        put_table(head, rows, right=head[1:3])
         put()
     if held.prefix is not None:
         _show_prefixes(held.role, held.prefix)
     for line in sentences(found, held.role):
-        put(line)
+        put_prose(line)
+    if not found.believed:
+        _show_next(held)
     _small_print(held)
+
+
+def _show_next(held: Held) -> None:
+    """What follows for a run from a judge that is not believed, and what to do."""
+    from pipeline.trial import next_step
+
+    if held.role == "judge":
+        put_prose(
+            "a run stops at its trial: what it says makes no labels "
+            '(trial.required = false goes on nevertheless, "checks" by what code checks)'
+        )
+    elif held.role == "evaluator":
+        put_prose("no model is promoted on its word (trial.required = false goes on nevertheless)")
+    put_prose(f"next: {next_step(held.trial, held.role)}")
 
 
 def _show_prefixes(role: str, found: Chosen) -> None:
@@ -184,7 +202,7 @@ def _show_prefixes(role: str, found: Chosen) -> None:
     rows = [(repr(name), _right(group.as_dict())) for name, group in found.tried.items()]
     put_table(("its answer begins with", "right on one half"), rows, right=("right on one half",))
     gain, low, high = (100 * x for x in (found.gain.mean, found.gain.low, found.gain.high))
-    put(
+    put_prose(
         f"on the other half {found.prefix!r} is right on {_right(found.chosen.as_dict())}, and what is set now on "
         f"{_right(found.now.as_dict())}: {gain:+.1f} points ({low:+.1f} to {high:+.1f})"
         + (f'; set {role}.answer_prefix = "{found.prefix}"' if found.better else "; that is not shown to be better")
@@ -196,24 +214,28 @@ def _small_print(held: Held) -> None:
     """What was not asked, what was set aside, and what it cost."""
     figures = held.trial.in_all.figures
     if figures.unreadable or figures.abstained or figures.tied:
-        put(f"{figures.unreadable} unreadable, {figures.abstained} that do not apply, {figures.tied} tied")
+        put_prose(
+            f"of {figures.asked} pairs {figures.unreadable} unreadable, {figures.abstained} whose principle does not "
+            f"apply (they count for nothing here), {figures.tied} tied"
+        )
     if figures.wrong_user.pairs:
-        put(f"where a person is wrong and the worse answer agrees: {_right(figures.wrong_user.as_dict())}")
+        put_prose(f"where a person is wrong and the worse answer agrees: {_right(figures.wrong_user.as_dict())}")
     if figures.own_better.pairs and figures.own_worse.pairs:
         own, others = (_right(g.as_dict()) for g in (figures.own_better, figures.own_worse))
-        put(f"where its own model wrote the better answer: {own}; where it wrote the worse: {others}")
+        put_prose(f"where its own model wrote the better answer: {own}; where it wrote the worse: {others}")
     if held.bad:
-        put(
+        put_prose(
             f"left out, {len(held.bad)} bad rows: {'; '.join(held.bad[:NAMED])}" + (", ..." if held.bad[NAMED:] else "")
         )
     if held.strange:
-        put(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
+        put_prose(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
     if held.opposed:
-        put(f"{held.opposed} pairs are given both ways round, and were not asked")
-    if held.beyond:
-        put(f"{held.beyond} pairs more were not asked: --most")
+        put_prose(f"{held.opposed} pairs are given both ways round, and were not asked")
+    if held.unasked:
+        some = ", ".join(f"{count} of {name}" for name, count in held.unasked.items())
+        put_prose(f"{sum(held.unasked.values())} pairs more were not asked: {some}; --most N asks more")
     if held.judge:
-        put(f"{held.calls} requests and {held.tokens} tokens now, in {held.seconds:.1f} s")
+        put_prose(f"{held.calls} requests and {held.tokens} tokens now, in {held.seconds:.1f} s")
 
 
 def _cells(figures: Figures) -> tuple[str, ...]:
@@ -226,7 +248,12 @@ def _cells(figures: Figures) -> tuple[str, ...]:
 def _right(told: dict[str, float]) -> str:
     if told["accuracy"] is None:
         return "-"
-    return f"{percent(told['accuracy'])} ({percent(told['low'])} to {percent(told['high'])})"
+    share, low, high = (words.percent(told[name], 0) for name in ("accuracy", "low", "high"))
+    return f"{share} ({low} to {high})"
+
+
+def _interval(share: Share) -> str:
+    return f"{words.percent(share.low, 0)} to {words.percent(share.high, 0)}" if share.of else "-"
 
 
 def _share(value: float | None) -> str:

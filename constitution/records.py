@@ -16,9 +16,9 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 RECIPE = 1  # raised only when the way ids are made changes
 PROBABILITY = 1_000_000_000  # the integer that stands for probability 1
@@ -58,6 +58,29 @@ def seed_of(*parts: Any) -> int:
     return int.from_bytes(make_id("seed", parts=list(parts))[:8], "big") >> 1
 
 
+class Digested:
+    """A record that keeps its digest once it was computed: records do not change."""
+
+    __slots__ = ("_digest",)
+    _digest: Id
+
+    def _once(self, compute: Callable[[], Id]) -> Id:
+        try:
+            return self._digest
+        except AttributeError:
+            known(self, compute())
+            return self._digest
+
+
+D = TypeVar("D", bound=Digested)
+
+
+def known(record: D, digest: Id) -> D:
+    """A record whose digest is known, as that of one that was stored under it is."""
+    object.__setattr__(record, "_digest", digest)
+    return record
+
+
 # --- dialogues and prompts ---------------------------------------------------------------------------------------
 
 
@@ -95,7 +118,7 @@ def split_of(messages: Messages, heldout: float = 0.2, dev: float = 0.1) -> Spli
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(Digested):
     """A dialogue that ends in a user's turn. `id` is the dialogue's. `principles`: the ids of those of which alone the
     critic's are drawn; empty for all."""
 
@@ -107,7 +130,7 @@ class Prompt:
 
     @property
     def id(self) -> Id:
-        return dialogue_id(self.messages)
+        return self._once(lambda: dialogue_id(self.messages))
 
 
 # --- what a model wrote ------------------------------------------------------------------------------------------
@@ -117,7 +140,7 @@ FinishReason: TypeAlias = Literal["stop", "length", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(Digested):
     """One text a model wrote: a Response, a Critique or a Revision (`kind`).
 
     `id` hashes the request; `content` digests `text`. `prompt` is the dialogue answered; `parent` the generation this
@@ -139,7 +162,7 @@ class Generation:
 
     @property
     def content(self) -> Id:
-        return text_digest(self.text)
+        return self._once(lambda: text_digest(self.text))
 
 
 def request_id(
@@ -171,7 +194,7 @@ def request_id(
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Digested):
     """Two answers to one dialogue, the one with the lower content digest first. Depends on texts, not on who wrote
     them; `sides` of equal digest are refused (an answer is never compared with itself)."""
 
@@ -189,7 +212,7 @@ class Comparison:
 
     @property
     def id(self) -> Id:
-        return make_id("comparison", prompt=self.prompt, answers=[self.first, self.second])
+        return self._once(lambda: make_id("comparison", prompt=self.prompt, answers=[self.first, self.second]))
 
 
 def question_id(judge: str, readout: Mapping[str, Any], template: str) -> Id:
@@ -200,7 +223,7 @@ def question_id(judge: str, readout: Mapping[str, Any], template: str) -> Id:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Question(Digested):
     """What a judge is asked about every comparison. `principle` is a principle's id (provenance, not identity)."""
 
     judge: str  # fingerprint
@@ -210,7 +233,7 @@ class Question:
 
     @property
     def id(self) -> Id:
-        return question_id(self.judge, self.readout, self.template)
+        return self._once(lambda: question_id(self.judge, self.readout, self.template))
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,11 @@ class Stream(Sequence[T], Generic[T]):
         for start in range(0, len(self._keys), AT_ONCE):
             yield from self._make(self._keys[start : start + AT_ONCE])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_same, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
     def some(self, places: Sequence[int]) -> list[T]:
         """Those at some places, in the order of these."""
         found: list[T] = []
@@ -124,8 +129,9 @@ def picked(records: Sequence[T], places: Sequence[int]) -> Stream[T]:
     return Stream(places, lambda mine: some(records, mine))
 
 
-def parts(records: Sequence[T], size: int = AT_ONCE) -> Iterator[Sequence[T]]:
-    """A sequence in slices of at most `size`."""
+def parts(records: Sequence[T], size: int = 0) -> Iterator[Sequence[T]]:
+    """A sequence in slices of at most `size`; 0: of as many as are made together."""
+    size = size or AT_ONCE
     return (records[start : start + size] for start in range(0, len(records), size))
 
 

@@ -64,14 +64,20 @@ def blend(ai_rows: Sequence[Row], human_rows: Sequence[Row], share: float, seed:
     the lowest hash of (seed, row): rows added to the file later displace few. A human row without p is certain: 1.
     Raises UserError for a share that cannot be had at all.
     """
+    drawn = drawn_beside(len(ai_rows), human_rows, share, seed)
+    return Blend([*ai_rows, *drawn.rows], drawn.missing)
+
+
+def drawn_beside(count: int, human_rows: Sequence[Row], share: float, seed: int) -> Blend:
+    """Of such a blend with `count` AI rows, the human ones."""
     if not 0 <= share < 1:
         raise UserError(f"the share of human pairs is {share}; it must be at least 0 and under 1")
     if share and not human_rows:
         raise UserError(f"a share of {share:g} human pairs is asked for, and there are none; name a file of them")
-    wanted = round(len(ai_rows) * share / (1 - share))
+    wanted = round(count * share / (1 - share))
     places = sorted(range(len(human_rows)), key=lambda place: (seed_of("blend", seed, human_rows[place]), place))
     drawn = [{"p": 1.0, **human_rows[place]} for place in sorted(places[:wanted])]
-    return Blend([*ai_rows, *drawn], max(0, wanted - len(drawn)))
+    return Blend(drawn, max(0, wanted - len(drawn)))
 
 
 def unpaired(rows: Iterable[Row], min_p: float) -> list[Row]:

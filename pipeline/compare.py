@@ -41,12 +41,19 @@ def samples_of(generations: Sequence[Generation], most: int) -> list[tuple[Gener
     return pairs
 
 
-def judging_batches(missing: Mapping[Id, Sequence[Id]], plan: Sequence[Id], questions: int) -> list[dict[Id, list[Id]]]:
+def judging_batches(
+    missing: Mapping[Id, Sequence[Id]], plan: Sequence[Id], questions: int, width: int | None = None
+) -> list[dict[Id, list[Id]]]:
     """The plan of comparisons cut into batches of about `questions` verdicts, and of each batch what is missing.
 
-    `missing`: comparison id to the question ids without a verdict. Batches that lack nothing are not returned.
+    `missing`: comparison id to the question ids without a verdict. Batches that lack nothing are not returned. `width`:
+    the most that a comparison lacks in a longer plan, of which this one is so many whole batches.
     """
-    width = max((len(asked) for asked in missing.values()), default=1)
-    size = max(1, questions // width)
+    size = batch_size(max((len(asked) for asked in missing.values()), default=1) if width is None else width, questions)
     cut = (plan[start : start + size] for start in range(0, len(plan), size))
     return [left for ids in cut if (left := {i: list(missing[i]) for i in ids if missing.get(i)})]
+
+
+def batch_size(width: int, questions: int) -> int:
+    """How many comparisons, of which each lacks `width` verdicts at most, make a batch of `questions` of them."""
+    return max(1, questions // max(1, width))

@@ -9,6 +9,7 @@ Pure: nothing here asks or stores.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
@@ -71,14 +72,22 @@ class Known:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The pairs of a trial. `strange`: by principle's id, how many name one that the constitution has not; `beyond`:
-    how many are not asked, because there are more than are wanted of their principle; `opposed`: how many pairs are
-    left out because they are given both ways round."""
+    """The pairs of a trial. `strange`: by principle's id, how many name one that the constitution has not; `unasked`:
+    by principle (empty: none) and source, how many are not asked, because there are more than are wanted of their
+    principle; `opposed`: how many pairs are left out because they are given both ways round."""
 
     pairs: tuple[Known, ...]
     strange: Mapping[str, int]
-    beyond: int
+    unasked: Mapping[tuple[str, str], int]
     opposed: int = 0
+
+    @property
+    def beyond(self) -> dict[str, int]:
+        """How many are not asked, by principle."""
+        found: dict[str, int] = {}
+        for (principle, _), count in self.unasked.items():
+            found[principle] = found.get(principle, 0) + count
+        return found
 
 
 def of_examples(constitution: Constitution) -> list[Known]:
@@ -90,18 +99,25 @@ def of_examples(constitution: Constitution) -> list[Known]:
     ]
 
 
-def choose(constitution: Constitution, pairs: Iterable[KnownPair], most: int, exact: Container[str] = ()) -> Chosen:
-    """The constitution's examples, then the pairs, each once; of each principle, and of pairs without one, at most
-    `most`: the examples and then whichever have the smallest hash, so that a longer file only adds. They come in turn,
-    one of each principle, so that the first few are of all of them. One that is there both ways
-    round is not. Nothing of the principles in `exact`: code decides
-    those, and being right on them says nothing of a model."""
+def choose(
+    constitution: Constitution,
+    pairs: Iterable[KnownPair],
+    most: int,
+    exact: Container[str] = (),
+    named: Iterable[KnownPair] = (),
+) -> Chosen:
+    """The constitution's examples and the pairs, each once; of each principle, and of pairs without one, at most
+    `most`: first those of `named`, which somebody asks about by name, then the examples, then whichever have the
+    smallest hash, so that a longer file only adds. They come in turn, one of each principle, so that the first few are
+    of all of them. One that is there both ways round is not. Nothing of the principles in `exact`: code decides those,
+    and being right on them says nothing of a model."""
     ids = {p.id for p in constitution}
     strange: dict[str, int] = {}
     by_principle: dict[str, dict[Id, Known]] = {id: {} for id in (*ids, "")}
     opposed: set[tuple[str, Id]] = set()
-    given = [Known(p.messages, p.better, p.worse, p.principle, p.tags, p.source) for p in pairs]
-    for one in (*of_examples(constitution), *given):
+    asked_for = [_as_known(pair) for pair in named]
+    first_of_all = {(one.principle, one.comparison.id) for one in asked_for}
+    for one in (*of_examples(constitution), *map(_as_known, pairs), *asked_for):
         if one.principle in exact:
             continue
         if one.principle in by_principle:
@@ -113,13 +129,19 @@ def choose(constitution: Constitution, pairs: Iterable[KnownPair], most: int, ex
     for name, pair in opposed:
         del by_principle[name][pair]
     names = [p.id for p in constitution] + [""]
-    ordered = [sorted(by_principle[n].values(), key=_place)[:most] for n in names]
-    kept = tuple(one for one in chain.from_iterable(zip_longest(*ordered)) if one is not None)
-    return Chosen(kept, strange, sum(map(len, by_principle.values())) - len(kept), len(opposed))
+
+    def place(one: Known) -> tuple[bool, bool, Id]:
+        later = (one.principle, one.comparison.id) not in first_of_all
+        return later, one.source != EXAMPLES, make_id("trial", pair=one.comparison.id)
+
+    ordered = [sorted(by_principle[n].values(), key=place) for n in names]
+    kept = tuple(one for one in chain.from_iterable(zip_longest(*(some[:most] for some in ordered))) if one is not None)
+    unasked = Counter((one.principle, one.source) for some in ordered for one in some[most:])
+    return Chosen(kept, strange, unasked, len(opposed))
 
 
-def _place(one: Known) -> tuple[bool, Id]:
-    return one.source != EXAMPLES, make_id("trial", pair=one.comparison.id)
+def _as_known(pair: KnownPair) -> Known:
+    return Known(pair.messages, pair.better, pair.worse, pair.principle, pair.tags, pair.source)
 
 
 def halves(pairs: Sequence[Known]) -> tuple[list[Known], list[Known]]:

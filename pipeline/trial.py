@@ -13,6 +13,7 @@ from pipeline.metrics import trust, words
 from pipeline.metrics.trial import Figures, Group, Tried, figures, group
 from pipeline.metrics.trust import AT_CHANCE, LEVEL, ONE_ORDER, TOO_FEW, TRUSTED, Word
 
+RECORDED = "recorded judge"  # the role of one that is tried by what a file says
 BY_POSITION = 0.9  # of its orders name what is shown first, or last: then that is said
 LEAST_MASS = 0.5  # readable share of the pairs below which nothing is said of a judge but that
 
@@ -40,8 +41,9 @@ class Trial:
     """`in_all` over all pairs, `by_principle` over those that name one. `others`: by name, what simple judges are right
     on (`pipeline.metrics.simple_judges`); `by_source`: by the set that a pair is from. `exact`: code decides every
     principle, so that no model is on trial; `by_code`: the principles that code decides, which have a voice
-    whatever the model is. `code_alone`: what the model says counts for nothing, because it is not trusted or because
-    there is none, and those speak alone (`trial.required = "checks"`)."""
+    whatever the model is; `unasked`: by principle (empty: pairs without one), how many known pairs were not asked.
+    `code_alone`: what the model says counts for nothing, because it is not trusted or because there is none, and those
+    that code decides speak alone (`trial.required = "checks"`)."""
 
     in_all: Tally
     by_principle: Mapping[str, Tally]
@@ -49,6 +51,7 @@ class Trial:
     by_source: Mapping[str, Group] = field(default_factory=dict)
     exact: bool = False
     by_code: tuple[str, ...] = ()
+    unasked: Mapping[str, int] = field(default_factory=dict)
     code_alone: bool = False
 
     @property
@@ -97,6 +100,7 @@ class Trial:
             "others": {name: found.as_dict() for name, found in self.others.items()},
             "sources": {name: found.as_dict() for name, found in self.by_source.items()},
             "says": sentences(self, role),
+            **({} if self.believed else {"next": next_step(self, role)}),
         }
 
 
@@ -107,7 +111,7 @@ def trial(
     others: Mapping[str, Sequence[Tried]] | None = None,
 ) -> Trial:
     """The trial of some rows. `principles`: their order, and those that no pair names; `others`: the same rows as
-    simple judges would have answered them."""
+    simple judges would have answered them. They are measured on the pairs that the judge answered."""
     names = list(dict.fromkeys([*principles, *(row.principle for row in rows if row.principle)]))
     found = {name: figures([row for row in rows if row.principle == name], min_mass) for name in names}
     whole = figures(rows, min_mass)
@@ -118,12 +122,21 @@ def trial(
             name: Tally(by_principle[name], f, trust.more(f.accuracy.score) if by_principle[name] == TOO_FEW else 0)
             for name, f in found.items()
         },
-        {name: figures(given) for name, given in (others or {}).items()},
+        {name: figures(beside(rows, given, min_mass)) for name, given in (others or {}).items()},
         {
             name: group(r for r in rows if r.source == name and r.orders and r.mass >= min_mass)
             for name in dict.fromkeys(row.source for row in rows)
         },
     )
+
+
+def beside(rows: Sequence[Tried], others: Sequence[Tried], min_mass: float) -> list[Tried]:
+    """Of the same rows as another would have answered them, those that the judge answered."""
+    return [
+        other
+        for row, other in zip(rows, others, strict=True)
+        if row.orders and row.mass >= min_mass and not row.abstains
+    ]
 
 
 def _words(
@@ -176,9 +189,33 @@ def sentences(found: Trial, role: str = "judge") -> list[str]:
             told.append(f"`{name}` {fate}: {_not_shown(tally)}, {seen}")
     told += _one_order(found.in_all)
     if few:
-        names = ", ".join(f"`{name}` (write {tally.more} more)" for name, tally in few.items())
+        names = ", ".join(f"`{name}` ({_more(tally.more, found.unasked.get(name, 0))})" for name, tally in few.items())
         told.append(f"too few examples or known pairs to say anything of these alone: {names}")
     return told
+
+
+def next_step(found: Trial, role: str = "judge") -> str:
+    """What to do about one that is not believed."""
+    if role == RECORDED:
+        return (
+            "record verdicts of both orders" if found.in_all.word == ONE_ORDER else "record its verdicts on more pairs"
+        )
+    there = sum(found.unasked.values())
+    if found.wanted and there:
+        wanted = "all of them" if there <= found.wanted else f"{found.wanted} of them"
+        return (
+            f"Ask about more of the known pairs that are there, {wanted} ({there} were not asked: raise trial.most, or "
+            "--most of `precept judge trial`)"
+        )
+    if found.wanted:
+        return (
+            f"Write {found.wanted} more examples under the principles, or name a file of known pairs: "
+            'trial.pairs = ["pairs.jsonl"] (rows of prompt, better, worse, principle)'
+        )
+    return (
+        f"Name a better judge ({role}.model), another way of judging ({role}.method), or reword the principles: "
+        "`precept judge trial` shows what it gets wrong"
+    )
 
 
 def _in_all(found: Trial, role: str) -> str:
@@ -194,7 +231,10 @@ def _in_all(found: Trial, role: str) -> str:
         return f"{told}; {alone}" if found.code_alone else told
     told = f"the {role} is {found.in_all.word}: {seen}" + _position(figures)
     if found.in_all.word == TOO_FEW:
-        told = f"too few pairs to say whether the {role} is right: {seen}; {_write(found.wanted)} would settle it"
+        more = "rows of both orders" if role == RECORDED else "examples or known pairs"
+        there = f" ({there} are there and were not asked)" if (there := sum(found.unasked.values())) else ""
+        told = f"too few pairs to say whether the {role} is right: {seen}; "
+        told += f"{found.wanted} more {more}{there} would settle it"
         told += _position(figures)
     if found.code_alone:
         told += f"; {alone}"
@@ -241,5 +281,7 @@ def _position(figures: Figures) -> str:
     return f"; it names what is shown {where} in {words.percent(share, 0)} of its answers"
 
 
-def _write(more: int) -> str:
-    return f"{more} more example{'s' * (more != 1)} or known pairs"
+def _more(wanted: int, there: int) -> str:
+    if not there:
+        return f"write {wanted} more"
+    return f"{wanted} more; {there} {'is' if there == 1 else 'are'} there and not asked: trial.most"

@@ -75,9 +75,9 @@ def named(setting: str, where: str = "device") -> tuple[str, ...]:
     return tuple(f"cuda:{number}" for number in numbers)
 
 
-def of_role(role: RoleSettings) -> tuple[str, ...]:
+def of_role(role: RoleSettings, where: str = "device") -> tuple[str, ...]:
     """Where a role's engine is. Of a server that is what its settings say, or else nowhere here."""
-    return () if role.base_url and role.device == "auto" else named(role.device)
+    return () if role.base_url and role.device == "auto" else named(role.device, where)
 
 
 def of(names: Sequence[str], where: str = "device") -> list[Device]:
@@ -107,6 +107,8 @@ def seen_by(names: Sequence[str]) -> dict[str, str]:
     """The environment of a process that is to see these devices and no more. One that is not known here goes by its
     place, and the process will say that it is not there."""
     known = {device.name: device.number for device in there()}
+    if not known and VISIBLE in os.environ:
+        return {VISIBLE: os.environ[VISIBLE]}  # all are hidden
     numbers = [known.get(name, name.partition(":")[2]) for name in names if name != "cpu"]
     return {VISIBLE: ",".join(numbers)}
 

@@ -42,3 +42,12 @@ class Named:
 def with_principles(store: Store, run: Id, prompts: Sequence[Prompt]) -> list[Prompt]:
     """A run's prompts, each with the principles that it names there."""
     return Named(store, run).of(prompts)
+
+
+def by_comparison(store: Store, run: Id | None, comparisons: Iterable[Id]) -> dict[Id, Sequence[str]]:
+    """Of comparisons whose prompt names principles in a run, those; the others are left out."""
+    keyed: Mapping[str, Sequence[str]] = (store.document(DOCUMENT, run.hex()) or {}) if run is not None else {}
+    if not keyed:
+        return {}
+    found = store.comparisons(list(comparisons))
+    return {c.id: keyed[c.prompt.hex()] for c in found if c.prompt.hex() in keyed}

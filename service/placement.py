@@ -1,9 +1,10 @@
 """What runs where, and whether it fits: for each device the models that are asked on it and the training that it has,
 in bytes, by arithmetic on the models' files. Nothing is loaded.
 
-While models are asked, those of all roles are in memory, of the policies one alone (`Wiring.policy`); while one is
-trained, the others have given their memory back (`Wiring.make_room`), and so the two sums do not add up. What has to
-fit is the least that works: one text and one row at a time, because a batch that does not fit is halved.
+While models are asked, those of all roles are in memory, of the policies one alone (`Wiring.policy`); where they do not
+fit together they take turns, each alone in memory while it is asked (`Wiring.turns`). While one is trained, the others
+have given their memory back (`Wiring.make_room`), and so the two sums do not add up. What has to fit is the least that
+works: one text and one row at a time, because a batch that does not fit is halved.
 
 A server's memory is its own: it is shown, and counted as nothing. So is a model that is not in a folder here.
 """
@@ -30,8 +31,8 @@ STEPS = ("sft", "reward", "optimise")
 
 @dataclass(frozen=True)
 class OnDevice:
-    """Bytes, by what they are for. `asked` of all roles together; `training` of the step that takes most, in its own
-    process, and `rows` what it takes at its whole batch."""
+    """Bytes, by what they are for. `asked`: of each role; `training` of the step that takes most, in its own process,
+    and `at_batch` what it takes at its whole batch."""
 
     device: devices.Device
     asked: Mapping[str, float] = field(default_factory=dict)
@@ -41,8 +42,22 @@ class OnDevice:
     at_batch: float = 0.0
 
     @property
+    def turns(self) -> bool:
+        """Whether the models that are asked do not fit together."""
+        return self.device.memory is not None and sum(self.asked.values()) > self.device.memory
+
+    @property
+    def at_once(self) -> Mapping[str, float]:
+        """What is in memory at once while models are asked: all of it, or the largest model."""
+        if not self.turns:
+            return self.asked
+        roles = {part.partition("'")[0] for part in self.asked}
+        each = [{p: b for p, b in self.asked.items() if p.partition("'")[0] == role} for role in roles]
+        return max(each, key=lambda parts: sum(parts.values()))
+
+    @property
     def most(self) -> float:
-        return max(sum(self.asked.values()), sum(self.training.values()))
+        return max(sum(self.at_once.values()), sum(self.training.values()))
 
     @property
     def fits(self) -> bool:
@@ -51,7 +66,7 @@ class OnDevice:
     def as_dict(self) -> dict[str, Any]:
         return {
             "device": self.device.name, "memory": self.device.memory, "fits": self.fits,
-            "asked": dict(self.asked), "servers": list(self.servers),
+            "asked": dict(self.asked), "turns": self.turns, "servers": list(self.servers),
             "step": self.step, "training": dict(self.training), "training_at_batch": self.at_batch,
         }  # fmt: skip
 
@@ -59,7 +74,8 @@ class OnDevice:
         of = f" of {memory.size(self.device.memory)}" if self.device.memory else ""
         found = []
         if self.asked:
-            found.append(f"asking {memory.size(sum(self.asked.values()))}{of}: {_sum(self.asked)}")
+            more = f", by turns, {memory.size(sum(self.at_once.values()))} at once" if self.turns else ""
+            found.append(f"asking {memory.size(sum(self.asked.values()))}{of}{more}: {_sum(self.asked)}")
         if self.training:
             more = f", {memory.size(self.at_batch)} with whole batches" if self.at_batch else ""
             found.append(f"training {memory.size(sum(self.training.values()))}{of} ({self.step}{more})")
@@ -86,7 +102,7 @@ class Placement:
         """Why it cannot be: a line for each device that what is on it does not fit."""
         found = []
         for each in self.each:
-            for what, parts in (("what is asked", each.asked), (f"the training ({each.step})", each.training)):
+            for what, parts in (("what is asked", each.at_once), (f"the training ({each.step})", each.training)):
                 total = sum(parts.values())
                 if each.device.memory is not None and total > each.device.memory:
                     found.append(
@@ -116,8 +132,8 @@ def processes(settings: Settings) -> int:
 
 def local(settings: Settings, roles: Sequence[str], trains: bool) -> tuple[str, ...]:
     """The devices of this machine that a flow which asks these roles works on."""
-    asked = [getattr(settings, role) for role in roles]
-    names = [name for role in asked if role is not None for name in devices.of_role(role)]
+    asked = [(f"{name}.device", getattr(settings, name)) for name in roles]
+    names = [name for where, role in asked if role is not None for name in devices.of_role(role, where)]
     return tuple(sorted({*names, *(training_devices(settings) if trains else ())}))
 
 

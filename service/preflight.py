@@ -16,10 +16,12 @@ from typing import Any
 
 import pipeline.engines
 from constitution.errors import UserError
+from constitution.streams import parts
 from pipeline import rewards, suites, trainers
 from pipeline.engines import thinking
 from pipeline.models import checks
 from pipeline.sources.file import located
+from pipeline.sources.openings import Openings
 from pipeline.sources.rows import MOST_SHOWN, naming, pair_kind, read
 from pipeline.trainers import arguments
 from service import placement
@@ -188,7 +190,7 @@ def _files(kind: str, wiring: Wiring, pool: bool) -> None:
     if kind in ("retrain", "relabel") and not pool:
         return
     _named_principles(wiring)
-    given = set(_splits(wiring))
+    given = _splits(wiring)
     if kind in (*TRAINS, "respond", "revise") and "train" not in given:
         raise UserError("no prompt is in the training split: add prompts, or lower splits.heldout and splits.dev")
     if kind in MEASURES and kind != "sweep" and "heldout" not in given:
@@ -218,14 +220,16 @@ def _named_principles(wiring: Wiring) -> None:
     )
 
 
-def _splits(wiring: Wiring) -> list[str]:
-    """The split that each prompt of the settings has in a run: the store's, where it has it or its opening already."""
+def _splits(wiring: Wiring) -> set[str]:
+    """The splits that the settings' prompts have in a run: the store's, where it has one or its opening already."""
     prompts, file = wiring.prompts(), _store_file(wiring.settings)
     if file is not None and not file.exists():  # not made for the question
-        return [prompt.split for prompt in prompts]
-    stored = wiring.store.prompts()
-    kept = {prompt.id: prompt.split for prompt in stored}
-    return [kept.get(prompt.id, prompt.split) for prompt in as_they_open(prompts, stored)]
+        return {prompt.split for prompt in prompts}
+    known, found = Openings(wiring.store.every_prompt()), set[str]()
+    for some in parts(prompts):
+        kept = {prompt.id: prompt.split for prompt in wiring.store.prompts(ids=[prompt.id for prompt in some])}
+        found |= {kept.get(prompt.id, prompt.split) for prompt in as_they_open(some, kept, known)}
+    return found
 
 
 def _rows(settings: Settings, given: str | dict[str, Any], setting: str) -> None:
@@ -288,6 +292,7 @@ def _placement(kind: str, wiring: Wiring, pool: bool) -> None:
     """The models of the flow fit the devices that they are on."""
     prompts = wiring.prompts() if pool and (wiring.settings.prompts or kind != "judge") else []
     found = placement.placed(wiring, prompts, kind in TRAINS, ASKS[kind])
+    wiring.turns = [each.device.name for each in found.each if each.turns]
     if found.refused and wiring.settings.placement.required:
         raise UserError(
             "\n".join(found.refused)

@@ -48,9 +48,10 @@ class Wiring:
         self._engines: dict[str, Engine] = {}
         self._on: dict[str, tuple[str, ...]] = {}  # the devices that each of them is on, by their names
         self._at: dict[str, list[str]] = {}  # the addresses of each, where it is a server's
+        self.turns: Collection[str] = ()  # devices on which one model alone is in memory, because two do not fit
         self._policy = ""  # the engine of the policy that was asked for last
         self._named: list[Engine] = []
-        self._prompts: list[Prompt] | None = None
+        self._prompts: Sequence[Prompt] | None = None
         self._read: dict[str, tuple[str, str]] = {}  # how a judge's answers begin, and its letters, where it was found
         self._settled: dict[tuple[Id, Id], bool] = {}  # which principles apply to which prompts
         self._say: Callable[[str], None] | None = None
@@ -68,12 +69,12 @@ class Wiring:
     def constitution(self) -> Constitution:
         return loading.load(self.settings.constitution)
 
-    def prompts(self) -> list[Prompt]:
-        """The prompts of the settings' source, each with its split. They are read once."""
+    def prompts(self) -> Sequence[Prompt]:
+        """The prompts of the settings' source, each with its split. They are read once; many are not held."""
         if self._prompts is None:
             splits = sources.Splits(**self.settings.splits.model_dump())
             self._prompts = sources.read(self.settings.prompts, splits, partial(made.generate, self))
-        return list(self._prompts)
+        return self._prompts
 
     def start(self) -> str:
         """The policy that a run begins with, as it is kept with the run: a checkpoint by its folder, because "the
@@ -370,8 +371,12 @@ class Wiring:
         name = self._name(role, model)
         if name not in self._engines:
             settings = self.engine_settings(role, model)
+            self._on[name] = devices.of_role(role)
+            self._alone(name)
             self._engines[name] = engine = pipeline.engines.build(settings)
-            self._on[name], self._at[name] = devices.of_role(role), role.addresses
+            self._at[name] = role.addresses
+            if hasattr(engine, "before_loading"):
+                engine.before_loading = partial(self._alone, name)
             self._listen(engine)
         return self._engines[name]
 
@@ -391,6 +396,13 @@ class Wiring:
         addresses of `awake`, which are asked meanwhile."""
         for name, engine in self._engines.items():
             if set(names) & set(self._on[name]) and not set(self._at[name]) & set(awake):
+                _release(engine)
+
+    def _alone(self, name: str) -> None:
+        """Before an engine loads its model: where models take turns, the others give their memory back."""
+        shared = set(self._on[name]) & set(self.turns)
+        for other, engine in self._engines.items():
+            if other != name and shared & set(self._on[other]) and not self._at[other]:
                 _release(engine)
 
     def policy(self, settings: RoleSettings, model: str) -> Role:

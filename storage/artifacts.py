@@ -6,10 +6,11 @@ Leaves out what is in the files: trainers write checkpoint folders, flows write 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,32 @@ def write_bytes(path: str | Path, data: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
         _sync_folder(target.parent)
+
+
+def write_lines(folder: str | Path, lines: Iterable[str], name: Callable[[str], str]) -> tuple[Path, str, int]:
+    """However many lines of ASCII as a file of a folder, `name`d by its SHA-256 and there in one step; the file, its
+    digest and how many lines it has. Nothing is written where there are none. Raises as `write_bytes` does."""
+    folder, sha, count = Path(folder), hashlib.sha256(), 0
+    with _told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=folder, prefix=".lines.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for line in lines:
+                    data = line.encode("ascii") + b"\n"
+                    sha.update(data)
+                    file.write(data)
+                    count += 1
+                file.flush()
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                os.fsync(file.fileno())
+            target = folder / name(sha.hexdigest())
+            if count:
+                Path(scratch).replace(target)
+        finally:
+            Path(scratch).unlink(missing_ok=True)
+        _sync_folder(folder)
+    return target, sha.hexdigest(), count
 
 
 def write_text(path: str | Path, text: str) -> None:

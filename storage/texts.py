@@ -7,7 +7,7 @@ comes later with another gets the first one back.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from constitution.records import (
     Messages,
     Prompt,
     dialogue_id,
+    known,
     text_digest,
 )
 from constitution.tally import HALF
@@ -29,6 +30,8 @@ from storage import tables
 from storage.claims import Claims, Lease
 from storage.database import chunks, patient
 from storage.runs import Runs
+
+PAGE = 5_000  # prompts that are read together
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,10 @@ class Texts(Runs, Claims):
         came: dict[Id, tuple[set[str], set[str]]] = {}  # by prompt, the tags that it had and those that it has
         for some in chunks(sorted(tags)):  # in the order of the keys, as they are inserted
             stored = connection.execute(select(prompt.id, prompt.tags).where(prompt.id.in_(some))).all()
-            for id, known in sorted(stored):
-                if tuple(known) != tags[id]:
+            for id, before in sorted(stored):
+                if tuple(before) != tags[id]:
                     changed.append({"key": id, "new": tags[id]})
-                    came[id] = set(known), set(tags[id])
+                    came[id] = set(before), set(tags[id])
         if changed:
             update_tags = update(tables.prompt).where(prompt.id == bindparam("key")).values(tags=bindparam("new"))
             connection.execute(update_tags, changed)
@@ -117,6 +120,21 @@ class Texts(Runs, Claims):
             found = _by_id(connection, query, prompt.id, ids)
         return [_prompt(found[id]) for id in ids if id in found]
 
+    def every_prompt(self) -> Iterator[Prompt]:
+        """All prompts in the order of their ids, a page of them in memory at a time."""
+        last = b""
+        while some := self._prompts_after(last):
+            yield from some
+            last = some[-1].id
+
+    @patient
+    def _prompts_after(self, last: Id) -> list[Prompt]:
+        prompt = tables.prompt.c
+        query = select(tables.prompt, tables.dialogue.c.messages).join_from(tables.prompt, tables.dialogue)
+        with self._read() as connection:
+            rows = connection.execute(query.where(prompt.id > last).order_by(prompt.id).limit(PAGE))
+            return [_prompt(row) for row in rows]
+
     @patient
     def add_answers(self, texts: Iterable[str]) -> list[Id]:
         """Store texts that no model of ours wrote (imported pairs); returns their digests, in order."""
@@ -142,13 +160,13 @@ class Texts(Runs, Claims):
         ids = [generation.id for generation in generations]
         with self._write() as connection:
             self._check_lease(connection, lease)
-            known = _known(connection, tables.generation, ids)
+            there = _known(connection, tables.generation, ids)
             self._insert_first_wins(connection, tables.generation, [_generation_row(g) for g in generations])
             stored = _by_id(connection, select(tables.generation), tables.generation.c.id, ids)
             # Only texts that won: the foreign key from generation to answer is checked at the commit.
             won = {g.content: g.text for g in generations if stored[g.id].content == g.content}
             self._insert_answers(connection, won)
-            self._enrol(connection, run, stage, ids, ordinals, known)
+            self._enrol(connection, run, stage, ids, ordinals, there)
             found = _by_id(connection, _GENERATIONS, tables.generation.c.id, ids)
         return [_generation(found[id]) for id in ids]
 
@@ -214,10 +232,10 @@ class Texts(Runs, Claims):
         ]
         with self._write() as connection:
             self._check_lease(connection, lease)
-            known = _known(connection, tables.comparison, ids)
+            there = _known(connection, tables.comparison, ids)
             self._insert_first_wins(connection, tables.comparison, rows)
             self._insert_first_wins(connection, tables.origin, links)
-            self._enrol(connection, run, stage, ids, ordinals, known)
+            self._enrol(connection, run, stage, ids, ordinals, there)
 
     @patient
     def pairs(self, comparisons: Sequence[Id]) -> list[Pair]:
@@ -282,7 +300,7 @@ def _messages(rows: Sequence[Mapping[str, Any]]) -> Messages:
 
 
 def _prompt(row: Row[Any]) -> Prompt:
-    return Prompt(_messages(row.messages), row.split, row.source, tuple(row.tags))
+    return known(Prompt(_messages(row.messages), row.split, row.source, tuple(row.tags)), row.id)
 
 
 def _generation_row(generation: Generation) -> dict[str, Any]:
@@ -293,9 +311,10 @@ def _generation_row(generation: Generation) -> dict[str, Any]:
 
 def _generation(row: Row[Any]) -> Generation:
     fields = dict(row._mapping)
-    del fields["content"], fields["created"]
-    return Generation(**fields)
+    content = fields.pop("content")
+    del fields["created"]
+    return known(Generation(**fields), content)
 
 
 def _pair(row: Row[Any]) -> Pair:
-    return Pair(Comparison(row.prompt, row.first, row.second), _messages(row.messages), row.a, row.b)
+    return Pair(known(Comparison(row.prompt, row.first, row.second), row.id), _messages(row.messages), row.a, row.b)

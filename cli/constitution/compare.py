@@ -11,7 +11,7 @@ import typer
 from cli import completing
 from cli.options import Json, Quiet, Set, SettingsFile, Verbose, flags_of, project
 from cli.results import ROWS
-from cli.screen import percent, put, put_json, put_table, tell
+from cli.screen import percent, put, put_json, put_prose, put_table, tell
 from cli.start import run_flow
 from constitution.errors import UserError
 from pipeline.metrics import words
@@ -102,16 +102,22 @@ def _train(
 
 
 def _show(found: Compared, asks: bool) -> None:
+    from service.queries.drawn import AS_IF_ALL
+
     for name, side in (("A", found.a), ("B", found.b)):
         constitution = side.constitution
-        put(f"{name}  {side.name}: {constitution.name} ({constitution.version[:12]}), {len(constitution)} principles")
+        put_prose(
+            f"{name}  {side.name}: {constitution.name} ({constitution.version[:12]}), {len(constitution)} principles"
+        )
     if found.a.constitution.version == found.b.constitution.version:
-        put("   one version: no model, and no label, can tell them apart")
+        put_prose("   one version: no model, and no label, can tell them apart")
+    if found.sampled:
+        put_prose(AS_IF_ALL)
     put()
     of = f"run {found.pool.run.id.hex()[:12]}" if found.pool.run else "the store"
     opened = f", {found.open:,} are open" if found.open else ""
-    put(f"labels     {found.sure + found.open:,} of {of}: {found.disagreements:,} differ{opened}")
-    put(f"agreement  {found.agreement_in_words()}")
+    put_prose(f"labels     {found.sure + found.open:,} of {of}: {found.disagreements:,} differ{opened}")
+    put_prose(f"agreement  {found.agreement_in_words()}")
     if found.open:
         _show_open(found, asks)
     put()
@@ -126,8 +132,8 @@ def _show_open(found: Compared, asks: bool) -> None:
     lacking = "; ".join(_missing(name, side) for name, side in (("A", found.a), ("B", found.b)) if side.missing)
     price = found.price
     time = "" if price.seconds is None else f", about {price.seconds:,.0f} s"
-    put(f"open       not asked yet: {lacking}")
-    put(f"           to ask: {price.verdicts:,} verdicts, {price.tokens:,} tokens{time}" + (
+    put_prose(f"open       not asked yet: {lacking}")
+    put_prose(f"           to ask: {price.verdicts:,} verdicts, {price.tokens:,} tokens{time}" + (
         "; --train asks, and trains" if asks else ""
     ))  # fmt: skip
 
@@ -156,10 +162,10 @@ def _show_principles(found: Compared) -> None:
     rows = [(_named(c), *_weights(c), *_part(c)) for c in found.principles]
     put_table(("weight of", *weights, *parts), rows, right=(*weights, *parts))
     total = 100 * sum(c.moved for c in found.principles)
-    put(f"of {found.differing:,} labels that differ:")
-    put("  for A's label  on how many A's principle speaks for A's label against B's")
-    put(f"  moves p by     how far its change moves p towards B's label, in points; {total:.1f} in all")
-    put("  alone          how many turn into B's label by its change alone")
+    put_prose(f"of {found.differing:,} labels that differ:")
+    put_prose("  for A's label  on how many A's principle speaks for A's label against B's")
+    put_prose(f"  moves p by     how far its change moves p towards B's label, in points; {total:.1f} in all")
+    put_prose("  alone          how many turn into B's label by its change alone")
 
 
 def _part(carried: Carried) -> tuple[str, ...]:
@@ -186,15 +192,15 @@ def _weights(carried: Carried) -> tuple[str, str]:
 
 def _show_example(example: Example) -> None:
     put()
-    put(f"  {_line(example.prompt)}")
-    put(f"    first    {_line(example.first)}")
-    put(f"    second   {_line(example.second)}")
+    put_prose(f"  {_line(example.prompt)}")
+    put_prose(f"    first    {_line(example.first)}")
+    put_prose(f"    second   {_line(example.second)}")
     for name, said, p, principles in (
         ("A", example.a, example.p_a, example.for_a),
         ("B", example.b, example.p_b, example.for_b),
     ):
         by = f", by {', '.join(principles[:5])}" if principles else ""
-        put(f"    {name}: {said} ({p:.2f}){by}")
+        put_prose(f"    {name}: {said} ({p:.2f}){by}")
 
 
 def _line(text: str) -> str:
@@ -208,7 +214,7 @@ def _line(text: str) -> str:
 def _show_trained(trained: dict[str, Any], seed: int) -> None:
     base, sides = trained["base"], (trained["a"], trained["b"])
     put()
-    put(f"trained from run {base['run'][:12]}, seed {seed}; measured against its model, on held-out prompts")
+    put_prose(f"trained from run {base['run'][:12]}, seed {seed}; measured against its model, on held-out prompts")
     columns = ("that model", "trained on A", "trained on B")
     rows = [("win rate", "", *(_interval(side["win_rate"], percent) for side in sides))]
     counted = [words.outcome(side["win_rate"]).replace(" on ", " ") for side in sides]
@@ -224,7 +230,7 @@ def _show_trained(trained: dict[str, Any], seed: int) -> None:
     put_table(("", *columns), rows, right=columns)
     for name, side in zip("AB", sides, strict=True):
         if side["is_base"]:
-            put(f"{name}'s is that model itself: the same labels train it")
+            put_prose(f"{name}'s is that model itself: the same labels train it")
     put()
     effects = [
         (name, *(_interval(found[side], _points) for side in ("a", "b"))) for name, found in trained["effects"].items()

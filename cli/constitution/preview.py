@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.constitution.diff import show_diff
-from cli.screen import console, number, put, put_table
+from cli.screen import console, number, put, put_prose, put_table
 
 if TYPE_CHECKING:
     from constitution.merge import ThreeWay
@@ -36,10 +36,10 @@ def _short(value: Any) -> str:
 def show(found: Preview, file: Path, ratifying: bool) -> None:
     """Against which amendment, what changed, what becomes of the labels, and what it costs."""
     inforce = found.inforce
-    put(f"{file} against amendment {inforce.number}, ratified {inforce.at[:10]} by {inforce.who}")
+    put_prose(f"{file} against amendment {inforce.number}, ratified {inforce.at[:10]} by {inforce.who}")
     if found.overtaken is not None:
-        put(f"it was made from amendment {found.base.number}: what was ratified since would be undone")
-        put(told(found.overtaken))
+        put_prose(f"it was made from amendment {found.base.number}: what was ratified since would be undone")
+        put_prose(told(found.overtaken))
     put()
     show_diff(console(), found.difference)
     put()
@@ -50,12 +50,12 @@ def show(found: Preview, file: Path, ratifying: bool) -> None:
     stale = found.stale
     if stale.of:
         names = ", ".join(stale.checkpoints) or "none"
-        put(f"stale    {stale.chains:,} of {stale.of:,} chains of critique and revision; checkpoints: {names}")
+        put_prose(f"stale    {stale.chains:,} of {stale.of:,} chains of critique and revision; checkpoints: {names}")
     if stale.chains and not found.difference.same_version and not _relabels(found):
-        put("         labels do not change, so only --from revise would train anything else")
+        put_prose("         labels do not change, so only --from revise would train anything else")
     if not ratifying:
         put()
-        put(f'to put it in force: precept constitution amend {file} --ratify -m "why" --reviewed {found.digest}')
+        put_prose(f'to put it in force: precept constitution amend {file} --ratify -m "why" --reviewed {found.digest}')
 
 
 def markdown(found: Preview) -> str:
@@ -80,29 +80,33 @@ def _relabels(found: Preview) -> bool:
 def _show_labels(found: Preview) -> None:
     labels = found.labels
     if not labels.total:
-        put("labels   none yet")
+        put_prose("labels   none yet")
         return
     of = f"run {found.pool.run.id.hex()[:12]}" if found.pool.run else "the store"
     exactly = ", exactly" if not labels.open else f" for sure, {labels.open:,} may, the rest cannot"
-    put(f"labels   {labels.total:,} of {of}: {labels.flips:,} flip{exactly}")
+    put_prose(f"labels   {labels.total:,} of {of}: {labels.flips:,} flip{exactly}")
     if found.sampled:
-        put("         each by the principle that is drawn for it (compare.principles), and so are the verdicts counted")
+        put_prose(
+            "         each by the principle that is drawn for it (compare.principles), and so are the verdicts counted"
+        )
     if not labels.open:
         return
     if labels.expected is None or labels.low is None or labels.high is None:
-        put("         ask about some of those that may: --sample 100")
+        put_prose("         ask about some of those that may: --sample 100")
     else:
         spread = f"95% interval {labels.low:,.0f} to {labels.high:,.0f}"
-        put(f"         about {labels.expected:,.0f} are to be expected ({spread}), from a sample of {labels.sampled:,}")
+        put_prose(
+            f"         about {labels.expected:,.0f} are to be expected ({spread}), from a sample of {labels.sampled:,}"
+        )
 
 
 def _show_flip(flip: Flip) -> None:
     put()
-    put(f"  {_line(flip.prompt)}")
-    put(f"    first    {_line(flip.first)}")
-    put(f"    second   {_line(flip.second)}")
+    put_prose(f"  {_line(flip.prompt)}")
+    put_prose(f"    first    {_line(flip.first)}")
+    put_prose(f"    second   {_line(flip.second)}")
     by = f", by {', '.join(flip.principles[:3])}" if flip.principles else ""
-    put(f"    {flip.before} ({number(flip.p_before, 2)}) becomes {flip.after} ({number(flip.p_after, 2)}){by}")
+    put_prose(f"    {flip.before} ({number(flip.p_before, 2)}) becomes {flip.after} ({number(flip.p_after, 2)}){by}")
 
 
 def _line(text: str) -> str:

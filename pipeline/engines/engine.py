@@ -4,7 +4,8 @@ To add one, write `pipeline/engines/x.py` with a function `build(settings: Engin
 say `engine: {kind: x}`. Heavy imports go inside `build` or the methods, so that choosing another engine costs nothing.
 A function `check(settings) -> None`, where it has one, tells a mistake in the settings early, loading nothing.
 A method `release() -> None` of the engine, where it has one, gives back the device's memory until it is asked again:
-training, or another model, needs it meanwhile.
+training, or another model, needs it meanwhile. An attribute `before_loading`, where it has one, is set to what it is to
+call then before it loads again.
 """
 
 from __future__ import annotations

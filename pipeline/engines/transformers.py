@@ -134,6 +134,7 @@ class TransformersEngine:
         once more after `release`; without it, a model is never released."""
         self._training = training
         self._held, self._again = model, again
+        self.before_loading: Callable[[], None] | None = None  # what makes room for a model that was released
         self._tokenizer, self._folders, self._batch_size = tokenizer, folders, batch_size
         self._dtype = str(model.dtype).removeprefix("torch.")
         self._lock = threading.RLock()
@@ -156,6 +157,8 @@ class TransformersEngine:
                 if self._again is None:
                     raise RuntimeError("this engine is closed")
                 self._refuse_another()
+                if self.before_loading is not None:
+                    self.before_loading()
                 self._held = self._again()
             return self._held
 

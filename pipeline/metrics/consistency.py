@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from constitution.records import PROBABILITY, Id, Verdict
 from pipeline.metrics.intervals import binomial_low
+
+Integers: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -68,26 +73,44 @@ def probe(verdicts: Iterable[tuple[Verdict, bool]], min_mass: float) -> Probe:
 
 def consistency(verdicts: Iterable[Verdict], min_mass: float) -> dict[Id, Consistency]:
     """By question. An order that held less than `min_mass` makes its verdict unreadable."""
-    floor = round(min_mass * PROBABILITY)
-    half = PROBABILITY // 2
-    seen: dict[Id, list[tuple[bool, float]]] = {}
-    lost: Counter[Id] = Counter()
-    abstained: Counter[Id] = Counter()
+    said: dict[Id, list[tuple[int, int, int]]] = {}
     for v in verdicts:
-        rows = seen.setdefault(v.question, [])
-        if min(v.mass1, v.mass2) < floor:
-            lost[v.question] += 1
-        elif v.even:
-            abstained[v.question] += 1
-        else:
-            rows.append(((v.p1 > half) == (v.p2 > half), ((v.p1 > half) + (v.p2 <= half)) / 2))
-    return {
-        question: Consistency(
-            readable=len(rows),
-            unreadable=lost[question],
-            consistent=sum(same for same, _ in rows) / len(rows) if rows else 0.0,
-            first_chosen=sum(first for _, first in rows) / len(rows) if rows else 0.5,
-            abstained=abstained[question],
-        )
-        for question, rows in seen.items()
-    }
+        said.setdefault(v.question, []).append((v.p1, v.p2, min(v.mass1, v.mass2)))
+    tally = Tally(min_mass)
+    for question, rows in said.items():
+        tally.add(question, *np.array(rows, np.int64).T)
+    return tally.found()
+
+
+class Tally:
+    """The same of however many verdicts, some at a time: counts are kept, question by question."""
+
+    def __init__(self, min_mass: float) -> None:
+        self._floor = round(min_mass * PROBABILITY)
+        self._counts: dict[Id, NDArray[np.int64]] = {}
+
+    def add(self, question: Id, p1: Integers, p2: Integers, mass: Integers) -> None:
+        """What was said to a question: probabilities of the first answer in both orders, and the lower mass, x 1e9."""
+        half = PROBABILITY // 2
+        legible = mass >= self._floor
+        even = legible & (2 * p1.astype(np.int64) == PROBABILITY) & (2 * p2.astype(np.int64) == PROBABILITY)
+        read = legible & ~even
+        one, other = p1 > half, p2 > half
+        seen = [read, ~legible, even, read & (one == other), read & one, read & ~other]
+        counts = np.array([np.count_nonzero(some) for some in seen], np.int64)
+        self._counts[question] = self._counts.get(question, np.zeros(len(seen), np.int64)) + counts
+
+    def found(self) -> dict[Id, Consistency]:
+        """By question, of those that anything was said to."""
+        return {
+            question: Consistency(
+                readable=readable,
+                unreadable=unreadable,
+                consistent=same / readable if readable else 0.0,
+                first_chosen=(shown_first + shown_second) / 2 / readable if readable else 0.5,
+                abstained=abstained,
+            )
+            for question, counts in self._counts.items()
+            for readable, unreadable, abstained, same, shown_first, shown_second in [counts.tolist()]
+            if readable + unreadable + abstained
+        }

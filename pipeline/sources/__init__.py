@@ -8,13 +8,15 @@ sources.read({"source": "x", "topic": "letters"}, splits)    a source with optio
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from constitution.errors import UserError
 from constitution.records import Id, Prompt, Split
+from constitution.streams import Stream
 from pipeline import plugins
+from pipeline.sources import public
 from pipeline.sources.source import Generate, Source, Splits
 
 __all__ = ["Generate", "Source", "Splits", "load", "names", "read"]
@@ -29,10 +31,15 @@ def names() -> list[str]:
 
 def load(name: str) -> Source:
     """The module of a source. Raises UserError for a name that is none."""
+    if name.replace("-", "_") in public.SETS and name not in names():
+        raise UserError(
+            f"{name} is a public set, of a file on your disk: name that, too: "
+            f'{{source = "public", set = "{name}", path = "FILE"}}'
+        )
     return cast(Source, plugins.load(__name__, "prompts", name, "prompt source"))
 
 
-def read(where: str | Mapping[str, Any], splits: Splits, generate: Generate | None = None) -> list[Prompt]:
+def read(where: str | Mapping[str, Any], splits: Splits, generate: Generate | None = None) -> Sequence[Prompt]:
     """The prompts of a path, of a source by name, or of a table with the key `source`; the first of those that repeat.
     `generate`: has a model make texts, for the sources that ask one.
 
@@ -43,13 +50,15 @@ def read(where: str | Mapping[str, Any], splits: Splits, generate: Generate | No
     try:
         source = load(name)
         if "generate" not in inspect.signature(source.prompts).parameters:
-            given = list(source.prompts(options, splits))
+            given = source.prompts(options, splits)
         elif generate is None:
             raise UserError(
                 f"the prompt source {name!r} asks a model, and there is none here: export its prompts first"
             )
         else:
-            given = list(cast(Any, source).prompts(options, splits, generate))
+            given = cast(Any, source).prompts(options, splits, generate)
+        if not isinstance(given, Stream):
+            given = list(given)
     except UserError:
         raise
     except Exception as error:  # another's code may raise anything
@@ -59,10 +68,12 @@ def read(where: str | Mapping[str, Any], splits: Splits, generate: Generate | No
             raise UserError(f"the prompt source {name!r} gave something that is no prompt; mend it")
         if prompt.split not in get_args(Split):  # what is not held out may be trained on
             raise UserError(f"the prompt source {name!r} gave a prompt of split {prompt.split!r}")
+        if isinstance(given, Stream):
+            continue  # none comes twice
         found.setdefault(prompt.id, prompt)
-    if not found:
+    if not given:
         raise UserError(f"the prompt source {name!r} gave no prompts: look at its options, prompts = in precept.toml")
-    return list(found.values())
+    return given if isinstance(given, Stream) else list(found.values())
 
 
 def _named(where: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.sources.rows import read_prompts
 from pipeline.sources.source import Splits
 
 
-def prompts(options: Mapping[str, Any], splits: Splits) -> list[Prompt]:
+def prompts(options: Mapping[str, Any], splits: Splits) -> Sequence[Prompt]:
     """Raises UserError for a file that is not there or of another kind, and that lists bad rows by line."""
     path, names, skip_bad = located(options, "prompts")
     return read_prompts(path, heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names)

@@ -6,7 +6,7 @@ once, and goes by its opening: dialogues that begin alike have one split, the mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -14,12 +14,14 @@ from typing import Any, Literal, cast, get_args
 from constitution.errors import UserError
 from constitution.records import Id, LabelRule, Messages, Prompt, Split, split_group, split_of
 from pipeline.sources import annotated_pairs, files, shapes
+from pipeline.sources.openings import HELD_OUT
+from pipeline.sources.spool import Spool
 
 Kind = Literal["prompts", "preferences", "pairs"]
 MOST_SHOWN = 20
 IN_SETTINGS = " (of a file that settings name, as of a flow: {path = ..., skip_bad = true} in precept.toml)"
 MOST_KEPT = 10_000  # bad rows of a file of which nothing is taken anyway
-HELD_OUT: tuple[Split, ...] = ("heldout", "dev", "train")  # the most held out first
+HELD = 10_000  # prompts of a file that are held in memory
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,18 @@ class Found:
 
 def read_prompts(
     path: Path, *, heldout: float, dev: float, skip_bad: bool = False, names: Mapping[str, str] | None = None
-) -> list[Prompt]:
-    """Prompts of a file, the first of those that repeat. Raises UserError that lists bad rows by line."""
-    rows = read(path, "prompts", heldout=heldout, dev=dev, skip_bad=skip_bad, names=names).rows
-    first: dict[Id, Prompt] = {}
-    for row in rows:
-        first.setdefault(row.prompt.id, row.prompt)
-    return list(first.values())
+) -> Sequence[Prompt]:
+    """Prompts of a file, the first of those that repeat; of a long file not in memory. Raises UserError that lists bad
+    rows by line."""
+    spool, found, said = Spool(), Found([]), dict[str, Split]()
+    for _ in _reading(found, said, path, "prompts", heldout, dev, skip_bad, names):
+        for row in found.rows:
+            spool.put(row.prompt, next(iter(said.values()), None))
+        found.rows.clear()
+        said.clear()
+    _refuse(found, path, skip_bad, len(spool))
+    prompts = spool.prompts()
+    return list(prompts) if len(prompts) <= HELD else prompts
 
 
 def read(
@@ -71,11 +78,28 @@ def read(
 
     Raises UserError that lists bad rows by line, unless they are to be left out, and where there are no others.
     """
+    found = Found([])
+    said: dict[str, Split] = {}  # by opening, the split that some row gives it
+    for _ in _reading(found, said, path, kind, heldout, dev, skip_bad, names):
+        pass
+    _refuse(found, path, skip_bad, len(found.rows))
+    return _of_their_openings(found, said) if said else found
+
+
+def _reading(
+    found: Found,
+    said: dict[str, Split],
+    path: Path,
+    kind: Kind,
+    heldout: float,
+    dev: float,
+    skip_bad: bool,
+    names: Mapping[str, str] | None,
+) -> Iterator[None]:
+    """Add what a file says to what was found, a row at a time."""
     shapes.check_names(names or {})
     if names:
         shapes.check_found(names, (row.value for row in files.rows(path) if not row.problem), path)
-    found = Found([])
-    said: dict[str, Split] = {}  # by opening, the split that some row gives it
     for count, (where, row, problem) in enumerate(annotated_pairs.values(path, names)):
         try:
             if problem:
@@ -84,17 +108,20 @@ def read(
         except ValueError as error:
             found.problems.append(f"{where}: {error}")
             if not skip_bad and len(found.problems) >= MOST_KEPT:
-                break
+                return
+        yield
+
+
+def _refuse(found: Found, path: Path, skip_bad: bool, usable: int) -> None:
     if found.problems and not skip_bad:
         bad = found.problems
         more = f"\n... and {len(bad) - MOST_SHOWN} more" if len(bad) > MOST_SHOWN else ""
         raise UserError(
             "\n".join(bad[:MOST_SHOWN]) + more + "\nmend these rows, or leave them out with --skip-bad" + IN_SETTINGS
         )
-    if not found.rows:
+    if not usable:
         why = f": {len(found.ties)} are ties, which prefer neither answer" if found.ties else ""
         raise UserError(f"{path} has no usable rows{why or '; docs/data.md has the shapes of rows'}")
-    return _of_their_openings(found, said) if said else found
 
 
 def pair_kind(path: Path, names: Mapping[str, str] | None = None) -> Kind:

@@ -1,11 +1,12 @@
 """The contract of a prompt source: a module `pipeline/sources/x.py`, or an entry point of group `precept.sources`.
 
-    def prompts(options: Mapping[str, Any], splits: Splits) -> list[Prompt]
+    def prompts(options: Mapping[str, Any], splits: Splits) -> Sequence[Prompt]
 
 `options` are what the settings say besides the name: `prompts = {source = "x", path = "..."}`. A source refuses, with a
 UserError that says what to do, an option that it does not know. It gives the same prompts in the same order each time,
 because a prompt's id is its dialogue's and a run that goes on looks for what it had. Each prompt ends in a user's turn
-and has its split, given once: where the source does not say, by `splits.of`.
+and has its split, given once: where the source does not say, by `splits.of`. A source of more prompts than memory
+should hold gives a `constitution.streams.Stream`, in which none comes twice.
 
 A source that has a model make its prompts takes a third argument:
 

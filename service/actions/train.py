@@ -156,10 +156,10 @@ def _held_out(settings: Callable[[], Settings]) -> set[str]:
     from pipeline.sources.rows import openings
     from storage.store import Store
 
-    given, prompts = settings(), []
+    given, prompts = settings(), list[Any]()
     if given.prompts:
         with contextlib.suppress(UserError):  # another command's mistake, which tells it
-            prompts = sources.read(given.prompts, sources.Splits(given.splits.heldout, given.splits.dev))
+            prompts += sources.read(given.prompts, sources.Splits(given.splits.heldout, given.splits.dev))
     url = given.store.get_secret_value()
     if not url.startswith("sqlite") or Path(url.partition(":///")[2].partition("?")[0]).is_file():
         with Store.open(url, home=given.home) as store:

@@ -28,7 +28,7 @@ from pipeline.suites import Measured
 from pipeline.suites.suite import RATE
 from service.pictures import plots
 from service.pictures.lineage import picture
-from service.queries import findings, lineage, measure
+from service.queries import findings, lineage, measure, trials
 from service.queries.run_records import RunRecords
 from service.settings import redact
 from storage.artifacts import write_text
@@ -100,6 +100,7 @@ def _content(work: RunRecords, result: Mapping[str, Any], details: Mapping[str, 
         "gate": work.settings.gate,
         "left_out": result["left_out"],
         "trial": result.get("trial", {}),
+        "tried": _tried(work, list(result.get("trial", {}))),
     }
 
 
@@ -228,6 +229,30 @@ def _principles(work: RunRecords, judge: Mapping[str, Any], by_principle: Mappin
         for p in work.constitution
     ]
     return sorted(rows, key=lambda row: -row["evaluated"]["bears_on"])
+
+
+def _tried(work: RunRecords, roles: Sequence[str]) -> list[tuple[str, str, list[dict[str, Any] | None]]]:
+    """Of the trials of a run, a row for all pairs and one a principle that some role was tried on: its id (empty: all),
+    its title, and for each role its share with its interval, its prompts and its verdict, None where there is none."""
+    found = [trials.of_run(work.store, work.run, role) for role in roles]
+    if not any(found):
+        return []
+    rows = [("", "In all", [_tally(told) for told in found])]
+    for p in work.constitution:
+        by_role = [told["principles"].get(p.id) if told else None for told in found]
+        if any(by_role):
+            left_out = [p.id in told["left_out"] if told else False for told in found]
+            rows.append((p.id, p.title, [_tally(one, out) for one, out in zip(by_role, left_out, strict=True)]))
+    return rows
+
+
+def _tally(told: Mapping[str, Any] | None, left_out: bool = False) -> dict[str, Any] | None:
+    if told is None:
+        return None
+    return {
+        "mean": told["accuracy"], "low": told["low"], "high": told["high"], "prompts": told["prompts"],
+        "verdict": told["verdict"], "left_out": left_out,
+    }  # fmt: skip
 
 
 # --- plots ---------------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ as that run, under the ratified constitution, whatever the file says by now.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 from constitution import loading
 from constitution.errors import UserError
 from constitution.records import Checkpoint, Prompt
+from constitution.streams import Stream
 from service.queries import pool
 from service.settings import Settings
 from service.wiring import Wiring
@@ -44,8 +46,8 @@ class Retraining(Wiring):
     def begin_from(self, version: str, name: str) -> Run:
         return base_of(self.store, version, name)
 
-    def prompts(self) -> list[Prompt]:
-        return self.store.prompts(ids=self.store.stage_members(self.base.id, "prompts"))
+    def prompts(self) -> Sequence[Prompt]:
+        return Stream(self.store.stage_ids(self.base.id, "prompts"), lambda some: self.store.prompts(ids=some))
 
     def start(self) -> str:
         return str(self.base.settings["policy"])

@@ -26,7 +26,8 @@ ROOM = 2 * 1024**3  # bytes of free disk under which a training may not end well
 
 @dataclass(frozen=True)
 class Finding:
-    """`needed`: the settings in force cannot do without it. `mend`: the command that mends it."""
+    """`needed`: the settings in force cannot do without it. `mend`: the command that mends it. `state`: what is the
+    matter where it is not ok; by itself, that it is not there."""
 
     what: str
     ok: bool
@@ -34,6 +35,11 @@ class Finding:
     feature: str
     needed: bool = False
     mend: str = ""
+    state: str = ""
+
+    @property
+    def word(self) -> str:
+        return "ok" if self.ok else self.state or ("MISSING" if self.needed else "absent")
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Health:
         return [f for f in self.findings if f.needed and not f.ok]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"ok": self.ok, "findings": [asdict(f) for f in self.findings]}
+        return {"ok": self.ok, "findings": [{**asdict(f), "state": f.word} for f in self.findings]}
 
 
 def look(file: Path | None, flags: Mapping[str, Any]) -> Health:
@@ -62,7 +68,9 @@ def look(file: Path | None, flags: Mapping[str, Any]) -> Health:
     try:
         settings, _ = load(file, flags)
     except UserError as error:
-        findings.append(Finding("settings", False, str(error), "everything", True, "mend the file, or: precept init"))
+        findings.append(
+            Finding("settings", False, str(error), "everything", True, "mend the file, or: precept init", "BROKEN")
+        )
     else:
         findings += [
             *_libraries(settings), *_store(settings), *_plugins(settings), *_models(settings), *_constitution(settings),
@@ -85,7 +93,7 @@ def _libraries(settings: Settings) -> Iterator[Finding]:
     yield _library("transformers", "models in this process, training", True)
     yield _library("trl", "training", True)
     yield _library("peft", "LoRA", any(t.lora for t in (settings.sft, settings.reward, settings.optimise)))
-    yield _cuda([role.device for _, role in _roles(settings)] if local else [])
+    yield _cuda([role.device for _, role in _roles(settings) if not role.base_url] if local else [])
     postgres = settings.store.get_secret_value().startswith("postgres")
     yield _library("psycopg", "a store on Postgres", postgres, "pip install 'psycopg[binary]>=3.2'")
     yield _library("pyarrow", "Parquet files", ".parquet" in str(settings.prompts))
@@ -128,7 +136,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
                 ident = str(waiting.payload["id"])[:12]
                 found = f"model {ident} waits for a person since {waiting.at[:10]}"
                 mend = f"look at it, then: precept model promote {ident} --why TEXT"
-                yield Finding("proposal", False, found, "what a retrain proposed to take effect", False, mend)
+                yield Finding("proposal", False, found, "what a retrain proposed to take effect", False, mend, "waits")
     except UserError as error:
         mend = f"mend {redact(url)}, or name another store: precept improve --set store=sqlite:///runs/precept.db"
         yield Finding("store", False, str(error), "everything", True, mend)
@@ -275,24 +283,28 @@ def _trials(settings: Settings) -> Iterator[Finding]:
 
     if Wiring(settings).code_decides:
         for role in trials.ROLES:
-            yield Finding(f"trial: {role}", True, trials.said(None, role, True), "labels", False)
+            yield Finding(f"trial: {role}", True, trials.said(None, role, False, by_code=True), "labels", False)
         return
     url = settings.store.get_secret_value()
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-        found: dict[str, dict[str, Any] | None] = dict.fromkeys(trials.ROLES)
+        tried: dict[str, dict[str, Any] | None] = dict.fromkeys(trials.ROLES)
     else:
         try:
             with Store.open(url, create=False, patience=5.0) as store:
                 version = loading.load(settings.constitution).version
-                found = {role: trials.last(store, settings, role, version) for role in trials.ROLES}
+                tried = {role: trials.last(store, settings, role, version) for role in trials.ROLES}
         except UserError:  # told of with the store, or the constitution
             return
-    for role, told in found.items():
+    for role, told in tried.items():
         option = " --evaluator" if role == "evaluator" else ""
         if role == "evaluator" and settings.code_measures:
             continue
         ok, feature = bool(told and told["believed"]), "labels" if role == "judge" else "promotions"
-        yield Finding(f"trial: {role}", ok, trials.said(told, role), feature, False, f"precept judge trial{option}")
+        state, mend = (
+            ("not tried", f"precept judge trial{option}") if told is None else ("not trusted", told.get("next", ""))
+        )
+        found = trials.said(told, role, settings.trial.required)
+        yield Finding(f"trial: {role}", ok, found, feature, False, mend, state)
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
@@ -300,4 +312,4 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(place).free
     found = f"{free / 1024**3:.1f} GB free at {place}"
     mend = "make room, or keep files elsewhere: precept improve --set home=FOLDER"
-    yield Finding("disk", free >= ROOM, found, "checkpoints and the store", True, mend)
+    yield Finding("disk", free >= ROOM, found, "checkpoints and the store", True, mend, "FULL")

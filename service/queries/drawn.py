@@ -7,32 +7,70 @@ draw passes over a veto or puts a lower tier in the place of a higher one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from constitution.principles import Principle
 from constitution.records import Id, Label, LabelRule, Voice
 from pipeline import label
 from storage.outlook import Outlook, Prospects
+from storage.runs import Run
 from storage.store import Store
 
 SAMPLED = "sampled"
+AS_IF_ALL = (  # where a question is about several principles on the same pairs, no draw is looked at
+    "one principle is drawn for each label (compare.principles); here labels are counted as if all had been asked, and "
+    "what is not judged is open"
+)
 
 
-def questions(heard: Sequence[Principle], asked: Mapping[str, Id], comparisons: Iterable[Id]) -> dict[Id, set[Id]]:
+def is_sampled(run: Run | None, now: str) -> bool:
+    """Whether a run's labels are each of one principle; of no run, by the setting as it is `now`."""
+    of_run = run.settings.get("settings", {}).get("compare", {}) if run is not None else {}
+    return bool(of_run.get("principles", now) == SAMPLED)
+
+
+class Drawn(Mapping[Id, set[Id]]):
+    """By comparison, its questions: drawn when they are looked up."""
+
+    def __init__(
+        self,
+        heard: Sequence[Principle],
+        asked: Mapping[str, Id],
+        comparisons: Sequence[Id],
+        named: Mapping[Id, Sequence[str]],
+    ) -> None:
+        self._asked, self._comparisons, self._named = asked, comparisons, named
+        self._always = {asked[p.id] for p in heard if p.hard}
+        self._tiers: dict[int, list[Principle]] = {}
+        for principle in heard:
+            if not principle.hard:
+                self._tiers.setdefault(principle.tier, []).append(principle)
+
+    def __getitem__(self, comparison: Id) -> set[Id]:
+        wanted = self._named.get(comparison, ())
+        among = ([p for p in some if p.id in wanted] or some for some in self._tiers.values())
+        return self._always | {self._asked[label.drawn(some, comparison).id] for some in among}
+
+    def __iter__(self) -> Iterator[Id]:
+        return iter(self._comparisons)
+
+    def __len__(self) -> int:
+        return len(self._comparisons)
+
+
+def questions(
+    heard: Sequence[Principle],
+    asked: Mapping[str, Id],
+    comparisons: Sequence[Id],
+    named: Mapping[Id, Sequence[str]] | None = None,
+) -> Drawn:
     """By comparison, the questions of the principles that label it, of those that are heard: one that is drawn of each
-    tier, and all that are hard. `asked`: by principle's id."""
-    always = {asked[p.id] for p in heard if p.hard}
-    tiers: dict[int, list[Principle]] = {}
-    for principle in heard:
-        if not principle.hard:
-            tiers.setdefault(principle.tier, []).append(principle)
-    return {
-        comparison: always | {asked[label.drawn(some, comparison).id] for some in tiers.values()}
-        for comparison in comparisons
-    }
+    tier, and all that are hard. `asked`: by principle's id. `named`: by comparison, the principles that its prompt
+    names: of a tier that has some of these, one of them is drawn."""
+    return Drawn(heard, asked, comparisons, named or {})
 
 
-def labels(store: Store, of: Mapping[Id, set[Id]], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
+def labels(store: Store, of: Mapping[Id, Set[Id]], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
     """The labels of comparisons, each by its own questions alone."""
     by_questions: dict[tuple[Id, ...], list[Id]] = {}
     for comparison, asked in of.items():

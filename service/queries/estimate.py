@@ -120,7 +120,10 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
         refused=tuple(promote.foreseen(wiring.settings.conditions(), _harmless(wiring.settings, prompts))),
         trials={
             role: trials.said(
-                trials.last(wiring.store, wiring.settings, role, wiring.constitution.version), role, wiring.code_decides
+                trials.last(wiring.store, wiring.settings, role, wiring.constitution.version),
+                role,
+                wiring.settings.trial.required,
+                by_code=wiring.code_decides,
             )
             for role in trials.ROLES
         },

@@ -20,6 +20,7 @@ from constitution.principles import Constitution
 from constitution.records import Id, Label, LabelRule, Voice
 from pipeline import label
 from pipeline.judges.by_principle import asked_most
+from service import keyed
 from service.queries import drawn, rulings
 from service.queries.pool import ASIDE, NO_LABELS
 from storage.labels import Contribution
@@ -55,7 +56,8 @@ class Judged:
     def _labelled(self, comparisons: Sequence[Id], voices: Mapping[Id, Voice], rule: LabelRule) -> list[Label]:
         if self.run.settings["settings"].get("compare", {}).get("principles") == drawn.SAMPLED:
             asked = {name: question for question, names in self.principles.items() for name in names}
-            of = drawn.questions([p for p in self.constitution if p.id in asked], asked, comparisons)
+            named = keyed.by_comparison(self.store, self.run.id, comparisons)
+            of = drawn.questions([p for p in self.constitution if p.id in asked], asked, comparisons, named)
             return drawn.labels(self.store, of, voices, rule)
         return self.store.labels(comparisons, voices, rule, whole=True)
 

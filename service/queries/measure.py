@@ -103,7 +103,7 @@ def reward(work: RunRecords, judge: Judge, reward: Mapping[str, Any]) -> float |
     if oracle is None or path is None or not path.is_file():
         return None
     scored = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    asked = [bytes.fromhex(reward["heldout"][row["line"] - 1]) for row in scored]
+    asked = [reward["heldout"][row["line"] - 1] for row in scored]
     cases, labels = work.cases(asked), work.labels(judge, asked)
     right = []
     for ident, row in zip(asked, scored, strict=True):

@@ -20,6 +20,7 @@ from constitution.records import Id, LabelRule, Ruling, Voice, make_id, text_dig
 from pipeline import label
 from pipeline.judges.judge import Judge
 from pipeline.metrics.intervals import Share
+from service import keyed
 from service.queries import drawn, pool, pricing, rulings
 from service.queries.pricing import Stale, Way
 from service.queries.revisions import ratified
@@ -27,6 +28,7 @@ from service.wiring import Wiring
 from storage.amendments import Amendment
 from storage.labels import Voices
 from storage.outlook import Outcome, Outlook, Prospects
+from storage.runs import Run
 from storage.store import Store
 
 SHOWN = 5  # examples of flips
@@ -239,7 +241,7 @@ def _turn(wiring: Wiring, judge: Judge, found: pool.Pool, old: Constitution, dra
     both = [rulings.under(wiring.store, found.run, judge, each) for each in (old, draft)]
     before, after = (label.voices(each, judge, ruling) for each, ruling in zip((old, draft), both, strict=True))
     was, now = (
-        _labelling(wiring, judge, each, ruling, found.comparisons)
+        _labelling(wiring, judge, each, ruling, found.run, found.comparisons)
         for each, ruling in zip((old, draft), both, strict=True)
     )
     return _Turn(found.comparisons, both[0].rule or wiring.settings.rule(), before, after, was, now)
@@ -248,18 +250,24 @@ def _turn(wiring: Wiring, judge: Judge, found: pool.Pool, old: Constitution, dra
 def drawn_for(wiring: Wiring, draft: Constitution, run: str, comparisons: Sequence[Id]) -> dict[Id, set[Id]] | None:
     """By comparison, the draft's questions that would label it; None where all of them would."""
     judge = wiring.asked_judge(wiring.settings.judge)
-    ruling = rulings.under(wiring.store, _pool(wiring.store, run).run, judge, draft)
-    return _labelling(wiring, judge, draft, ruling, comparisons)
+    base = _pool(wiring.store, run).run
+    return _labelling(wiring, judge, draft, rulings.under(wiring.store, base, judge, draft), base, comparisons)
 
 
 def _labelling(
-    wiring: Wiring, judge: Judge, constitution: Constitution, ruling: Ruling, comparisons: Sequence[Id]
+    wiring: Wiring,
+    judge: Judge,
+    constitution: Constitution,
+    ruling: Ruling,
+    base: Run | None,
+    comparisons: Sequence[Id],
 ) -> dict[Id, set[Id]] | None:
     """By comparison, the questions that label it where the settings have principles drawn; None where all do."""
     if wiring.settings.compare.principles != drawn.SAMPLED:
         return None
     heard = [p for p in constitution if p.id not in ruling.left_out]
-    return drawn.questions(heard, pool.questions(judge, heard), dict.fromkeys(comparisons))
+    named = keyed.by_comparison(wiring.store, base.id if base else None, comparisons)
+    return dict(drawn.questions(heard, pool.questions(judge, heard), list(dict.fromkeys(comparisons)), named))
 
 
 def _lacking(store: Store, found: pool.Pool, questions: set[Id], now: Mapping[Id, set[Id]] | None) -> dict[Id, int]:

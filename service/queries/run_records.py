@@ -128,16 +128,21 @@ class RunRecords:
             return self.store.labels(ids, voices, rule, whole=True)
         return drawn.labels(self.store, of, voices, rule)
 
-    def drawn(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, set[Id]] | None:
+    def drawn(self, judge: Judge, comparisons: Sequence[Id]) -> Mapping[Id, set[Id]] | None:
         """By comparison, the questions that label it where principles are drawn; None where all of them do."""
         if self.settings.compare.principles != drawn.SAMPLED:
             return None
         left_out = self.ruling().left_out
         heard = [p for p in self.constitution if p.id not in left_out]
-        return drawn.questions(heard, {p.id: judge.question(p).id for p in heard}, comparisons)
+        named = keyed.by_comparison(self.store, self.run.id, comparisons)
+        return drawn.questions(heard, {p.id: judge.question(p).id for p in heard}, comparisons, named)
 
     def consistency(self, judge: Judge, comparisons: Sequence[Id]) -> dict[Id, judge_consistency.Consistency]:
         questions = [judge.question(p).id for p in self.constitution.principles]
-        return judge_consistency.consistency(
-            self.store.verdicts(sorted(set(comparisons)), questions), self.settings.label.min_mass
-        )
+        tally = judge_consistency.Tally(self.settings.label.min_mass)
+        for some in parts(Ids(comparisons).in_order(), SLICE):
+            said = self.store.evidence(some, questions)
+            for column, question in enumerate(said.questions):
+                there = said.present[:, column]
+                tally.add(question, said.p1[there, column], said.p2[there, column], said.mass[there, column])
+        return tally.found()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from constitution.errors import UserError
 from constitution.principles import Constitution
@@ -15,6 +15,7 @@ from pipeline.judges.judge import Judge
 from pipeline.sources import known_pairs
 from pipeline.sources.file import located
 from service.settings import JudgeSettings, Settings
+from storage.runs import Run
 from storage.store import Store
 
 DOCUMENT = "trial"  # kind of the stored results, by run and role
@@ -36,10 +37,10 @@ def chosen(
     judge: Judge | None = None,
     further: Sequence[known_pairs.KnownPair] = (),
 ) -> known.Chosen:
-    """The examples of a constitution, the pairs that the settings name, and further ones; without those of principles
-    that this judge decides by code."""
+    """The examples of a constitution, the pairs that the settings name, and further ones, which come first where there
+    are more than are asked; without those of principles that this judge decides by code."""
     exact = {p.id for p in constitution if judge is not None and not asks_a_model(judge, p)}
-    return known.choose(constitution, [*named_pairs(settings), *further], settings.trial.most, exact)
+    return known.choose(constitution, named_pairs(settings), settings.trial.most, exact, further)
 
 
 def named_pairs(settings: Settings) -> list[known_pairs.KnownPair]:
@@ -86,10 +87,22 @@ def last(store: Store, settings: Settings, role: str, version: str) -> dict[str,
     return found[-1] if found else None
 
 
-def said(told: dict[str, Any] | None, role: str, by_code: bool = False) -> str:
-    """What there is to say of a role's last trial, in a sentence. `by_code`: code decides every principle."""
+def of_run(store: Store, run: Run, role: str) -> dict[str, Any] | None:
+    """What the trial of a role found in a run, or None where it was not tried."""
+    found: dict[str, Any] | None = store.document(DOCUMENT, f"{run.id.hex()}:{role}")
+    return found
+
+
+def said(told: dict[str, Any] | None, role: str, required: bool | Literal["checks"], *, by_code: bool = False) -> str:
+    """What there is to say of a role's last trial, in a sentence, and what follows for a run. `required`: the setting
+    `trial.required`; `by_code`: code decides every principle."""
     if by_code:
         return f"code decides every principle: there is nothing to try the {role} on"
     if told is None:
         return f"the {role} was not tried yet: the run begins with it, and `precept judge trial` tells now"
-    return str(told["says"][0])
+    follows = ""
+    if not told["believed"] and required == "checks":
+        follows = "; only what code checks decides"
+    elif not told["believed"] and required:
+        follows = "; a run stops at its trial" if role == "judge" else "; it promotes nothing"
+    return f"{told['says'][0]}{follows}"

@@ -16,6 +16,7 @@ from constitution.difference import WORDLESS
 from constitution.errors import UserError, meant
 from constitution.principles import Constitution, Principle
 from constitution.problems import Problem
+from constitution.records import Prompt
 from pipeline import plugins, sources
 from pipeline.judges.by_principle import ANOTHER
 from pipeline.metrics.wording import asks
@@ -121,7 +122,7 @@ def _by_tag(constitution: Constitution) -> bool:
 def _known_tags(settings: Settings) -> frozenset[str] | None:
     """The tags of the prompts of the settings, where no model has to make them, and of those in the store (a file).
     None where no prompt is to be had, so that nothing can be told."""
-    prompts = []
+    prompts: list[Prompt] = []
     with suppress(UserError):  # it is told of where they are read
         prompts += sources.read(settings.prompts, sources.Splits(**settings.splits.model_dump()))
     url = settings.store.get_secret_value()

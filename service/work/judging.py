@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 
 from constitution.principles import Constitution, Principle
 from constitution.records import Id, Label, make_id
+from constitution.streams import AT_ONCE, Ids, parts
 from pipeline import asking, compare
 from pipeline.engines.engine import Refused
 from pipeline.judges.by_principle import asks_a_model
@@ -82,7 +83,7 @@ class Judging(Sharing):
         """
         constitution = constitution or self.constitution
         omitted: dict[tuple[Id, Id], Refused] = {}
-        store, plan = self.store, sorted(set(comparisons))
+        store, plan = self.store, Ids(comparisons).in_order()
         heard = constitution if whose is None else self.heard(whose)
         by_question = {judge.question(p).id: p for p in heard}
         store.add_questions(
@@ -90,19 +91,27 @@ class Judging(Sharing):
             constitution=constitution.version, run=self.run.id, stage=f"{stage}.questions",
         )  # fmt: skip
 
-        missing: dict[Id, list[Id]] = {}
-        for c, q in store.missing_verdicts(plan, list(by_question)):
-            if only is None or q in only[c]:
-                missing.setdefault(c, []).append(q)
-        total = sum(len(q) for q in missing.values())
+        def missing(some: Sequence[Id]) -> dict[Id, list[Id]]:
+            found: dict[Id, list[Id]] = {}
+            for c, q in store.missing_verdicts(some, list(by_question)):
+                if only is None or q in only[c]:
+                    found.setdefault(c, []).append(q)
+            return found
+
+        total = most = 0
+        for some in parts(plan):
+            lacking = [len(asked) for asked in missing(some).values()]
+            total, most = total + sum(lacking), max(most, *lacking, 0)
         wanted = len(plan) * len(by_question) if only is None else sum(len(only[c] & by_question.keys()) for c in plan)
         self.budget.reused += wanted - total
-        size = self.settings.compare.questions_per_batch
-        width = asking.window(getattr(judge, "in_flight", 1), 2 * size) if total else 1
+        questions = self.settings.compare.questions_per_batch
+        size = compare.batch_size(most, questions)
+        width = asking.window(getattr(judge, "in_flight", 1), 2 * questions) if total else 1
         with self.report.stage(stage, total) as progress:
             cut = (
                 Verdicts(self, stage, judge, asked, by_question, omitted)
-                for asked in compare.judging_batches(missing, plan, size)
+                for some in (parts(plan, max(1, AT_ONCE // size) * size) if total else ())
+                for asked in compare.judging_batches(missing(some), some, questions, most)
             )
             self.share("verdict", cut, width, progress)
         self._leave_out(stage, plan, list(by_question), omitted)
@@ -121,7 +130,10 @@ class Judging(Sharing):
     def _leave_out(
         self, stage: str, plan: Sequence[Id], questions: Sequence[Id], omitted: Mapping[tuple[Id, Id], Refused]
     ) -> None:
-        self.left_out.answered(stage, {(c, q) for c in plan for q in questions} - omitted.keys())
+        before = [(c, q) for c, q in self.left_out.questions(stage) if q in questions and (c, q) not in omitted]
+        lost = {c for c, _ in before}
+        here = {c for c in plan if c in lost} if lost else set()
+        self.left_out.answered(stage, [(c, q) for c, q in before if c in here])
         about = {p.comparison.id: p.comparison.prompt for p in self.store.pairs(sorted({c for c, _ in omitted}))}
         for (c, q), refused in omitted.items():
             self.left_out.put((c, q), Omission(stage, "comparison", c, about[c], refused))

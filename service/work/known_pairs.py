@@ -48,13 +48,14 @@ def pairs_of(work: Work, judge: Judge) -> known.Chosen:
 def ask(
     work: Work,
     judge: Judge,
-    pairs: Sequence[Known],
+    chosen: known.Chosen,
     first: Callable[[Sequence[Tried]], None] | None = None,
     words: bool = False,
 ) -> Asked:
     """Ask a judge about known pairs what is not stored yet, and try it by all of it. `first` is called with what it
     said of the first few, before the rest is asked. `words`: a bag of words stands beside it, too, which takes a second
     to fit."""
+    pairs = chosen.pairs
     few = [*pairs[:FIRST], *plain(work, judge, pairs)]
     put(work, judge, few)
     if first is not None:
@@ -66,7 +67,8 @@ def ask(
     floor = work.settings.label.min_mass
     found = trial(rows, names, floor, others)
     by_code = tuple(p.id for p in work.constitution if p.id not in names)
-    return Asked(judge, pairs, rows, replace(found, exact=not names and not pairs, by_code=by_code))
+    found = replace(found, exact=not names and not pairs, by_code=by_code, unasked=chosen.beyond)
+    return Asked(judge, pairs, rows, found)
 
 
 def nobody(constitution: Constitution, judge: Judge) -> Trial:

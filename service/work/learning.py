@@ -7,12 +7,14 @@ this run make of an answer, and an evaluation callback: the evaluator, on prompt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
 from constitution.records import PROBABILITY, Generation, Id, Label, split_group
+from constitution.streams import AT_ONCE, Ids, batched, parts
 from pipeline import assemble, trainers
 from pipeline.compare import whole
 from pipeline.respond import respond as plan_responses
@@ -24,20 +26,25 @@ from service.work.roles import role_of
 from service.work.unseen import unseen
 from service.work.work import Work
 from storage.artifacts import write_text
+from storage.evidence import SLICE
 
 
 def train_on_revisions(work: Work, stage: str, parent: str, better: Mapping[str, Any]) -> str:
     """SFT on the revisions that the judge found better, helpful answers mixed in (CAI section 3.2)."""
-    prompts = {p.id: p for p in work.prompts("train")}
-    revisions = work.store.generations(better["better"])
-    helpful = sorted(work.store.generations(better["fine"]), key=lambda g: g.id)
-    helpful = helpful[: round(work.settings.sft.helpful * len(revisions))]
-    rows = assemble.completions([(prompts[g.prompt], g.text) for g in (*revisions, *helpful)])
-    if not rows:
+    revisions, fine = better["better"], Ids(better["fine"]).in_order()
+    learnt = Ids(itertools.chain(revisions, fine[: round(work.settings.sft.helpful * len(revisions))]))
+    if not learnt:
         work.log("no revision is better than its answer by the judge: training starts from the policy as it is")
         work.untrained.append("no revision is better than its answer by the judge")
         return parent
-    return work.train(stage, work.settings.sft, parent, rows).path
+    return work.train(stage, work.settings.sft, parent, work.data_set(_completions(work, learnt))).path
+
+
+def _completions(work: Work, answers: Ids) -> Iterator[assemble.Row]:
+    for some in parts(answers):
+        found = work.store.generations(some)
+        prompts = work.prompts_by_id(g.prompt for g in found)
+        yield from assemble.completions([(prompts[g.prompt], g.text) for g in found])
 
 
 def train_reward_models(
@@ -48,12 +55,11 @@ def train_reward_models(
     Returns the first one's `path`, `metrics`, `heldout` comparisons and accuracy on pairs that it never saw (`unseen`),
     and all `paths`; nothing where no comparison is decided."""
     settings = settings or work.settings.reward
-    train, heldout = (
-        preferences(work, labels[key], split) for key, split in (("train", "train"), ("heldout", "heldout"))
-    )
-    if not train:
+    rows = work.data_set(_with_people(work, settings, preferences(work, labels["train"], "train")))
+    if not rows.rows:
         return {}
-    rows = _with_people(work, settings, train)
+    asked = Ids()  # in the order of the rows
+    heldout = work.data_set(_noted(preferences(work, labels["heldout"], "heldout"), asked))
     trained = [
         work.train(
             stage if number == 0 else f"{stage} {number + 1}", settings, parent, rows, heldout,
@@ -66,8 +72,14 @@ def train_reward_models(
         "paths": [checkpoint.path for checkpoint in trained],
         "metrics": dict(trained[0].metrics),
         "unseen": unseen(work, [trained[0].path]),
-        "heldout": [row["comparison"] for row in heldout],
+        "heldout": asked,
     }
+
+
+def _noted(rows: Iterable[assemble.Row], comparisons: Ids) -> Iterator[assemble.Row]:
+    for row in rows:
+        comparisons.append(bytes.fromhex(row["comparison"]))
+        yield row
 
 
 def optimise(
@@ -95,12 +107,13 @@ def optimise(
             return parent
         # What the model cannot be asked would sink the training: a prompt that was left out before is left out here.
         unanswered = {o.prompt for o in work.left_out.everything if o.what == "answer"}
-        rows = assemble.prompts([p for p in work.prompts("train") if p.id not in unanswered])
+        asked = (p for p in work.prompts("train") if p.id not in unanswered)
+        rows = work.data_set(row for prompt in asked for row in assemble.prompts([prompt]))
         return work.train(
             stage, given, parent, rows, reward=rewarded, watch=evaluation_callback(work, stage, parent)
         ).path
-    rows = _rows(work, given, method.COLUMNS, labels["train"])
-    if not rows:
+    rows = work.data_set(_rows(work, given, method.COLUMNS, labels["train"]))
+    if not rows.rows:
         work.log("no comparison is decided: there is nothing to train a policy on")
         work.untrained.append("no comparison is decided")
         return parent
@@ -110,46 +123,55 @@ def optimise(
 # --- what is learnt from -----------------------------------------------------------------------------------------
 
 
-def _rows(work: Work, settings: OptimiseSettings, columns: Sequence[str], comparisons: Sequence[Id]) -> Any:
+def _rows(
+    work: Work, settings: OptimiseSettings, columns: Sequence[str], comparisons: Sequence[Id]
+) -> Iterable[assemble.Row]:
     """The rows of an offline method, in its columns. One that reads no `p` takes a pair as known; it learns from those
     alone whose label does not rest on verdicts that change with the order."""
-    pairs = preferences(work, comparisons, "train", settings.labels)
-    if "p" in columns:
-        return pairs
-    if settings.labels != "people":
-        pairs = _steady(work, comparisons, pairs)
+    known = "p" not in columns
+    pairs = preferences(work, comparisons, "train", settings.labels, steady=known and settings.labels != "people")
     if "chosen" in columns:
         return pairs
     if "label" in columns:
         return assemble.unpaired(pairs, settings.min_p)
-    sure = [row for row in pairs if row["p"] >= settings.min_p]
-    return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in sure]
+    return ({"prompt": row["prompt"], "completion": row["chosen"]} for row in pairs if row["p"] >= settings.min_p)
 
 
-def _steady(work: Work, comparisons: Sequence[Id], pairs: Sequence[assemble.Row]) -> list[assemble.Row]:
-    judge = work.wiring.judge(work.settings.judge)
-    steady = {id.hex() for id in work.steady(judge, work.labels(judge, comparisons))}
-    kept = [row for row in pairs if row["comparison"] in steady]
-    if len(kept) < len(pairs):
+def preferences(
+    work: Work, comparisons: Sequence[Id], split: str, whose: str = "judge", steady: bool = False
+) -> Iterator[assemble.Row]:
+    """Preference rows of the decided comparisons of a split, in the order of the comparisons' ids, by the judge's
+    labels or by people's spot checks. `steady`: without those whose label rests on verdicts that change with the
+    order, which are counted."""
+    of_run = None if whose != "people" else _people(work)
+    count = lost = 0
+    for labels in _labels(work, comparisons) if of_run is None else [of_run]:
+        known = work.steady(work.wiring.judge(work.settings.judge), labels) if steady else labels.keys()
+        for some in batched(labels.values(), AT_ONCE):
+            decided = [label for label in some if label.preferred_first is not None]
+            cases = work.cases([label.comparison for label in decided])
+            prompts = work.prompts_by_id(case.comparison.prompt for case in cases.values())
+            splits = {id: prompt.split for id, prompt in prompts.items()}
+            for row in assemble.preferences(decided, cases, splits, split):
+                stays = bytes.fromhex(row["comparison"]) in known
+                count, lost = count + 1, lost + (not stays)
+                if stays:
+                    yield row
+    if lost:
         work.log(
-            f"{len(pairs) - len(kept)} of {len(pairs)} labels rest on verdicts that change with the order: this method "
+            f"{lost} of {count} labels rest on verdicts that change with the order: this method "
             "reads no probability, so it does not learn from them"
         )
-    return kept
 
 
-def preferences(work: Work, comparisons: Sequence[Id], split: str, whose: str = "judge") -> list[assemble.Row]:
-    """Preference rows of the decided comparisons of a split, by the judge's labels or by people's spot checks."""
-    splits = {p.id: p.split for p in work.store.prompts(ids=work.members("prompts"))}
-    if whose == "people":
-        labels: Sequence[Label] = _people(work)
-        comparisons = [label.comparison for label in labels]
-    else:
-        labels = list(work.labels(work.wiring.judge(work.settings.judge), comparisons).values())
-    return assemble.preferences(labels, work.cases(comparisons), splits, split)
+def _labels(work: Work, comparisons: Sequence[Id]) -> Iterator[dict[Id, Label]]:
+    """The judge's labels, some at a time, in the order of the comparisons' ids."""
+    judge = work.wiring.judge(work.settings.judge)
+    for some in batched(work.labelled(judge, comparisons), SLICE):
+        yield {label.comparison: label for label in some}
 
 
-def _people(work: Work) -> list[Label]:
+def _people(work: Work) -> dict[Id, Label]:
     """What people said, as labels: of each comparison on this run's prompts the mean of its spot checks, a tie a half.
     Raises UserError where nobody said anything."""
     of_run = set(work.members("prompts"))
@@ -163,17 +185,22 @@ def _people(work: Work) -> list[Label]:
         raise UserError(
             'optimise.labels is "people", and nobody has answered a spot check on these prompts: `precept review` first'
         )
-    return [
-        Label(i, "tied" if p == 0.5 else "decided", round(p * PROBABILITY))
+    return {
+        i: Label(i, "tied" if p == 0.5 else "decided", round(p * PROBABILITY))
         for i, p in sorted(means.items())
         if i in known
-    ]
+    }
 
 
-def _with_people(work: Work, settings: RewardSettings, rows: list[assemble.Row]) -> list[assemble.Row]:
-    """People's preferences blended in. What they say of a prompt that this run holds out stays out."""
-    if not settings.human:
-        return rows
+def _with_people(work: Work, settings: RewardSettings, rows: Iterable[assemble.Row]) -> Iterator[assemble.Row]:
+    """People's preferences blended in, where there are rows. What they say of a prompt that this run holds out stays
+    out."""
+    ours = 0
+    for row in rows:
+        ours += 1
+        yield row
+    if not settings.human or not ours:
+        return
     splits = work.settings.splits
     path, names, skip_bad = located(settings.human, "reward.human")
     told = reading.read(path, "preferences", heldout=splits.heldout, dev=splits.dev, skip_bad=skip_bad, names=names)
@@ -190,13 +217,13 @@ def _with_people(work: Work, settings: RewardSettings, rows: list[assemble.Row])
         }
         for row in reading.agreed(train)
     ]
-    blended = assemble.blend(rows, human, settings.human_share, work.settings.seed)
-    count = len(blended.rows) - len(rows)
-    short = f"; {blended.missing} more were wanted" if blended.missing else ""
-    work.log(f"{count} of {len(blended.rows)} pairs for the reward model are people's, from {path}{short}")
+    drawn = assemble.drawn_beside(ours, human, settings.human_share, work.settings.seed)
+    yield from drawn.rows
+    count = len(drawn.rows)
+    short = f"; {drawn.missing} more were wanted" if drawn.missing else ""
+    work.log(f"{count} of {ours + count} pairs for the reward model are people's, from {path}{short}")
     if len(train) < len(told.rows):
         work.log(f"{len(told.rows) - len(train)} of people's pairs open as prompts that are held out, and stay out")
-    return blended.rows
 
 
 # --- what rewards and what measures ------------------------------------------------------------------------------
@@ -255,23 +282,17 @@ def _constitution(work: Work) -> Path:
     return path
 
 
-def _answers_file(work: Work, name: str, answers: Sequence[Generation]) -> str:
+def _answers_file(work: Work, name: str, answers: Iterable[Generation]) -> str:
     """A data set of prompts, each with the first answer it was given, named by its content. One that was cut, or is
-    empty, stands only for a prompt that has no other: to beat it is too easy."""
-    prompts = {p.id: p for p in work.store.prompts(ids=list({g.prompt for g in answers}))}
-    first = dict.fromkeys((g.prompt for g in answers), "")
-    for given in (answers, whole(answers)):
-        for g in reversed(given):
-            first[g.prompt] = g.text
+    empty, stands only for a prompt that has no other: to beat it is too easy. Answers to one prompt come together."""
     by_tag = any(p.when is not None and p.when.tags for p in work.constitution)
-    rows = [
-        {
-            "prompt": assemble.messages(prompts[i].messages),
-            "answer": text,
-            **({"tags": list(prompts[i].tags)} if by_tag else {}),
-        }
-        for i, text in first.items()
-    ]
-    path = work.home / "datasets" / f"{name}-{assemble.dataset_digest(rows)[:16]}.jsonl"
-    write_text(path, assemble.write(rows))
-    return str(path)
+
+    def rows() -> Iterator[assemble.Row]:
+        by_prompt = (list(some) for _, some in itertools.groupby(answers, lambda g: g.prompt))
+        for some in batched((next(iter(whole(given)), given[0]) for given in by_prompt), AT_ONCE):
+            prompts = work.prompts_by_id(g.prompt for g in some)
+            for g in some:
+                tags = {"tags": list(prompts[g.prompt].tags)} if by_tag else {}
+                yield {"prompt": assemble.messages(prompts[g.prompt].messages), "answer": g.text, **tags}
+
+    return str(work.data_set(rows(), f"{name}-").path)

@@ -55,6 +55,10 @@ class LeftOut:
         """The requests of a stage that were left out."""
         return [item for at, item in self._omitted if at == stage and isinstance(item, bytes)]
 
+    def questions(self, stage: str) -> list[tuple[Id, Id]]:
+        """The comparisons and questions of a stage that were left out."""
+        return [item for at, item in self._omitted if at == stage and isinstance(item, tuple)]
+
     def comparisons(self, questions: Collection[Id]) -> set[Id]:
         """The comparisons that one of these questions could not be asked about."""
         return {o.of for (_, item), o in self._omitted.items() if isinstance(item, tuple) and item[1] in questions}

@@ -4,14 +4,15 @@ asks a model and stores what it says: flows, a constitution's examples, the samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import Prompt, split_group
-from pipeline.sources.rows import openings
+from constitution.records import Id, Prompt
+from constitution.streams import AT_ONCE
+from pipeline.sources.openings import Openings
 from pipeline.trainers.trainer import TrainingStopped
 from service import keyed
 from service.identity import run_key
@@ -62,14 +63,30 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def as_they_open(prompts: Sequence[Prompt], stored: Sequence[Prompt]) -> list[Prompt]:
+def as_they_open(prompts: Sequence[Prompt], stored: Collection[Id], known: Openings) -> list[Prompt]:
     """Prompts with their splits, but those that are new and open like a stored one with that one's: what was trained on
-    in another turn of the same dialogue measures nothing."""
-    known, there = openings(stored), {prompt.id for prompt in stored}
+    in another turn of the same dialogue measures nothing. `stored`: those of the prompts that are; `known`: how all
+    stored ones open."""
     return [
-        prompt if prompt.id in there else replace(prompt, split=known.get(split_group(prompt.messages), prompt.split))
+        prompt if prompt.id in stored else replace(prompt, split=known.split(prompt.messages, prompt.split))
         for prompt in prompts
     ]
+
+
+def _keep(work: Work, prompts: Sequence[Prompt]) -> None:
+    """Store the prompts of a run, and that they are its own, a part at a time."""
+    store, known, moved = work.store, Openings(work.store.every_prompt()), 0
+    for start in range(0, len(prompts), AT_ONCE):
+        some = prompts[start : start + AT_ONCE]
+        ids = [p.id for p in some]
+        stored = {p.id for p in store.prompts(ids=ids)}
+        store.add_prompts(as_they_open(some, stored, known))
+        kept = {p.id: p.split for p in store.prompts(ids=ids)}
+        moved += sum(kept[p.id] != p.split for p in some)
+        store.add_members(work.run.id, "prompts", ids, list(range(start, start + len(ids))))
+    if moved:
+        work.log(f"{moved} prompts keep the split that they were stored with before: a split is given once")
+    keyed.keep(store, work.run.id, prompts)
 
 
 @contextmanager
@@ -83,7 +100,7 @@ def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iter
             constitution.version, who=who, message="the first constitution of this store",
             key=f"first:{constitution.version}",
         )  # fmt: skip
-    prompts = wiring.prompts() if settings.prompts or kind != "judge" else []  # pairs bring their own
+    prompts = wiring.prompts() if settings.prompts or kind != "judge" else ()  # pairs bring their own
     if not prompts and kind != "judge":
         raise UserError(f"there are no prompts in {settings.prompts}")
     # "The promoted one" must not move when a run is resumed: what it stood for is kept with the run.
@@ -94,12 +111,5 @@ def of_prompts(wiring: Wiring, kind: str, *, who: str, report: Progress) -> Iter
     with at_work(wiring, kind, run_key(kind, wiring, prompts), about, who=who, report=report) as work:
         if work.run.status != "finished":
             refuse_drift(work)
-        ids = [p.id for p in prompts]
-        store.add_prompts(as_they_open(prompts, store.prompts()))
-        kept = {p.id: p.split for p in store.prompts(ids=ids)}
-        moved = sum(kept[p.id] != p.split for p in prompts)
-        if moved:
-            work.log(f"{moved} prompts keep the split that they were stored with before: a split is given once")
-        store.add_members(work.run.id, "prompts", ids, list(range(len(ids))))
-        keyed.keep(store, work.run.id, prompts)
+        _keep(work, prompts)
         yield work

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import Checkpoint, Id, job_id
+from constitution.records import Checkpoint, Id, canonical, job_id
 from pipeline import rewards, trainers
-from pipeline.assemble import dataset_digest, write
+from pipeline.assemble import Row
 from pipeline.models import checks
 from pipeline.models.checkpoint import weights_digest
 from pipeline.trainers import memory
@@ -20,11 +21,20 @@ from service.settings import TrainSettings
 from service.wiring import Wiring
 from service.work.holding import WAIT, Holding
 from service.work.progress import Progress
-from storage.artifacts import write_text
+from storage.artifacts import write_lines
 from storage.claims import Lease, StaleLease
 from storage.runs import Run
 
 SHOWN = 60.0  # seconds until a folder that machines share shows what one of them made in it
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Rows on disk, in a file that is named by their digest."""
+
+    path: Path
+    digest: str
+    rows: int
 
 
 class Training(Holding):
@@ -45,13 +55,19 @@ class Training(Holding):
             self._trainers = trainers.Worker(devices.seen_by(names), processes=count, config=how.accelerate)
         self._trainers.start()
 
+    def data_set(self, rows: Iterable[Row], name: str = "") -> DataSet:
+        """Write rows as they come; none is held. `name`: what stands before the digest in the file's name."""
+        lines = (canonical(row) for row in rows)
+        path, digest, count = write_lines(self.home / "datasets", lines, lambda d: f"{name}{d[:16]}.jsonl")
+        return DataSet(path, digest, count)
+
     def train(
         self,
         stage: str,
         settings: TrainSettings,
         parent: str,
-        rows: Sequence[dict[str, Any]],
-        heldout: Sequence[dict[str, Any]] | None = None,
+        rows: DataSet,
+        heldout: DataSet | None = None,
         *,
         reward: Mapping[str, Any] | None = None,
         watch: Mapping[str, Any] | None = None,
@@ -60,7 +76,7 @@ class Training(Holding):
         """Train a model on rows, in the training process; a checkpoint that is there already is used as it is. Online
         methods are rewarded by `reward` and measured as `watch` says, as `pipeline.trainers.trainer` says."""
         seed = self.settings.seed if seed is None else seed
-        digest, parent_digest = dataset_digest(rows), self.digest_of(parent)
+        digest, parent_digest = rows.digest, self.digest_of(parent)
         given = self._as_asked(settings)
         arguments = trainers.resolve(settings.method, given)
         if settings.lora is not None:
@@ -75,18 +91,12 @@ class Training(Holding):
             }
         ident = job_id(parent=parent_digest, dataset=digest, method=settings.method, arguments=arguments, seed=seed)
         folder = self.home / "checkpoints" / f"{settings.method}-{ident.hex()[:16]}"
-        data = self.home / "datasets" / f"{digest[:16]}.jsonl"
-        write_text(data, write(rows))
-        evaluated = None
-        if heldout:
-            evaluated = self.home / "datasets" / f"{dataset_digest(heldout)[:16]}.jsonl"
-            write_text(evaluated, write(heldout))
         job = Job(
-            id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(data),
+            id=ident.hex(), method=settings.method, model=parent, out=str(folder), dataset=str(rows.path),
             arguments=given, seed=seed,
-            eval_dataset=str(evaluated) if evaluated else None, lora=settings.lora,
+            eval_dataset=str(heldout.path) if heldout is not None and heldout.rows else None, lora=settings.lora,
             device=placement.family(self.settings), dtype=self.settings.policy.dtype,
-            card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": len(rows)},
+            card={"constitution": self.constitution.version, "run": self.run.id.hex(), "rows": rows.rows},
             reward=devices.inside(reward), watch=devices.inside(watch),
         )  # fmt: skip
         while True:

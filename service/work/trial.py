@@ -24,7 +24,7 @@ from pipeline.metrics.consistency import Probe, above_half
 from pipeline.metrics.moved import TOLERANCE
 from pipeline.metrics.trial import Tried
 from pipeline.metrics.trust import TRUSTED
-from pipeline.trial import Trial, sentences
+from pipeline.trial import Trial, next_step, sentences
 from service.queries import trials
 from service.queries.rulings import Whose
 from service.settings import JudgeSettings
@@ -61,18 +61,18 @@ def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
         asked = bool(missing(work, named, [*chosen.pairs, *plain(work, named, chosen.pairs)]))
         judge = work.wiring.judge(settings) if asked else named
         legible = None if checks else lambda rows: refuse_unreadable(work, role, settings, rows)
-        found = ask(work, judge, chosen.pairs, legible)
+        found = ask(work, judge, chosen, legible)
         if checks and found.trial.by_code and not found.trial.believed:
             found = replace(found, trial=replace(found.trial, code_alone=True))
     if chosen.opposed:
         work.log(f"known pairs that are given both ways round are left out: {chosen.opposed}")
     for line in sentences(found.trial, role):
         work.log(line)
+    keep(work, role, settings, found.trial)
     if role == "judge" and work.settings.trial.required and not found.trial.believed:
         raise UserError(_refusal(work, found.trial, chosen))
     if role == "evaluator" and work.settings.trial.required and not found.trial.believed:
         work.log("warning: no model is promoted on the word of an evaluator that is not trusted (trial.required)")
-    keep(work, role, settings, found.trial)
     decide(work, role, found)
     if asked:
         work.timed("models", began)
@@ -101,8 +101,7 @@ def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
 
 def stored(work: Work, role: str) -> dict[str, Any] | None:
     """What the trial of a role found in this run, or None where it was not tried."""
-    found: dict[str, Any] | None = work.store.document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}")
-    return found
+    return trials.of_run(work.store, work.run, role)
 
 
 def refuse_moved(work: Work, role: str, settings: JudgeSettings) -> None:
@@ -137,16 +136,7 @@ def _told(work: Work, judge: Judge) -> list[tuple[Known, Tried]]:
 def _refusal(work: Work, found: Trial, chosen: known.Chosen) -> str:
     """Why this judge makes no labels, what was measured, and what to do about it."""
     told = ". ".join(sentences(found)[:4])
-    if found.wanted:
-        mend = (
-            f"Write {found.wanted} more examples under the principles, or name a file of known pairs: "
-            'trial.pairs = ["pairs.jsonl"] (rows of prompt, better, worse, principle)'
-        )
-    else:
-        mend = (
-            "Name a better judge (judge.model), another way of judging (judge.method), or reword the principles: "
-            "`precept judge trial` shows what it gets wrong"
-        )
+    mend = next_step(found)
     if chosen.strange:
         mend += f". Pairs of principles that the constitution has not were left out: {', '.join(chosen.strange)}"
     return (

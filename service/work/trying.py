@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from constitution.errors import UserError
 from constitution.records import LabelRule, canonical
-from pipeline import attacks, recorded
+from pipeline import attacks, known, recorded
 from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
 from pipeline.known import Known
@@ -23,7 +23,7 @@ from pipeline.metrics import simple_judges
 from pipeline.metrics.intervals import Share
 from pipeline.metrics.trial import Tried
 from pipeline.sources import known_pairs as files
-from pipeline.trial import Trial, trial
+from pipeline.trial import RECORDED, Trial, beside, trial
 from service.queries import trials
 from service.settings import JudgeSettings, Settings, prepare_process
 from service.wiring import Wiring
@@ -43,8 +43,8 @@ ATTACKED = 20  # pairs at most, of those that the judge is right on
 @dataclass(frozen=True)
 class Held:
     """A trial that was held. `fooled`: by attack, of the pairs that the judge is right on without it, those on which it
-    then names the worse answer, or none. `beyond`: pairs that were not asked, because there are more than `trial.most`
-    of their principle, `opposed`: pairs that were given both ways round, `bad`: rows that were left out.
+    then names the worse answer, or none. `unasked`: by source, pairs that were not asked, because there are more than
+    `trial.most` of their principle, `opposed`: pairs that were given both ways round, `bad`: rows that were left out.
     `judge`: its fingerprint, empty for recorded verdicts. `calls`, `tokens` and `seconds` are of
     what was asked now."""
 
@@ -53,7 +53,7 @@ class Held:
     trial: Trial
     fooled: Mapping[str, Share] = field(default_factory=dict)
     strange: Mapping[str, int] = field(default_factory=dict)
-    beyond: int = 0
+    unasked: Mapping[str, int] = field(default_factory=dict)
     opposed: int = 0
     bad: tuple[str, ...] = ()
     calls: int = 0
@@ -69,7 +69,8 @@ class Held:
             **self.trial.as_dict(self.role),
             "attacks": {name: share.as_dict() for name, share in self.fooled.items()},
             "strange_principles": dict(self.strange),
-            "not_asked": self.beyond,
+            "not_asked": sum(self.unasked.values()),
+            "not_asked_by_source": dict(self.unasked),
             "both_ways_round": self.opposed,
             "bad_rows": list(self.bad),
             "calls": self.calls,
@@ -121,7 +122,7 @@ def hold(
                 judge = wiring.judge(described)
                 refuse_drift(work, role)
             asked = known_pairs.ask(
-                work, judge, chosen.pairs, lambda rows: refuse_unreadable(work, role, described, rows), words=True
+                work, judge, chosen, lambda rows: refuse_unreadable(work, role, described, rows), words=True
             )
             found = _beside(asked.trial, asked.rows, chosen.pairs, reward, wiring)
             fooled = attack(work, judge, chosen.pairs, asked.rows) if attacked else {}
@@ -130,7 +131,7 @@ def hold(
             work.store.finish_run(work.run.id, "finished", result={"verdict": found.in_all.word})
             _, seconds = work.budget.rates.get("judge", (0, 0.0))
             return Held(
-                role, named.fingerprint, found, fooled, chosen.strange, chosen.beyond, chosen.opposed, bad,
+                role, named.fingerprint, found, fooled, chosen.strange, _by_source(chosen), chosen.opposed, bad,
                 work.budget.judge_calls, work.budget.tokens, seconds, work.run.id.hex(), prefix,
             )  # fmt: skip
 
@@ -140,7 +141,7 @@ def hold_recorded(path: Path, format: str = "", *, skip_bad: bool = False) -> He
     said = recorded.read(path, format, skip_bad=skip_bad)
     others = simple_judges.simple(said.rows, [(p.better, p.worse) for p in said.pairs])
     found = trial(said.rows, (), LabelRule().min_mass, others)
-    return Held("recorded judge", "", found, bad=tuple(said.problems))
+    return Held(RECORDED, "", found, bad=tuple(said.problems))
 
 
 def attack(work: Work, judge: Judge, pairs: Sequence[Known], rows: Sequence[Tried]) -> dict[str, Share]:
@@ -167,6 +168,7 @@ def _beside(found: Trial, rows: Sequence[Tried], pairs: Sequence[Known], reward:
     """With a reward model in the table of what is no judge."""
     if not reward:
         return found
+    min_mass = wiring.settings.label.min_mass
     from pipeline import rewards
     from pipeline.metrics.trial import figures
 
@@ -178,8 +180,15 @@ def _beside(found: Trial, rows: Sequence[Tried], pairs: Sequence[Known], reward:
         )
     finally:
         model.close()
-    scored = figures(simple_judges.scored(rows, [float(x) for x in better], [float(x) for x in worse]))
-    return replace(found, others={**found.others, "reward model": scored})
+    scored = simple_judges.scored(rows, [float(x) for x in better], [float(x) for x in worse])
+    return replace(found, others={**found.others, "reward model": figures(beside(rows, scored, min_mass))})
+
+
+def _by_source(chosen: known.Chosen) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for (_, source), count in chosen.unasked.items():
+        found[source] = found.get(source, 0) + count
+    return found
 
 
 def _key(wiring: Wiring, pairs: Sequence[Known], judge: Judge, about: Mapping[str, Any]) -> str:

@@ -25,7 +25,8 @@ def unseen(work: Work, paths: Sequence[str]) -> dict[str, Any] | None:
     such pair, or where the reward model cannot read one."""
     try:
         pairs = trials.chosen(work.constitution, work.settings).pairs
-        trained = {split_group(p.messages) for p in work.prompts("train")}
+        openings = {split_group(p.messages) for p in pairs}
+        trained = {o for p in work.prompts("train") if (o := split_group(p.messages)) in openings}
         known = [p for p in pairs if split_group(p.messages) not in trained]
         better, worse = _scores(known, paths[0]) if known else ([], [])
     except UserError as error:  # measured beside the run, which goes on without it

@@ -64,7 +64,6 @@ def test_doctor_only_minds_a_library_that_is_needed(project, precept, monkeypatc
 
 
 def test_doctor_asks_a_server_for_a_real_token(project, precept, monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "TOKEN_SECONDS", 1.0)
     monkeypatch.setenv("SERVER_KEY", "right-key")
     with running(key="right-key", models=("other",)) as server:
         flags = ["--set", "judge.kind=openai", "--set", f"judge.base_url={server.url}", "--set", "judge.revision=first"]
@@ -79,7 +78,10 @@ def test_doctor_asks_a_server_for_a_real_token(project, precept, monkeypatch) ->
         assert server.asked("probe")
         for how in ("hang", 500, "garbage"):  # the port answers; the engine behind it does not
             server.fail_forever("probe", how)
+            if how == "hang":  # a machine under load gives a sound server's token late: only this one is not waited for
+                monkeypatch.setattr(doctor, "TOKEN_SECONDS", 0.5)
             dead = judge("other")
+            monkeypatch.setattr(doctor, "TOKEN_SECONDS", 60.0)
             assert not dead["ok"] and "asked for one token, the server gave none" in dead["found"], how
             assert dead["mend"] == "start the server: precept engine up judge"
         server.forever.clear()

@@ -3,6 +3,7 @@ Prefect server that dies."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.waiting_server import waiting
 from sandbox.models import folder
 from storage.store import Store
 from tests.cli.terminal import NOBODY, call, child_of, ended, environment, gone, lines, spawn
@@ -54,6 +56,23 @@ def test_a_signal_is_one_line_its_code_and_nothing_lost(slow: Path, name: str, c
     (line,) = lines(said)
     assert line.startswith("interrupted: what was answered is kept; go on with: precept run resume ")
     check_stopped()
+
+
+def test_ctrl_c_with_batches_in_flight_at_a_server_that_hangs(project: Path) -> None:
+    """Each batch is one prompt, and four are in flight: the server answers the first that it is asked, and no other."""
+    numbers = itertools.count()
+    with waiting(lambda share: 600.0 if next(numbers) else 0.0) as (server, _):
+        role = f'kind = "openai"\nmodel = "waits"\nrevision = "1"\nbase_url = "{server.url}"\nbatch_size = 1\n'
+        settings = (project / "precept.toml").read_text().partition("[policy]")[0]
+        options = 'options = {dialect = "chat", concurrency = 3}\n'
+        (project / "precept.toml").write_text(f"{settings}[policy]\n{role}{options}")
+        child = spawn("flow", "respond", PREFECT_API_URL=NOBODY, OPENAI_API_KEY="me")
+        child.expect("1/5")
+        server.wait_for("me", 4)
+        child.sendintr()
+        code, said = ended(child)
+        assert code == 130 and len(lines(said)) == 1
+        check_stopped()
 
 
 def test_sigterm_without_a_terminal(slow: Path) -> None:

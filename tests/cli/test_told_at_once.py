@@ -194,7 +194,7 @@ MISTAKES = [
         "judge={kind='openai', model='m', base_url='http://127.0.0.1:1/v1', options={patience=3}}",
         "judge: the openai engine: patience: there is no such option", flow="judge pairs.jsonl",
     ),
-    setting("judge={kind='transformers', model='sandbox:policy', device='gpu'}", "judge: device 'gpu' is not one of"),
+    setting("judge={kind='transformers', model='sandbox:policy', device='gpu'}", "judge.device is 'gpu'; it must be"),
     setting("judge={kind='transformers', model='sandbox:policy', device='cuda:99'}", "judge: device is 'cuda:99'"),
     setting("judge={kind='transformers', model='sandbox:policy', options={x=1}}", "judge: ", "has no option 'x'"),
     setting("judge.method=oracular", "judge: there is no judge 'oracular'; there are "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,27 @@ def test_doctor_and_a_dry_run_say_whether_they_were_tried(tried, precept) -> Non
     held = Path("principles.yaml").read_text()
     Path("principles.yaml").write_text(held.replace("kinder?", "kinder then?"))
     assert all("was not tried yet" in line for line in said())
+
+
+def test_a_judge_at_chance_is_told_of_with_what_follows_everywhere(tried, precept, monkeypatch) -> None:
+    monkeypatch.delenv("PRECEPT_TRIAL__REQUIRED", raising=False)
+    Path("script.yaml").write_text("rules: [{match: Reply A, choose: {A: 0.9, B: 0.1}}, {text: An answer.}]\n")
+    done = precept("judge", "trial", "--pairs", "known.jsonl", "--quiet")
+    assert done.code == 1 and "a run stops at its trial" in done.out and "next: Name a better judge" in done.out
+    finding = next(f for f in precept("doctor", "--json").json["findings"] if f["what"] == "trial: judge")
+    assert finding["state"] == "not trusted" and "a run stops at its trial" in finding["found"]
+    assert finding["mend"].startswith("Name a better judge")
+    assert "not trusted  trial: judge" in precept("doctor").out
+    plan = precept("improve", "--dry-run", "--no-sample")
+    assert "a run stops at its trial" in plan.out
+
+
+def test_attacks_are_told_with_intervals_and_of_what_they_are(tried, precept) -> None:
+    done = precept("judge", "trial", "--pairs", "known.jsonl", "--quiet", "--attacks")
+    rows = {line.split()[0]: line for line in done.out.splitlines() if " of 20  " in line}
+    assert "fooled, of pairs" in done.out and "95% interval" in done.out and len(rows) > 8
+    assert all(re.search(r"\d+% to \d+%", line) for line in rows.values())
+    assert "by its letter" in rows["letters"]
 
 
 def test_the_gate_asks_for_an_evaluator_that_was_tried_and_is_trusted(tried, monkeypatch: pytest.MonkeyPatch) -> None:

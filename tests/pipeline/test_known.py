@@ -69,9 +69,23 @@ def test_examples_come_first_each_pair_once_and_no_more_than_are_wanted() -> Non
     given += [KnownPair(ASKED, "a", "b", "gone"), KnownPair(ASKED, "a", "b")]
     found = known.choose(CONSTITUTION, given, most=4)
     assert [p.principle for p in found.pairs].count("kind") == 4 and found.pairs[0].source == known.EXAMPLES
-    assert found.strange == {"gone": 1} and found.beyond == 6
+    assert found.strange == {"gone": 1} and found.beyond == {"kind": 6}
     more = known.choose(CONSTITUTION, given, most=6)
     assert {p.comparison.id for p in found.pairs} < {p.comparison.id for p in more.pairs}
+
+
+def test_pairs_that_somebody_names_come_before_all_others_and_what_is_not_asked_is_told_by_source() -> None:
+    def of(source: str, count: int) -> list[KnownPair]:
+        return [KnownPair((Message("user", f"{source} {n}?"),), "a", "b", "kind", (), source) for n in range(count)]
+
+    found = known.choose(CONSTITUTION, of("set", 9), most=5, named=of("mine", 3))
+    asked = [pair.source for pair in found.pairs if pair.principle == "kind"]
+    assert asked[:3] == ["mine"] * 3 and asked[3] == known.EXAMPLES
+    left = {source: count for (principle, source), count in found.unasked.items() if principle == "kind"}
+    assert left["set"] == 9 - asked.count("set") and "mine" not in left
+    alone = known.choose(CONSTITUTION, [], most=2, named=of("mine", 6))
+    assert {p.source for p in alone.pairs if p.principle == "kind"} == {"mine"}
+    assert alone.unasked["kind", "mine"] == 4 and alone.unasked["kind", known.EXAMPLES] > 0
 
 
 def test_no_prompt_is_in_both_halves() -> None:
@@ -108,7 +122,7 @@ def test_a_pair_given_both_ways_round_is_left_out_and_counted() -> None:
     given = [KnownPair(ASKED, "a", "b"), KnownPair(ASKED, "b", "a"), KnownPair(ASKED, "a", "b", "kind")]
     found = known.choose(CONSTITUTION, given, most=4)
     assert [(p.principle, p.source) for p in found.pairs] == [("kind", known.EXAMPLES), ("kind", "")]
-    assert (found.opposed, found.beyond) == (1, 0)
+    assert (found.opposed, found.beyond) == (1, {})
 
 
 LAYERED = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from constitution.principles import Principle
 from constitution.records import Comparison, Generation, Message, Prompt, make_id
 from pipeline import rewards
 from pipeline.label import drawn
+from service import keyed
 from service import settings as settings_module
 from service.queries import judged
 from service.queries.drawn import questions
@@ -202,6 +204,39 @@ def test_a_draw_passes_over_no_veto_and_no_higher_tier() -> None:
             vetoes < some and sum(q.startswith(b"low") for q in some) == sum(q.startswith(b"high") for q in some) == 1
         )
     assert set(map(frozenset, questions(hard, asked, ids).values())) == {frozenset(vetoes)}
+
+
+def test_a_draw_is_of_the_principles_that_the_prompt_names() -> None:
+    def principle(id: str, **more: Any) -> Principle:
+        return Principle(id, "t", "c", "r", "k", **more)
+
+    heard = [principle("a"), principle("b"), principle("c"), principle("high", tier=1), principle("veto", hard=True)]
+    asked = {p.id: make_id("q", p=p.id) for p in heard}
+    ids = [make_id("c", n=n) for n in range(60)]
+    named = dict.fromkeys(ids[:30], ("b", "c")) | {ids[30]: ("gone",), ids[31]: ("veto",)}
+    free, found = (questions(heard, asked, ids, each) for each in (None, named))
+    for c in ids[:30]:
+        assert asked["a"] not in found[c] and len(found[c]) == 3 and {asked["high"], asked["veto"]} < found[c]
+        assert asked["a"] in free[c] or found[c] == free[c]  # the same hash
+    assert {q for c in ids[:30] for q in found[c]} == {asked[id] for id in ("b", "c", "high", "veto")}
+    assert all(found[c] == free[c] for c in ids[30:])
+
+
+def test_a_label_is_asked_for_under_what_its_prompt_names(settings: Callable[..., Any]) -> None:
+    with closing(Wiring(settings(**{"compare.principles": "sampled"}))) as wiring, ExitStack() as stack:
+        work = stack.enter_context(life.at_work(wiring, "judge", "key", {}, who="ada", report=Silent()))
+        ids = asked(work, *([("harm",)] * 12))
+        prompts = wiring.store.prompts(ids=[c.prompt for c in wiring.store.comparisons(ids)])
+        keyed.keep(wiring.store, work.run.id, [replace(p, principles=("brief",)) for p in prompts[:6]])
+        judge = wiring.judge(wiring.settings.judge)
+        brief = judge.question(wiring.constitution["brief"]).id
+        of = work.drawn(judge, ids)
+        about = {c.id: c.prompt for c in wiring.store.comparisons(ids)}
+        mine = {c for c in ids if about[c] in {p.id for p in prompts[:6]}}
+        assert of is not None and len(mine) == 6 and all(of[c] == {brief} for c in mine)
+        assert any(of[c] != {brief} for c in set(ids) - mine)
+        work.ask_judge("feedback", judge, ids, of)
+        assert all(label.state != "unreadable" for label in work.labels(judge, ids).values())
 
 
 def test_how_a_judge_is_read_is_found_out_once_and_kept(settings: Callable[..., Any], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 
 from constitution.errors import UserError
+from constitution.records import Message
 from pipeline import trainers
+from pipeline.engines.engine import Chat, Choose
 from pipeline.trainers import memory
 from sandbox.models import folder
 from service import devices, placement, preflight
@@ -63,6 +66,7 @@ def test_gpus_are_counted_as_torch_counts_them(gpus: Callable[[str], None], monk
         devices.of(["cuda:2"], "placement.training")
     monkeypatch.setenv(devices.VISIBLE, "")
     assert devices.there() == () and devices.named("auto") == ("cpu",)
+    assert devices.seen_by(["cuda:0"]) == {devices.VISIBLE: ""}  # what was hidden stays so
 
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:", "cuda:x", "cuda:0,", "cpu:0", "cuda:0;1"])
@@ -138,6 +142,28 @@ def test_one_that_cannot_fit_is_refused_with_the_sum(gpus: Callable[[str], None]
             preflight._placement("improve", wiring, pool=False)
     with closing(wired(tmp_path, evaluator__device="cpu", placement__required=False)) as wiring:
         preflight._placement("improve", wiring, pool=False)
+
+
+def test_models_that_do_not_fit_together_take_turns(gpus: Callable[[str], None], tmp_path: Path) -> None:
+    gpus("0, GPU-aaa, 5\n")  # one model and its training's least do not fit either, which is told
+    with closing(wired(tmp_path)) as wiring:
+        (on,) = placement.placed(wiring, []).each
+        assert on.turns and sum(on.asked.values()) > on.device.memory > sum(on.at_once.values()) > 0
+        assert ", by turns, " in on.lines()[0]
+        assert all("the training" in line for line in placement.placed(wiring, []).refused)
+
+
+def test_of_models_that_take_turns_one_is_in_memory(tmp_path: Path) -> None:
+    with closing(wired(tmp_path, policy__device="cpu", evaluator__device="cpu")) as wiring:
+        wiring.turns = ["cpu"]
+        chat = Chat((Message("user", "hello"),))
+        first = wiring.role(wiring.settings.policy).engine
+        before = first.choose([Choose((chat,), ("A", "B"))])
+        second = wiring.role(wiring.settings.evaluator).engine
+        held = weakref.ref(second._held)  # type: ignore[attr-defined]
+        assert first._held is None  # type: ignore[attr-defined]
+        assert first.choose([Choose((chat,), ("A", "B"))]) == before
+        assert second._held is None and held() is None  # type: ignore[attr-defined]
 
 
 def test_servers_keep_a_memory_of_their_own(gpus: Callable[[str], None], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from flows import steps
 from flows.session import at_work
 from service.pictures import report
 from service.pictures.report import _environment, save_report
-from service.queries import findings
+from service.queries import findings, trials
 from service.work import evaluation, stages
 from service.work.work import Work
 
@@ -386,6 +386,31 @@ def test_the_trial_of_judge_and_evaluator_stands_beside_the_labels(ran: Ran) -> 
     assert "The trial before it" in seen.text and "Judge trusted 90.0% 80.0% to 95.0% 60 not known green" in seen.text
     assert "How the judge labels: by its trial; label rule: the settings'." in seen.text
     assert "no better than chance" in seen.text and "The trial before it" not in ran.page
+
+
+def test_the_trial_is_drawn_by_principle_with_verdicts_in_words(ran: Ran) -> None:
+    def tally(verdict: str, accuracy: float | None, low: float, high: float, prompts: int) -> dict[str, Any]:
+        return {"verdict": verdict, "accuracy": accuracy, "low": low, "high": high, "prompts": prompts}
+
+    told = {
+        **tally("trusted", 0.9, 0.8, 0.95, 60), "left_out": ["guessed"],
+        "principles": {
+            "polite": tally("trusted", 0.95, 0.9, 0.98, 40),
+            "guessed": tally("at chance or inverted", 0.4, 0.2, 0.6, 20),
+        },
+    }  # fmt: skip
+    other = {**tally("too few to say", None, 0, 1, 0), "left_out": [], "principles": {}}
+    short = {
+        "believed": True, "order_consistency": None, "ruling": "by its trial", "says": ["x"], "left_out": [],
+        "principles": {}, **tally("x", 0.5, 0, 1, 1),
+    }  # fmt: skip
+    for role, document in (("judge", told), ("evaluator", other)):
+        ran.work.store.put_document(trials.DOCUMENT, f"{ran.work.run.id.hex()}:{role}", document)
+    seen = assert_inert(ran.changed({"trial": {"judge": short, "evaluator": short}}))
+    assert "By principle: right on how many prompts" in seen.text
+    assert "trusted 90.0% (80.0% to 95.0%) of 60" in seen.text
+    assert "too few to say no pair was answered" in seen.text
+    assert "at chance or inverted, left out 40.0% (20.0% to 60.0%) of 20" in seen.text and "not tried" in seen.text
 
 
 def test_a_run_that_trained_nothing_has_a_report(ran: Ran) -> None:

@@ -124,7 +124,7 @@ def test_a_label_that_rests_on_flips_feeds_soft_labels_and_no_hard_pair(place) -
 
         def learnt(columns: tuple[str, ...], min_p: float = 0.5) -> list[dict[str, object]]:
             given = work.settings.optimise.model_copy(update={"min_p": min_p})
-            rows: list[dict[str, object]] = learning._rows(work, given, columns, here)
+            rows = list(learning._rows(work, given, columns, here))
             return rows
 
         soft = learnt(("prompt", "chosen", "rejected", "p"))

@@ -11,12 +11,12 @@ import pytest
 
 from constitution.errors import UserError
 from pipeline.attacks import ATTACKS
-from pipeline.metrics.trust import ONE_ORDER, TRUSTED
+from pipeline.metrics.trust import AT_CHANCE, ONE_ORDER, TOO_FEW, TRUSTED
 from pipeline.trial import sentences
 from service import settings as settings_module
 from service.work.progress import Silent
 from service.work.trying import Held, hold, hold_recorded
-from tests.service.test_trial import MUTE, PRINCIPLES, READS, RULE, asked, pairs
+from tests.service.test_trial import ALWAYS_A, MUTE, PRINCIPLES, READS, RULE, asked, pairs
 
 
 def held(tmp_path: Path, judge: str = READS, flags: dict[str, Any] | None = None, **how: Any) -> Held:
@@ -53,7 +53,38 @@ def test_pairs_without_a_principle_are_asked_under_every_one(tmp_path: Path) -> 
 def test_no_more_are_asked_than_are_wanted_of_a_principle(tmp_path: Path) -> None:
     pairs(tmp_path, 30)
     found = held(tmp_path, flags={"trial.most": 10}, pairs=[Path("pairs.jsonl")])
-    assert found.trial.by_principle["kind"].figures.asked == 10 and found.beyond == 23
+    assert found.trial.by_principle["kind"].figures.asked == 10
+    assert found.unasked == {"pairs": 20, "examples": 3} and found.as_dict()["not_asked"] == 23
+
+
+def test_who_is_told_to_find_more_pairs_is_told_of_those_that_were_not_asked(tmp_path: Path) -> None:
+    pairs(tmp_path, 30)
+    few = held(tmp_path, flags={"trial.most": 3}, pairs=[Path("pairs.jsonl")])
+    said = few.as_dict()
+    assert said["verdict"] == TOO_FEW and "30 are there and were not asked" in said["says"][0]
+    assert "Write" not in said["next"] and "raise trial.most, or --most" in said["next"]
+    assert "`kind` (32 more; 30 are there and not asked: trial.most)" in said["says"][-1]
+    whole = held(tmp_path, flags={"trial.most": 3}).as_dict()
+    assert whole["next"].startswith("Write ") and "not asked" not in whole["says"][0]
+
+
+def test_a_judge_at_chance_ends_with_what_to_do(tmp_path: Path) -> None:
+    pairs(tmp_path, 40)
+    found = held(tmp_path, ALWAYS_A, pairs=[Path("pairs.jsonl")]).as_dict()
+    assert found["verdict"] == AT_CHANCE and found["next"].startswith("Name a better judge (judge.model)")
+    found = held(tmp_path, ALWAYS_A, role="evaluator", pairs=[Path("pairs.jsonl")]).as_dict()
+    assert "evaluator.model" in found["next"] and "judge.model" not in found["next"]
+    assert "next" not in held(tmp_path, pairs=[Path("pairs.jsonl")]).as_dict()
+
+
+def test_what_stands_beside_a_judge_is_measured_on_the_pairs_that_it_answered(tmp_path: Path) -> None:
+    """One of 40 pairs cannot be read."""
+    pairs(tmp_path, 40)
+    mute = "{match: 'Hello to you, 7', choose: {A: 0.5, B: 0.5, mass: 0.08}}"
+    found = held(tmp_path, READS.replace("[{", f"[{mute}, {{", 1), pairs=[Path("pairs.jsonl")])
+    figures = found.trial.in_all.figures
+    assert figures.unreadable == 1 and figures.accuracy.score.prompts == figures.asked - 1
+    assert {other.accuracy.score.prompts for other in found.trial.others.values()} == {figures.asked - 1}
 
 
 def test_the_evaluator_is_tried_alike(tmp_path: Path) -> None:

@@ -283,6 +283,8 @@ def test_a_run_is_stopped_by_its_last_worker(place: Place) -> None:
         place._wirings.append(wiring)
         return life.at_work(wiring, "improve", place.run.key, about, who="ada", report=watching)
 
+    with Store.open(place.settings.store.get_secret_value()) as store:
+        store.come(place.run.id, "elsewhere:1:1.1", -60)  # one of another machine, of which nothing was heard since
     with pytest.raises(ZeroDivisionError), at_work():
         with pytest.raises(KeyboardInterrupt), at_work():
             raise KeyboardInterrupt
