@@ -58,7 +58,7 @@ def wins_by_outcome(votes: Votes, outcomes: Codes, pairs: Pairs, ids: Sequence[I
 
 def unreadable(values: Sequence[float], pairs: Pairs) -> float:
     """Share of the pairs that could not be read, `values` being what `wins` said of them."""
-    return (len(pairs) - len(values)) / len(pairs) if pairs else 1.0
+    return 1 - len(values) / max(1, len(pairs))
 
 
 def summary(values: Sequence[float]) -> dict[str, float | None]:
