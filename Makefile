@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 improve: $(READY)  ## run the whole loop on the sandbox: a model is made better by principles.yaml
 	$(BIN)/precept improve $(ARGS)
 
-real: $(READY)  ## the whole loop on a real model, SmolLM2: fetched once (93 MB), then 40 minutes of two cores
+real: $(READY)  ## the whole loop on a real model, SmolLM2: fetched once (93 MB); an hour, as estimated
 	test -f runs/real/precept.toml || $(BIN)/precept init runs/real --from smollm2
 	cd runs/real && ../../$(BIN)/precept model fetch models/smollm2 && ../../$(BIN)/precept improve $(ARGS)
 

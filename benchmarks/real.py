@@ -181,7 +181,8 @@ class Rows:
     def besides(self, name: str) -> dict[str, Any]:
         """Nats a token of the example answers, and answers to the requests of the suite `harm`."""
         model = {"start": self.start, "SFT": self.sft, "loop": self.tuned}.get(name)
-        model = Path(f"models/{name}") if name in ("filtered", "shuffled") else model
+        if name in ("filtered", "shuffled"):
+            model = trained if (trained := Path(f"models/{name}")).is_dir() else self.start
         if model is None:
             return {}
         found: dict[str, Any] = {"nats": self._nats(Path(model))}
@@ -225,6 +226,8 @@ class Rows:
             if all(kept(self.checks, a))
         ]  # fmt: skip
         self.seed.kept["filtered rows"] = len(rows)
+        if not rows:  # nothing to learn from: it stays as it is
+            return self.start
         return self._train("filtered", "sft", self.start, rows, self.wiring.settings.sft)
 
     def _shuffled(self) -> Path:

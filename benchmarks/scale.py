@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -136,9 +136,10 @@ def write_files(home: Path, prompts: int) -> None:
 
 
 @contextmanager
-def working(home: Path, url: str) -> Iterator[Work]:
+def working(home: Path, url: str, flags: Mapping[str, Any] | None = None) -> Iterator[Work]:
+    """A run at work on what `write_files` has written."""
     (home / "precept.toml").write_text(SETTINGS.format(home=home))
-    settings, _ = settings_module.load(home / "precept.toml", {"store": url})
+    settings, _ = settings_module.load(home / "precept.toml", {"store": url, **(flags or {})})
     with (
         closing(QuickWiring(settings)) as wiring,
         life.of_prompts(wiring, "improve", who="ada", report=Silent()) as work,

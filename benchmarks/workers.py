@@ -1,13 +1,14 @@
 """Several workers on one run, with an engine that waits for a server: how much faster, and the same store?
 
-    python -m benchmarks.workers [--postgres] [--json]
+    python -m benchmarks.workers [--postgres] [--wait 1.0] [--json]
 
 A server in this process answers each request after a while and counts them. Each worker is a process that answers,
 criticises, revises and judges in one run; the clock runs from when all are ready. It prints four workers against one
 (goal: 3.5 x), one worker with several batches in flight against one with a batch at a time (the same requests at once,
 answers of uneven length), and whether the store is one worker's and nothing was asked twice; then the same with one
 worker killed and one stopped until its leases are another's, where what those two had in flight has to be asked again.
-SQLite, and with `--postgres` a server of its own (initdb).
+SQLite, and with `--postgres` a server of its own (initdb). On a busy machine, where a worker is slow itself, let the
+server wait longer (`--wait 5`).
 """
 
 from __future__ import annotations
@@ -178,8 +179,8 @@ def databases(root: Path, postgres: bool) -> Iterator[dict[str, Callable[[str], 
         yield made | {"postgres": lambda name: server.new_schema()}
 
 
-def measure(root: Path, name: str, store: Callable[[str], str]) -> dict[str, object]:
-    batch, latency, short, lease = 4, 1.0, 0.15, 3.0
+def measure(root: Path, name: str, store: Callable[[str], str], latency: float) -> dict[str, object]:
+    batch, short, lease = 4, 0.15, 3.0
     with waiting(lambda share: latency) as (server, loop):
 
         def run(label: str, workers: int, prompts: int, **how: object) -> tuple[float, Contents, int, int]:
@@ -215,12 +216,13 @@ def measure(root: Path, name: str, store: Callable[[str], str]) -> dict[str, obj
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--wait", type=float, default=1.0, metavar="SECONDS", help="of a request, where 4 work")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     wrong = False
     with tempfile.TemporaryDirectory() as folder, databases(Path(folder), args.postgres) as stores:
         for name, store in stores.items():
-            found = measure(Path(folder), name, store)
+            found = measure(Path(folder), name, store, args.wait)
             ended = found["killed_and_stopped"]
             assert isinstance(ended, dict)
             right = found["same_store"] and found["window_same_store"] and ended["same_store"]

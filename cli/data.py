@@ -1,4 +1,5 @@
-"""`precept data import | export`: prompts, preferences and pairs into the store, and what a run labelled out of it."""
+"""`precept data import | export | suite`: prompts, preferences and pairs into the store, what a run labelled out of it,
+and suites for other tools."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import glob
 import json
 import shlex
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,12 @@ from cli.screen import put, put_json, tell
 from service.actions.data_files import Format, Split
 from service.actions.imports import What
 
-app = typer.Typer(no_args_is_help=True, help="Data sets: bring rows in, write labels out.")
+
+class SuiteFormat(StrEnum):
+    inspect = "inspect"
+
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: bring rows in, write labels and suites out.")
 
 
 @app.command("import")
@@ -100,3 +107,26 @@ def export(
     put(f"{done.card}: what is in it, and how it came about")
     if glob.escape(str(out)) != str(out):
         put(f"`datasets` reads names as patterns: by itself it is data_files={glob.escape(str(out))!r}")
+
+
+@app.command()
+def suite(
+    name: Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or capability:FILE, xstest:FILE.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write the task and its samples to.")],
+    format: Annotated[SuiteFormat, typer.Option(help="Whose task it is.")] = SuiteFormat.inspect,
+    as_json: Json = False,
+) -> None:
+    """Write a suite as a task of another evaluation tool's: a file that needs nothing of precept, and its samples.
+
+    Example: precept data suite capability tasks
+    """
+    from pipeline.suites import inspecting
+
+    done = inspecting.write(name, out)
+    if as_json:
+        put_json(done.as_dict())
+        return
+    put(f"{done.task}: {done.count} samples, in {done.samples}")
+    put("to run it, where inspect-ai is installed and `precept model serve` runs:")
+    put(f"  PRECEPT_BASE_URL=http://127.0.0.1:8000/v1 PRECEPT_API_KEY=none inspect eval {done.task} \\")
+    put("    --model openai-api/precept/MODEL")

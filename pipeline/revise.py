@@ -181,7 +181,7 @@ def probes(chains: Iterable[Chain], most: int) -> dict[str, list[tuple[Generatio
             if revision.content != answer.content and revision.principle is not None:
                 pairs = found.setdefault(revision.principle, [])
                 pairs.append((answer, revision))
-                if len(pairs) >= 16 * most:  # of many, those that stay are few
+                if len(pairs) >= 4 * most:  # of many, those that stay are few
                     pairs[:] = first(pairs)
             answer = revision
     return {name: first(pairs) for name, pairs in found.items()}

@@ -102,6 +102,8 @@ def _train(
 
 
 def _show(found: Compared, asks: bool) -> None:
+    from service.queries.drawn import AS_IF_ALL
+
     for name, side in (("A", found.a), ("B", found.b)):
         constitution = side.constitution
         put_prose(
@@ -109,6 +111,8 @@ def _show(found: Compared, asks: bool) -> None:
         )
     if found.a.constitution.version == found.b.constitution.version:
         put_prose("   one version: no model, and no label, can tell them apart")
+    if found.sampled:
+        put_prose(AS_IF_ALL)
     put()
     of = f"run {found.pool.run.id.hex()[:12]}" if found.pool.run else "the store"
     opened = f", {found.open:,} are open" if found.open else ""

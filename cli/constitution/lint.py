@@ -6,6 +6,7 @@ No model is loaded or asked, but with `--ask`, which puts each question and its 
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Json, Quiet, RunId, Set, SettingsFile, flags_of, project
-from cli.screen import number, percent, put, put_json, put_table, tell
+from cli.screen import console, number, percent, put, put_json, put_table, tell
 from cli.start import STOPPED
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _row(f: Figures) -> tuple[str, ...]:
 
 
 def _wrapped(text: str) -> str:
-    width = min(120, shutil.get_terminal_size((120, 24)).columns)
+    width = min(120, console().width if sys.stdout.isatty() else shutil.get_terminal_size((120, 24)).columns)
     return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
 
 

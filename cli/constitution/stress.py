@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from cli import completing
 from cli.options import Json, Quiet, Set, SettingsFile, flags_of, project
-from cli.screen import put, put_json, put_table, tell
+from cli.screen import console, put, put_json, put_table, tell
 from cli.start import STOPPED
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _show_answers(pair: Forced, one: Shown) -> None:
 
 
 def _wrapped(text: str, indent: str = "  ") -> str:
-    width = min(120, shutil.get_terminal_size((120, 24)).columns)
+    width = min(120, console().width if sys.stdout.isatty() else shutil.get_terminal_size((120, 24)).columns)
     return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent + "  ")
 
 

@@ -34,19 +34,19 @@ class Wrong(ValueError):
         self.message, self.hint = message, hint
 
 
-_QUOTES = str.maketrans(
+QUOTES = str.maketrans(
     {
         **dict.fromkeys("\u2018\u2019\u201a\u201b", "'"),
         **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb", '"'),
         **dict.fromkeys("\u2010\u2011\u2013\u2014\u2212", "-"),
     }
 )
-_BLANKS = re.compile(r"\s+")
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+BLANKS = re.compile(r"\s+")
+UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 
 def folded(text: str) -> str:
     """As phrases are looked for: compatibility forms, quotes and dashes as a keyboard has them, no case, blanks (line
     ends and no-break spaces among them) as one space, nothing that cannot be seen."""
-    plain = unicodedata.normalize("NFKC", _UNSEEN.sub("", text).translate(_QUOTES)).casefold()
-    return _BLANKS.sub(" ", plain).strip()
+    plain = unicodedata.normalize("NFKC", UNSEEN.sub("", text).translate(QUOTES)).casefold()
+    return BLANKS.sub(" ", plain).strip()

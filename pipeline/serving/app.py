@@ -349,12 +349,15 @@ class Plan:
         """What was found of each; given up where whoever asked is gone. Raises Mistake for one that is refused."""
         jobs = self._waiting.put(asked)
         try:
-            every = asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs))
-            while not (await asyncio.wait([every], timeout=LOOK))[0]:
+            told = [asyncio.wrap_future(job.done) for job in jobs]
+            left: set[asyncio.Future[Any]] = set(told)
+            while left := (await asyncio.wait(left, timeout=LOOK))[1]:
                 if await request.is_disconnected():
-                    every.cancel()
                     raise Mistake(499, "whoever asked is gone")
-            found = every.result()
+            failed = [error for each in told if (error := each.exception())]
+            if failed:
+                raise failed[0]
+            found = [each.result() for each in told]
         finally:
             _give_up(jobs)
         for one in found:

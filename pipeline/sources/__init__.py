@@ -16,6 +16,7 @@ from constitution.errors import UserError
 from constitution.records import Id, Prompt, Split
 from constitution.streams import Stream
 from pipeline import plugins
+from pipeline.sources import public
 from pipeline.sources.source import Generate, Source, Splits
 
 __all__ = ["Generate", "Source", "Splits", "load", "names", "read"]
@@ -30,6 +31,11 @@ def names() -> list[str]:
 
 def load(name: str) -> Source:
     """The module of a source. Raises UserError for a name that is none."""
+    if name.replace("-", "_") in public.SETS and name not in names():
+        raise UserError(
+            f"{name} is a public set, of a file on your disk: name that, too: "
+            f'{{source = "public", set = "{name}", path = "FILE"}}'
+        )
     return cast(Source, plugins.load(__name__, "prompts", name, "prompt source"))
 
 

@@ -73,6 +73,11 @@ def found(
     path, names = Path(path), names or {}
     if format and format not in FORMATS:
         raise UserError(f"there is no format {format!r} of known pairs; there are {', '.join(FORMATS)}")
+    if str(path) in FORMATS and not path.exists():
+        raise UserError(
+            f"{path} is a format of known pairs, and there is no file of that name: name the file, as "
+            f'--pairs FILE --format {path}, or in the settings {{path = "FILE", format = "{path}"}}'
+        )
     shapes.check_names(names, OURS)
     if names:
         shapes.check_found(names, (row.value for row in files.rows(path) if not row.problem), path)

@@ -55,6 +55,10 @@ def load(name: str) -> ModuleType:
     if ":" in name:
         of = capability if name.partition(":")[0] == "capability" else published
         return cast(ModuleType, of.suite(name))
+    if name.replace("-", "_") in published.TITLES and name not in names():
+        raise UserError(
+            f"{name} is a public set, of a file on your disk: name that, too, as {name}:FILE (docs/suites.md)"
+        )
     module = plugins.load(__name__, "measure", name, "suite")
     if _reads_truth(module) and hasattr(module, "conditions"):
         raise UserError(f"the suite {name!r} reads the truth, so it may have no conditions: the gate never reads it")

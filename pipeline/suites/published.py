@@ -39,6 +39,8 @@ def suite(name: str) -> Published:
     which = which.replace("-", "_")
     if which not in TITLES:
         raise UserError(f"there is no public set {which!r} to measure with; there are {', '.join(TITLES)}: xstest:FILE")
+    if not path.strip():
+        raise UserError(f"{name} names no file: {which}:FILE, a file of that set on your disk (docs/suites.md)")
     try:
         changed = Path(path).stat().st_mtime_ns
     except OSError:

@@ -22,6 +22,7 @@ from pipeline.metrics.disagreement import Carried, Clause, Disagreement, outcome
 from pipeline.metrics.intervals import Interval
 from pipeline.metrics.words import percent
 from service.queries import pool, pricing, revisions, rulings
+from service.queries.drawn import is_sampled
 from service.queries.estimate import Lengths, measured
 from service.wiring import Wiring
 from storage.labels import Voices
@@ -102,6 +103,7 @@ class Compared:
     differing: int
     principles: Sequence[Carried]
     examples: Sequence[Example]
+    sampled: bool = False  # one principle is drawn for each label, and the counts are as if all had been asked
 
     @property
     def sure(self) -> int:
@@ -132,6 +134,7 @@ class Compared:
             "a": self.a.as_dict(),
             "b": self.b.as_dict(),
             "run": self.pool.run.id.hex() if self.pool.run else None,
+            "sampled_principles": self.sampled,
             "labels": {
                 "total": self.sure + self.open, "sure": self.sure, "open": self.open, "decided": self.decided,
                 "disagreements": self.disagreements,
@@ -199,6 +202,7 @@ def compare(wiring: Wiring, a: str, b: str, run: str = "") -> Compared:
         differing=len(differing),
         principles=disagreement.carried(),
         examples=_examples(store, disagreement, outcomes, prompts),
+        sampled=is_sampled(found.run, wiring.settings.compare.principles),
     )
 
 

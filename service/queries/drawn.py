@@ -13,9 +13,20 @@ from constitution.principles import Principle
 from constitution.records import Id, Label, LabelRule, Voice
 from pipeline import label
 from storage.outlook import Outlook, Prospects
+from storage.runs import Run
 from storage.store import Store
 
 SAMPLED = "sampled"
+AS_IF_ALL = (  # where a question is about several principles on the same pairs, no draw is looked at
+    "one principle is drawn for each label (compare.principles); here labels are counted as if all had been asked, and "
+    "what is not judged is open"
+)
+
+
+def is_sampled(run: Run | None, now: str) -> bool:
+    """Whether a run's labels are each of one principle; of no run, by the setting as it is `now`."""
+    of_run = run.settings.get("settings", {}).get("compare", {}) if run is not None else {}
+    return bool(of_run.get("principles", now) == SAMPLED)
 
 
 class Drawn(Mapping[Id, set[Id]]):

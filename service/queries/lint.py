@@ -19,7 +19,7 @@ from pipeline.metrics.finding import SEVERITIES, Finding
 from pipeline.metrics.lint import Lint
 from pipeline.metrics.voting import Votes
 from service.queries import attribution, pool, revisions
-from service.queries.drawn import SAMPLED
+from service.queries.drawn import is_sampled
 from service.queries.pool import Pool
 from service.wiring import Wiring
 from storage.runs import Run
@@ -84,8 +84,7 @@ def lint(wiring: Wiring, name: str = "", run: str = "") -> Linted:
     clearest = [id for finding in result.findings for id in finding.comparisons[:SHOWN]]
     pairs = store.pairs(list(dict.fromkeys(clearest)))
     shown = {pair.comparison.id: pair.messages[-1].content if pair.messages else "" for pair in pairs}
-    asked = found.run.settings.get("settings", {}).get("compare", {}) if found.run else {}
-    drawn = asked.get("principles", wiring.settings.compare.principles) == SAMPLED
+    drawn = is_sampled(found.run, wiring.settings.compare.principles)
     return Linted(constitution, found, result, shown, wording.findings(constitution), drawn)
 
 

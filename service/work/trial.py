@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import PROBABILITY
+from constitution.records import PROBABILITY, canonical, text_digest
 from pipeline import known
 from pipeline.judges.by_principle import asks_a_model
 from pipeline.judges.judge import Judge
@@ -68,11 +68,12 @@ def try_judge(work: Work, role: Whose, settings: JudgeSettings) -> Trial:
         work.log(f"known pairs that are given both ways round are left out: {chosen.opposed}")
     for line in sentences(found.trial, role):
         work.log(line)
-    keep(work, role, settings, found.trial)
     if role == "judge" and work.settings.trial.required and not found.trial.believed:
+        keep_stopped(work, role, settings, found.trial)
         raise UserError(_refusal(work, found.trial, chosen))
     if role == "evaluator" and work.settings.trial.required and not found.trial.believed:
         work.log("warning: no model is promoted on the word of an evaluator that is not trusted (trial.required)")
+    keep(work, role, settings, found.trial)
     decide(work, role, found)
     if asked:
         work.timed("models", began)
@@ -94,9 +95,19 @@ def try_if_another(work: Work) -> None:
 
 
 def keep(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
-    """Store what a trial found, by run and role."""
-    told = {**found.as_dict(role), "about": trials.about(settings, work.constitution.version)}
-    work.store.put_document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}", told)
+    """Store what a trial found, by run and role: what it began with stays."""
+    work.store.put_document(trials.DOCUMENT, f"{work.run.id.hex()}:{role}", _told(work, role, settings, found))
+
+
+def keep_stopped(work: Work, role: str, settings: JudgeSettings, found: Trial) -> None:
+    """Store what a trial found that its run did not begin with, as the role's last one (`trials.last`): the run tries
+    anew when it goes on."""
+    told = _told(work, role, settings, found)
+    work.store.put_document(trials.DOCUMENT, f"{work.run.id.hex()}:{text_digest(canonical(told)).hex()}:{role}", told)
+
+
+def _told(work: Work, role: str, settings: JudgeSettings, found: Trial) -> dict[str, Any]:
+    return {**found.as_dict(role), "about": trials.about(settings, work.constitution.version)}
 
 
 def stored(work: Work, role: str) -> dict[str, Any] | None:
@@ -111,7 +122,7 @@ def refuse_moved(work: Work, role: str, settings: JudgeSettings) -> None:
     if not count or settings.kind == "transformers" or work.wiring.no_model(settings):
         return
     named = work.wiring.asked_judge(settings)
-    pairs = [p for p, row in _told(work, named) if row.shown_a is not None]
+    pairs = [p for p, row in _answered(work, named) if row.shown_a is not None]
     if not pairs:
         return  # it was never asked
     found = again(work, work.wiring.judge(settings), pairs, count)
@@ -124,7 +135,7 @@ def refuse_moved(work: Work, role: str, settings: JudgeSettings) -> None:
         )
 
 
-def _told(work: Work, judge: Judge) -> list[tuple[Known, Tried]]:
+def _answered(work: Work, judge: Judge) -> list[tuple[Known, Tried]]:
     """The known pairs with what is stored of the judge's word on each."""
     pairs = pairs_of(work, judge).pairs
     return list(zip(pairs, rows_of(work, judge, pairs), strict=True))

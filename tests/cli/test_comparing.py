@@ -101,6 +101,14 @@ def test_what_is_not_asked_yet_is_open_and_has_a_price(judged, precept) -> None:
     assert found["agreement"]["mean"] is None and found["price"]["verdicts"] == 3 and found["examples"] == []
 
 
+def test_labels_of_one_principle_each_are_said_to_be_counted_as_if_of_all(judged, precept) -> None:
+    said = "as if all had been asked"
+    plain = precept("constitution", "compare", "principles.yaml", "b.yaml")
+    drawn = precept("constitution", "compare", "principles.yaml", "b.yaml", "--set", "compare.principles=sampled")
+    assert said not in plain.out and said in drawn.out, drawn.err
+    assert precept("constitution", "compare", "principles.yaml", "b.yaml", "--json").json["sampled_principles"] is False
+
+
 def test_a_picture(judged, precept, project: Path) -> None:
     outcome = precept("constitution", "compare", "principles.yaml", "b.yaml", "--picture", "labels.svg")
     assert outcome.code == 0 and "drawn into labels.svg" in outcome.err

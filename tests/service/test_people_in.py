@@ -35,7 +35,7 @@ def test_what_opens_like_a_held_out_prompt_stays_out_and_opposite_answers_cancel
     )  # fmt: skip
     settings = RewardSettings(human={"path": str(file), "map": {"prompt": "q"}}, human_share=0.5)
     ai = [{"prompt": [], "chosen": [], "rejected": [], "p": 1.0}] * 2
-    blended = learning._with_people(work, settings, ai)[2:]
+    blended = list(learning._with_people(work, settings, ai))[2:]
     assert [(row["prompt"][0]["content"], row["chosen"][0]["content"], round(row["p"], 3)) for row in blended] == [
         ("Kept.", "x", 0.667), ("Sure.", "x", 0.9),
     ]  # fmt: skip

@@ -512,3 +512,18 @@ def test_the_evaluator_without_a_model_is_tried_by_itself_and_reads_no_answers(w
     reads = work(READS, both, key="reads", **none, **CHECKS, **{"evaluate.reading": "evaluator"})
     with pytest.raises(UserError, match=r"evaluate\.reading asks the evaluator, which has no model"):
         preflight.check_settings("evaluate", reads.wiring)
+
+
+def test_a_trial_that_stopped_its_run_is_the_last_one_and_not_what_the_run_began_with(
+    work: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="too few"):
+        tried(work())
+    stopped = work()
+    assert trial.stored(stopped, "judge") is None
+    last = trials.last(stopped.store, stopped.settings, "judge", stopped.constitution.version)
+    assert last is not None and last["verdict"] == TOO_FEW and "a run stops" in trials.said(last, "judge", True)
+    begun = work(**{"trial.pairs": [pairs(tmp_path, 40)]})
+    assert tried(begun).believed
+    now = trial.stored(begun, "judge")
+    assert now is not None and now["verdict"] == TRUSTED

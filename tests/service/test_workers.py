@@ -457,7 +457,7 @@ def nothing(trainers: Trainers, job: Job, progress: Callable[..., None]) -> None
 
 def train(work: Work) -> str:
     rows = [{"prompt": [{"role": "user", "content": "x"}], "completion": [{"role": "assistant", "content": "y"}]}]
-    return work.train("sft", work.settings.sft, sandbox.models.folder("policy"), rows).path
+    return work.train("sft", work.settings.sft, sandbox.models.folder("policy"), work.data_set(rows)).path
 
 
 def test_one_worker_trains_and_the_others_wait_for_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from constitution.records import Message
+from pipeline import engines
+from pipeline.engines.engine import Chat, Choose, EngineSettings, all_answered
 from pipeline.plugins import packaged_model
 from sandbox.prompts import prompts
 
@@ -62,8 +65,22 @@ def folder(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def server(folder: Path) -> dict[str, Any]:
-    done = precept(folder, "engine", "up", "judge", "--json", "--device", "cpu", *CONTEXT)
+def adapter(folder: Path) -> Path:
+    """A LoRA adapter of the sandbox's policy that changes what it says."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    base = str(packaged_model("sandbox:policy"))
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(str(folder / "tuned"))
+    return folder / "tuned"
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, adapter: Path) -> dict[str, Any]:
+    done = precept(folder, "engine", "up", "judge", "--json", "--device", "cpu", "--lora", f"mine={adapter}", *CONTEXT)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -86,8 +103,27 @@ def homes(folder: Path, name: str) -> dict[str, Any]:
 
 def test_status_gives_a_token_and_says_what_is_served(folder: Path, server: dict[str, Any]) -> None:
     [found] = json.loads(precept(folder, "engine", "status", "--json").stdout)
-    assert (found["state"], found["serves"]) == ("answers", [server["model"]])
+    assert (found["state"], found["serves"]) == ("answers", [server["model"], "mine"])
     assert found["memory"] > 2**28 and os.getsid(found["pid"]) == found["pid"]
+
+
+def test_an_adapter_beside_it_is_that_of_the_transformers_engine(server: dict[str, Any], adapter: Path) -> None:
+    asked = [Choose(tuple(Chat((Message("user", f"{n} boots or a house: A or B?"),)) for n in range(8)), ("A", "B"))]
+    options = {"tokenizer": server["tokenizer"]}
+
+    def said(settings: EngineSettings) -> list[tuple[float, ...]]:
+        engine = engines.build(settings)
+        try:
+            return [choice.probabilities for choice in all_answered(engine.choose(asked)[0])]
+        finally:
+            engine.close()
+
+    there = said(EngineSettings("openai", "mine", "1", base_url=server["url"], options=options))
+    here = said(EngineSettings("transformers", str(adapter), device="cpu"))
+    for one, other in zip(there, here, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    base = said(EngineSettings("openai", server["model"], "1", base_url=server["url"], options=options))
+    assert max(abs(one[0] - other[0]) for one, other in zip(base, here, strict=True)) > 0.01
 
 
 def test_trial_and_improve_are_those_of_the_transformers_engine(folder: Path, server: dict[str, Any]) -> None:

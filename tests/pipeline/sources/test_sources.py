@@ -126,3 +126,18 @@ def test_a_sample_of_a_sorted_file_is_a_picture_of_it() -> None:
     assert len(some) == 120 and some == [p for p in prompts if p in some]
     assert 40 <= sum(p.tags == ("harmless",) for p in some) <= 80
     assert {p.id for p in sample(prompts, 60)} < {p.id for p in some} and sample(prompts, 600) == prompts
+
+
+def test_a_public_set_without_its_file_is_told_how_it_is_named() -> None:
+    from pipeline import suites
+    from pipeline.sources import known_pairs
+
+    for name in ("xstest", "or-bench"):
+        with pytest.raises(UserError, match=f'source = "public", set = "{name}", path = "FILE"'):
+            sources.load(name)
+        with pytest.raises(UserError, match=f"as {name}:FILE"):
+            suites.load(name)
+    with pytest.raises(UserError, match="xstest: names no file: xstest:FILE"):
+        suites.load("xstest:")
+    with pytest.raises(UserError, match="--pairs FILE --format llmbar"):
+        known_pairs.read("llmbar")
