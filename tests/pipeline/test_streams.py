@@ -16,7 +16,7 @@ from pipeline.respond import respond
 from pipeline.sources.openings import Openings
 from pipeline.sources.spool import Spool
 
-FEW, MANY = 1_000, 4_000
+FEW, MANY = 2_000, 6_000
 ROLE = Role(Unloaded("engine", Capabilities()))
 
 
