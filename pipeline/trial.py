@@ -272,7 +272,8 @@ def _one_order(tally: Tally) -> list[str]:
         more = "is more than" if chance <= LEVEL else "may be no more than"
         why = f"{seen}, which {more} a preference for a place explains (exact test, p = {chance:.2g})"
     return [
-        f"{many} {'is' if one.pairs == 1 < pairs else 'are'} recorded in one order only: {why}. How often its orders agree is not known; record "
+        f"{many} {'is' if one.pairs == 1 < pairs else 'are'} recorded in one order only: {why}. How often its orders "
+        "agree is not known; record "
         "both (shown_a and shown_b, or choice_a and choice_b)"
     ]
 
