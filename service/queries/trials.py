@@ -93,15 +93,22 @@ def of_run(store: Store, run: Run, role: str) -> dict[str, Any] | None:
     return found
 
 
-def said(told: dict[str, Any] | None, role: str, required: bool | Literal["checks"], *, by_code: bool = False) -> str:
+def said(
+    told: dict[str, Any] | None,
+    role: str,
+    required: bool | Literal["checks"],
+    *,
+    by_code: bool = False,
+    checked: bool = True,
+) -> str:
     """What there is to say of a role's last trial, in a sentence, and what follows for a run. `required`: the setting
-    `trial.required`; `by_code`: code decides every principle."""
+    `trial.required`; `by_code`: code decides every principle; `checked`: it decides one, at least."""
     if by_code:
         return f"code decides every principle: there is nothing to try the {role} on"
     if told is None:
         return f"the {role} was not tried yet: the run begins with it, and `precept judge trial` tells now"
     follows = ""
-    if not told["believed"] and required == "checks":
+    if not told["believed"] and required == "checks" and checked:
         follows = "; only what code checks decides"
     elif not told["believed"] and required:
         follows = "; a run stops at its trial" if role == "judge" else "; it promotes nothing"

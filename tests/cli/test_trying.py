@@ -124,6 +124,10 @@ def test_a_judge_at_chance_is_told_of_with_what_follows_everywhere(tried, precep
     assert "not trusted  trial: judge" in precept("doctor").out
     plan = precept("improve", "--dry-run", "--no-sample")
     assert "a run stops at its trial" in plan.out
+    only = ("--set", "trial.required=checks")  # no principle is checked by code, so nothing else could decide
+    assert "a run stops at its trial" in precept("improve", "--dry-run", "--no-sample", *only).out
+    finding = next(f for f in precept("doctor", "--json", *only).json["findings"] if f["what"] == "trial: judge")
+    assert "a run stops at its trial" in finding["found"]
 
 
 def test_attacks_are_told_with_intervals_and_of_what_they_are(tried, precept) -> None:
