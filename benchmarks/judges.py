@@ -31,6 +31,7 @@ from typing import Any
 
 from benchmarks import judge_tables
 from constitution import loading
+from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import PROBABILITY, Comparison, Message, dialogue_id, text_digest
 from pipeline import judges
@@ -287,12 +288,18 @@ def _in_chunks(
     cases: Mapping[str, Sequence[tuple[Case, bool]]],
     engine: Remembering,
 ) -> None:
-    """A few pairs of every set by every judge, then the next few: whatever time there is, all have had the same."""
+    """A few pairs of every set by every judge, then the next few: whatever time there is, all have had the same. A kind
+    that this model cannot be asked in is told and left out."""
+    plan = dict(plan)
     for end in range(CHUNK, max(map(len, cases.values())) + CHUNK, CHUNK):
         for of, some in cases.items():
             engine.scores.clear()
-            for name, kind in plan.items():
-                kept.ask(f"{model}|{name}|{of}", made[name], some[: min(end, kind.most)])
+            for name, kind in list(plan.items()):
+                try:
+                    kept.ask(f"{model}|{name}|{of}", made[name], some[: min(end, kind.most)])
+                except UserError as error:
+                    print(f"{model} cannot be asked by {name}: {error}", file=sys.stderr)
+                    del plan[name]
 
 
 def _attack(

@@ -20,6 +20,7 @@ from pipeline.metrics import words
 
 MOST_LEFT_OUT = 0.1  # of the held-out prompts: what is said of the rest is said of too few of them
 A_PART = 4  # what is read of a part of the prompts alone (those tagged) needs this part of `min_prompts`
+ROUNDING = 1e-9  # of a share that was taken from 1
 POWER = 2.04  # (1.96 + 0.84)^2 / 1.96^2: as many times the prompts that show a figure half of the time show it in 80%
 
 
@@ -62,7 +63,7 @@ def decide(
         _enough(gate, evaluation),
         _won(gate, evaluation["win_rate"]),
         (
-            evaluation["unreadable"] <= gate.max_unreadable,
+            evaluation["unreadable"] <= gate.max_unreadable + ROUNDING,
             f"{words.percent(evaluation['unreadable'])} of the comparisons could not be read, at most "
             f"{gate.max_unreadable:.0%}",
         ),

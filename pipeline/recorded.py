@@ -94,7 +94,7 @@ def _tried(pair: Known, verdict: Mapping[str, Any], first: bool | None) -> Tried
         raise ValueError("there is no verdict: a row has one of shown_a and shown_b, p, choice_a and choice_b, choice")
     mass = _probability(verdict, "mass")
     found = known.row(pair, shown[0], shown[1], 1.0 if mass is None else mass)
-    return found if ordered else replace(found, ordered=False)
+    return replace(found, ordered=ordered, named=True)
 
 
 def _probability(verdict: Mapping[str, Any], column: str) -> float | None:

@@ -197,9 +197,13 @@ def sentences(found: Trial, role: str = "judge") -> list[str]:
 def next_step(found: Trial, role: str = "judge") -> str:
     """What to do about one that is not believed."""
     if role == RECORDED:
-        return (
-            "record verdicts of both orders" if found.in_all.word == ONE_ORDER else "record its verdicts on more pairs"
-        )
+        if not found.readable and found.in_all.figures.asked:
+            return "record verdicts whose options hold more of the probability: half of it, at least (mass)"
+        if found.in_all.word == ONE_ORDER:
+            return "record verdicts of both orders"
+        if found.wanted:
+            return "record its verdicts on more pairs"
+        return "take another judge, or ask this one in other words: more pairs would not make it right"
     there = sum(found.unasked.values())
     if found.wanted and there:
         wanted = "all of them" if there <= found.wanted else f"{found.wanted} of them"
@@ -253,7 +257,8 @@ def _one_order(tally: Tally) -> list[str]:
     one = tally.figures.one_order
     if not one.pairs:
         return []
-    many = "all" if one.pairs == tally.figures.accuracy.pairs else f"{one.pairs} of {tally.figures.accuracy.pairs}"
+    pairs = tally.figures.accuracy.pairs
+    many = "all of the pairs" if one.pairs == pairs else f"{one.pairs} of {pairs} pairs"
     first, last, chance = one.first.score, one.last.score, one.by_place
     if chance is None:
         stood = "first" if one.first.pairs else "last" if one.last.pairs else ""
@@ -267,7 +272,8 @@ def _one_order(tally: Tally) -> list[str]:
         more = "is more than" if chance <= LEVEL else "may be no more than"
         why = f"{seen}, which {more} a preference for a place explains (exact test, p = {chance:.2g})"
     return [
-        f"{many} of the pairs are recorded in one order only: {why}. How often its orders agree is not known; record "
+        f"{many} {'is' if one.pairs == 1 < pairs else 'are'} recorded in one order only: {why}. How often its orders "
+        "agree is not known; record "
         "both (shown_a and shown_b, or choice_a and choice_b)"
     ]
 

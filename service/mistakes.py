@@ -47,6 +47,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
+_KIND = re.compile(r"str|bool|int|float|none|(?:dict|list|tuple|literal)\[.*\]")  # as pydantic names one of several
 _NUMBERS = ("int_parsing", "int_type", "int_from_float", "float_parsing", "float_type", "bool_parsing", "bool_type")
 
 
@@ -60,21 +61,34 @@ def explain(
     """A line for each mistake: where the setting was set, its name, what is wrong and what may be meant. `inherited`:
     sections that have from the policy what they do not set, of which it is not told a second time."""
     origins = origins or {}
-    lines = []
+    lines: dict[str, list[str]] = {}
     at_fault = {problem["loc"] for problem in error.errors()}
     for problem in error.errors():
         loc = problem["loc"]
         if loc[0] in inherited and ("policy", *loc[1:]) in at_fault and ".".join(map(str, loc)) not in origins:
             continue  # it has it from the policy, of which it is told
-        name = ".".join(str(part) for part in loc)
+        name = ".".join(str(part) for part in _without_kinds(loc))
         said = words(problem)
         said = said[:1].lower() + said[1:]
         if problem["type"] == "extra_forbidden":
             said = "there is no such setting (`precept settings` lists all)" + _meant(loc, kind)
         elif problem["type"] in _NUMBERS:
             said += f": {str(problem['input'])[:60]!r}"
-        lines.append(f"{where(name, origins, path)}: {name}: {said}")
-    return "\n".join(lines)
+        lines.setdefault(name, []).append(said)
+    return "\n".join(f"{where(name, origins, path)}: {name}: {_nor(said)}" for name, said in lines.items())
+
+
+def _without_kinds(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """What names the setting: of one that may be of several kinds, each kind that it is not is a mistake of its own,
+    with the kind at the end."""
+    kinds = [at for at, part in enumerate(loc) if at and isinstance(part, str) and _KIND.fullmatch(part)]
+    return loc[: kinds[0]] if kinds else loc
+
+
+def _nor(said: Sequence[str]) -> str:
+    """Of one setting all that is wrong with it: what it is not, and not either."""
+    first, *others = dict.fromkeys(said)
+    return first + "".join(f", nor {more.removeprefix('it is not ').removeprefix('it has to be ')}" for more in others)
 
 
 def _meant(loc: tuple[int | str, ...], kind: type[BaseModel]) -> str:

@@ -25,6 +25,7 @@ class Tried:
     order was not asked. `mass`: the least that the options held in either order. `lengths` (characters) and `marks`
     (headings, list items, bold): of the better answer and of the worse. `own`: which of them the judge's model wrote.
     `ordered` False: nobody knows which was shown first, so nothing is said of positions. `source`: where it is from.
+    `named`: what was said is known to be about this pair (a recorded verdict), so that even both orders are a tie.
     """
 
     pair: str
@@ -39,6 +40,7 @@ class Tried:
     own: str = ""
     ordered: bool = True
     source: str = ""
+    named: bool = False
 
     @property
     def orders(self) -> int:
@@ -58,8 +60,8 @@ class Tried:
 
     @property
     def abstains(self) -> bool:
-        """One half in both orders: what a judge says where a principle does not apply."""
-        return self.shown_a == self.shown_b == 0.5
+        """One half in both orders: what a judge that is asked says where a principle does not apply."""
+        return not self.named and self.shown_a == self.shown_b == 0.5
 
 
 @dataclass(frozen=True)

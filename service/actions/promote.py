@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from constitution.records import Checkpoint
     from storage.store import Store
 
+MERGED = "merged"  # of a promotion's evidence: the folder of full weights that the link points to
 POINTER = "promoted"  # a link in the settings' home, which a server can watch
 
 
@@ -58,9 +59,11 @@ def promote(store: Store, home: Path, name: str, who: str, why: str, merged: Pat
     checkpoint = store.checkpoint(name)
     _whole(checkpoint)
     folder = Path(checkpoint.path)
+    evidence = _proposal(store, checkpoint)
     if merged is not None:
-        folder = merge(store, name, merged).folder
-    store.promote(checkpoint, who, why, key=_key(), evidence=_proposal(store, checkpoint))
+        folder = merge(store, name, merged).folder.absolute()
+        evidence |= {MERGED: store.kept_path(folder)}
+    store.promote(checkpoint, who, why, key=_key(), evidence=evidence)
     return _move(home, checkpoint, folder)
 
 
@@ -71,18 +74,29 @@ def _proposal(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def roll_back(store: Store, home: Path, who: str, why: str) -> Promoted:
-    """Promote what was promoted before, and move the link. Raises UserError where there is no earlier promotion, no
-    reason is given, or a file of what was promoted before is missing or altered: a server would load it."""
+    """Promote what was promoted before, and move the link: to its merged weights, where it was promoted with some.
+    Raises UserError where there is no earlier promotion, no reason is given, or a file of what was promoted before is
+    missing or altered: a server would load it."""
     _reason(why)
-    before = store.before_promoted()
+    before, merged = store.before_promoted(), None
     if before is not None:
         try:
             _whole(before)
+            if (merged := _merged(store, before)) is not None:
+                _sound(merged)
         except UserError as error:
             said = f"nothing was rolled back: {error}; or choose another (precept model promote ID)"
             raise UserError(said) from error
     checkpoint = store.roll_back(who, why, key=_key())
-    return _move(home, checkpoint, Path(checkpoint.path))
+    return _move(home, checkpoint, merged or Path(checkpoint.path))
+
+
+def _merged(store: Store, checkpoint: Checkpoint) -> Path | None:
+    """The folder of full weights that a checkpoint's last promotion named, where it named one: a server that watches
+    the link may read no adapter."""
+    said = [e.payload for e in store.promotions() if e.payload.get("digest") == checkpoint.digest]
+    kept = said[-1].get("evidence", {}).get(MERGED) if said else None
+    return Path(store.found_path(kept)) if kept else None
 
 
 def merge(store: Store, name: str, out: Path) -> Merged:
@@ -106,9 +120,13 @@ def _reason(why: str) -> None:
 
 
 def _whole(checkpoint: Checkpoint) -> None:
+    _sound(Path(checkpoint.path))
+
+
+def _sound(folder: Path) -> None:
     from pipeline.models.checkpoint import verify
 
-    verify(Path(checkpoint.path))
+    verify(folder)
 
 
 def _move(home: Path, checkpoint: Checkpoint, folder: Path) -> Promoted:

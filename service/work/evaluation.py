@@ -188,12 +188,12 @@ def _by_principle(
 ) -> dict[str, Any]:
     """For each principle: on how many pairs it votes by the label rule, how often it prefers the answer after there,
     and its `effect` over all prompts (`pipeline.metrics.effects`)."""
-    rule, questions = work.rule("evaluator"), {judge.question(p).id: p for p in principles}
+    rule, questions = work.rule("evaluator"), {p.id: judge.question(p).id for p in principles}
     everybody = replace(work.ruling("evaluator"), left_out=())
     voices = label.combined(((p, judge.question(p)) for p in principles), everybody)
     after_first = {i: after.content < before.content for (before, after), i in zip(pairs, ids, strict=True) if i}
     same_text = float(sum(i is None for i in ids))
-    votes: dict[Id, dict[str, float]] = {q: {} for q in questions}
+    votes: dict[Id, dict[str, float]] = {q: {} for q in questions.values()}
     unread: Counter[Id] = Counter()
     for c in work.store.contributions(list(after_first), voices, rule):
         if not c.readable:
@@ -201,12 +201,12 @@ def _by_principle(
         elif c.chooses:
             votes[c.question][c.comparison.hex()] = 1.0 if (c.s > 0) == after_first[c.comparison] else -1.0
     found: dict[str, Any] = {}
-    for question, principle in questions.items():
+    for name, question in questions.items():  # two that ask the same are both told of
         cast = list(votes[question].values())
         silent = len(after_first) - len(cast) - unread[question] + int(same_text)
         wins = [(vote + 1) / 2 for vote in cast]
         every = cast + [0.0] * silent
-        found[principle.id] = {
+        found[name] = {
             "bears_on": len(cast),
             **(intervals.interval_of(wins).as_dict() if wins else {}),
             "effect": {**intervals.interval_of(every, least=-1.0).as_dict(), **effects.votes(every)} if every else None,

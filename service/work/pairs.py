@@ -54,9 +54,9 @@ def judge_pairs(work: Work, stage: str, preferred: Mapping[str, str]) -> dict[st
     names = {True: "first", False: "second"}
     said = [(names[x.preferred_first], preferred[i.hex()]) for i, x in labels.items() if x.preferred_first is not None]
     right = [float(ai == human) for ai, human in said if human]
-    principles = {judge.question(p).id: p.id for p in work.constitution.principles}
+    questions = {p.id: judge.question(p).id for p in work.constitution.principles}
     return {
         "labels": labelling.counts(list(labels.values())),
         "agrees_with_file": intervals.interval_of(right).as_dict() if right else None,
-        "consistency": {principles[q]: asdict(c) for q, c in found.items()},
+        "consistency": {name: asdict(found[q]) for name, q in questions.items() if q in found},
     }

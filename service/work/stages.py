@@ -278,7 +278,11 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
             "position_consistency": _consistent(probes[name] for name in probes if name not in exact),
             "position_consistency_all_pairs": _consistent(c for q, c in found.items() if principles[q].id not in exact),
             "unreadable_rate": unreadable / max(1, readable + unreadable),
-            "principles": {principles[q].id: _reading(c, probes.get(principles[q].id)) for q, c in found.items()},
+            "principles": {
+                p.id: _reading(found[q], probes.get(p.id))
+                for p in work.constitution
+                if (q := judge.question(p).id) in found
+            },
         } | cascaded(work.store, judge, work.constitution, [*train, *held]) | measure.judge(work, judge, held),
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 
 from constitution.records import Checkpoint, Id, make_id
 from pipeline.models.checkpoint import seal
+from service.actions import promote as promoting
 from storage.store import Store
 
 
@@ -170,3 +171,25 @@ def _tiny_model(folder: Path) -> None:
     config = LlamaConfig(vocab_size=len(wrapped), max_position_embeddings=128, pad_token_id=0, eos_token_id=1, **size)
     LlamaForCausalLM(config).save_pretrained(folder)
     wrapped.save_pretrained(folder)
+
+
+def test_going_back_to_what_was_promoted_with_merged_weights_serves_those(store, precept, monkeypatch) -> None:
+    """The link is what a server loads, and it may read no adapter. What is merged is not what is tested here."""
+    one, _ = make_checkpoint(store, "one"), make_checkpoint(store, "two")
+    weights = make_checkpoint(store, "weights")
+    made = promoting.Merged(one, Path(weights.path), weights.digest)
+    monkeypatch.setattr(promoting, "merge", lambda store, name, out: made)
+    assert precept("model", "promote", "one", "--merge", "weights", "--why", "the first").code == 0
+    assert Path("runs/promoted").resolve() == Path("weights").resolve()
+    assert precept("model", "promote", "two", "--why", "better").code == 0
+    back = precept("model", "rollback", "--why", "it was not", "--json").json
+    assert back["digest"] == one.digest == store.promoted().digest
+    assert Path("runs/promoted").resolve() == Path("weights").resolve()
+    assert precept("model", "promote", "two", "--why", "after all").code == 0
+    Path("weights/config.json").write_text("{}")
+    refused = precept("model", "rollback", "--why", "no")
+    assert refused.code == 2 and "nothing was rolled back" in refused.err and "weights" in refused.err
+    assert precept("model", "promote", "one", "--why", "the adapter alone").code == 0
+    assert precept("model", "promote", "two", "--why", "again").code == 0
+    assert precept("model", "rollback", "--why", "and back").code == 0
+    assert Path("runs/promoted").resolve() == Path("one").resolve()

@@ -47,6 +47,27 @@ def test_an_effect_of_ties_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found["kind"]["bears_on"] == 0
 
 
+def test_of_two_principles_that_ask_the_same_both_have_the_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An added one that says what is there already would else be refused because "nothing could be read"."""
+    monkeypatch.setattr(pools, "verdict", lambda q, c: Verdict(q, c, *[PROBABILITY] * 4))
+    wiring = HashWiring(f"sqlite:///{tmp_path / 'a.db'}", tmp_path)
+    constitution = write([principle("kind"), {**principle("kind"), "id": "again"}])
+    prompts, ids = pools.fill(wiring.store, 6)
+    run = pools.base_run(wiring, constitution, prompts, ids)
+    try:
+        with wiring.at_work(run, constitution) as work:
+            cases = work.cases(ids)
+            sides = [(cases[i].comparison.second, cases[i].comparison.first) for i in ids]
+            pairs: Any = [tuple(SimpleNamespace(content=c) for c in two) for two in sides]
+            found = evaluation._by_principle(work, wiring.hash_judge, list(constitution), pairs, ids)
+    finally:
+        wiring.close()
+    assert list(found) == ["kind", "again"] and found["kind"] == found["again"]
+    assert found["again"]["effect"]["towards"] == len(ids)
+
+
 @pytest.fixture
 def told(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[judged.Judged, list[Id]]:
     """Two ties, an exact half and a vote, by the mean of the orders."""

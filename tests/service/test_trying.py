@@ -213,6 +213,25 @@ def test_a_recorded_row_whose_options_held_too_little_is_unreadable(tmp_path: Pa
     assert found.trial.in_all.figures.unreadable == 3 and found.trial.in_all.figures.accuracy.pairs == 6
 
 
+def test_a_tie_that_was_recorded_in_both_orders_is_half_as_one_of_one_order_is(tmp_path: Path) -> None:
+    """A judge that is right on one pair in four, and names neither answer on the others, is not right on all."""
+    rows = [pair(n, choice_a="better", choice_b="better") for n in range(10)]
+    rows += [pair(n, choice_a="tie", choice_b="tie") for n in range(10, 40)]
+    figures = recorded(tmp_path, rows).trial.in_all.figures
+    assert (figures.abstained, figures.tied, figures.accuracy.score.prompts) == (0, 30, 40)
+    assert figures.accuracy.score.mean == 0.625 and figures.accuracy.pairs == 40
+
+
+def test_who_recorded_verdicts_is_told_what_would_help(tmp_path: Path) -> None:
+    for said, told in (
+        ([pair(n, choice_a="better", choice_b="worse") for n in range(40)], "another judge"),
+        ([pair(n, shown_a=0.9, shown_b=0.9, mass=0.1) for n in range(9)], "hold more of the probability"),
+        ([pair(n, shown_a=0.9, shown_b=0.9) for n in range(3)], "on more pairs"),
+        ([pair(n, shown_a=0.9) for n in range(40)], "both orders"),
+    ):
+        assert told in recorded(tmp_path, said).as_dict()["next"]
+
+
 # --- one order of the two ------------------------------------------------------------------------------------------
 
 
@@ -240,7 +259,7 @@ def test_rows_of_both_orders_make_trust_beside_rows_of_one(tmp_path: Path) -> No
     both = [pair(n, shown_a=0.9, shown_b=0.8) for n in range(20)]
     one = [pair(n, p=0.9) for n in range(20, 40)]
     found = recorded(tmp_path, both + one)
-    assert found.trial.in_all.word == TRUSTED and "20 of 40 of the pairs are recorded in one order" in " ".join(
+    assert found.trial.in_all.word == TRUSTED and "20 of 40 pairs are recorded in one order" in " ".join(
         sentences(found.trial)
     )
     assert recorded(tmp_path, both[:3] + one).trial.in_all.word == ONE_ORDER
