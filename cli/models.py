@@ -22,8 +22,8 @@ from cli.options import (
     load,
     store_of,
 )
-from cli.results import show_left_out, show_win_rate
-from cli.screen import number, put, put_json, put_table
+from cli.results import show_left_out, show_suites, show_win_rate
+from cli.screen import put, put_json, put_table
 from cli.start import run_flow
 from pipeline.metrics import words
 
@@ -126,9 +126,8 @@ def evaluate(
         put_json(result)
         return
     show_win_rate(result["win_rate"], result.get("length_controlled_interval"))
-    before, after = result["before"], result["after"]
-    rows = [(name, number(before[name], 3), number(after[name], 3)) for name in before if before[name] is not None]
-    put_table(("on held-out prompts", "policy", "model"), rows, right=("policy", "model"))
+    put()
+    show_suites(result.get("suites", {}), ("policy", "model", "change"), left_out=("win_rate",))
     show_left_out(result)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from cli.screen import number, percent, put, put_prose, put_table
@@ -73,7 +74,7 @@ def show(result: dict[str, Any]) -> None:
         put()
     if "rounds" in result:
         _show_rounds(result["rounds"])
-    _show_suites(result.get("suites", {}))
+    show_suites(result.get("suites", {}))
     show_left_out(result)
     put_prose("promoted" if result["promoted"] else "proposed" if result.get("proposed") else "refused")
     for reason in result["reasons"]:
@@ -127,12 +128,12 @@ SHOWN = ("win_rate", "style", "truth")  # suites whose figures stand above, and 
 SIDES = ("before", "after", "change")
 
 
-def _show_suites(found: dict[str, Any]) -> None:
-    """What other suites measured, whatever it is, with its 95% intervals."""
+def show_suites(found: dict[str, Any], called: Sequence[str] = SIDES, left_out: Collection[str] = SHOWN) -> None:
+    """What suites measured, whatever it is, with its 95% intervals. `called`: the two models, and the change."""
     for name, suite in found.items():
-        if name not in SHOWN and suite["figures"]:
+        if name not in left_out and suite["figures"]:
             rows = [(f["title"], *(_figure(f[side], f["unit"]) for side in SIDES)) for f in suite["figures"].values()]
-            put_table((suite["title"], *SIDES), rows, right=SIDES)
+            put_table((suite["title"], *called), rows, right=called)
             put()
 
 

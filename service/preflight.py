@@ -82,6 +82,18 @@ def check_settings(kind: str, wiring: Wiring) -> None:
                 thinking.tags_named(role.template_args)
 
 
+def check_evaluator(wiring: Wiring) -> None:
+    """Raises UserError where the evaluator is the judge, which a run would refuse. Models that are not at hand yet are
+    no mistake here, and a run that is finished asks neither."""
+    try:
+        for name in ("judge", "evaluator"):
+            _role(name, wiring)
+    except UserError:
+        return
+    if not _finished("improve", wiring):
+        wiring.refuse_one_model_twice()
+
+
 @contextmanager
 def _of(name: str) -> Iterator[None]:
     """A mistake is told with the setting that it is in."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from constitution.records import PROBABILITY, Id, Verdict
 from pipeline.metrics.intervals import binomial_low
+from pipeline.metrics.trust import GOOD, LEVEL, Score
 
 Integers: TypeAlias = NDArray[Any]
 
@@ -49,6 +50,14 @@ class Probe:
         nor does it, where consistent, name the revision more often than the answer (one-sided 97.5% bounds)."""
         same = round(self.consistent * self.readable)
         return not (above_half(self.consistent, self.readable) or above_half(self.revision, same))
+
+    @property
+    def too_few(self) -> bool:
+        """Whether that is for want of pairs: orders that agree on `GOOD` of them would be seen to agree so seldom in
+        more than one case of forty, so nothing speaks against the judge either."""
+        same = round(self.consistent * self.readable)
+        seen = Score(same, self.readable - same, self.readable, self.consistent)
+        return self.at_chance and seen.this_bad(GOOD) > LEVEL
 
 
 def above_half(share: float, n: int) -> bool:

@@ -60,7 +60,7 @@ class Standing:
     """How a server is. `wrong` is empty where it gave a token; `memory`: bytes that its processes hold."""
 
     server: Server
-    state: str  # answers, no answer, gone
+    state: str  # answers, starting, no answer, gone
     wrong: str
     serves: tuple[str, ...]
     memory: int
@@ -104,7 +104,7 @@ def up(wiring: Wiring, asked: Asked, say: Say) -> Up:
         log = (home / servers.FOLDER / f"{name}.log").absolute()
         planned = Server(
             name, model.named, str(model.weights), str(model.tokenizer), "", dtype, asked.host, port, devices,
-            0, "", "", str(log), sorted(model.adapters), shares, asked.dev,
+            0, "", "", str(log), sorted(model.adapters), shares, asked.dev, True,
         )  # fmt: skip
         words = launch.command(python, model, asked.host, port, kind, dtype, devices, asked.further)
         shown = key.get_secret_value() if key is not None and asked.host not in launch.LOOPBACK else ""
@@ -119,6 +119,7 @@ def up(wiring: Wiring, asked: Asked, say: Say) -> Up:
     try:
         server = dataclasses.replace(server, revision=model.revision)
         servers.wait(server, process, lambda: _starting(server), told, asked.timeout)
+        server = dataclasses.replace(server, starts=False)
         servers.keep(home, server)
     except BaseException:
         servers.end(home, server)
@@ -192,9 +193,11 @@ def _standing(server: Server) -> Standing:
     except UserError as error:
         wrong = str(error)
     serves = _serves(server) if not wrong else ()
-    return Standing(
-        server, "no answer" if wrong else "answers", wrong, serves, servers.memory(server), servers.gpu_memory(server)
-    )
+    state = "answers" if not wrong else "starting" if server.starts else "no answer"
+    if state == "starting":
+        stage = servers.stage(Path(server.log)) or "nothing said yet"
+        wrong = f"it gave no token yet; its log, {server.log}, says: {stage}"
+    return Standing(server, state, wrong, serves, servers.memory(server), servers.gpu_memory(server))
 
 
 def _starting(server: Server) -> str:

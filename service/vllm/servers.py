@@ -55,6 +55,7 @@ class Server:
     adapters: list[str] = field(default_factory=list)
     shares: bool = False  # it was told how much of its devices it may have
     dev: bool = False
+    starts: bool = False  # whoever started it waits for its first token
 
     @property
     def root(self) -> str:

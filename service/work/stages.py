@@ -96,8 +96,9 @@ def _all_lost(work: Work, stage: str, count: int, limit: int) -> str:
     cut, _ = work.left_out.cut[stage]
     if not cut:
         return f"all {count} {stage} are empty, so there is nothing to go on with: look at the model's chat template"
+    others = " and the others are empty" if cut < count else ""
     return (
-        f"{cut} of {count} {stage} were cut at the limit of {limit} tokens and the others are empty, so there is "
+        f"{cut} of {count} {stage} were cut at the limit of {limit} tokens{others}, so there is "
         f"nothing to revise, compare or learn from. Set {LIMIT} to more than {limit}, as {4 * limit}"
     )
 
@@ -261,7 +262,7 @@ def label(work: Work, stage: str, heldout: str) -> dict[str, Any]:
     exact = {p.id for p in principles.values() if not asks_a_model(judge, p)}  # code says the same in both orders
     trial.refuse_chance(work, [probe for name, probe in probes.items() if name not in exact])
     for name, seen in probes.items():
-        enough = seen.readable >= trial.FEWEST_PROBES  # of two or three nothing can be said
+        enough = seen.readable >= trial.FEWEST_PROBES and not seen.too_few  # of a few pairs nothing can be said
         if enough and seen.at_chance and name not in exact:
             work.log(
                 f"warning: on pairs that were revised under {name!r} the judge's two orders agree on "
@@ -294,8 +295,8 @@ def cascaded(store: Store, judge: Judge, constitution: Constitution, comparisons
 
 
 def _reading(everywhere: consistency.Consistency, probed: consistency.Probe | None) -> dict[str, Any]:
-    at_chance = probed is not None and probed.at_chance
-    return {**asdict(everywhere), "probes": asdict(probed) if probed else None, "at_chance": at_chance}
+    found = {**asdict(everywhere), "probes": asdict(probed) if probed else None}
+    return found | {"at_chance": bool(probed and probed.at_chance), "too_few": bool(probed and probed.too_few)}
 
 
 def _consistent(found: Iterable[consistency.Consistency | consistency.Probe]) -> float | None:

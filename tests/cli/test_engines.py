@@ -82,6 +82,25 @@ def test_a_server_is_started_looked_at_and_ended_with_all_its_processes(precept:
     assert precept("engine", "status", "--json").json == []
 
 
+def test_a_server_that_starts_is_said_to_and_not_to_have_stopped(precept: Precept, project: Path) -> None:
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    log = project / "new.log"
+    log.write_text("(APIServer) INFO [x.py:1] Loading weights\n")
+    loading = servers.Server(
+        "new", "m", POLICY, POLICY, "", "float32", "127.0.0.1", ports_free(), "", process.pid,
+        servers.began(process.pid), "2026-11-28T00:00:00+00:00", str(log), starts=True,
+    )  # fmt: skip
+    home = load(None, {})[0].home
+    (home / servers.FOLDER).mkdir(parents=True)
+    servers.keep(home, loading)
+    looked = precept("engine", "status", "--json")
+    [found] = looked.json
+    assert (looked.code, found["state"]) == (1, "starting") and "Loading weights" in found["wrong"]
+    assert "stopped answering" not in precept("engine", "status").out
+    servers.keep(home, servers.Server(**{**servers.asdict(loading), "starts": False}))
+    assert precept("engine", "status", "--json").json[0]["state"] == "no answer"
+
+
 def test_the_settings_that_it_prints_use_it(precept: Precept, python: Path, project: Path) -> None:
     started = up(precept, python)
     settings = started.json["settings"]

@@ -135,6 +135,15 @@ def test_a_mistake_inside_a_flow_is_one_message(tiny, store, precept) -> None:
     assert store.runs()[0].status == "failed"
 
 
+def test_measuring_a_model_shows_every_suite_with_its_words_and_intervals(tiny, store, precept) -> None:
+    Path("other.yaml").write_text("rules: [{text: Another answer.}]\n")
+    flags = ["--set", "trial.required=false", "--set", "evaluate.suites=['style', 'verbosity']", "--quiet"]
+    done = precept("model", "evaluate", "other.yaml", *flags)
+    assert done.code == 0, done.err
+    assert "Length of an answer" in done.out and "mean_tokens" not in done.out
+    assert "policy" in done.out and "change" in done.out and "words" in done.out  # of verbosity
+
+
 def test_list_and_show(store, labelled, precept) -> None:
     store.come(labelled.run.id, own_name(), 60)
     (row,) = precept("run", "list", "--json").json

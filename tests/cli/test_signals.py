@@ -205,5 +205,5 @@ def test_a_training_process_interrupted_and_killed_in_the_middle(project: Path) 
     os.kill(child_of(child.pid, "pipeline.trainers"), signal.SIGKILL)  # as the system does when memory runs out
     code, said = ended(child)
     assert code == 1
-    (line,) = lines(said)
+    line = " ".join(lines(said))  # one sentence, as wide as the terminal
     assert "killed by the system (SIGKILL)" in line and "per_device_train_batch_size smaller" in line

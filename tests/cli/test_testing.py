@@ -139,7 +139,7 @@ def test_failures_are_told_in_full(tested: Path, precept: Precept) -> None:
     assert "1 of 5 examples pass" in done.out and "without an example: bare" in done.out
     assert "FAIL backwards, example 1: both orders name `worse`" in done.out
     assert "FAIL round, example 1: the judge names whichever reply is shown first" in done.out
-    assert "FAIL dull, example 1: the margin 0.000 is under label.min_margin = 0.5" in done.out
+    assert "FAIL dull, example 1: exactly one half in both orders: it abstains" in done.out
     assert "FAIL strange, example 1: A and B held 0.100 of the probability" in done.out
     told = done.out.partition("FAIL backwards, ")[2].partition("FAIL round, ")[0]
     for words in ("Which is kinder?", "user: How are you?", "      Go now.", "      Fine, please sit.", "Reword"):

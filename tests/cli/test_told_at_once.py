@@ -236,6 +236,11 @@ MISTAKES = [
     setting("store=sqlite:///script.yaml/precept.db", "store: ", "script.yaml is a file"),
     setting("store=sqlite:///other.yaml", "cannot use"),
     setting("policy.template_args={thinking_tags=['a']}", "policy: template_args: thinking_tags is ['a']"),
+    Mistake(
+        "improve --dry-run --no-sample --set judge.kind=transformers --set judge.model=sandbox:policy "
+        "--set evaluator.kind=transformers --set evaluator.model=sandbox:policy",
+        ["the evaluator is the judge: sandbox:policy has the weights of sandbox:policy"],
+    ),
     Mistake("improve --dry-run --no-sample --set optimise.arguments.learning_rate=-1", ["learning_rate is -1"]),
     setting("store=postgresql://u@127.0.0.1:1/db", "cannot reach the database"),
     # --- retrain, with nothing to start from ---

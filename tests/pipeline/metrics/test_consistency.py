@@ -27,6 +27,14 @@ def test_probes_tell_a_judge_that_guesses_from_one_that_reads() -> None:
     assert consistency.probe([(verdict(0.9, 0.9, mass=0.1), True)], 0.5).readable == 0
 
 
+def test_of_a_few_pairs_nothing_is_said_against_a_judge_and_of_more_it_is() -> None:
+    said = {(n, k): consistency.Probe(n, k / n, 1.0) for n in (1, 3, 6, 7, 40) for k in range(n + 1)}
+    few = {seen for seen, found in said.items() if found.too_few}
+    assert {(1, 1), (3, 3), (6, 4), (6, 5)} <= few  # all of three agree: guessing does that, and so does a reader
+    assert not few & {(3, 0), (6, 2), (7, 1), (40, 20)}  # orders that agree on 80% would not
+    assert not any(found.too_few for found in said.values() if not found.at_chance)
+
+
 def test_consistency_counts_unreadable_apart() -> None:
     found = consistency.consistency([verdict(0.9, 0.8)] * 60 + [verdict(0.9, 0.9, mass=0.1)] * 40, 0.5)
     assert (found[b"q" * 16].readable, found[b"q" * 16].unreadable, found[b"q" * 16].consistent) == (60, 40, 1.0)
