@@ -165,3 +165,17 @@ def test_the_gate_asks_for_an_evaluator_that_was_tried_and_is_trusted(tried, mon
     [(held, told)] = conditions(limits__max_calls=100)
     assert not held and "not known whether it is right" in told
     assert conditions(trial__required=False) == []
+
+
+@pytest.mark.parametrize(
+    ("set_to", "told"),
+    [
+        ("judge.method=contrats", "judge: there is no judge 'contrats'"),
+        ("judge.judge_options={shotz=2}", "judge: the choice judge: shotz: there is no such option"),
+        ("evaluator.method=cascade", "evaluator: the cascade judge: large: it has to be given"),
+        ("policy.kind=scriptd", "policy: there is no engine 'scriptd'"),
+    ],
+)
+def test_a_dry_run_counts_nothing_that_the_run_would_refuse(tried, precept, set_to: str, told: str) -> None:
+    done = precept("improve", "--dry-run", "--no-sample", "--set", set_to)
+    assert done.code == 2 and told in done.err and not done.out
