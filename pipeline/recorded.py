@@ -56,7 +56,11 @@ def read(path: Path | str, format: str = "", *, skip_bad: bool = False) -> Recor
             found.pairs.append(pair)
             found.rows.append(tried)
     if not skip_bad:
-        known_pairs.refuse(found.problems, "; a recorded verdict stands beside one known pair (docs/trial.md)")
+        known_pairs.refuse(
+            found.problems,
+            "; a recorded verdict stands beside one known pair: prompt, better, worse, or another shape of docs/data.md "
+            "(its own columns: docs/trial.md)",
+        )
     if not found.rows:
         left_out = f": {len(found.problems)} bad rows are left out" if found.problems else ""
         raise UserError(f"{path} has no recorded verdict{left_out}; docs/trial.md has the columns")

@@ -93,13 +93,23 @@ def of_run(store: Store, run: Run, role: str) -> dict[str, Any] | None:
     return found
 
 
-def said(told: dict[str, Any] | None, role: str, required: bool | Literal["checks"], *, by_code: bool = False) -> str:
+def said(
+    told: dict[str, Any] | None,
+    role: str,
+    required: bool | Literal["checks"],
+    *,
+    by_code: bool = False,
+    no_model: bool = False,
+) -> str:
     """What there is to say of a role's last trial, in a sentence, and what follows for a run. `required`: the setting
-    `trial.required`; `by_code`: code decides every principle."""
+    `trial.required`; `by_code`: code decides every principle; `no_model`: the evaluator names no model."""
     if by_code:
         return f"code decides every principle: there is nothing to try the {role} on"
+    if no_model:
+        return f"the {role} has no model: what code checks is measured, and there is nothing to try it on"
     if told is None:
-        return f"the {role} was not tried yet: the run begins with it, and `precept judge trial` tells now"
+        option = " --evaluator" if role == "evaluator" else ""
+        return f"the {role} was not tried yet: the run begins with it, and `precept judge trial{option}` tells now"
     follows = ""
     if not told["believed"] and required == "checks":
         follows = "; only what code checks decides"
