@@ -76,7 +76,7 @@ def _estimate(file: Path | None, flags: dict[str, Any], as_json: bool, sample: b
 
     wiring = Wiring(project(file, flags))
     try:
-        preflight.check_settings("improve", wiring)  # what the run would refuse is no work to count
+        preflight.check_plan("improve", wiring)  # what the run would refuse is no work to count
         preflight.check_evaluator(wiring)
         found = estimate(wiring, sample)
     finally:

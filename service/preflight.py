@@ -82,6 +82,18 @@ def check_settings(kind: str, wiring: Wiring) -> None:
                 thinking.tags_named(role.template_args)
 
 
+def check_plan(kind: str, wiring: Wiring) -> None:
+    """As `check_settings`, and of the roles what can be told where their models are not at hand: the engines and judges
+    that they name are there, and have these options."""
+    check_settings(kind, wiring)
+    for name in ASKS[kind]:
+        if (role := getattr(wiring.settings, name)) is not None:
+            with _of(name):
+                pipeline.engines.load(role.kind)
+                if isinstance(role, JudgeSettings):
+                    wiring.check_judge(role, at_hand=False)
+
+
 def check_evaluator(wiring: Wiring) -> None:
     """Raises UserError where the evaluator is the judge, which a run would refuse. Models that are not at hand yet are
     no mistake here, and a run that is finished asks neither."""

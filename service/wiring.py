@@ -286,13 +286,14 @@ class Wiring:
         pipeline.engines.check(engine)
         pipeline.engines.check_server(engine)
 
-    def check_judge(self, settings: JudgeSettings) -> None:
+    def check_judge(self, settings: JudgeSettings, at_hand: bool = True) -> None:
         """Raises the UserError that the judge would when it is built: its method, its options, its further roles, and
-        those of the judges that principles name."""
+        those of the judges that principles name. `at_hand` False: the models of further roles need not be."""
 
         def another(given: Mapping[str, Any]) -> Role:
             further = role_settings(given)
-            self.check_role(further)
+            if at_hand:
+                self.check_role(further)
             return self._stand_in(further)
 
         settings = self.unsettled(settings)

@@ -279,6 +279,7 @@ def _constitution(settings: Settings) -> Iterator[Finding]:
 
 def _trials(settings: Settings) -> Iterator[Finding]:
     """Whether judge and evaluator were tried on pairs with known answers, and are trusted."""
+    from pipeline.judges.by_principle import by_models
     from service.queries import trials
     from service.wiring import Wiring
     from storage.store import Store
@@ -287,14 +288,15 @@ def _trials(settings: Settings) -> Iterator[Finding]:
         for role in trials.ROLES:
             yield Finding(f"trial: {role}", True, trials.said(None, role, False, by_code=True), "labels", False)
         return
-    url = settings.store.get_secret_value()
+    url, checked = settings.store.get_secret_value(), True
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         tried: dict[str, dict[str, Any] | None] = dict.fromkeys(trials.ROLES)
     else:
         try:
             with Store.open(url, create=False, patience=5.0) as store:
-                version = loading.load(settings.constitution).version
-                tried = {role: trials.last(store, settings, role, version) for role in trials.ROLES}
+                constitution = loading.load(settings.constitution)
+                checked = len(by_models(constitution)) < len(constitution.principles)
+                tried = {role: trials.last(store, settings, role, constitution.version) for role in trials.ROLES}
         except UserError:  # told of with the store, or the constitution
             return
     for role, told in tried.items():
@@ -305,7 +307,7 @@ def _trials(settings: Settings) -> Iterator[Finding]:
         state, mend = (
             ("not tried", f"precept judge trial{option}") if told is None else ("not trusted", told.get("next", ""))
         )
-        found = trials.said(told, role, settings.trial.required)
+        found = trials.said(told, role, settings.trial.required, checked=checked)
         yield Finding(f"trial: {role}", ok, found, feature, False, mend, state)
 
 

@@ -125,6 +125,7 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
                 wiring.settings.trial.required,
                 by_code=wiring.code_decides,
                 no_model=role == "evaluator" and wiring.code_measures,
+                checked=bool(by_code),
             )
             for role in trials.ROLES
         },

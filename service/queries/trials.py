@@ -99,10 +99,12 @@ def said(
     required: bool | Literal["checks"],
     *,
     by_code: bool = False,
+    checked: bool = True,
     no_model: bool = False,
 ) -> str:
     """What there is to say of a role's last trial, in a sentence, and what follows for a run. `required`: the setting
-    `trial.required`; `by_code`: code decides every principle; `no_model`: the evaluator names no model."""
+    `trial.required`; `by_code`: code decides every principle; `checked`: it decides one, at least; `no_model`: the
+    evaluator names no model."""
     if by_code:
         return f"code decides every principle: there is nothing to try the {role} on"
     if no_model:
@@ -111,7 +113,7 @@ def said(
         option = " --evaluator" if role == "evaluator" else ""
         return f"the {role} was not tried yet: the run begins with it, and `precept judge trial{option}` tells now"
     follows = ""
-    if not told["believed"] and required == "checks":
+    if not told["believed"] and required == "checks" and checked:
         follows = "; only what code checks decides"
     elif not told["believed"] and required:
         follows = "; a run stops at its trial" if role == "judge" else "; it promotes nothing"

@@ -126,6 +126,10 @@ def test_a_judge_at_chance_is_told_of_with_what_follows_everywhere(tried, precep
     assert "not trusted  trial: judge" in precept("doctor").out
     plan = precept("improve", "--dry-run", "--no-sample")
     assert "a run stops at its trial" in plan.out
+    only = ("--set", "trial.required=checks")  # no principle is checked by code, so nothing else could decide
+    assert "a run stops at its trial" in precept("improve", "--dry-run", "--no-sample", *only).out
+    finding = next(f for f in precept("doctor", "--json", *only).json["findings"] if f["what"] == "trial: judge")
+    assert "a run stops at its trial" in finding["found"]
 
 
 def test_attacks_are_told_with_intervals_and_of_what_they_are(tried, precept) -> None:
@@ -163,3 +167,17 @@ def test_the_gate_asks_for_an_evaluator_that_was_tried_and_is_trusted(tried, mon
     [(held, told)] = conditions(limits__max_calls=100)
     assert not held and "not known whether it is right" in told
     assert conditions(trial__required=False) == []
+
+
+@pytest.mark.parametrize(
+    ("set_to", "told"),
+    [
+        ("judge.method=contrats", "judge: there is no judge 'contrats'"),
+        ("judge.judge_options={shotz=2}", "judge: the choice judge: shotz: there is no such option"),
+        ("evaluator.method=cascade", "evaluator: the cascade judge: large: it has to be given"),
+        ("policy.kind=scriptd", "policy: there is no engine 'scriptd'"),
+    ],
+)
+def test_a_dry_run_counts_nothing_that_the_run_would_refuse(tried, precept, set_to: str, told: str) -> None:
+    done = precept("improve", "--dry-run", "--no-sample", "--set", set_to)
+    assert done.code == 2 and told in done.err and not done.out
