@@ -58,8 +58,8 @@ def read(path: Path | str, format: str = "", *, skip_bad: bool = False) -> Recor
     if not skip_bad:
         known_pairs.refuse(
             found.problems,
-            "; a recorded verdict stands beside one known pair: prompt, better, worse, or another shape of docs/data.md "
-            "(its own columns: docs/trial.md)",
+            "; a recorded verdict stands beside one known pair: prompt, better, worse, or another shape of docs/data.md"
+            " (its own columns: docs/trial.md)",
         )
     if not found.rows:
         left_out = f": {len(found.problems)} bad rows are left out" if found.problems else ""
