@@ -51,9 +51,10 @@ def show(result: dict[str, Any]) -> None:
         + (f" ({labels['conflicts']} ties are conflicts of hard constraints)" if labels.get("conflicts") else "")
         + _truth(labels["gold_accuracy"])
     )
+    counted = "" if reward.get("heldout_pairs") is None else f"{number(reward['heldout_pairs'], 0)} "
     put_prose(
-        f"reward model right on {percent(reward['heldout_accuracy'])} of held-out labels, ECE {number(reward['ece'])}"
-        + _truth(reward["gold_accuracy"])
+        f"reward model right on {percent(reward['heldout_accuracy'])} of {counted}held-out labels, "
+        f"ECE {number(reward['ece'])}" + _truth(reward["gold_accuracy"])
     )
     if unseen := reward.get("unseen"):
         put_prose(

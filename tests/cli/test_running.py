@@ -186,6 +186,8 @@ def test_a_result_reads_as_before_and_after(store, labelled, precept, capfd) -> 
 
     results.show(real)  # no truth is known of a real model
     capfd.readouterr()
+    results.show({**RESULT, "reward_model": {**RESULT["reward_model"], "heldout_accuracy": 0.0, "heldout_pairs": 1.0}})
+    assert "reward model right on 0.0% of 1 held-out labels" in capfd.readouterr().out  # so small that it says nothing
     tried = {role: {"says": [f"the {role} is trusted"]} for role in ("evaluator", "judge")}  # as the store sorts them
     results.show({**RESULT, "trial": tried})
     assert [line.split()[2] for line in capfd.readouterr().out.splitlines() if line.startswith("trial")] == [
