@@ -31,8 +31,9 @@ def show(result: dict[str, Any]) -> None:
     put_table(("on held-out prompts", "before", "after"), rows, right=("before", "after"))
     put()
     show_win_rate(win, result.get("length_controlled_interval"))
-    for role, tried in result.get("trial", {}).items():
-        for line in tried["says"] if role == "judge" else tried["says"][:1]:
+    trials = result.get("trial", {})
+    for role in (role for role in ("judge", "evaluator") if role in trials):  # a stored result has its keys by name
+        for line in trials[role]["says"] if role == "judge" else trials[role]["says"][:1]:
             put_prose(f"trial        {line}")
     judge, reward, labels = result["judge"], result["reward_model"], result["labels"]
     put_prose(
@@ -50,9 +51,10 @@ def show(result: dict[str, Any]) -> None:
         + (f" ({labels['conflicts']} ties are conflicts of hard constraints)" if labels.get("conflicts") else "")
         + _truth(labels["gold_accuracy"])
     )
+    counted = "" if reward.get("heldout_pairs") is None else f"{number(reward['heldout_pairs'], 0)} "
     put_prose(
-        f"reward model right on {percent(reward['heldout_accuracy'])} of held-out labels, ECE {number(reward['ece'])}"
-        + _truth(reward["gold_accuracy"])
+        f"reward model right on {percent(reward['heldout_accuracy'])} of {counted}held-out labels, "
+        f"ECE {number(reward['ece'])}" + _truth(reward["gold_accuracy"])
     )
     if unseen := reward.get("unseen"):
         put_prose(

@@ -59,7 +59,11 @@ def read(path: Path | str, format: str = "", *, skip_bad: bool = False) -> Recor
             found.pairs.append(pair)
             found.rows.append(tried)
     if not skip_bad:
-        known_pairs.refuse(found.problems, "; a recorded verdict stands beside one known pair (docs/trial.md)")
+        known_pairs.refuse(
+            found.problems,
+            "; a recorded verdict stands beside one known pair: prompt, better, worse, or another shape of docs/data.md"
+            " (its own columns: docs/trial.md)",
+        )
     found = _one_way(found)
     if not found.rows:
         left_out = f": {len(found.problems)} bad rows are left out" if found.problems else ""

@@ -192,6 +192,8 @@ def _folder(settings: Settings, name: str, role: RoleSettings) -> Finding:
 
     what = f"{name}: {role.model}"
     mend = f"name a model folder that is there: precept improve --set {name}.model=FOLDER"
+    if Path(role.model).name == "smollm2":  # as `precept init --from smollm2` writes it
+        mend = f"precept model fetch {role.model}"
     if role.kind != "transformers" or role.model == PROMOTED:
         return Finding(what, True, f"{role.kind}, looked at when it is used", "the run", True)
     try:

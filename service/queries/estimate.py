@@ -124,6 +124,7 @@ def estimate(wiring: Wiring, sample: bool = False) -> Estimate:
                 role,
                 wiring.settings.trial.required,
                 by_code=wiring.code_decides,
+                no_model=role == "evaluator" and wiring.code_measures,
                 checked=bool(by_code),
             )
             for role in trials.ROLES

@@ -100,13 +100,18 @@ def said(
     *,
     by_code: bool = False,
     checked: bool = True,
+    no_model: bool = False,
 ) -> str:
     """What there is to say of a role's last trial, in a sentence, and what follows for a run. `required`: the setting
-    `trial.required`; `by_code`: code decides every principle; `checked`: it decides one, at least."""
+    `trial.required`; `by_code`: code decides every principle; `checked`: it decides one, at least; `no_model`: the
+    evaluator names no model."""
     if by_code:
         return f"code decides every principle: there is nothing to try the {role} on"
+    if no_model:
+        return f"the {role} has no model: what code checks is measured, and there is nothing to try it on"
     if told is None:
-        return f"the {role} was not tried yet: the run begins with it, and `precept judge trial` tells now"
+        option = " --evaluator" if role == "evaluator" else ""
+        return f"the {role} was not tried yet: the run begins with it, and `precept judge trial{option}` tells now"
     follows = ""
     if not told["believed"] and required == "checks" and checked:
         follows = "; only what code checks decides"

