@@ -59,9 +59,9 @@ def _by_accelerate(count: int, config: str) -> dict[str, str]:
         if arguments.use_deepspeed:
             return dict(launch.prepare_deepspeed_cmd_env(arguments)[1])
         return dict(launch.prepare_multi_gpu_env(arguments))
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # of YAML, argparse, accelerate: whatever is wrong with the file
         raise UserError(f"{config}: accelerate cannot use it: {str(error) or type(error).__name__}") from None
 
 
