@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Json, Quiet, RunId, Set, SettingsFile, flags_of, project
-from cli.screen import bar, number, put, put_json, put_table, tell
+from cli.screen import bar, number, put, put_json, put_prose, put_table, tell
 from cli.start import STOPPED
 from cli.text import in_words
 
@@ -85,7 +85,7 @@ def _show(found: Scored) -> None:
     if rows := _figures(found):
         put_table(("", "of 1", "95% interval", " "), rows, right=("of 1", "95% interval"))
     if found.gap is not None:
-        put(f"\n{found.gap.reading}")
+        put_prose(f"\n{found.gap.reading}")
     if found.against is not None:
         put()
         columns = ("principle", "weight", "votes on", "prefers it to", "win rate", "95% interval", "")
@@ -97,12 +97,12 @@ def _show(found: Scored) -> None:
 def _show_baseline(found: Scored) -> None:
     by, count = found.by, len(found.others)
     whose = f"the model that run {by.run.id.hex()[:12]} started from" if by.run else "the policy"
-    put(f"against {count} answers of {whose}: {found.stored} stored, {count - found.stored} asked for now")
-    put(f"judged by the {by.judge}, under {by.constitution.name} ({by.constitution.version[:12]})")
+    put_prose(f"against {count} answers of {whose}: {found.stored} stored, {count - found.stored} asked for now")
+    put_prose(f"judged by the {by.judge}, under {by.constitution.name} ({by.constitution.version[:12]})")
     if by.rewards:
-        put(f"rewarded by {', '.join(Path(name).name for name in by.rewards)}")
+        put_prose(f"rewarded by {', '.join(Path(name).name for name in by.rewards)}")
     if found.near:
-        put(f"the prompt was never answered before; {_nearest(found.near)}")
+        put_prose(f"the prompt was never answered before; {_nearest(found.near)}")
     put()
 
 
@@ -154,13 +154,13 @@ def _rate(rate: PrincipleRate, n: int) -> tuple[str, ...]:
 
 def _show_revised(revised: Revised, found: Scored) -> None:
     why = "it does worst by" if revised.worst else "it loses by none; drawn:"
-    put(f"\ncritique and revision ({why} {revised.principle})")
+    put_prose(f"\ncritique and revision ({why} {revised.principle})")
     parts = {"critique": revised.critique} if revised.critique else {}
     _texts(**parts, revision=revised.revision)
     if revised.dropped:
         from pipeline.revise import REASONS
 
-        put(f"the revision cannot stand: it is {REASONS.get(revised.dropped, revised.dropped)}")
+        put_prose(f"the revision cannot stand: it is {REASONS.get(revised.dropped, revised.dropped)}")
         return
     said = {
         "revision": "the judge prefers the revision", "answer": "the judge prefers the answer as it was",
@@ -169,7 +169,7 @@ def _show_revised(revised: Revised, found: Scored) -> None:
     }[revised.preferred]  # fmt: skip
     if revised.reward is not None and found.reward is not None:
         said += f"; the reward goes from {found.reward.reward:+.3f} to {revised.reward:+.3f}"
-    put(said)
+    put_prose(said)
 
 
 # --- two answers -----------------------------------------------------------------------------------------------------
@@ -182,8 +182,8 @@ def _show_two(found: Preferred) -> None:
         "first": "the first is better", "second": "the second is better", "tied": "neither is better",
         "unreadable": "what it says cannot be read",
     }[opinion.outcome]  # fmt: skip
-    put(f"{found.by.judge}: {said}; p of the first is {opinion.p:.3f}")
-    put(_reward_of_two(found))
+    put_prose(f"{found.by.judge}: {said}; p of the first is {opinion.p:.3f}")
+    put_prose(_reward_of_two(found))
     put()
     widest = max((abs(part.moved) for part in opinion.parts), default=0.0)
     columns = ("principle", "weight", "first as A", "first as B", "says", "moves p by", "second | first", "without it")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.options import Json, RunId, Set, SettingsFile, flags_of, project
-from cli.screen import bar, console, put, put_json, put_table, tell
+from cli.screen import bar, console, put_json, put_prose, put_table, tell
 from cli.text import in_words
 from constitution.errors import UserError
 from pipeline.metrics import words
@@ -90,7 +90,7 @@ def _show_one(found: Explained) -> None:
         screen.print(Panel(literal(text), title=name, title_align="left"))
     whose = "the evaluator's" if found.evaluation else "the judge's"
     said = {"first": "the first is better", "second": "the second is better"}.get(found.account.outcome, label.state)
-    put(f"{label.comparison.hex()}, {whose} label: {said}; p of the first is {label.p / 10**9:.6f}\n")
+    put_prose(f"{label.comparison.hex()}, {whose} label: {said}; p of the first is {label.p / 10**9:.6f}\n")
     parts = sorted(found.account.parts, key=lambda part: -abs(part.moved))
     widest = max((abs(part.moved) for part in parts), default=0)
     columns = ("principle", "weight", "says", "moves p by", "second | first", "without it")
@@ -113,7 +113,7 @@ def _part(part: Part, widest: Fraction | int) -> tuple[str, ...]:
 def _show_labels(constitution: Constitution, labels: LeftOut) -> None:
     where = f"of run {labels.run.id.hex()[:12]}" if labels.run else "in the store"
     counts = ", ".join(f"{count:,} {outcome}" for outcome, count in labels.outcomes.items())
-    put(f"{constitution.name} ({constitution.version[:12]}), labels {where}: {counts}")
+    put_prose(f"{constitution.name} ({constitution.version[:12]}), labels {where}: {counts}")
     _show_not_judged(labels.not_judged)
     columns = ("left out", "labels that flip", *CHANGES, "can or cannot be read")
     if labels.principles:
@@ -126,7 +126,7 @@ def _flips_row(flips: Flips) -> tuple[str, ...]:
 
 
 def _show_rates(rates: WinRates) -> None:
-    put(f"\nwin rate of run {rates.run.id.hex()[:12]} on {rates.prompts:,} prompts: {_interval(rates.win_rate)}")
+    put_prose(f"\nwin rate of run {rates.run.id.hex()[:12]} on {rates.prompts:,} prompts: {_interval(rates.win_rate)}")
     _show_not_judged(rates.not_judged)
     columns = ("left out", "win rate (95% interval)", "change (95% interval)")
     put_table(columns, [(r.principle, _interval(r.win_rate), _interval(r.change, sign="+")) for r in rates.principles])
@@ -134,7 +134,7 @@ def _show_rates(rates: WinRates) -> None:
 
 def _show_not_judged(names: list[str]) -> None:
     if names:
-        put(f"not judged yet, and so no part of it: {', '.join(names)}")
+        put_prose(f"not judged yet, and so no part of it: {', '.join(names)}")
 
 
 def _interval(of: Interval, sign: str = "") -> str:

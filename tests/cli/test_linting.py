@@ -174,6 +174,14 @@ def test_a_label_on_the_screen_obeys_nothing(made, precept) -> None:
     assert "████████████" in shown
 
 
+def test_what_is_said_of_a_label_is_broken_at_words_on_a_terminal(made, precept, monkeypatch) -> None:
+    monkeypatch.setattr("cli.screen._terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ((made.comparisons[0].hex(),), ()):
+        lines = precept("constitution", "attribute", *words).out.splitlines()
+        assert lines and max(map(len, lines)) <= 80, max(lines, key=len)
+
+
 def test_an_evaluated_pair_is_the_evaluator_s_label(made, precept) -> None:
     comparison = pair(made.before[0], made.after[0])
     assert comparison is not None
