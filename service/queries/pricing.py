@@ -118,8 +118,8 @@ def ways(
     """The default, `--top-up`, `--from revise` and `--from scratch`, in the order of what they ask.
 
     `missing`: verdicts of a model that the pool lacks. `silent`: prompts on which a new principle may find nothing to
-    prefer, for each such principle. `gone`: principles taken away, about which the evaluator is asked besides. Without a run to
-    start from, only the labels are priced.
+    prefer, for each such principle. `gone`: principles taken away, about which the evaluator is asked besides.
+    Without a run to start from, only the labels are priced.
     """
     prompts = store.prompts(ids=store.stage_members(base.id, "prompts")) if base else []
     splits = {s: sum(p.split == s for p in prompts) for s in ("train", "heldout")}
