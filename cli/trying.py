@@ -230,7 +230,8 @@ def _small_print(held: Held) -> None:
     if held.strange:
         put_prose(f"left out, of principles that the constitution has not: {', '.join(held.strange)}")
     if held.opposed:
-        put_prose(f"{held.opposed} pairs are given both ways round, and were not asked")
+        fate = "were not asked" if held.judge else "count for nothing"
+        put_prose(f"{held.opposed} pairs are given both ways round, and {fate}")
     if held.unasked:
         some = ", ".join(f"{count} of {name}" for name, count in held.unasked.items())
         put_prose(f"{sum(held.unasked.values())} pairs more were not asked: {some}; --most N asks more")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from constitution.errors import UserError
+from constitution.records import Id
 from pipeline import known
 from pipeline.known import Known
 from pipeline.metrics.trial import Tried
@@ -35,11 +36,13 @@ COLUMNS = ("shown_a", "shown_b", "p", "choice", "choice_a", "choice_b", "mass")
 
 @dataclass(frozen=True)
 class Recorded:
-    """The pairs of a file with what was said of each. `problems`: rows that cannot be used, by place, with why."""
+    """The pairs of a file with what was said of each. `problems`: rows that cannot be used, by place, with why;
+    `opposed`: how many pairs are left out because they are given both ways round, so that nobody knows the better."""
 
     pairs: list[Known]
     rows: list[Tried]
     problems: list[str]
+    opposed: int = 0
 
 
 def read(path: Path | str, format: str = "", *, skip_bad: bool = False) -> Recorded:
@@ -61,10 +64,22 @@ def read(path: Path | str, format: str = "", *, skip_bad: bool = False) -> Recor
             "; a recorded verdict stands beside one known pair: prompt, better, worse, or another shape of docs/data.md"
             " (its own columns: docs/trial.md)",
         )
+    found = _one_way(found)
     if not found.rows:
         left_out = f": {len(found.problems)} bad rows are left out" if found.problems else ""
+        left_out += f": {found.opposed} pairs are given both ways round" if found.opposed else ""
         raise UserError(f"{path} has no recorded verdict{left_out}; docs/trial.md has the columns")
     return found
+
+
+def _one_way(found: Recorded) -> Recorded:
+    """Without the pairs whose better answer is the worse one in another row."""
+    better: dict[tuple[str, Id], set[str]] = {}
+    for pair in found.pairs:
+        better.setdefault((pair.principle, pair.comparison.id), set()).add(pair.better)
+    kept = [at for at, pair in enumerate(found.pairs) if len(better[pair.principle, pair.comparison.id]) == 1]
+    pairs, rows = [found.pairs[at] for at in kept], [found.rows[at] for at in kept]
+    return Recorded(pairs, rows, found.problems, sum(len(said) > 1 for said in better.values()))
 
 
 def _of_row(row: files.Row, format: str, path: Path) -> tuple[Known, Tried]:

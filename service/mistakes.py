@@ -72,6 +72,10 @@ def explain(
         said = said[:1].lower() + said[1:]
         if problem["type"] == "extra_forbidden":
             said = "there is no such setting (`precept settings` lists all)" + _meant(loc, kind)
+        elif (
+            problem["type"] == "string_type" and type(problem["input"]) in (int, float) and name.endswith(str(loc[-1]))
+        ):
+            said += f': write "{str(problem["input"])[:60]}", in quotes'
         elif problem["type"] in _NUMBERS:
             said += f": {str(problem['input'])[:60]!r}"
         lines.setdefault(name, []).append(said)

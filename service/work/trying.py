@@ -141,7 +141,7 @@ def hold_recorded(path: Path, format: str = "", *, skip_bad: bool = False) -> He
     said = recorded.read(path, format, skip_bad=skip_bad)
     others = simple_judges.simple(said.rows, [(p.better, p.worse) for p in said.pairs])
     found = trial(said.rows, (), LabelRule().min_mass, others)
-    return Held(RECORDED, "", found, bad=tuple(said.problems))
+    return Held(RECORDED, "", found, opposed=said.opposed, bad=tuple(said.problems))
 
 
 def attack(work: Work, judge: Judge, pairs: Sequence[Known], rows: Sequence[Tried]) -> dict[str, Share]:

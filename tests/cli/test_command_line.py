@@ -83,6 +83,7 @@ def test_the_promised_commands_are_there() -> None:
         (["improve", "--set", "foo"], "write NAME=VALUE"),
         (["improve", "--set", "nonsense=1"], "nonsense"),
         (["improve", "--set", "trial.required=chek"], "trial.required: it is neither true nor false: 'chek', nor 'che"),
+        (["improve", "--set", "judge.revision=2"], 'judge.revision: it is not a text: write "2", in quotes'),
         (["improve", "--set", "trial.pairs=[5]"], "trial.pairs.0: it is not a text, nor a mapping of keys and val"),
         (["improve", "--settings", "none.toml"], "there is no settings file none.toml"),
         (["run", "show", "abc"], "there is no run 'abc'"),

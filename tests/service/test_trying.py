@@ -222,6 +222,16 @@ def test_a_tie_that_was_recorded_in_both_orders_is_half_as_one_of_one_order_is(t
     assert figures.accuracy.score.mean == 0.625 and figures.accuracy.pairs == 40
 
 
+def test_a_recorded_pair_that_is_there_both_ways_round_counts_for_nothing(tmp_path: Path) -> None:
+    rows = [pair(n, shown_a=0.9, shown_b=0.9) for n in range(8)]
+    turned = {**rows[0], "better": rows[0]["worse"], "worse": rows[0]["better"]}
+    found = recorded(tmp_path, [*rows, rows[0], turned, rows[1]])
+    assert found.opposed == found.as_dict()["both_ways_round"] == 1
+    assert found.trial.in_all.figures.asked == 8 and found.trial.in_all.figures.accuracy.score.prompts == 7
+    with pytest.raises(UserError, match="1 pairs are given both ways round"):
+        recorded(tmp_path, [rows[0], turned])
+
+
 def test_who_recorded_verdicts_is_told_what_would_help(tmp_path: Path) -> None:
     for said, told in (
         ([pair(n, choice_a="better", choice_b="worse") for n in range(40)], "another judge"),
