@@ -159,6 +159,7 @@ def placed(wiring: Wiring, prompts: Sequence[Prompt], trains: bool = True, roles
     settings = wiring.settings
     asked: dict[str, dict[str, float]] = {}
     servers: dict[str, list[str]] = {}
+    where: dict[str, str] = {}  # the first setting that names a device
     seen: dict[tuple[str, str, str], str] = {}  # a model that two roles share is one
     length = max((sum(len(m.content) for m in p.messages) for p in prompts), default=0) / memory.CHARACTERS
     for name in roles:
@@ -166,6 +167,7 @@ def placed(wiring: Wiring, prompts: Sequence[Prompt], trains: bool = True, roles
         if role is None:
             continue
         for device in devices.of_role(role):
+            where.setdefault(device, f"{name}.device")
             if role.base_url:
                 servers.setdefault(device, []).append(f"{name} ({', '.join(role.addresses)})")
                 continue
@@ -179,13 +181,15 @@ def placed(wiring: Wiring, prompts: Sequence[Prompt], trains: bool = True, roles
     training: dict[str, tuple[str, memory.Memory, memory.Memory]] = {}
     if trains and (found := max(_steps(wiring, length), key=lambda step: step[1].total, default=None)):
         training = dict.fromkeys(training_devices(settings), found)
+        for device in training:
+            where.setdefault(device, "placement.training" if settings.placement.training else "policy.device")
         if training_devices(settings) == ("cpu",):
             count = processes(settings)
             least = memory.Memory({part: size * count for part, size in found[1].parts.items()})
             training = {"cpu": (found[0], least, memory.Memory({"": found[2].total * count}))}
     names = sorted({*asked, *servers, *training})
     each = []
-    for one in devices.of(names):
+    for one in (device for name in names for device in devices.of([name], where[name])):
         on = OnDevice(one, asked.get(one.name, {}), tuple(servers.get(one.name, ())))
         if one.name in training:
             step, least, whole = training[one.name]

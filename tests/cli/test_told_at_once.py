@@ -225,6 +225,11 @@ MISTAKES = [
     setting("reward.human=gone.jsonl", "there is no file gone.jsonl"),
     setting("constitution=gone.yaml", "gone.yaml"),
     Mistake("improve", ["principles.yaml"], {"principles.yaml": PRINCIPLES.replace("Which is kinder?", "")}),
+    Mistake(
+        "improve --dry-run --no-sample --set policy.kind=transformers --set policy.model=sandbox:policy "
+        "--set placement.training=cuda:97",
+        ["placement.training names cuda:97; the GPUs that can be used here are: "],
+    ),
     # --- where things are kept ---
     setting("home=script.yaml", "home: ", "script.yaml is a file", "as 'runs'"),
     setting("home=script.yaml/runs", "home: ", "script.yaml is a file"),

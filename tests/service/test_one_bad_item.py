@@ -320,7 +320,7 @@ def test_an_example_that_the_judge_cannot_read_fails_alone(home: Path) -> None:
     assert [r.outcome for r in found.results] == ["passed", "left_out"]
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))["examples"]
     assert told[1]["p_shown_as_a"] is None and "reads at most 2000" in told[1]["reason"]
-    assert junit(found) and in_full(found.results[1])
+    assert junit(found) and in_full(found.results[1], "choice")
     again = examine(settings.load(file, {"judge.options": {"context": 40_000}})[0], (), who="ada", report=Heard())
     assert [r.outcome for r in again.results] == ["passed", "passed"] and len(again.asked) == 1
 

@@ -95,9 +95,8 @@ def test_a_preview_carries_it_to_principles_whose_words_are_the_same(place) -> N
     )
     ruling = rulings.under(wiring.store, run, wiring.hash_judge, reworded)
     assert ruling.left_out == ("safe",) and ruling.rule == RULE  # `fair` in other words was not tried yet
-    _, before, after = preview._voices(
-        wiring, wiring.hash_judge, preview.pool.find(wiring.store), CONSTITUTION, reworded
-    )
+    turn = preview._turn(wiring, wiring.hash_judge, preview.pool.find(wiring.store), CONSTITUTION, reworded)
+    before, after = turn.before, turn.after
     ask = wiring.hash_judge.question
     assert len(before) == 3 and set(after) == {ask(reworded[name]).id for name in ("kind", "short", "fair")}
 
