@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from scipy.stats import multinomial
 
+from benchmarks import gates
 from benchmarks.gates import Model, decided
+from pipeline import promote
 from pipeline.metrics.intervals import interval_of
 
 
@@ -37,3 +40,9 @@ def test_a_model_that_wins_by_length_alone_or_refuses_more_is_refused_for_that()
     assert promoted < 0.04 and failed["length-controlled"] > 0.95
     promoted, failed = decided(Model("refuses", gain=0.2, refuses=0.10), 250, 100)
     assert promoted < 0.1 and failed["refusals"] > 0.9 and failed["win rate"] < 0.05
+
+
+def test_a_share_of_exactly_the_most_that_may_be_unreadable_is_within_it() -> None:
+    evaluation = gates.evaluation(Model("better", gain=0.2), 100, np.random.default_rng(0)) | {"unreadable": 1 - 0.7}
+    found = promote.decide(promote.Gate(max_unreadable=0.3), evaluation, None, ratified=True)
+    assert "held: 30.0% of the comparisons could not be read, at most 30%" in found.reasons
