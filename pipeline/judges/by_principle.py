@@ -175,6 +175,11 @@ def by_models(principles: Iterable[Principle]) -> list[Principle]:
     return [p for p in principles if p.judge is None or p.judge.method != CODE]
 
 
+def is_free(principle: Principle) -> bool:
+    """Whether code alone answers its question: no model judges it, nor says whether it applies."""
+    return not by_models([principle]) and not (principle.when is not None and principle.when.ask)
+
+
 def asked_most(questions: Sequence[Question]) -> str:
     """The fingerprint of the judge that most of the questions were put to, code aside where a model was asked too."""
     judges = [q.judge for q in questions if q.readout.get("method") != CODE] or [q.judge for q in questions]

@@ -15,6 +15,7 @@ from constitution.errors import UserError
 from constitution.principles import Constitution, Principle
 from constitution.records import PROBABILITY, Id, Label, LabelRule, Ruling, Voice
 from pipeline import label
+from pipeline.judges.by_principle import is_free
 from pipeline.judges.judge import Judge
 from pipeline.metrics import attribution, intervals, voting
 from pipeline.metrics import disagreement as disagreeing
@@ -198,7 +199,7 @@ def compare(wiring: Wiring, a: str, b: str, run: str = "") -> Compared:
         table=disagreeing.table(list(outcomes.values())),
         open=len(rest),
         agreement=_agreement(decided, rest, prompts),
-        price=_price(wiring, found, unasked, sum(lacking[q] for q in unasked)),
+        price=_price(wiring, found, unasked, sum(lacking[q] for q, p in unasked.items() if not is_free(p))),
         differing=len(differing),
         principles=disagreement.carried(),
         examples=_examples(store, disagreement, outcomes, prompts),
@@ -253,7 +254,7 @@ def _disagreement(store: Store, clauses: Sequence[Clause], rule: LabelRule, diff
 
 
 def _price(wiring: Wiring, found: pool.Pool, unasked: Mapping[Id, Principle], verdicts: int) -> Price:
-    """Of asking each missing question, in both orders, wherever the pool has no verdict on it."""
+    """Of asking a model each missing question, in both orders, wherever the pool has no verdict on it."""
     if not verdicts:
         return Price(0, 0, 0.0)
     store, earlier = wiring.store, measured(wiring.store)

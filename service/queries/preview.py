@@ -18,6 +18,7 @@ from constitution.merge import ThreeWay, three_way
 from constitution.principles import Constitution
 from constitution.records import Id, LabelRule, Ruling, Voice, make_id, text_digest
 from pipeline import label
+from pipeline.judges.by_principle import is_free
 from pipeline.judges.judge import Judge
 from pipeline.metrics.intervals import Share
 from service import keyed
@@ -172,12 +173,13 @@ def preview(
         labels = _expected(labels, asked, prospects)
     questions = pool.questions(judge, draft)
     lacking = _lacking(store, found, set(questions.values()), turn.now)
+    asks = {questions[p.id] for p in draft if not is_free(p)}
     stale = pricing.stale(store, found.run, difference)
     new = len(difference.judged_anew)
     prompts = store.prompts(ids=store.stage_members(found.run.id, "prompts")) if found.run else []
     silent = new * sum(p.split == "train" for p in prompts)
     ways = pricing.ways(
-        wiring.settings, store, found.run, draft, sum(lacking.values()), silent, len(difference.removed), stale
+        wiring.settings, store, found.run, draft, sum(lacking[q] for q in asks), silent, len(difference.removed), stale
     )
     if difference.same_version:  # no model reads anything else, so there is nothing to retrain
         ways = [replace(ways[0], evaluation=0, generated=0, tokens=0, seconds=0.0)]

@@ -39,8 +39,8 @@ class Stale:
 
 @dataclass(frozen=True)
 class Way:
-    """One way of retraining. `verdicts`: for labels; `evaluation`: verdicts on held-out pairs, at most; `generated`:
-    texts. A verdict is two requests, one an order. `tokens`: read and written by all of them."""
+    """One way of retraining. `verdicts`: a model's, for labels; `evaluation`: verdicts on held-out pairs, at most;
+    `generated`: texts. A verdict is two requests, one an order. `tokens`: read and written by all of them."""
 
     name: str
     command: str
@@ -117,9 +117,9 @@ def ways(
 ) -> list[Way]:
     """The default, `--top-up`, `--from revise` and `--from scratch`, in the order of what they ask.
 
-    `missing`: verdicts that the pool lacks. `silent`: prompts on which a new principle may find nothing to prefer, for
-    each such principle. `gone`: principles taken away, about which the evaluator is asked besides. Without a run to
-    start from, only the labels are priced.
+    `missing`: verdicts of a model that the pool lacks. `silent`: prompts on which a new principle may find nothing to
+    prefer, for each such principle. `gone`: principles taken away, about which the evaluator is asked besides.
+    Without a run to start from, only the labels are priced.
     """
     prompts = store.prompts(ids=store.stage_members(base.id, "prompts")) if base else []
     splits = {s: sum(p.split == s for p in prompts) for s in ("train", "heldout")}

@@ -3,6 +3,7 @@ command says so."""
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from pathlib import Path
 
@@ -89,3 +90,15 @@ def test_one_principle_that_a_model_is_asked_about_wants_an_evaluator(rules, mor
         assert not wired.code_decides
         with pytest.raises(UserError, match="evaluator"):
             preflight.check("improve", wired)
+
+
+def test_what_code_checks_anew_is_priced_at_nothing(rules, precept) -> None:
+    rows = [{"prompt": f"Hi {n}", "a": "Come in.", "b": "Come in and stay for a while."} for n in range(4)]
+    Path("pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert precept("judge", "pairs", "pairs.jsonl", "--quiet").code == 0
+    Path("draft.yaml").write_text(RULES.replace("max_words: 3", "max_words: 2"))
+    found = precept("constitution", "amend", "draft.yaml", "--json").json
+    assert found["missing"] == {"brief": 4} and (found["cost"]["verdicts"], found["cost"]["tokens"]) == (0, 0)
+    compared = precept("constitution", "compare", "principles.yaml", "draft.yaml", "--json").json
+    assert compared["labels"]["open"] == 4
+    assert (compared["price"]["verdicts"], compared["price"]["tokens"]) == (0, 0)
