@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from constitution.errors import UserError
 from pipeline.engines.engine import EngineError, EngineSettings
 from pipeline.keys import secret
@@ -203,6 +201,8 @@ def _standing(server: Server) -> Standing:
 def _starting(server: Server) -> str:
     """What keeps a server that starts from giving a token; empty where it gave one. Raises UserError for what waiting
     does not mend."""
+    import httpx  # it brings a terminal's library along
+
     try:
         answer = httpx.get(f"{server.root}/health", timeout=HEALTH_SECONDS, trust_env=False)
     except httpx.HTTPError as error:
@@ -229,6 +229,8 @@ def _token(server: Server, seconds: float) -> str:
 
 
 def _serves(server: Server) -> tuple[str, ...]:
+    import httpx
+
     key = secret(KEY)
     headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
     try:
