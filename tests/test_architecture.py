@@ -11,8 +11,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("constitution", "pipeline", "storage", "service", "flows", "cli", "sandbox")
 HEAVY = ("prefect", "torch", "transformers", "trl", "sqlalchemy", "pydantic", "ruamel", "matplotlib", "numpy")
-# Programs of their own, which set what torch reads when it is imported; and the one that starts them.
-STARTS_PROCESSES = {"pipeline/trainers/__main__.py", "pipeline/trainers/worker.py", "sandbox/recipe.py"}
+# Programs of their own, which set what torch reads when it is imported; those that start them; who says which devices
+# they see; and what transformers' TensorBoard reads nowhere else, set in a training's process alone.
+STARTS_PROCESSES = {
+    "pipeline/trainers/__main__.py",
+    "pipeline/trainers/launching.py",
+    "pipeline/trainers/trackers.py",
+    "pipeline/trainers/worker.py",
+    "sandbox/recipe.py",
+    "service/devices.py",
+}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
