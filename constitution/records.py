@@ -394,12 +394,16 @@ class Event:
     payload: Mapping[str, Any]
 
 
-SpotAnswer: TypeAlias = Literal["first", "second", "tie", "skip"]
+SpotAnswer: TypeAlias = Literal["first", "second", "tie", "skip", "neither"]
 
 
 @dataclass(frozen=True, slots=True)
 class SpotCheck:
-    """What a person answered about a comparison, blind. `answer` names the comparison's side, not the screen's."""
+    """What a person answered about a comparison, blind. `answer` names the comparison's side, not the screen's;
+    `neither`: no answer is acceptable, which prefers none and is no tie. `principle`: the one that decided. `rewrite`:
+    what the person would have answered. `asked`: the one principle that was asked about, none where it was the whole
+    constitution. `probability`: with which the pair was drawn, where that is known. `ranking`: the event of the ranking
+    that this is a part of."""
 
     event: str  # id of the event that recorded it
     at: str  # ISO 8601, UTC
@@ -408,6 +412,16 @@ class SpotCheck:
     answer: SpotAnswer
     reason: str
     sampled_by: str  # how the pair was drawn: "random", "uncertain", "flips"
+    principle: str = ""
+    rewrite: str = ""
+    asked: str = ""
+    probability: float | None = None
+    ranking: str = ""
+
+    @property
+    def share(self) -> float | None:
+        """1 where the first answer was preferred, 0 the second, 0.5 a tie; None where neither was, or it was skipped."""
+        return {"first": 1.0, "second": 0.0, "tie": 0.5}.get(self.answer)
 
 
 def probability(p: float) -> int:

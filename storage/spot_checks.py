@@ -3,6 +3,9 @@
 An answer stands until it is taken back, or until the same reviewer answers again about the same comparison. A reviewer
 who is shown a pair holds it by a claim of the stage `REVIEW`, so that two people are not asked at once what one has
 to answer.
+
+Where a reviewer was asked about one principle alone, the answer is of a kind of its own: it says nothing of the whole,
+and only who asks for that principle's answers gets it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from storage.database import chunks, patient
 from storage.events import Events
 
 CHECK, UNDONE = "spot_check", "spot_check_undone"
+CHECK_ONE = "spot_check_of_one_principle"  # `target` is the principle
+MORE = ("principle", "rewrite", "probability", "asked")  # kept where they are given
 
 
 class SpotChecks(Events, Claims):
@@ -34,16 +39,22 @@ class SpotChecks(Events, Claims):
         sampled_by: str,
         key: str,
         lease: Lease | None = None,
+        principle: str = "",
+        rewrite: str = "",
+        asked: str = "",
+        probability: float | None = None,
     ) -> SpotCheck:
         """Store what a reviewer answered about a comparison. It is on disk when this returns.
 
         `lease`: the claim under which the pair was shown. It is given back for this comparison in the same transaction;
         raises StaleLease, and stores nothing, where the comparison has gone to somebody else or was given back. The
-        same key again returns the first answer, whatever became of the lease.
+        same key again returns the first answer, whatever became of the lease. The rest as in `SpotCheck`.
         """
         if answer not in get_args(SpotAnswer):
             raise ValueError(f"{answer!r} is not one of {get_args(SpotAnswer)}")
         payload = {"comparison": comparison.hex(), "answer": answer, "reason": reason, "sampled_by": sampled_by}
+        more = {"principle": principle, "rewrite": rewrite, "probability": probability, "asked": asked}
+        payload |= {name: value for name, value in more.items() if value not in ("", None)}
         mine = None if lease is None else replace(lease, ids=(comparison,))
         event = self._add_spot_check(reviewer, comparison, key, payload, mine)
         return _spot_check(event.id, event.at, event.who, comparison, event.payload)
@@ -53,7 +64,9 @@ class SpotChecks(Events, Claims):
         self, reviewer: str, about: Id, key: str, payload: dict[str, Any], lease: Lease | None
     ) -> Event:
         with self._write(durable=True) as connection:
-            event, new = self._append(connection, CHECK, reviewer, key, payload, about=about)
+            asked = payload.get("asked")
+            kind = CHECK_ONE if asked else CHECK
+            event, new = self._append(connection, kind, reviewer, key, payload, about=about, target=asked)
             if new and lease is not None:
                 self._check_lease(connection, lease)
                 self._release(connection, lease)
@@ -61,27 +74,41 @@ class SpotChecks(Events, Claims):
 
     @patient
     def undo_spot_check(self, reviewer: str, event: str, key: str) -> Event:
-        """Take back a spot check by the id of its event: another event, so the history keeps both."""
+        """Take back a spot check by the id of its event: another event, so the history keeps both. One that is a part
+        of a ranking takes the whole ranking back."""
         table = tables.event.c
-        mine = select(table.about).where(table.id == event, table.kind == CHECK, table.who == reviewer, _stands())
+        mine = select(table.about, table.kind, table.target).where(
+            table.id == event, table.kind.in_((CHECK, CHECK_ONE)), table.who == reviewer, _stands()
+        )
         with self._write(durable=True) as connection:
             connection.execute(select(table.seq).where(table.id == event).with_for_update())  # Postgres: one undo of it
-            about = connection.execute(mine).scalar()
+            row = connection.execute(mine).first()
+            about = None if row is None else row.about
             payload = {"event": event}
             undone, new = self._append(connection, UNDONE, reviewer, key, payload, about=about, target=event)
-            if new and about is None:
+            if new and row is None:
                 raise UserError(f"{reviewer} has no standing answer {event} to undo")  # and nothing was written
+            if new and row is not None and row.kind == CHECK and row.target is not None:
+                self._undo_ranking(connection, reviewer, row.target, key)
             return undone
+
+    def _undo_ranking(self, connection: Connection, reviewer: str, ranking: str, key: str) -> None:
+        table = tables.event.c
+        parts = select(table.id, table.about).where(table.target == ranking, table.kind == CHECK, _stands())
+        for number, row in enumerate([*connection.execute(parts.order_by(table.seq)).all(), None]):
+            event, about = (ranking, None) if row is None else (row.id, row.about)
+            said = {"event": event}
+            self._append(connection, UNDONE, reviewer, f"{key}:{number}", said, about=about, target=event)
 
     @patient
     def spot_check(self, event: str) -> SpotCheck:
         """An answer by the id of its event, whether it stands or was taken back. Raises KeyError for an unknown one."""
         with self._read() as connection:
-            query = select(tables.event).where(tables.event.c.id == event, tables.event.c.kind == CHECK)
+            query = select(tables.event).where(tables.event.c.id == event, tables.event.c.kind.in_((CHECK, CHECK_ONE)))
             row = connection.execute(query).first()
         if row is None:
             raise KeyError(event)
-        return _spot_check(row.id, row.at, row.who, row.about, row.payload)
+        return _spot_check(row.id, row.at, row.who, row.about, row.payload, _ranking(row))
 
     def spot_checks(
         self,
@@ -91,19 +118,20 @@ class SpotChecks(Events, Claims):
         comparisons: Sequence[Id] | None = None,
         reviewer: str | None = None,
         sampled_by: str | None = None,
+        asked: str = "",
     ) -> list[SpotCheck]:
         """The answers that stand: the last one of each reviewer about each comparison that was not undone, in the order
         in which each reviewer first answered about each comparison.
 
         `run`: about its comparisons, of its `stages` where some are named. `sampled_by`: of those, the ones whose pair
-        was drawn so.
+        was drawn so. `asked`: what was answered about this principle alone; else, about the whole constitution.
         """
         event = tables.event.c
-        columns = select(event.seq, event.id, event.at, event.who, event.about, event.payload)
-        wanted = _answers(columns, run, stages, reviewer)
+        columns = select(event.seq, event.id, event.at, event.who, event.about, event.payload, event.kind, event.target)
+        wanted = _answers(columns, run, stages, reviewer, asked)
         found = [row for query in _among(wanted, comparisons) for row in self._rows(query)]
         found.sort(key=lambda row: row.seq)
-        checks = (_spot_check(row.id, row.at, row.who, row.about, row.payload) for row in found)
+        checks = (_spot_check(row.id, row.at, row.who, row.about, row.payload, _ranking(row)) for row in found)
         last = {(check.reviewer, check.comparison): check for check in checks}
         return [check for check in last.values() if sampled_by in (None, check.sampled_by)]
 
@@ -114,10 +142,22 @@ class SpotChecks(Events, Claims):
         *,
         run: Id | None = None,
         stages: Collection[str] | None = None,
+        asked: str = "",
     ) -> set[Id]:
         """Which of the comparisons, or of those of a run, a reviewer has a standing answer about."""
-        wanted = _answers(select(tables.event.c.about).distinct(), run, stages, reviewer)
+        wanted = _answers(select(tables.event.c.about).distinct(), run, stages, reviewer, asked)
         return {row.about for query in _among(wanted, comparisons) for row in self._rows(query)}
+
+    @patient
+    def reviewed(self, reviewer: str, *, since: int = 0, day: str = "") -> tuple[list[tuple[Id | None, str]], int]:
+        """What a reviewer did of late: about which comparison and when, for each answer and each that was taken back,
+        in their order; and the number to go on from. `since`: such a number. `day`: not before it, as 2026-11-28."""
+        event = tables.event.c
+        mine = (event.who == reviewer, event.kind.in_((CHECK, CHECK_ONE, UNDONE)), event.seq > since, event.at >= day)
+        query = select(event.seq, event.about, event.at).where(*mine).order_by(event.seq)
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return [(row.about, row.at) for row in rows], max((row.seq for row in rows), default=since)
 
     @patient
     def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
@@ -131,9 +171,13 @@ def _stands() -> ColumnElement[bool]:
     return ~exists().where(later.kind == UNDONE, later.target == tables.event.c.id)
 
 
-def _answers(query: Select[Any], run: Id | None, stages: Collection[str] | None, reviewer: str | None) -> Select[Any]:
+def _answers(
+    query: Select[Any], run: Id | None, stages: Collection[str] | None, reviewer: str | None, asked: str
+) -> Select[Any]:
     event, member = tables.event.c, tables.member.c
-    query = query.where(event.kind == CHECK, _stands())
+    query = query.where(event.kind == (CHECK_ONE if asked else CHECK), _stands())
+    if asked:
+        query = query.where(event.target == asked)
     if reviewer is not None:
         query = query.where(event.who == reviewer)
     if run is not None:
@@ -150,5 +194,10 @@ def _among(query: Select[Any], comparisons: Sequence[Id] | None) -> Iterator[Sel
         yield query.where(tables.event.c.about.in_(some))
 
 
-def _spot_check(event: str, at: str, who: str, about: Id, said: Mapping[str, Any]) -> SpotCheck:
-    return SpotCheck(event, at, who, about, said["answer"], said["reason"], said["sampled_by"])
+def _ranking(row: Row[Any]) -> str:
+    return row.target or "" if row.kind == CHECK else ""
+
+
+def _spot_check(event: str, at: str, who: str, about: Id, said: Mapping[str, Any], ranking: str = "") -> SpotCheck:
+    more = {name: said[name] for name in MORE if name in said}
+    return SpotCheck(event, at, who, about, said["answer"], said["reason"], said["sampled_by"], ranking=ranking, **more)

@@ -148,10 +148,12 @@ def _vote(verdict: Contribution) -> Said:
 def _reviewers(people: Sequence[SpotCheck], said: Mapping[Id, dict[str, Said]]) -> list[Annotator]:
     names = {name: f"person-{number}" for number, name in enumerate(sorted({c.reviewer for c in people}), 1)}
     together: dict[Id, list[float]] = {}
-    share = {"first": 1.0, "second": 0.0, "tie": 0.5}
     for check in people:
-        said[check.comparison][names[check.reviewer]] = _by_share(share[check.answer])
-        together.setdefault(check.comparison, []).append(share[check.answer])
+        if check.share is None:
+            said[check.comparison][names[check.reviewer]] = Said(None, "neither")
+            continue
+        said[check.comparison][names[check.reviewer]] = _by_share(check.share)
+        together.setdefault(check.comparison, []).append(check.share)
     for id, values in together.items():
         said[id][format.DEFAULT] = _by_share(sum(values) / len(values))
     return [

@@ -102,8 +102,8 @@ def _between(checks: Sequence[SpotCheck]) -> list[Between]:
 
 
 def _as_label(comparison: Id, answer: SpotAnswer) -> Label:
-    """A person in the judge's place. A skip is left out, as a label that cannot be read is."""
-    if answer == "skip":
+    """A person in the judge's place. Who preferred nothing is left out, as a label that cannot be read is."""
+    if answer in ("skip", "neither"):
         return Label(comparison, "unreadable", PROBABILITY // 2)
     if answer == "tie":
         return Label(comparison, "tied", PROBABILITY // 2)

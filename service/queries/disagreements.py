@@ -1,7 +1,8 @@
 """Pairs on which people and the judge differ, or two people do: for whoever mends the wording of a principle.
 
-A person who skipped said nothing, and neither did a judge whose label cannot be read. The pairs that were answered last
-come first. Only answered pairs are looked at, and of those no more than the page needs.
+A person who skipped, or accepted neither answer, preferred none, and neither did a judge whose label cannot be read.
+The pairs that were answered last come first. Only answered pairs are looked at, and of those no more than the page
+needs.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def disagreements(
 
 def _differ(checks: Sequence[SpotCheck], label: Label, who: str | None) -> bool:
     """Whether somebody (`who`, where one is named) differs from the judge or from another person."""
-    said = [c for c in checks if c.answer != "skip"]
+    said = [c for c in checks if c.share is not None]
     judge = ai_answer(label)
     return any(
         judge not in (None, c.answer) or any(other.answer != c.answer for other in said)
@@ -128,7 +129,7 @@ def _told(
 
 
 def _said(check: SpotCheck, judge: str | None) -> Said:
-    differs = check.answer != "skip" and judge not in (None, check.answer)
+    differs = check.share is not None and judge not in (None, check.answer)
     return Said(check.reviewer, check.at, check.answer, check.reason, check.sampled_by, differs)
 
 

@@ -133,7 +133,7 @@ def evaluation_steps(work: RunRecords, model: str) -> list[dict[str, Any]]:
 
 def agreement(work: RunRecords) -> dict[str, Any] | None:
     """How far people agree with this run's judge, over spot checks of pairs that were drawn at random."""
-    checks = [c for c in work.store.spot_checks() if c.sampled_by == "random" and c.answer != "skip"]
+    checks = [c for c in work.store.spot_checks() if c.sampled_by == "random" and c.share is not None]
     if not checks:
         return None
     judge = work.wiring.judge(work.settings.judge)

@@ -177,8 +177,8 @@ def _people(work: Work) -> dict[Id, Label]:
     of_run = set(work.members("prompts"))
     said: dict[Id, list[float]] = {}
     for check in work.store.spot_checks():
-        if check.answer != "skip":
-            said.setdefault(check.comparison, []).append({"first": 1.0, "second": 0.0, "tie": 0.5}[check.answer])
+        if check.share is not None:
+            said.setdefault(check.comparison, []).append(check.share)
     means = {i: sum(values) / len(values) for i, values in said.items()}
     known = {c.comparison.id for c in work.store.pairs(list(means)) if c.comparison.prompt in of_run}
     if not known:

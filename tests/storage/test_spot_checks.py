@@ -216,3 +216,41 @@ def test_of_two_who_undo_an_answer_at_once_one_does(store_url, store):
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(undo, range(6))) == 1
     assert len(store.events("spot_check_undone")) == 1 and store.spot_checks() == []
+
+
+def test_neither_is_kept_with_the_rewrite_and_the_principle_that_decided(store):
+    check = store.add_spot_check(
+        "ana", PAIR, "neither", reason="both preach", sampled_by="random", key="1", principle="kind", rewrite="Better.",
+        probability=0.25,
+    )  # fmt: skip
+    assert store.spot_checks() == [check] == [store.spot_check(check.event)]
+    assert (check.answer, check.principle, check.rewrite, check.probability) == ("neither", "kind", "Better.", 0.25)
+    assert check.share is None
+    plain = store.add_spot_check("ana", OTHER, "tie", sampled_by="random", key="2")
+    assert (plain.principle, plain.rewrite, plain.probability, plain.share) == ("", "", None, 0.5)
+    [_, event] = store.events("spot_check")
+    assert sorted(event.payload) == ["answer", "comparison", "reason", "sampled_by"]  # as stores of before have it
+
+
+def test_what_was_said_of_one_principle_is_not_said_of_the_whole(store):
+    whole = store.add_spot_check("ana", PAIR, "first", sampled_by="random", key="1")
+    one = store.add_spot_check("ana", PAIR, "second", sampled_by="random", key="2", asked="kind")
+    assert store.spot_checks() == [whole]
+    assert store.spot_checks(asked="kind") == [one] and one.asked == "kind"
+    assert store.spot_checks(asked="short") == []
+    assert store.answered("ana", [PAIR, OTHER], asked="kind") == {PAIR}
+    assert store.answered("ana", [PAIR], asked="short") == set()
+    store.undo_spot_check("ana", one.event, "3")
+    assert store.spot_checks(asked="kind") == [] and store.spot_checks() == [whole]
+
+
+def test_what_a_reviewer_did_is_read_on_from_where_it_was_left(store):
+    first = store.add_spot_check("ana", PAIR, "first", sampled_by="random", key="1")
+    store.add_spot_check("ben", PAIR, "first", sampled_by="random", key="2")
+    done, number = store.reviewed("ana")
+    assert done == [(PAIR, first.at)]
+    assert store.reviewed("ana", since=number) == ([], number)
+    store.undo_spot_check("ana", first.event, "3")
+    again, later = store.reviewed("ana", since=number)
+    assert [about for about, _ in again] == [PAIR] and later > number
+    assert store.reviewed("ana", day="9999-01-01")[0] == []
