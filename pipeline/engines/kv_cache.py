@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicLayer
 ROOM = 128  # tokens
 
 
-class Roomy(DynamicLayer):
+class Roomy(DynamicLayer):  # type: ignore[misc]
     """Keys and values [batch, heads, tokens, size], the first `tokens` places of tensors that are longer."""
 
     def __init__(self, filled: DynamicLayer) -> None:
@@ -41,7 +41,7 @@ class Roomy(DynamicLayer):
 
 def with_room(cache: Any) -> Any:
     """The cache that a model's first pass returned, with room where a layer keeps all. What slides stays as it is."""
-    layers = getattr(cache, "layers", ())
+    layers: Any = getattr(cache, "layers", ())
     for place, layer in enumerate(layers):
         if type(layer) is DynamicLayer and layer.is_initialized:
             layers[place] = Roomy(layer)
