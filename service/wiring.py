@@ -55,6 +55,7 @@ class Wiring:
         self._read: dict[str, tuple[str, str]] = {}  # how a judge's answers begin, and its letters, where it was found
         self._settled: dict[tuple[Id, Id], bool] = {}  # which principles apply to which prompts
         self._say: Callable[[str], None] | None = None
+        self.may_ask = True  # False: who only looks something up, as a page does, loads no model to find out how
 
     @cached_property
     def settings(self) -> Settings:
@@ -132,6 +133,11 @@ class Wiring:
         key = make_id("reading", how=how).hex()
         if key not in self._read:
             found = self.store.document("reading", key)
+            if found is None and not self.may_ask:
+                raise UserError(
+                    "how this judge begins its answer was not found out yet (auto): the first run, or `precept judge "
+                    "trial`, asks it a few questions"
+                )
             if found is None:
                 known = ChoiceOptions(shots=options.get("shots", 0))
                 role = self.role(settings.model_copy(update={"answer_prefix": ""}))

@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, delete, func, select
 
 from constitution.errors import UserError
 from constitution.records import Event, canonical, text_digest
 from storage import tables
 from storage.database import patient
-from storage.events import Events
+from storage.proposals import ACCEPTED, Proposals
 from storage.runs import now
 
 KIND = "ratification"
@@ -48,7 +48,7 @@ class Superseded(UserError):
         super().__init__(f"{by}: nothing was changed; look at what it says, and amend that")
 
 
-class Amendments(Events):
+class Amendments(Proposals):
     @patient
     def put_constitution(self, version: str, text: str) -> None:
         """Keep a version's text. Any version may be tried; only a ratified one may be promoted under."""
@@ -71,7 +71,15 @@ class Amendments(Events):
 
     @patient
     def ratify(
-        self, version: str, who: str, message: str, key: str, *, text: str | None = None, after: str | None = None
+        self,
+        version: str,
+        who: str,
+        message: str,
+        key: str,
+        *,
+        text: str | None = None,
+        after: str | None = None,
+        proposal: str = "",
     ) -> Event:
         """Put a version in force: one transaction, durable, that asks no model. The same key again is one amendment.
 
@@ -79,6 +87,9 @@ class Amendments(Events):
         was made from, FRESH where there was none; raises Superseded, and writes nothing, where another has come in
         between. None ratifies after whatever is in force. Raises UserError for a version that is not stored when no
         text is given.
+
+        `proposal`: the one that is ratified by it, and closed in the same transaction; raises UserError where it is not
+        open any more. A draft of `who` that says this text has done its work, and is dropped.
         """
         with self._write(durable=True, alone=True) as connection:
             last = _last(connection)
@@ -96,6 +107,10 @@ class Amendments(Events):
             event, new = self._append(connection, KIND, who, key, payload, target=version)
             if new:
                 self._point(connection, "ratified", version, event)
+            if proposal:
+                self._close(connection, ACCEPTED, proposal, who, {"proposal": proposal, "amendment": event.id})
+            mine = tables.draft.c.who == who, tables.draft.c.text == text
+            connection.execute(delete(tables.draft).where(*mine))
             return event
 
     @patient

@@ -14,6 +14,8 @@
 | `events.py`   | things that people did |
 | `spot_checks.py` | what people answered about comparisons |
 | `amendments.py` | constitutions, and which is in force |
+| `proposals.py` | amendments that somebody proposes |
+| `drafts.py`   | amendments that somebody is writing |
 | `paths.py`    | where files lie, in the home folder |
 | `checkpoints.py` | checkpoints, by what people call them |
 | `registry.py` | promotion, documents, canaries |
@@ -26,6 +28,7 @@ are 16 bytes. A computed record is stored once and never changed: the first writ
 
 from __future__ import annotations
 
+from storage.drafts import Drafts
 from storage.garbage import Garbage
 from storage.lineage import Lineage
 from storage.outlook import Outlooks
@@ -35,5 +38,5 @@ from storage.texts import Texts
 from storage.verdicts import Verdicts
 
 
-class Store(Texts, Verdicts, Outlooks, SpotChecks, Registry, Lineage, Garbage):
+class Store(Texts, Verdicts, Outlooks, SpotChecks, Registry, Drafts, Lineage, Garbage):
     """`with Store.open("runs.db") as store: ...`. Safe to use from several threads, and processes may share one."""

@@ -277,3 +277,12 @@ document = Table(  # evaluations, decisions: records that are read whole
     Column("payload", AsciiJson, nullable=False),
     Column("created", Text, nullable=False),
 )
+
+draft = Table(  # what somebody is writing of the constitution: one each, changed as they type
+    "draft",
+    metadata,
+    Column("who", AsciiJson, primary_key=True),
+    Column("text", AsciiJson, nullable=False),
+    Column("base", Text, nullable=False),  # the event of the amendment it was begun from
+    Column("at", Text, nullable=False),
+)

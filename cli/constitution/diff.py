@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +16,8 @@ from constitution.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from constitution.difference import Change, Diff
-    from constitution.principles import Constitution, Principle
+    from constitution.difference import Diff
+    from constitution.principles import Constitution
 
 
 def of_settings(settings: Path | None = None) -> Path:
@@ -134,63 +133,20 @@ def show_diff(screen: Console, result: Diff) -> None:
     from rich.table import Table
 
     from cli.text import literal
+    from service.queries import changes
 
     if not result.changes:
         screen.print("No principle differs.")
     for change in result.changes:
-        name = f"{change.old.id} -> {change.id}" if change.kind == "renamed" and change.old else change.id
-        screen.print(literal(change.kind, "bold"), literal(name))
-        for field, before, after in _sides(change):
-            screen.print(literal(f"  {field}", "dim"))
+        screen.print(literal(change.kind, "bold"), literal(changes.name(change)))
+        for row in changes.sides(change):
+            screen.print(literal(f"  {row.field}", "dim"))
             sides = Table.grid(padding=(0, 1))
-            if before:
-                sides.add_row(literal("  -", "red"), literal(before, "red"))
-            if after:
-                sides.add_row(literal("  +", "green"), literal(after, "green"))
+            if row.before:
+                sides.add_row(literal("  -", "red"), literal(row.before, "red"))
+            if row.after:
+                sides.add_row(literal("  +", "green"), literal(row.after, "green"))
             screen.print(sides)
-        screen.print(literal(f"  {_cost(change)}", "dim"))
-    if result.same_version:
-        screen.print("Same version: no model reads anything else.")
-    elif result.judged_anew:
-        asked, checked, of = len(result.asks_judge), len(result.runs_checks), len(result.new)
-        if asked:
-            screen.print(literal(f"The judge is asked anew on {asked} of {of} principles."))
-        if checked:
-            screen.print(literal(f"Code checks {checked} of {of} principles anew, which asks no model."))
-    else:
-        screen.print("The judge is asked nothing anew: labels follow from the verdicts there are.")
-
-
-def _sides(change: Change) -> list[tuple[str, str, str]]:
-    """Field, words before, words after, for each field that differs."""
-    names = change.fields or (
-        "title", "critique", "revision", "comparison", "weight", "why", "tier", "hard", "overridable", "judge", "when",
-    )  # fmt: skip
-    rows = ((name, _field(change.old, name), _field(change.new, name)) for name in names)
-    return [row for row in rows if row[0] != "id" and (row[1] or row[2])]
-
-
-def _field(principle: Principle | None, name: str) -> str:
-    if principle is None:
-        return ""
-    value = principle.as_dict()[name]
-    if isinstance(value, str):
-        return value
-    if name in ("exemplars", "examples"):  # whole dialogues: what they say is in --markdown, and in the files
-        return f"{len(value)} {name}"
-    if not value:  # what most principles do without is not shown as null, false and []
-        return ""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _cost(change: Change) -> str:
-    if change.kind == "removed":
-        return "costs no call; only its own draws move"
-    asked = [
-        *(["the judge is asked anew"] if change.asks_judge else []),
-        *(["code checks every pair anew, which asks no model"] if change.runs_checks else []),
-        *(["critiques and revisions are written anew where it is drawn"] if change.asks_critic else []),
-        *(["draws move to it"] if change.kind == "added" else []),
-        *(["its draws move"] if change.kind == "renamed" else []),
-    ]
-    return "; ".join(asked) or "costs no call"
+        screen.print(literal(f"  {changes.cost(change)}", "dim"))
+    for line in changes.asked(result):
+        screen.print(literal(line))

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from constitution.principles import Constitution, Principle
-    from constitution.problems import Problem
     from constitution.records import Messages
     from service.settings import Settings
 
@@ -46,6 +45,7 @@ def check(file: File = None, as_json: Json = False) -> None:
     from constitution import loading
     from constitution.problems import ConstitutionError, noticed
     from service.queries import declared, unread
+    from service.queries.checked import Checked
 
     file = file or of_settings()
     try:
@@ -54,12 +54,11 @@ def check(file: File = None, as_json: Json = False) -> None:
     except ConstitutionError as error:
         if not as_json:
             raise
-        put_json({"file": str(file), "ok": False, "problems": [_as_dict(p) for p in error.problems]})
+        put_json({"file": str(file), **Checked("", None, error.problems).as_dict()})
         raise typer.Exit(2) from None
     notices = unread.notices(constitution, _project())
     if as_json:
-        told = [_as_dict(notice) for notice in notices]
-        put_json({"file": str(file), "ok": True, "problems": [], "notices": told, **_summary(constitution)})
+        put_json({"file": str(file), **Checked("", constitution, (), notices).as_dict()})
         return
     screen = console()
     more = f", {_count(len(notices), 'notice')}" if notices else ""
@@ -75,13 +74,6 @@ def _project() -> Settings | None:
         return load(None)
     except UserError:
         return None
-
-
-def _as_dict(problem: Problem) -> dict[str, Any]:
-    return {
-        "line": problem.line, "column": problem.column, "path": problem.path, "message": problem.message,
-        "hint": problem.hint,
-    }  # fmt: skip
 
 
 def show(

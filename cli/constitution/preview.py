@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cli.constitution.diff import show_diff
 from cli.screen import console, number, put, put_prose, put_table
@@ -12,25 +12,17 @@ if TYPE_CHECKING:
     from constitution.merge import ThreeWay
     from service.queries.preview import Flip, Preview
 
-_SIDES = {"theirs": "they changed", "yours": "you changed", "both": "both changed alike", "conflict": "both changed"}
-
 
 def told(found: ThreeWay) -> str:
     """A three-way diff: what they changed since the draft's base, what you changed, and where both did."""
+    from service.queries import changes
+
     lines = []
-    for edit in found.edits:
-        what = " ".join(part for part in (edit.id or "the file's name", edit.field) if part)
-        lines.append(f"  {_SIDES[edit.side]}: {what}")
+    for edit in changes.told(found):
+        lines.append(f"  {edit.who}: {edit.what}")
         for name, value in (("before", edit.base), ("theirs", edit.theirs), ("yours", edit.yours)):
-            lines.append(f"      {name:<7} {_short(value)}")
+            lines.append(f"      {name:<7} {value}")
     return "\n".join(lines) + ("\n" if lines else "")
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "(not there)"
-    text = value.comparison if hasattr(value, "comparison") else str(value)
-    return text if len(text) <= 90 else text[:89] + "…"
 
 
 def show(found: Preview, file: Path, ratifying: bool) -> None:

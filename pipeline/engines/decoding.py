@@ -17,6 +17,9 @@ from torch import Tensor
 
 from constitution.errors import UserError
 from pipeline.engines.engine import Sampling
+from pipeline.engines.kv_cache import with_room
+
+NUCLEUS = 512  # the likeliest tokens among which a nucleus is looked for before all are sorted
 
 NOT_A_NUMBER = (
     "the model's answer is NaN where it has to say how likely each token is, so nothing it says can be used: its "
@@ -35,13 +38,30 @@ def sample(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) 
     heat = torch.where(temperature > 0, temperature, 1.0)
     probabilities = (logits / heat[:, None]).softmax(-1)
     if (top_p < 1).any():
-        ordered, order = probabilities.sort(stable=True, dim=-1, descending=True)
-        beyond = ordered.cumsum(-1) - ordered >= top_p[:, None]
-        beyond[:, 0] = False
-        probabilities = probabilities.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), 0.0)
+        probabilities = nucleus(probabilities, top_p)
     cumulative = probabilities.double().cumsum(-1)
     drawn = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
     return torch.where(temperature > 0, drawn.clamp(max=logits.shape[-1] - 1), greedy)
+
+
+def nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
+    """Zero but for the smallest set of likeliest tokens that holds `top_p` [B]; of tokens alike the first ones of the
+    vocabulary. `probabilities` [B, V]. Rows whose nucleus is among a few tokens, nearly all, are not sorted whole."""
+    few = min(NUCLEUS, probabilities.shape[-1])
+    likeliest = probabilities.topk(few, dim=-1).values
+    inside = likeliest.cumsum(-1) - likeliest < top_p[:, None]
+    inside[:, 0] = True
+    size = inside.sum(-1, keepdim=True)
+    least = likeliest.gather(-1, size - 1)
+    kept = probabilities >= least
+    alike = kept.sum(-1, keepdim=True) != size  # more of them are as likely as the least that belongs to it
+    unsure = (alike | ((size == few) & (few < probabilities.shape[-1])))[:, 0]
+    if unsure.any():
+        ordered, order = probabilities[unsure].sort(stable=True, dim=-1, descending=True)
+        inside = ordered.cumsum(-1) - ordered < top_p[unsure, None]
+        inside[:, 0] = True
+        kept[unsure] = torch.zeros_like(inside).scatter(-1, order, inside)
+    return probabilities.masked_fill(~kept, 0.0)
 
 
 @contextmanager
@@ -102,7 +122,7 @@ def decode(
             use_cache=True,
             logits_to_keep=1,
         )
-        cache = output.past_key_values
+        cache = with_room(output.past_key_values) if cache is None else output.past_key_values
         logits = output.logits[:, -1].float()
         if not careless and (logits if step == 0 else logits[:, :1]).isnan().any():  # in a state that is NaN all are
             raise UserError(NOT_A_NUMBER)

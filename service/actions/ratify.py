@@ -77,8 +77,11 @@ class Merged:
         return {"file": str(self.file), "ratified": self.now.number, "written": self.written}
 
 
-def ratify(store: Store, draft: Constitution, base: Amendment | None, who: str, message: str) -> Amendment:
-    """Put a draft in force, after the amendment it was made from. One transaction; no model is asked.
+def ratify(
+    store: Store, draft: Constitution, base: Amendment | None, who: str, message: str, proposal: str = ""
+) -> Amendment:
+    """Put a draft in force, after the amendment it was made from. One transaction; no model is asked. `proposal`: the
+    one that it is, which is closed by it.
 
     Raises Superseded where another amendment has come since, UserError where the draft is what is in force, or the
     reason is empty.
@@ -92,7 +95,7 @@ def ratify(store: Store, draft: Constitution, base: Amendment | None, who: str, 
         raise Superseded(inforce)
     after = inforce.event if inforce else FRESH
     key = amendment_key(after, draft.source, message)
-    event = store.ratify(draft.version, who, message, key, text=draft.source, after=after)
+    event = store.ratify(draft.version, who, message, key, text=draft.source, after=after, proposal=proposal)
     return next(a for a in store.amendments() if a.event == event.id)
 
 

@@ -153,16 +153,22 @@ def _pool(store: Store, run: str) -> pool.Pool:
 
 
 def preview(
-    wiring: Wiring, draft: Constitution, who: str, base: str = "", run: str = "", asked: Sequence[Id] = ()
+    wiring: Wiring,
+    draft: Constitution,
+    who: str,
+    base: str | Amendment = "",
+    run: str = "",
+    asked: Sequence[Id] = (),
 ) -> Preview:
-    """Compare a draft of `who` with the constitution in force. Asks no model. `asked`: labels of a random sample of
-    those that may turn (`draw`), which were asked about by now (`service.work.sample`).
+    """Compare a draft of `who` with the constitution in force. Asks no model. `base`: what it was made from, or a
+    revision that names it. `asked`: labels of a random sample of those that may turn (`draw`), which were asked about
+    by now (`service.work.sample`).
 
     Raises UserError in a store where nothing is ratified, and for an unknown base or run.
     """
     store, judge = wiring.store, wiring.asked_judge(wiring.settings.judge)
     inforce, old = store.amendment("ratified"), ratified(store)
-    origin = made_from(store, draft.source, who, base)
+    origin = base if isinstance(base, Amendment) else made_from(store, draft.source, who, base)
     overtaken = three_way(origin.text, inforce.text, draft.source) if origin.event != inforce.event else None
     difference, found = diff(old, draft), _pool(store, run)
     turn = _turn(wiring, judge, found, old, draft)
