@@ -29,8 +29,8 @@ def ai_answer(label: Label) -> str | None:
 def agreement(pairs: Sequence[tuple[SpotAnswer, Label]]) -> dict[str, Any]:
     """Raw agreement, Cohen's kappa and Gwet's AC1 of people with the AI, each with a 95% interval.
 
-    Skips, unreadable labels and what no judge can say (neither is acceptable) are left out and counted. AC1 (Gwet 2008, Br. J. Math. Stat. Psychol. 61, eq. 5-7)
-    stays meaningful where one answer dominates, which kappa does not.
+    Skips, unreadable labels and what no judge can say (neither is acceptable) are left out and counted. AC1 (Gwet
+    2008, Br. J. Math. Stat. Psychol. 61, eq. 5-7) stays meaningful where one answer dominates, which kappa does not.
     """
     rated = [
         (answer, said) for answer, label in pairs if answer in CATEGORIES and (said := ai_answer(label)) is not None
