@@ -420,7 +420,7 @@ class SpotCheck:
 
     @property
     def share(self) -> float | None:
-        """1 where the first answer was preferred, 0 the second, 0.5 a tie; None where it was skipped, neither is good."""
+        """1 where the first answer was preferred, 0 the second, 0.5 a tie; None for `skip` and `neither`."""
         return {"first": 1.0, "second": 0.0, "tie": 0.5}.get(self.answer)
 
 
