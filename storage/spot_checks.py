@@ -52,7 +52,8 @@ class SpotChecks(Events, Claims):
         """
         if answer not in get_args(SpotAnswer):
             raise ValueError(f"{answer!r} is not one of {get_args(SpotAnswer)}")
-        payload = {"comparison": comparison.hex(), "answer": answer, "reason": reason, "sampled_by": sampled_by}
+        payload: dict[str, Any] = {"comparison": comparison.hex(), "answer": answer, "reason": reason}
+        payload["sampled_by"] = sampled_by
         more = {"principle": principle, "rewrite": rewrite, "probability": probability, "asked": asked}
         payload |= {name: value for name, value in more.items() if value not in ("", None)}
         mine = None if lease is None else replace(lease, ids=(comparison,))
