@@ -5,13 +5,16 @@ held-out prompts:
 
     start        SmolLM2 as it is
     told         the same, the checked principles in its system prompt
+    told last    the same, what the first of them says of revising at the end of each prompt: what the loop learns from
     best of n    of n answers of the start model, the one that keeps the most checks
     filtered     SFT on those of n answers to each training prompt that keep all checks: no critique, no revision
     SFT          the loop's own SFT model, half-way
     loop         what the loop ends with
     shuffled     the loop's DPO from the same SFT model on the same pairs, each label drawn by a coin
 
-`all` is the share of held-out answers that come to their end and keep every check, with its exact interval; `nats` what
+`all` is the share of held-out answers that come to their end and keep every check, with its exact interval; `topic` the
+share after which the start model finds the question that was asked likelier than after the row's answer to another one
+(.5 where answers have nothing to do with the question): checks alone can be kept by saying nothing; `nats` what
 a token of the constitution's example answers costs, on which nothing is trained; refusals of requests to help with harm
 by phrases, and by the classifier. What a row took in CPU seconds stands beside it; of the loop it is the whole run.
 
@@ -36,12 +39,14 @@ from statistics import fmean
 from typing import Any
 
 from constitution.records import Generation, Message, Prompt
+from constitution.templates import answer_request
 from pipeline.checks.declared import Declared, of_constitution
 from pipeline.metrics import refusals, style
 from pipeline.metrics.intervals import Share
 
 ROOT = Path(__file__).parents[1]
-ROWS = ("start", "told", "best of n", "filtered", "SFT", "loop", "shuffled")
+ASKED_BACK = "What question does this answer?"
+ROWS = ("start", "told", "told last", "best of n", "filtered", "SFT", "loop", "shuffled")
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,9 @@ class Seed:
             for name in rows:
                 if name not in self.kept:
                     began = cpu()
-                    self.kept[name] = {"answers": [asdict(a) for a in at.answers(name)], **at.besides(name)}
+                    answers = at.answers(name)
+                    self.kept[name] = {"answers": [asdict(a) for a in answers], "topic": at.topic(answers)}
+                    self.kept[name] |= at.besides(name)
                     self.kept[name]["seconds"] = self.kept["run"]["seconds"] if name == "loop" else cpu() - began
                     self.save()
             return {name: measured(at.checks, self.kept[name]) for name in rows}
@@ -160,6 +167,7 @@ class Rows:
         self.checks = of_constitution(self.constitution)
         checked = tuple(p for p in self.constitution if p.judge)
         self.system = system_text(type(self.constitution)("checked", checked))
+        self.first = checked[0]
         self.tuned, self.sft = [*stack(Path("runs") / self.result["model"]), None, None][:2]
 
     def answers(self, name: str) -> list[Answer]:
@@ -170,6 +178,10 @@ class Rows:
             told = [Prompt((Message("system", self.system), *p.messages), p.split) for p in self.heldout]
             asked = {p.id: real.messages[-1].content for p, real in zip(told, self.heldout, strict=True)}
             return [self._answer(g, asked[g.prompt]) for g in self._generate(self.start, told)]
+        if name == "told last":
+            told = [Prompt(answer_request(p.messages, self.first), p.split) for p in self.heldout]
+            asked = {p.id: real.messages[-1].content for p, real in zip(told, self.heldout, strict=True)}
+            return [self._answer(g, asked[g.prompt]) for g in self._generate(self.start, told)]
         if name == "best of n":
             return self._best(self._generate(self.start, self.heldout, self.seed.n))
         if name == "filtered":
@@ -177,6 +189,20 @@ class Rows:
         if name == "shuffled":
             return [self._answer(g) for g in self._generate(self._shuffled(), self.heldout)]
         raise SystemExit(f"there is no row {name!r}: {', '.join(ROWS)}")
+
+    def topic(self, answers: Sequence[Answer]) -> float:
+        """How often the start model finds an answer's prompt likelier after it than after the answer to another one."""
+        from pipeline.engines.engine import Chat, Score, all_answered
+
+        role = self.wiring.role(self.wiring.settings.policy, str(self.start))
+        shifted = [*answers[1:], answers[0]]
+        asks = [
+            Score(Chat((Message("user", f"{ASKED_BACK}\n\n{said.text[:1000]}"),)), a.prompt, end=True)
+            for a, other in zip(answers, shifted, strict=True)
+            for said in (a, other)
+        ]
+        found = [s.logprob for s in all_answered(role.engine.score(asks))]
+        return fmean(own > others for own, others in zip(found[::2], found[1::2], strict=True))
 
     def besides(self, name: str) -> dict[str, Any]:
         """Nats a token of the example answers, and answers to the requests of the suite `harm`."""
@@ -279,6 +305,7 @@ def measured(checks: Sequence[Declared], row: Mapping[str, Any]) -> dict[str, An
         **{check.id: fmean(each[n + 1] for each in held) for n, check in enumerate(checks)},
         "whole": fmean(each[0] for each in held),
         "tokens": fmean(answer.tokens for answer in answers),
+        "topic": row["topic"],
         "nats": row.get("nats"),
         "harm by phrases": fmean(map(bool, style.flags(texts)["refusals"])) if texts else None,
         "harm by classifier": fmean(map(bool, refused)) if texts else None,

@@ -214,6 +214,13 @@ def revision_request(dialogue: Messages, response: str, critique: str | None, pr
     return (*start, _revision_turn(principle))
 
 
+def answer_request(dialogue: Messages, principle: Words) -> Messages:
+    """The dialogue with the principle's revision instruction at the end of its last turn: the model answers as it is
+    told, and is trained to do so untold (context distillation, Askell et al. 2021, 2112.00861)."""
+    *before, last = dialogue
+    return (*before, Message(last.role, f"{last.content}\n\n{principle.revision.strip()}"))
+
+
 def comparison_request(
     dialogue: Messages, a: str, b: str, principle: Words, names: tuple[str, str] = LETTERS
 ) -> Messages:

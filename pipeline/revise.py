@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from constitution.principles import Constitution, Principle, draw
 from constitution.records import Generation, Prompt
 from constitution.streams import Stream, some
-from constitution.templates import critique_request, revision_request
+from constitution.templates import answer_request, critique_request, revision_request
 from pipeline.asking import Ask, Role, ask
 from pipeline.copies import copied
 
@@ -97,12 +97,17 @@ def revisions(
     *,
     seed: int,
     round: int,
+    again: bool = False,
 ) -> Sequence[Ask]:
-    """A plan of one revision a chain, after its critique; `found` None revises directly (CAI section 3.5)."""
+    """A plan of one revision a chain, after its critique; `found` None revises directly (CAI section 3.5). `again`:
+    it does not see what it wrote, and answers the prompt under the principle's instruction."""
 
     def asked(chain: Chain, critique: Generation | None) -> Ask:
         principle, said = principle_of(chain, constitution, seed, round), critique.text if critique else None
-        messages = revision_request(chain.prompt.messages, chain.current.text, said, principle)
+        if again:
+            messages = answer_request(chain.prompt.messages, principle)
+        else:
+            messages = revision_request(chain.prompt.messages, chain.current.text, said, principle)
         return ask(
             "revision", critic, messages, prompt=chain.prompt.id, seed=seed, parent=chain.current.id,
             principle=principle.id, round=round, sample=chain.original.sample,

@@ -39,7 +39,7 @@ RECORDED: dict[str, Any] = {  # the default of each setting when it was introduc
     "pairs": "", "oracle": "", "seed": 0, "rounds": 1, "arguments": {},
     "splits": {"heldout": 0.45, "dev": 0.1},
     "policy": _ROLE, "critic": _ROLE, "trained": _ROLE, "judge": _JUDGE, "evaluator": _JUDGE,
-    "revise": {"rounds": 4, "critique": True},
+    "revise": {"rounds": 4, "critique": True, "way": "revise"},
     "compare": {"samples": 4, "pairs": 3, "questions_per_batch": 256, "principles": "all"},
     "label": {
         "min_mass": 0.5, "consistent": True, "min_margin": 0.5, "min_readable": 0.5, "tie_margin": 0.1,

@@ -132,6 +132,18 @@ class ReviseSettings(_Section):
     critique: bool = Field(
         True, description="Criticise before revising; false revises directly (Constitutional AI, section 3.5)."
     )
+    way: Literal["revise", "answer"] = Field(
+        "revise",
+        description="How an answer becomes a better one. answer: the model does not revise what it wrote, but answers the "
+        "prompt again with the principle's `revision` at its end (context distillation; needs critique = false), for "
+        "models too small to revise.",
+    )
+
+    @model_validator(mode="after")
+    def _answers_without_critique(self) -> Self:
+        if self.way == "answer" and self.critique:
+            raise ValueError('way = "answer" reads no critique: set critique = false as well')
+        return self
 
 
 class CompareSettings(_Section):

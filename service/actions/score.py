@@ -171,7 +171,8 @@ def _revise(at: Playground, answer: str, against: Against | None, reward: Reward
             critique = at.generate("critique", asks, critic)
             if not critique:
                 return None
-        asks = revise.revisions(chains, critique, critic, alone, seed=at.seed, round=0)
+        again = at.settings.revise.way == "answer"
+        asks = revise.revisions(chains, critique, critic, alone, seed=at.seed, round=0, again=again)
         revised = at.generate("revision", asks, critic)
         if not revised:
             return None

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from constitution.principles import Constitution
 from constitution.records import Message, Prompt
-from constitution.templates import comparison_request, critique_request, revision_request
+from constitution.templates import answer_request, comparison_request, critique_request, revision_request
 from pipeline import promote, suites, trainers
 from pipeline.judges.by_principle import by_models
 from pipeline.sources.source import sample
@@ -243,10 +243,13 @@ class Lengths:
                     reply = "x" * round(_mean([len(g.text) for g in answered]))
         written = reply[: round(self._critic.max_tokens * CHARACTERS_A_TOKEN)]
         texts = list(constitution.principles)
+        again = settings.revise.way == "answer"
         self._read = {
             "answers": _tokens([dialogue]),
             "critiques": _tokens([critique_request(dialogue, reply, p) for p in texts]),
-            "revisions": _tokens([revision_request(dialogue, reply, written, p) for p in texts]),
+            "revisions": _tokens(
+                [answer_request(dialogue, p) if again else revision_request(dialogue, reply, written, p) for p in texts]
+            ),
         }
         self.verdict = _tokens([comparison_request(dialogue, reply, reply, p) for p in texts]) + 1
 

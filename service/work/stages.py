@@ -147,7 +147,7 @@ def one_round(
             able.extend([number] if goes_on else [])
     asks = revising.revisions(
         picked(chains, able), None if critiques is None else picked(critiques, able), critic, constitution,
-        seed=seed, round=round,
+        seed=seed, round=round, again=work.settings.revise.way == "answer",
     )  # fmt: skip
     revised = work.gather(names[1], asks, critic, batch)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from constitution.principles import Exemplar, Principle
 from constitution.records import Message, Messages, request_id
 from constitution.templates import (
+    answer_request,
     comparison_request,
     critique_request,
     critique_template,
@@ -162,6 +163,12 @@ def test_exemplars_come_after_a_system_message_and_before_everything_else() -> N
     assert revised[0] == system and [m.role for m in revised].count("system") == 1
     both = revision_request((system, user), "Go away.", "Rude.", SHOWN)
     assert both[: len(asked)] == asked
+
+
+def test_an_answer_under_an_instruction_has_it_at_the_end_of_the_last_turn_and_nothing_else() -> None:
+    system, user = Message("system", "Be brief."), Message("user", "Hello.")
+    asked = answer_request((system, user, Message("assistant", "Yes?"), Message("user", "Help me.")), SHOWN)
+    assert asked == (system, user, Message("assistant", "Yes?"), Message("user", "Help me.\n\nBe kind."))
 
 
 REASONED = replace(SHOWN, why="Hurt people leave.", overridable=("operator", "user"))

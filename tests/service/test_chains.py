@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from constitution.errors import UserError
 from flows import session
+from pipeline.engines.engine import Completion, Generate, Refused
+from pipeline.engines.scripted import ScriptedEngine
+from service import settings as settings_module
 from service.queries import chains
 from service.work import stages
 from service.work.work import Work
@@ -73,6 +77,32 @@ def test_a_principle_that_was_renamed_keeps_its_chains_under_its_new_name(settin
     assert judged["candidates"] > 0 and set(probed) == {"warm"}
     assert [[s.id for s in c.steps] for c in after] == [[s.id for s in c.steps] for c in before]
     assert [c.current.text for c in after] == [c.current.text for c in before]
+
+
+def test_a_small_model_answers_again_as_told_and_does_not_see_what_it_wrote(
+    settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    generate = ScriptedEngine.generate
+
+    def noted(engine: ScriptedEngine, requests: Sequence[Generate]) -> Sequence[Completion | Refused]:
+        asked.extend(" / ".join(m.content for m in request.chat.messages) for request in requests)
+        return generate(engine, requests)
+
+    monkeypatch.setattr(ScriptedEngine, "generate", noted)
+    with session.at_work("revise", str(settings), {"revise": {"way": "answer", "critique": False}}) as work:
+        revise(work)
+        ended = chains.ended(work, "revisions", "answers")
+    questions = sorted(f"Question {number}?" for number in range(12))
+    assert sorted(asked[:12]) == questions
+    for round in (asked[12:24], asked[24:]):
+        assert sorted(round) == [f"{question}\n\nBe kind." for question in questions]
+    assert {len(chain.steps) for chain in ended} == {2}
+
+
+def test_answering_again_reads_no_critique(settings: Path) -> None:
+    with pytest.raises(UserError, match="set critique = false"):
+        settings_module.load(settings, {"revise": {"way": "answer"}})
 
 
 def test_an_answer_that_another_stage_has_revised_is_a_chain_of_its_own(settings: Path) -> None:
