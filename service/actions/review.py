@@ -196,6 +196,13 @@ def _again(desk: Desk, about: Judged, who: str, check: SpotCheck) -> Item | None
     return item_of(about, lease, check.sampled_by, len(ids) - waiting, waiting, check.asked)
 
 
+def texts(store: Store, who: str, token: str) -> tuple[str, str]:
+    """The answers A and B of the pair that a reviewer was shown, on the sides that they saw."""
+    held = Held.of(token, who)
+    (pair,) = store.pairs([held.comparison])
+    return (pair.first, pair.second) if shows_first_left(who, held.comparison) else (pair.second, pair.first)
+
+
 def answers(store: Store, run: str | Judged, who: str, most: int = 50) -> list[Answered]:
     """A reviewer's own standing answers about a run, the last first."""
     about = _about(store, run)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from constitution.errors import UserError
-from service.actions import review, review_desk
+from service.actions import exports, review, review_desk
 from service.actions.annotated_pairs import export
-from service.actions.data_files import Split
+from service.actions.data_files import Format, Split
+from service.actions.exports import collect
 from service.actions.review_desk import Desk
 from service.actions.review_records import Item
 from service.queries import queue
@@ -114,3 +115,20 @@ def test_a_desk_makes_a_queue_once_and_knows_what_was_answered_elsewhere(
 def test_the_time_at_it_leaves_pauses_out() -> None:
     done = review_desk.Done(set(), 0, "", [0.0, 60.0, 100.0, 5000.0, 5030.0])
     assert done.seconds == 60 + 40 + 30
+
+
+def test_a_rewrite_is_exported_as_a_persons_and_only_where_it_stands(
+    store: Store, run: Reviewed, tmp_path: Path
+) -> None:
+    for number in range(2):
+        item = shown(store)
+        review.answer(store, "ada", item.token, str(number), "neither", rewrite=f"Better {number}.")
+    item = shown(store)
+    review.answer(store, "ada", item.token, "2", "a")
+    found = collect(store, "", Format.prompt_completion, Split.all)
+    assert sorted(row["completion"][0]["content"] for row in found.rows) == ["Better 0.", "Better 1."]
+    assert {row["written_by"] for row in found.rows} == {"person"}
+    review.undo(store, "", "ada", "u1")
+    review.undo(store, "", "ada", "u2")
+    for name in ("rows.jsonl", "rows.parquet", "rows.csv"):
+        assert exports.export(store, tmp_path / name, "", Format.prompt_completion, Split.all).rows == 1
