@@ -421,6 +421,18 @@ class LimitSettings(_Section):
     )
 
 
+class ReviewSettings(_Section):
+    """What people who review are shown."""
+
+    guidelines: str = Field(
+        "", description="A text file that stands beside each pair in the console; none: the constitution's own words."
+    )
+    closed: list[str] = Field(
+        [],
+        description='Tags of prompts, as ["harm"]: what may hurt to read stays closed in the console until opened.',
+    )
+
+
 class SplitSettings(_Section):
     heldout: float = Field(0.45, ge=0, lt=1, description="The share of the prompts that models are measured on.")
     dev: float = Field(0.1, ge=0, lt=1, description="The share of the prompts that settings are chosen on.")
@@ -490,6 +502,7 @@ class Settings(_Section):
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="The measurement on held-out prompts.")
     gate: GateSettings = Field(GateSettings(), description="What must hold for a model to be promoted.")
     retrain: RetrainSettings = Field(RetrainSettings(), description="What follows an amendment.")
+    review: ReviewSettings = Field(ReviewSettings(), description="What people who review are shown.")
     limits: LimitSettings = Field(LimitSettings(), description="When a run stops by itself.")
     threads: int | None = Field(None, ge=1, description="Threads of torch; none: as many as there are cores.")
 
@@ -498,7 +511,9 @@ class Settings(_Section):
         nor what its judges are tried on (as a constitution's examples are no part of its version: what was found is
         kept with the run), but whether code decides alone where they are not believed; and of the sections `retrain`
         and `sweep` nothing, but for the flows that they are of."""
-        aside = {"store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial", "placement"}
+        aside = {
+            "store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial", "placement", "review",
+        }  # fmt: skip
         follows = kind in ("retrain", "relabel")
         own = {"retrain"} if follows else {"sweep"} if kind == "sweep" else set()
         whole = self.model_dump(mode="json", exclude=aside | ({"retrain", "sweep"} - own))

@@ -44,14 +44,23 @@ class StaleLease(RuntimeError):
 
 
 class Claims(Database):
-    def claim(self, stage: str, ids: Sequence[Id], worker: str, lease_seconds: float, *, again: bool = False) -> Lease:
+    def claim(
+        self,
+        stage: str,
+        ids: Sequence[Id],
+        worker: str,
+        lease_seconds: float,
+        *,
+        again: bool = False,
+        mark: bytes = b"",
+    ) -> Lease:
         """Claim what nobody holds of `ids`; the lease names what was got, in the order asked.
 
         `again`: also what this worker holds by an earlier lease, which is lost by that: the same reviewer in a second
-        window.
+        window. `mark`: how the fence ends, up to 2 bytes, by which `holding` tells what it was claimed for.
         """
         expires = int(time.time() + lease_seconds)
-        return self._claim(stage, ids, worker, secrets.token_bytes(8), expires, again)
+        return self._claim(stage, ids, worker, secrets.token_bytes(8 - len(mark)) + mark, expires, again)
 
     @patient
     def _claim(self, stage: str, ids: Sequence[Id], worker: str, fence: bytes, expires: int, again: bool) -> Lease:
@@ -111,6 +120,15 @@ class Claims(Database):
                 rows = connection.execute(select(claim.id, claim.worker).where(here))
                 held |= {row.id: row.worker for row in rows}
         return held
+
+    @patient
+    def holding(self, stage: str) -> dict[Id, tuple[str, bytes]]:
+        """All that is held of a stage now: by whom, and under which fence. For stages of which little is held."""
+        claim = tables.claim.c
+        query = select(claim.id, claim.worker, claim.fence)
+        with self._read() as connection:
+            rows = connection.execute(query.where(claim.stage == stage, claim.expires >= int(time.time())))
+            return {row.id: (row.worker, row.fence) for row in rows}
 
     @patient
     def release(self, lease: Lease) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, select
@@ -150,15 +151,19 @@ class SpotChecks(Events, Claims):
         return {row.about for query in _among(wanted, comparisons) for row in self._rows(query)}
 
     @patient
-    def reviewed(self, reviewer: str, *, since: int = 0, day: str = "") -> tuple[list[tuple[Id | None, str]], int]:
-        """What a reviewer did of late: about which comparison and when, for each answer and each that was taken back,
-        in their order; and the number to go on from. `since`: such a number. `day`: not before it, as 2026-11-28."""
+    def reviewed(
+        self, reviewer: str, *, since: int = 0, day: str = ""
+    ) -> tuple[list[tuple[int, Id | None, float]], int]:
+        """What a reviewer did of late: its number, about which comparison and when (Unix seconds), for each answer and
+        each that was taken back, in their order; and the number of the last. `since`: only later numbers. `day`: not
+        before it, as 2026-11-28."""
         event = tables.event.c
         mine = (event.who == reviewer, event.kind.in_((CHECK, CHECK_ONE, UNDONE)), event.seq > since, event.at >= day)
         query = select(event.seq, event.about, event.at).where(*mine).order_by(event.seq)
         with self._read() as connection:
             rows = connection.execute(query).all()
-        return [(row.about, row.at) for row in rows], max((row.seq for row in rows), default=since)
+        found = [(row.seq, row.about, datetime.fromisoformat(row.at).timestamp()) for row in rows]
+        return found, max((row.seq for row in rows), default=since)
 
     @patient
     def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:

@@ -28,6 +28,7 @@ class Format(StrEnum):
     preference = "preference"
     prompt_only = "prompt-only"
     unpaired = "unpaired"
+    prompt_completion = "prompt-completion"
 
 
 class Split(StrEnum):
@@ -50,6 +51,12 @@ COLUMNS = {
         "prompt": "the dialogue, a list of messages that ends in a user's turn",
         "completion": "one message of the assistant's",
         "label": "whether it was the better one of its pairs",
+    },
+    Format.prompt_completion: {
+        "prompt": "the dialogue, a list of messages that ends in a user's turn",
+        "completion": "what a person would have answered, one message of the assistant's",
+        "written_by": "always `person`: no model wrote it",
+        "comparison": "the id in the store of the pair that they were shown",
     },
 }
 

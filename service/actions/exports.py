@@ -49,6 +49,8 @@ def collect(store: Store, run: str, format: Format, split: Split) -> DataSet:
         prompts = store.prompts(ids=store.stage_members(about.id, "prompts"))
         rows = [{"prompt": messages(p.messages)} for p in prompts if split in (Split.all, p.split)]
         return DataSet(rows, source=_source(about, split))
+    if format is Format.prompt_completion:
+        return _rewritten(store, run, split)
     pairs = _pairs(store, run, split, hard=format is Format.unpaired)
     return pairs if format is Format.preference else _unpaired(pairs)
 
@@ -89,6 +91,27 @@ def _labelled(store: Store, run: str, split: Split, hard: bool) -> DataSet:
         "label rule": json.dumps({**about.run.settings["settings"]["label"], **asdict(about.rule)}, sort_keys=True),
     }
     return DataSet(rows, left_out, source)
+
+
+def _rewritten(store: Store, run: str, split: Split) -> DataSet:
+    """What reviewers of the run's pairs would have answered: a row a rewrite, for supervised fine-tuning."""
+    from pipeline.assemble import messages, said
+    from service.queries import judged
+
+    about = judged.newest(store, run)
+    checks = [c for c in store.spot_checks(run=about.run.id, stages=about.stages) if c.rewrite]
+    cases, splits = _texts(store, sorted({c.comparison for c in checks}))
+    here = sorted(
+        (c for c in checks if split in (Split.all, splits[c.comparison])), key=lambda c: (c.comparison, c.event)
+    )
+    rows = [
+        {
+            "prompt": messages(cases[c.comparison].messages), "completion": said(c.rewrite), "written_by": "person",
+            "comparison": c.comparison.hex(),
+        }
+        for c in here
+    ]  # fmt: skip
+    return DataSet(rows, source=_source(about.run, split) | {"written by": "people who reviewed the run's pairs"})
 
 
 def _imported(store: Store, about: Run, split: Split) -> DataSet:

@@ -17,50 +17,97 @@ from urllib.parse import quote
 from constitution.errors import UserError
 from constitution.records import Id, SpotCheck
 from pipeline.review import shows_first_left
-from service.actions.review_records import Answered, Choice, Held, Item, answered_of, item_of, side
-from service.queries import judged, queue
+from service.actions.review_desk import Desk, Done
+from service.actions.review_records import Answered, Choice, Held, Item, Progress, answered_of, item_of, mark, side
+from service.queries import judged
 from service.queries.judged import Judged
 from storage.claims import REVIEW, Lease, StaleLease
-from storage.database import chunks
 from storage.store import Store
 
 T = TypeVar("T")
 
 HELD_SECONDS = 15 * 60  # from when the pair is shown, or from `keep`
-WINDOW = 200  # pairs whose holders are looked up at once: more than the people who review at the same time
+LONGEST = 100_000  # characters of a reason or a rewrite
 
 
-def next_item(store: Store, run: str | Judged, who: str, sample: str = "random", seed: int = 0) -> Item | None:
+def next_item(
+    store: Store,
+    run: str | Judged,
+    who: str,
+    sample: str = "random",
+    seed: int = 0,
+    *,
+    asked: str = "",
+    desk: Desk | None = None,
+) -> Item | None:
     """The next pair for a reviewer, which they now hold; None where all are answered, or held by others.
 
-    `run`: its first digits, "" for the newest that judged anything, or what `judged.newest` found. Raises UserError for
-    a run without labels and for an unknown `sample`.
+    `run`: its first digits, "" for the newest that judged anything, or what `judged.newest` found. `asked`: the one
+    principle that is asked about. `desk`: what the caller keeps between two calls; none: all is read. Raises UserError
+    for a run without labels, an unknown `sample` and an unknown principle.
     """
+    desk = desk or Desk(store)
     about = _about(store, run)
-    ids, done = _queue(about, _named(who), sample, seed)
-    waiting = [id for id in ids if id not in done]
-    for some in chunks(waiting, WINDOW):
-        holders = store.holders(REVIEW, some)
-        mine = [id for id in some if holders.get(id) == who]
-        for id in (*mine, *(id for id in some if id not in holders)):
-            lease = store.claim(REVIEW, [id], who, HELD_SECONDS, again=True)
-            if lease.ids and not store.answered(who, [id]):  # it may just have been, in another window
-                return item_of(about, lease, sample, len(ids) - len(waiting), len(waiting))
-            store.release(lease)
+    ids, done = _queue(desk, about, _named(who), sample, seed, asked)
+    waiting = [id for id in ids if id not in done.answered]
+    held, ours = store.holding(REVIEW), mark(sample, asked)
+    mine = [id for id in waiting if id in held and held[id][0] == who and held[id][1].endswith(ours)]
+    free = (id for id in waiting if id not in held or held[id][0] == who)
+    for id in (*mine, *free):
+        lease = store.claim(REVIEW, [id], who, HELD_SECONDS, again=True, mark=ours)
+        if lease.ids and not store.answered(who, [id], asked=asked):  # it may just have been, in another window
+            return item_of(about, lease, sample, len(ids) - len(waiting), len(waiting), asked)
+        store.release(lease)
     return None
 
 
-def left(store: Store, run: str | Judged, who: str, sample: str = "random", seed: int = 0) -> int:
+def left(
+    store: Store,
+    run: str | Judged,
+    who: str,
+    sample: str = "random",
+    seed: int = 0,
+    *,
+    asked: str = "",
+    desk: Desk | None = None,
+) -> int:
     """How many pairs of the queue a reviewer has not answered; some may be held by others."""
-    ids, done = _queue(_about(store, run), _named(who), sample, seed)
-    return sum(id not in done for id in ids)
+    return progress(store, run, who, sample, seed, asked=asked, desk=desk).left
 
 
-def answer(store: Store, who: str, token: str, key: str, choice: str, reason: str = "") -> Answered:
+def progress(
+    store: Store,
+    run: str | Judged,
+    who: str,
+    sample: str = "random",
+    seed: int = 0,
+    *,
+    asked: str = "",
+    desk: Desk | None = None,
+) -> Progress:
+    """How far a reviewer is in a queue, and how long they were at it today."""
+    ids, done = _queue(desk or Desk(store), _about(store, run), _named(who), sample, seed, asked)
+    left = sum(id not in done.answered for id in ids)
+    return Progress(len(ids) - left, left, len(done.times), round(done.seconds))
+
+
+def answer(
+    store: Store,
+    who: str,
+    token: str,
+    key: str,
+    choice: str,
+    reason: str = "",
+    *,
+    principle: str = "",
+    rewrite: str = "",
+    run: str | Judged = "",
+) -> Answered:
     """Keep what a reviewer says of the pair that they were shown. It is on disk when this returns.
 
-    The same `key` again, from the same person, returns the first answer. Raises UserError where the key was used for
-    another answer, and where the pair is no longer theirs: it went to somebody else, was answered or given back.
+    `principle`: the one of `run` that decided. `rewrite`: what they would have answered. The same `key` again, from the
+    same person, returns the first answer. Raises UserError where the key was used for another answer, and where the
+    pair is no longer theirs: it went to somebody else, was answered or given back.
     """
     held = Held.of(token, who)
     if choice not in get_args(Choice):
@@ -68,13 +115,28 @@ def answer(store: Store, who: str, token: str, key: str, choice: str, reason: st
     if not key.strip():
         raise UserError("an answer needs a key of its own, so that it is kept once if it is sent twice")
 
+    if len(reason) > LONGEST or len(rewrite) > LONGEST:
+        raise UserError(f"a reason, or a rewrite, has at most {LONGEST:,} characters; shorten it")
+    if principle and principle not in _about(store, run).constitution.weights():
+        raise UserError(f"the run's constitution has no principle {principle!r}; name one of those that are shown")
+    name = f"review:{quote(who, safe='')}:{key}"
+
     def keep_under(lease: Lease) -> SpotCheck:
         return store.add_spot_check(
-            who, held.comparison, side(who, held.comparison, choice), reason=reason, sampled_by=held.sample,
-            key=f"review:{quote(who, safe='')}:{key}", lease=lease,
+            who, held.comparison, side(who, held.comparison, choice), reason=reason, sampled_by=held.sample, key=name,
+            lease=lease, principle=principle, rewrite=rewrite.strip(), asked=held.asked,
         )  # fmt: skip
 
-    return answered_of(_under(store, held, keep_under))
+    try:
+        return answered_of(_under(store, held, keep_under))
+    except UserError:
+        before = store.event(key=name)
+        if before is None or before.who != who:
+            raise
+        raise UserError(
+            "this form was sent before, with another answer: what was kept first stays, and nothing more was stored. "
+            "Undo takes an answer back"
+        ) from None
 
 
 def keep(store: Store, who: str, token: str) -> None:
@@ -87,16 +149,20 @@ def release(store: Store, who: str, token: str) -> None:
     store.release(Held.of(token, who).lease)
 
 
-def undo(store: Store, run: str | Judged, who: str, key: str) -> Item | None:
+def undo(
+    store: Store, run: str | Judged, who: str, key: str, *, asked: str = "", desk: Desk | None = None
+) -> Item | None:
     """Take back a reviewer's last answer about a run, and show that pair again; once more, the one before it.
 
-    The history keeps both. The same `key` again takes nothing more back. None where somebody else is at that pair
-    now: it comes back in its turn. Raises UserError where there is nothing to take back.
+    `asked`: of the answers about this principle alone. The history keeps both. The same `key` again takes nothing more
+    back. None where somebody else is at that pair now: it comes back in its turn. Raises UserError where there is
+    nothing to take back.
     """
     about, key = _about(store, run), f"undo:{_named(who)}:{key}"
     check = _taken_back(store, key)
     if check is None:
-        mine = store.spot_checks(run=about.run.id, stages=about.stages, reviewer=who)
+        checks = store.spot_checks(run=about.run.id, stages=about.stages, reviewer=who, asked=asked)
+        mine = [check for check in checks if not check.ranking]
         if not mine:
             raise UserError(f"{who} has no answer about run {about.run.id.hex()[:12]} to undo")
         check = max(mine, key=lambda c: c.event)
@@ -106,14 +172,35 @@ def undo(store: Store, run: str | Judged, who: str, key: str) -> Item | None:
             check = _taken_back(store, key)
             if check is None:
                 raise
-    if store.answered(who, [check.comparison]):  # an old click that is sent again: it was answered anew since
+    return _again(desk or Desk(store), about, who, check)
+
+
+def undone(store: Store, run: str | Judged, who: str, key: str, *, desk: Desk | None = None) -> Item | None:
+    """The pair whose answer the undo of this key took back, which they now hold again; None where nothing was taken
+    back under it, the pair was answered since, or somebody else is at it."""
+    check = _taken_back(store, f"undo:{_named(who)}:{key}")
+    return (
+        None if check is None or check.reviewer != who else _again(desk or Desk(store), _about(store, run), who, check)
+    )
+
+
+def _again(desk: Desk, about: Judged, who: str, check: SpotCheck) -> Item | None:
+    store, id = desk.store, check.comparison
+    if store.answered(who, [id], asked=check.asked):  # an old click that is sent again: it was answered anew since
         return None
-    lease = store.claim(REVIEW, [check.comparison], who, HELD_SECONDS, again=True)
+    lease = store.claim(REVIEW, [id], who, HELD_SECONDS, again=True, mark=mark(check.sampled_by, check.asked))
     if not lease.ids:
         return None
-    ids, done = _queue(about, who, check.sampled_by, 0)
-    waiting = sum(id not in done for id in ids)
-    return item_of(about, lease, check.sampled_by, len(ids) - waiting, waiting)
+    ids, done = _queue(desk, about, who, check.sampled_by, 0, check.asked)
+    waiting = sum(id not in done.answered for id in ids)
+    return item_of(about, lease, check.sampled_by, len(ids) - waiting, waiting, check.asked)
+
+
+def texts(store: Store, who: str, token: str) -> tuple[str, str]:
+    """The answers A and B of the pair that a reviewer was shown, on the sides that they saw."""
+    held = Held.of(token, who)
+    (pair,) = store.pairs([held.comparison])
+    return (pair.first, pair.second) if shows_first_left(who, held.comparison) else (pair.second, pair.first)
 
 
 def answers(store: Store, run: str | Judged, who: str, most: int = 50) -> list[Answered]:
@@ -164,10 +251,11 @@ def _named(who: str) -> str:
     return who
 
 
-def _queue(about: Judged, who: str, sample: str, seed: int) -> tuple[list[Id], set[Id]]:
+def _queue(desk: Desk, about: Judged, who: str, sample: str, seed: int, asked: str) -> tuple[list[Id], Done]:
     """A reviewer's queue, and what they have answered of the run."""
-    ids = queue.order(about, who, sample, seed)  # type: ignore[arg-type]  # it refuses any other word
-    return ids, about.store.answered(who, run=about.run.id, stages=about.stages)
+    if asked and asked not in about.constitution.weights():
+        raise UserError(f"the run's constitution has no principle {asked!r}; `precept constitution show` lists all")
+    return desk.order(about, who, sample, seed), desk.done(about, who, asked)
 
 
 def _taken_back(store: Store, key: str) -> SpotCheck | None:

@@ -15,7 +15,8 @@ from pipeline.review import shows_first_left
 from service.queries.judged import Judged
 from storage.claims import REVIEW, Lease
 
-Choice = Literal["a", "b", "tie", "skip"]
+Choice = Literal["a", "b", "tie", "skip", "neither"]
+NO_SIDE = ("tie", "skip", "neither")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Asked:
 class Item:
     """A pair as its reviewer sees it. `answered` and `left`: pairs of this queue that they have, and have not,
     answered; this one is among the left. `sample`: how it was drawn. `token`: to be handed back with the answer.
-    `expires`: until when it is held, in Unix seconds."""
+    `expires`: until when it is held, in Unix seconds. `asked`: the one principle that is asked about, none where it is
+    the whole constitution. `tags`: of the prompt."""
 
     token: str
     expires: int
@@ -45,6 +47,14 @@ class Item:
     principles: tuple[Asked, ...]
     answered: int
     left: int
+    asked: str = ""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def question(self) -> str:
+        """What is asked about the pair."""
+        of_one = (p.question for p in self.principles if p.principle == self.asked)
+        return next(of_one, "Which answer follows the principles better?")
 
     @property
     def place(self) -> int:
@@ -52,6 +62,20 @@ class Item:
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "place": self.place}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of a queue: pairs that a reviewer has, and has not, answered. `today`: what they answered or took back today, in
+    any queue, and `seconds` how long they were at it, pauses left out."""
+
+    answered: int
+    left: int
+    today: int
+    seconds: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,9 @@ class Answered:
     choice: Choice
     reason: str
     sample: str
+    principle: str = ""
+    rewrite: str = ""
+    asked: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,38 +104,47 @@ class Held:
     sample: str
     comparison: Id
     lease: Lease
+    asked: str = ""
 
     @classmethod
     def of(cls, token: str, who: str) -> Held:
         """Raises UserError where a token is cut, or was made for somebody else: the sides would be theirs."""
         try:
             sample, *parts = token.split(".")
-            comparison, fence, shown_to = map(bytes.fromhex, parts)
+            comparison, fence, shown_to, asked = map(bytes.fromhex, parts if len(parts) == 4 else [*parts, ""])
+            principle = asked.decode()
         except ValueError:
             raise UserError("this is not the token of a pair that was shown; ask for the next pair") from None
-        if shown_to != _shown_to(who, sample, comparison, fence):
+        if shown_to != _shown_to(who, sample, comparison, fence, principle):
             raise UserError(f"this pair was not shown to {who}; ask for the next pair")
-        return cls(sample, comparison, Lease(REVIEW, who, (comparison,), fence, 0))
+        return cls(sample, comparison, Lease(REVIEW, who, (comparison,), fence, 0), principle)
 
 
-def _token(sample: str, lease: Lease) -> str:
+def _token(sample: str, lease: Lease, asked: str) -> str:
     (comparison,) = lease.ids
-    parts = (comparison, lease.fence, _shown_to(lease.worker, sample, comparison, lease.fence))
-    return ".".join([sample, *(part.hex() for part in parts)])
+    parts = [comparison, lease.fence, _shown_to(lease.worker, sample, comparison, lease.fence, asked)]
+    return ".".join([sample, *(part.hex() for part in [*parts, *([asked.encode()] if asked else [])])])
 
 
-def _shown_to(who: str, sample: str, comparison: Id, fence: bytes) -> bytes:
-    return make_id("shown", who=who, sample=sample, comparison=comparison, fence=fence)[:4]
+def _shown_to(who: str, sample: str, comparison: Id, fence: bytes, asked: str) -> bytes:
+    return make_id("shown", who=who, sample=sample, comparison=comparison, fence=fence, asked=asked)[:4]
 
 
-def item_of(about: Judged, lease: Lease, sample: str, answered: int, waiting: int) -> Item:
+def mark(sample: str, asked: str) -> bytes:
+    """How the fence of a pair ends that is held in this queue: one that is held in another is not shown in this one
+    before its turn, or it would count as drawn by it."""
+    return make_id("queue", sample=sample, asked=asked)[:2]
+
+
+def item_of(about: Judged, lease: Lease, sample: str, answered: int, waiting: int, asked: str = "") -> Item:
     who, (comparison,) = lease.worker, lease.ids
     (pair,) = about.store.pairs([comparison])
+    prompts = about.store.prompts(ids=[pair.comparison.prompt])
     a, b = (pair.first, pair.second) if shows_first_left(who, comparison) else (pair.second, pair.first)
-    asked = {name for names in about.principles.values() for name in names}
-    principles = tuple(Asked(p.id, p.title, p.comparison) for p in about.constitution if p.id in asked)
+    judged = {name for names in about.principles.values() for name in names} | {asked}
+    principles = tuple(Asked(p.id, p.title, p.comparison) for p in about.constitution if p.id in judged)
     return Item(
-        token=_token(sample, lease),
+        token=_token(sample, lease, asked),
         expires=lease.expires,
         comparison=comparison.hex(),
         run=about.run.id.hex(),
@@ -120,22 +156,25 @@ def item_of(about: Judged, lease: Lease, sample: str, answered: int, waiting: in
         principles=principles,
         answered=answered,
         left=waiting,
+        asked=asked,
+        tags=tuple(sorted({tag for prompt in prompts for tag in prompt.tags})),
     )
 
 
 def side(who: str, comparison: Id, choice: str) -> SpotAnswer:
-    if choice == "tie" or choice == "skip":
+    if choice in NO_SIDE:
         return choice  # type: ignore[return-value]
     return "first" if (choice == "a") == shows_first_left(who, comparison) else "second"
 
 
 def _choice(check: SpotCheck) -> Choice:
-    if check.answer == "tie" or check.answer == "skip":
+    if check.answer == "tie" or check.answer == "skip" or check.answer == "neither":
         return check.answer
     return "a" if (check.answer == "first") == shows_first_left(check.reviewer, check.comparison) else "b"
 
 
 def answered_of(check: SpotCheck) -> Answered:
     return Answered(
-        check.event, check.at, check.reviewer, check.comparison.hex(), _choice(check), check.reason, check.sampled_by
-    )
+        check.event, check.at, check.reviewer, check.comparison.hex(), _choice(check), check.reason, check.sampled_by,
+        check.principle, check.rewrite, check.asked,
+    )  # fmt: skip

@@ -167,3 +167,13 @@ def test_agreement_without_answers_says_what_to_do(store, labelled, precept) -> 
 
 def _check(store: Store, labelled, number: int, answer, how: str, by: str = "bea") -> None:
     store.add_spot_check(by, labelled.comparisons[number], answer, sampled_by=how, key=f"{by}{number}{how}")
+
+
+def test_neither_with_a_rewrite_the_principle_that_decided_and_one_principle_alone(store, labelled, type_in) -> None:
+    outcome = type_in("9x 1 w Better. f", "--by", "ada", "-n", "1")
+    assert "decided by: " in outcome.out and "neither is acceptable" in outcome.out
+    [check] = store.spot_checks()
+    assert (check.answer, check.rewrite) == ("neither", "Better.") and check.principle
+    outcome = type_in("a", "--by", "ada", "-n", "1", "--ask", check.principle)
+    assert len(store.spot_checks()) == 1 and len(store.spot_checks(asked=check.principle)) == 1
+    assert "no principle 'calm'" in type_in("a", "--by", "ada", "--ask", "calm").err

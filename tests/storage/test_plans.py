@@ -74,6 +74,8 @@ ASKED: dict[str, Callable[[Store], object]] = {
     "undo": lambda s: s.undo_spot_check("0", s.spot_checks(comparisons=PAIRS[:1])[0].event, "undo"),
     "who holds": lambda s: s.holders(REVIEW, PAIRS),
     "claim": lambda s: s.claim(REVIEW, PAIRS[:2], "ana", 60, again=True),
+    "all that is held": lambda s: s.holding(REVIEW),
+    "what a reviewer did of late": lambda s: s.reviewed("1", since=3),
     "renew": lambda s: s.renew(s.claim(REVIEW, PAIRS[:2], "ana", 60), 60),
     "answer": lambda s: s.add_spot_check(
         "1", PAIRS[0], "tie", sampled_by="random", key="new", lease=s.claim(REVIEW, PAIRS[:1], "1", 60)
