@@ -134,8 +134,8 @@ class ReviseSettings(_Section):
     )
     way: Literal["revise", "answer"] = Field(
         "revise",
-        description="How an answer becomes a better one. answer: the model does not revise what it wrote, but answers "
-        "the prompt again with the principle's `revision` at its end (context distillation; needs critique = false), for "
+        description="How an answer becomes a better one. answer: the model does not see what it wrote, but answers the "
+        "prompt again with the principle's `revision` at its end (context distillation; needs critique = false). For "
         "models too small to revise.",
     )
 
