@@ -18,6 +18,7 @@ import typer
 from cli import (
     agreement,
     aliases,
+    console,
     constitution,
     data,
     disagreements,
@@ -84,6 +85,7 @@ app.add_typer(schedule.app, name="schedule", rich_help_panel=FLOWS)
 app.add_typer(constitution.app, name="constitution", rich_help_panel=CONSTITUTION)
 app.add_typer(judging.app, name="judge", rich_help_panel=REVIEW)
 app.add_typer(reviewing, name="review", rich_help_panel=REVIEW)
+app.add_typer(console.app, name="console", rich_help_panel=REVIEW)
 app.command("train", rich_help_panel=MODELS)(train.train)
 app.command("sweep", rich_help_panel=MODELS)(sweep.sweep)
 app.command("score", rich_help_panel=MODELS)(score.score)

@@ -66,10 +66,10 @@ def serve(
     key = _key(host, api_key_env)
     folder = _folder(model, loaded)
     engine = EngineSettings(model=folder, dtype=dtype, device=device, batch_size=batch)
-    with _listening(host, port) as listening:
+    with listening(host, port) as bound:
         serving = app.Serving(load_model(engine), name or Path(folder).resolve().name, key, queue)
-        bound, at = listening.getsockname()[1], f"[{host}]" if ":" in host else host
-        url = f"http://{at}:{bound}/v1"
+        where, at = bound.getsockname()[1], f"[{host}]" if ":" in host else host
+        url = f"http://{at}:{where}/v1"
         if as_json:
             put_json({"url": url, "model": serving.name, "folder": folder, "context": serving.model.context})
         else:
@@ -84,7 +84,7 @@ def serve(
             server_header=False,
             ws="none",
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[bound])
 
 
 def _folder(model: str, settings: Settings) -> str:
@@ -117,14 +117,14 @@ def _key(host: str, variable: str) -> str:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket there. Raises UserError where there can be none."""
     try:
         [family, *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server((host, port), family=family, backlog=128)
+        found = socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise UserError(
             f"cannot listen at {host}, port {port}: {error.strerror or error}; name another --port"
         ) from None
-    with listening:
-        yield listening
+    with found:
+        yield found

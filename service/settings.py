@@ -433,6 +433,19 @@ class ReviewSettings(_Section):
     )
 
 
+class ConsoleSettings(_Section):
+    """`precept console`, the web application."""
+
+    user_header: str = Field(
+        "", description="A header in which a trusted proxy names who is signed in, as X-Forwarded-User; none: accounts."
+    )
+    trusted_proxies: list[str] = Field([], description="The proxy's addresses: from any other, the header is ignored.")
+    new_users: Literal["reviewer", "editor", "approver", "admin"] = Field(
+        "reviewer", description="The role of somebody whom the proxy names for the first time."
+    )
+    hosts: list[str] = Field([], description="Host names by which browsers may call it, besides those of this machine.")
+
+
 class SplitSettings(_Section):
     heldout: float = Field(0.45, ge=0, lt=1, description="The share of the prompts that models are measured on.")
     dev: float = Field(0.1, ge=0, lt=1, description="The share of the prompts that settings are chosen on.")
@@ -502,6 +515,7 @@ class Settings(_Section):
     evaluate: EvaluateSettings = Field(EvaluateSettings(), description="The measurement on held-out prompts.")
     gate: GateSettings = Field(GateSettings(), description="What must hold for a model to be promoted.")
     retrain: RetrainSettings = Field(RetrainSettings(), description="What follows an amendment.")
+    console: ConsoleSettings = Field(ConsoleSettings(), description="The web application.")
     review: ReviewSettings = Field(ReviewSettings(), description="What people who review are shown.")
     limits: LimitSettings = Field(LimitSettings(), description="When a run stops by itself.")
     threads: int | None = Field(None, ge=1, description="Threads of torch; none: as many as there are cores.")
@@ -512,6 +526,7 @@ class Settings(_Section):
         kept with the run), but whether code decides alone where they are not believed; and of the sections `retrain`
         and `sweep` nothing, but for the flows that they are of."""
         aside = {
+            "console",
             "store", "home", "constitution", "prompts", "limits", "threads", "slot", "trial", "placement", "review",
         }  # fmt: skip
         follows = kind in ("retrain", "relabel")

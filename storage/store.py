@@ -28,6 +28,7 @@ are 16 bytes. A computed record is stored once and never changed: the first writ
 
 from __future__ import annotations
 
+from storage.accounts import Accounts
 from storage.drafts import Drafts
 from storage.garbage import Garbage
 from storage.lineage import Lineage
@@ -38,5 +39,5 @@ from storage.texts import Texts
 from storage.verdicts import Verdicts
 
 
-class Store(Texts, Verdicts, Outlooks, SpotChecks, Registry, Drafts, Lineage, Garbage):
+class Store(Texts, Verdicts, Outlooks, SpotChecks, Registry, Drafts, Lineage, Garbage, Accounts):
     """`with Store.open("runs.db") as store: ...`. Safe to use from several threads, and processes may share one."""

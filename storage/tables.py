@@ -286,3 +286,36 @@ draft = Table(  # what somebody is writing of the constitution: one each, change
     Column("base", Text, nullable=False),  # the event of the amendment it was begun from
     Column("at", Text, nullable=False),
 )
+
+# --- the console's accounts ----------------------------------------------------------------------------------------
+
+account = Table(
+    "account",
+    metadata,
+    Column("name", AsciiJson, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("password", Text),  # argon2id, in its own notation; none until the one-time link was used
+    Column("disabled", Integer, nullable=False),
+    _created(),
+)
+
+credential = Table(  # sessions, tokens and one-time links: what is sent is a secret of which this keeps SHA-256
+    "credential",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("account", AsciiJson, nullable=False, index=True),
+    Column("label", AsciiJson, nullable=False),  # what a token is called, what browser a session is of
+    Column("role", Text),  # of a token: no more than this, whatever its owner's role
+    _created(),
+    Column("seen", Integer, nullable=False),  # Unix seconds
+    Column("expires", Integer, nullable=False),
+)
+
+attempt = Table(  # failed sign-ins, by account and by address; those older than a day are deleted
+    "attempt",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("subject", AsciiJson, nullable=False, index=True),
+    Column("at", Integer, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Found by name: every module has a `router`."""
