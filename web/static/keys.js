@@ -1,6 +1,7 @@
 // Keys of every page: g and a letter goes somewhere, ? lists the keys, a letter presses what says data-key="letter".
 // Nothing is caught while somebody types, nor with Ctrl, Alt or Meta.
-const typing = (element) => element.closest("input, textarea, select, [contenteditable]") !== null;
+const WRITTEN = "textarea, select, [contenteditable], input:not([type=radio], [type=checkbox], [type=button], [type=submit])";
+const typing = (element) => element.closest(WRITTEN) !== null;
 let going = 0;
 
 function list() {
@@ -46,7 +47,7 @@ document.addEventListener("keydown", (event) => {
   const pressed = [...document.querySelectorAll(`[data-key="${CSS.escape(key)}"]`)].find((one) => !one.disabled);
   if (pressed) {
     event.preventDefault();
-    if (pressed.matches("input, textarea, select")) pressed.focus();
+    if (pressed.matches(WRITTEN)) pressed.focus();
     else pressed.click();
   } else if (key === "g") going = Date.now();
 });
