@@ -86,7 +86,8 @@ class Filler:
 
     def _constitutions(self) -> None:
         asked = [q for by_wording in self.questions.values() for q in by_wording.values()]
-        self._put(tables.question, ({**_fields(q), "id": q.id, "created": self.when} for q in asked))
+        rows = ({**_fields(q), "skeleton": q.template, "id": q.id, "created": self.when} for q in asked)
+        self._put(tables.question, ({k: v for k, v in row.items() if k != "template"} for row in rows))
         self._put(
             tables.clause,
             (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from constitution.errors import UserError
 
 if TYPE_CHECKING:
+    from service.actions.working_copy import Followed
     from storage.amendments import Amendment
     from storage.store import Store
 
@@ -68,6 +69,28 @@ def restore(
     if written:
         write_text(file.resolve(), wanted.text)  # through a link, which stays
     return Restored(file, wanted, made, in_force, written)
+
+
+def put_back(store: Store, revision: str, file: Path, who: str, message: str, seen: str) -> tuple[Amendment, Followed]:
+    """Put the text of an earlier amendment in force again, for whoever has no file in hand: the store first, and the
+    file only where it said what was in force until now. `seen`: the event of the amendment that they were shown as in
+    force. The same again is one amendment.
+
+    Raises UserError, and changes nothing, without a reason, and Superseded where somebody ratified meanwhile.
+    """
+    from service.actions import working_copy
+    from storage.amendments import Superseded
+
+    if not message.strip():
+        raise UserError("an amendment has a reason that later readers will look for: say why")
+    wanted, past = store.amendment(revision), store.amendments()
+    if past[-1].text == wanted.text:
+        before = past[-2].text if len(past) > 1 else None
+        return past[-1], working_copy.follow(file, before, wanted.text)
+    if past[-1].event != seen:
+        raise Superseded(past[-1])
+    made = _ratify(store, wanted, past[-1], who, " ".join(message.split()))
+    return made, working_copy.follow(file, past[-1].text, wanted.text)
 
 
 def _ratify(store: Store, wanted: Amendment, now: Amendment, who: str, message: str) -> Amendment:

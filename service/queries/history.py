@@ -5,11 +5,13 @@ Going back to an earlier text is an action (`service/actions/restore.py`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from constitution.difference import Change
+    from constitution.difference import Change, Diff
     from storage.amendments import Amendment
     from storage.store import Store
 
@@ -77,3 +79,31 @@ def blame(store: Store, revision: str = "ratified") -> list[Line]:
 
     past = store.amendments()[: store.amendment(revision).number]
     return [Line(number, at.line, past[at.index]) for number, at in enumerate(trace([a.text for a in past]), 1)]
+
+
+def runs(lines: Sequence[Line]) -> list[tuple[Amendment, list[Line]]]:
+    """Lines that follow one another and are of one amendment, together."""
+    return [
+        (some[0].amendment, some) for _, group in groupby(lines, lambda x: x.amendment.number) for some in [list(group)]
+    ]
+
+
+def of_principle(store: Store, id: str) -> list[Entry]:
+    """The amendments that changed the principle that has this id now, under whatever id it had; the newest first."""
+    found, names = [], {id}
+    for entry in log(store):
+        mine = [c for c in entry.changes if c.id in names or (c.old is not None and c.old.id in names)]
+        names |= {c.old.id for c in mine if c.old is not None}
+        if mine:
+            found.append(Entry(entry.amendment, entry.summary, tuple(mine)))
+    return found
+
+
+def apart(store: Store, old: str, new: str) -> tuple[Amendment, Amendment, Diff]:
+    """Two amendments and what differs. Raises UserError for a revision that there is not."""
+    from constitution import loading
+    from constitution.difference import diff
+
+    one, other = store.amendment(old), store.amendment(new)
+    texts = (loading.parse(a.text, f"amendment {a.number}") for a in (one, other))
+    return one, other, diff(*texts)
