@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+RIGHTS: dict[str, Role] = {"review": "reviewer", "edit": "editor", "approve": "approver", "admin": "admin"}
 SESSION_IDLE, SESSION_LONGEST, LINK = 12 * 3600, 7 * 24 * 3600, 3 * 24 * 3600  # seconds
 TRIES, TRIES_OF_AN_ADDRESS, WITHIN = 10, 50, 15 * 60  # failed sign-ins within so many seconds
 LEAST = 10  # characters of a password
@@ -38,8 +39,11 @@ class User:
     role: Role
     digest: str = ""
 
-    def may(self, role: Role) -> bool:
-        """Whether this user may do what a role may."""
+    def may(self, right: str) -> bool:
+        """Whether this user has one of `RIGHTS`."""
+        return self.is_at_least(RIGHTS[right])
+
+    def is_at_least(self, role: Role) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
@@ -158,7 +162,7 @@ def make_token(store: Store, user: User, label: str, role: str, days: int) -> st
     if not label.strip():
         raise UserError("say what the token is for, so that you know later which one to revoke")
     wanted = _role(role)
-    if not user.may(wanted):
+    if not user.is_at_least(wanted):
         raise UserError(f"a token has no more rights than you have: you are {user.role}")
     account = store.account(user.name)
     assert account is not None, "who is signed in has an account"

@@ -116,7 +116,9 @@ def take_up(id: str, user: Editor, at: Wired) -> Response:
 
 
 @router.get("/constitution/amendments/{number}", response_class=HTMLResponse)
-def amendment(request: Request, number: int, user: Reader, at: Wired, made: str = "", told: bool = False) -> HTMLResponse:
+def amendment(
+    request: Request, number: int, user: Reader, at: Wired, made: str = "", told: bool = False
+) -> HTMLResponse:
     """An amendment: who, when, why, what it changed, and (just after it was made) what became of the file and what
     starts."""
     from service.queries import history

@@ -1,11 +1,11 @@
-"""Editing the constitution: as text or principle by principle, kept as a draft of one's own, with its preview beside it.
+"""Editing the constitution: as text or principle by principle, kept as a draft of one's own, its preview beside it.
 
 Nothing here puts anything in force: that is `constitution_decide.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 from urllib.parse import quote
 
@@ -28,7 +28,7 @@ Editor = Annotated[User, Depends(needs(Right.edit))]
 EDIT = "/constitution/edit"
 FIELDS = {  # of a form: by field, its name for people and what it is for
     "title": ("Title", "A line for people."),
-    "comparison": ("Question to the judge", "The whole question the judge reads about two replies. Let it name one thing."),
+    "comparison": ("Question to the judge", "The whole question the judge reads of two replies. It names one thing."),
     "why": ("Why", "The reason, in a sentence. Judge and critic read it. It may be left out."),
     "critique": ("What the critic looks for", "What the model is asked about its own reply."),
     "revision": ("What the reviser does", "What the model is asked to do about it."),
@@ -247,14 +247,12 @@ def _principle_page(
     id: str,
     typed: dict[str, str] | None = None,
     error: str = "",
-    problems: list[object] | None = None,
+    problems: Sequence[object] | None = None,
 ) -> HTMLResponse:
     draft = mine.checked.constitution
     principle = next((p for p in draft or () if p.id == id), None)
     if id and principle is None and not error and not problems:
-        error = (
-            f"the draft has no principle {id!r}" if draft is not None else "the draft has mistakes: mend them as text first"
-        )
+        error = f"the draft has no principle {id!r}" if draft is not None else "mend the draft's mistakes as text first"
     marks = in_force.marks(looking(at), draft) if draft is not None and principle is not None else {}
     values = {} if principle is None else {name: editing.said(principle.as_dict()[name]) for name in FIELDS}
     return render(

@@ -8,8 +8,7 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Depends, HTTPException, Request
 
-from service.actions.accounts import User
-from storage.accounts import Role
+from service.actions.accounts import RIGHTS, User
 
 __all__ = ["SESSION", "Anyone", "Right", "SignIn", "User", "needs"]
 
@@ -25,14 +24,6 @@ class Right(StrEnum):
     admin = "admin"
 
 
-ROLE: dict[Right, Role] = {
-    Right.review: "reviewer",
-    Right.edit: "editor",
-    Right.approve: "approver",
-    Right.admin: "admin",
-}
-
-
 class SignIn(Exception):
     """Nobody is signed in: a page leads to the sign-in, the API answers 401."""
 
@@ -44,8 +35,8 @@ def needs(right: Right) -> Callable[[Request], User]:
         found: User | None = request.state.user
         if found is None:
             raise SignIn
-        if not found.may(ROLE[right]):
-            raise HTTPException(403, f"this needs the role {ROLE[right]}; you are {found.role}")
+        if not found.may(right):
+            raise HTTPException(403, f"this needs the role {RIGHTS[right]}; you are {found.role}")
         return found
 
     user.right = right  # type: ignore[attr-defined]
