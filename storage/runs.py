@@ -136,6 +136,13 @@ class Runs(Stages, Paths):
             return [self._run_of(row) for row in connection.execute(query)]
 
     @patient
+    def run_kinds(self) -> list[str]:
+        """The kinds of runs that there are, by name."""
+        kind = tables.run.c.kind
+        with self._read() as connection:
+            return list(connection.execute(select(kind).distinct().order_by(kind)).scalars())
+
+    @patient
     def newest_judged(self, without_kinds: Collection[str] = ()) -> Run | None:
         """The newest run that asked a judge: that has a stage of questions. None where there is none."""
         run = tables.run.c

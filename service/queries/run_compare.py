@@ -79,11 +79,16 @@ class RunsCompared:
 def compare(store: Store, a: str, b: str) -> RunsCompared:
     """Two runs by the first digits of their ids. Raises UserError where none or several fit."""
     first, second = store.run(a), store.run(b)
-    settings = _differing(_settings(first), _settings(second))
+    settings = settings_between(first, second)
     figures = _both(_figures(first), _figures(second))
     labels = _both(_labels(first), _labels(second))
     one, other = (summary(as_it_is(store, run)) for run in (first, second))
     return RunsCompared(one, other, settings, figures, labels, _paired(store, first, second, settings))
+
+
+def settings_between(a: Run, b: Run) -> tuple[Differs, ...]:
+    """The settings in which two runs differ, with the policy and the constitution that they began from."""
+    return _differing(_settings(a), _settings(b))
 
 
 MEASURED_BY = ("constitution", "evaluator.", "policy", "label.")  # settings that say against what, and by whom

@@ -60,15 +60,16 @@ class Shown:
 def runs(store: Store) -> list[Summary]:
     """Every run, the newest first."""
     workers = store.at_work()
-    return [summary(_as_it_is(run, workers.get(run.id, {}))) for run in store.runs()]
+    return [summary(of_workers(run, workers.get(run.id, {}))) for run in store.runs()]
 
 
 def as_it_is(store: Store, run: Run) -> Run:
     """A run that is said to be running, and whose process is gone, is one that stopped."""
-    return _as_it_is(run, store.at_work().get(run.id, {}) if run.status == "running" else {})
+    return of_workers(run, store.at_work().get(run.id, {}) if run.status == "running" else {})
 
 
-def _as_it_is(run: Run, workers: Mapping[str, int]) -> Run:
+def of_workers(run: Run, workers: Mapping[str, int]) -> Run:
+    """The same, of a run whose workers are known."""
     if run.status != "running":
         return run
     if present(workers):
