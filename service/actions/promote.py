@@ -48,7 +48,9 @@ class Merged:
         return {"checkpoint": ident, "path": str(self.folder), "digest": self.digest}
 
 
-def promote(store: Store, home: Path, name: str, who: str, why: str, merged: Path | None = None) -> Promoted:
+def promote(
+    store: Store, home: Path, name: str, who: str, why: str, merged: Path | None = None, key: str = ""
+) -> Promoted:
     """Make a checkpoint the promoted one and move the link to it. `merged`: a folder that its full weights are written
     to first; the link then points there.
 
@@ -63,7 +65,7 @@ def promote(store: Store, home: Path, name: str, who: str, why: str, merged: Pat
     if merged is not None:
         folder = merge(store, name, merged).folder.absolute()
         evidence |= {MERGED: store.kept_path(folder)}
-    store.promote(checkpoint, who, why, key=_key(), evidence=evidence)
+    store.promote(checkpoint, who, why, key=_key(key), evidence=evidence)
     return _move(home, checkpoint, folder)
 
 
@@ -73,7 +75,7 @@ def _proposal(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"proposal": event.id} if event is not None and event.payload["digest"] == checkpoint.digest else {}
 
 
-def roll_back(store: Store, home: Path, who: str, why: str) -> Promoted:
+def roll_back(store: Store, home: Path, who: str, why: str, key: str = "") -> Promoted:
     """Promote what was promoted before, and move the link: to its merged weights, where it was promoted with some.
     Raises UserError where there is no earlier promotion, no reason is given, or a file of what was promoted before is
     missing or altered: a server would load it."""
@@ -87,7 +89,7 @@ def roll_back(store: Store, home: Path, who: str, why: str) -> Promoted:
         except UserError as error:
             said = f"nothing was rolled back: {error}; or choose another (precept model promote ID)"
             raise UserError(said) from error
-    checkpoint = store.roll_back(who, why, key=_key())
+    checkpoint = store.roll_back(who, why, key=_key(key))
     return _move(home, checkpoint, merged or Path(checkpoint.path))
 
 
@@ -137,5 +139,6 @@ def _move(home: Path, checkpoint: Checkpoint, folder: Path) -> Promoted:
     return Promoted(checkpoint, link, folder)
 
 
-def _key() -> str:
-    return f"promote:{secrets.token_hex(16)}"
+def _key(given: str = "") -> str:
+    """`given`: the caller's own, so that a form that is sent twice is one act."""
+    return f"promote:{given or secrets.token_hex(16)}"

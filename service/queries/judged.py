@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 from constitution import loading
 from constitution.errors import UserError
@@ -93,7 +92,7 @@ def of(store: Store, run: Run) -> Judged:
             said.append((principle, known[question]))
             if principle.id not in ruling.left_out:
                 principles[question] = (*principles.get(question, ()), principle.id)
-    rule = ruling.rule or LabelRule(**_rule(run))
+    rule = ruling.rule or rule_of(run)
     return Judged(store, run, constitution, tuple(mine), principles, label.combined(said, ruling), rule)
 
 
@@ -112,5 +111,7 @@ def _parsed(text: str) -> Constitution:
     return loading.parse(text)
 
 
-def _rule(run: Run) -> dict[str, Any]:
-    return {k: v for k, v in run.settings["settings"]["label"].items() if k in LabelRule.__dataclass_fields__}
+def rule_of(run: Run) -> LabelRule:
+    """The label rule of the settings that a run began with."""
+    said = run.settings["settings"]["label"]
+    return LabelRule(**{k: v for k, v in said.items() if k in LabelRule.__dataclass_fields__})

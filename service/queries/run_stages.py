@@ -1,5 +1,5 @@
-"""A run as the pipeline that it is: answers, critiques, revisions, comparisons, reward model, policy, gate; of each what
-the store has of it by now, and what it comes to where that can be told.
+"""A run as the pipeline that it is: answers, critiques, revisions, comparisons, reward model, policy, gate; of each
+what the store has of it by now, and what it comes to where that can be told.
 
 It is read from the store and from the training's folders alone, so a run of another process, or of another machine that
 shares them, is seen as well as one's own. What is asked between two batches is not in the store yet.

@@ -54,13 +54,18 @@ def save(graph: Graph, path: Path) -> None:
     written."""
     if path.suffix.lower() == ".png":
         write_bytes(path, _png(graph))
-        return
+    else:
+        write_text(path, standing_alone(graph))
+
+
+def standing_alone(graph: Graph) -> str:
+    """The drawing as SVG text that stands by itself, on paper."""
     text = _svg(graph, "lineage", CARD)
     for colour, shown in _PAPER.items():
         text = text.replace(colour, shown)
     head, tag, rest = text.partition("<svg ")
     attributes, _, body = rest.partition(">")
-    write_text(path, f'{head}{tag}role="img" {attributes}>\n<title>{html.escape(say(graph))}</title>{body}')
+    return f'{head}{tag}role="img" {attributes}>\n<title>{html.escape(say(graph))}</title>{body}'
 
 
 def say(graph: Graph) -> str:
