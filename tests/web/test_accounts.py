@@ -197,3 +197,14 @@ def test_a_page_loads_no_torch(world: Any) -> None:
 def test_an_unknown_account_is_told(world: Any) -> None:
     with pytest.raises(UserError, match="no account 'zoe'"):
         accounts.link(world.store, "zoe", "tests")
+
+
+def test_the_first_start_makes_an_admin_whoever_was_invited_before(world: Any) -> None:
+    accounts.invite(world.store, "ada", "reviewer", "tests")
+    name, first = accounts.first_admin(world.store) or ("", "")
+    assert name == "admin" and accounts.linked(world.store, first) is not None
+    assert accounts.first_admin(world.store) is not None  # nobody has used it: there is another one
+    assert accounts.linked(world.store, first) is None
+    _, again = accounts.first_admin(world.store) or ("", "")
+    accounts.choose_password(world.store, again, "long enough, that")
+    assert accounts.first_admin(world.store) is None
