@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -22,6 +22,7 @@ from constitution.errors import UserError
 from service.actions import accounts
 from service.settings import Settings
 from storage.store import Store
+from web.answering import AsciiJSON
 from web.navigation import Nav
 from web.rendering import STATIC, marked, render
 from web.security.guard import Guard
@@ -98,7 +99,7 @@ def _is_api(request: Request) -> bool:
 
 def _sign_in(request: Request, error: Exception) -> Response:
     if _is_api(request):
-        return JSONResponse({"error": "sign in, or send a token"}, 401, {"www-authenticate": "Bearer"})
+        return AsciiJSON({"error": "sign in, or send a token"}, 401, {"www-authenticate": "Bearer"})
     if request.headers.get("hx-request"):
         return Response(status_code=401, headers={"hx-redirect": "/sign-in"})
     asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -108,7 +109,7 @@ def _sign_in(request: Request, error: Exception) -> Response:
 
 def _told(request: Request, status: int, title: str, message: str) -> Response:
     if _is_api(request):
-        return JSONResponse({"error": message}, status)
+        return AsciiJSON({"error": message}, status)
     if request.headers.get("hx-request"):
         return HTMLResponse(f'<p class="notice bad" role="alert">{marked(message)}</p>', status)
     return render(request, "error.html", status_code=status, title=title, message=message)

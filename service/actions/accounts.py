@@ -184,15 +184,16 @@ def disable(store: Store, name: str, by: str, disabled: bool = True) -> None:
 
 
 def first_admin(store: Store) -> tuple[str, str] | None:
-    """In a store without any account: the name of the admin who is made, and the secret of the link; a new link for the
-    same admin where nobody has used one yet; None elsewhere."""
-    accounts = store.accounts()
-    if not accounts:
-        return "admin", invite(store, "admin", "admin", COMMAND_LINE)
-    if not any(a.password for a in accounts):
-        admin = next((a for a in accounts if a.role == "admin" and not a.disabled), None)
-        return (admin.name, link(store, admin.name, COMMAND_LINE)) if admin else None
-    return None
+    """Where no admin can sign in yet: the name of one, made where there is none, and the secret of a new link for them.
+    None where one can."""
+    accounts = {account.name: account for account in store.accounts()}
+    admins = [account for account in accounts.values() if account.role == "admin" and not account.disabled]
+    if any(account.password for account in admins):
+        return None
+    if admins:
+        return admins[0].name, link(store, admins[0].name, COMMAND_LINE)
+    name = next(name for name in ("admin", *(f"admin-{n}" for n in range(2, 1000))) if name not in accounts)
+    return name, invite(store, name, "admin", COMMAND_LINE)
 
 
 def _issue(

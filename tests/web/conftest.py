@@ -114,10 +114,15 @@ class World:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a run through every step but training, on scripted models; each test works on a copy."""
-    home = tmp_path_factory.mktemp("console")
-    (home / "principles.yaml").write_text(PRINCIPLES)
-    (home / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PROMPTS))
-    for name, rules in SCRIPTS.items():
+    return make_project(tmp_path_factory.mktemp("console"), PRINCIPLES, PROMPTS, SCRIPTS)
+
+
+def make_project(
+    home: Path, principles: str, prompts: list[dict[str, Any]], scripts: dict[str, list[dict[str, Any]]]
+) -> Path:
+    (home / "principles.yaml").write_text(principles, encoding="utf-8")
+    (home / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+    for name, rules in scripts.items():
         (home / f"{name}.jsonl").write_text("".join(json.dumps(rule) + "\n" for rule in rules))
     (home / "precept.toml").write_text(SETTINGS)
     with pytest.MonkeyPatch.context() as patch:

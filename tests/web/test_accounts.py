@@ -9,26 +9,25 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from constitution.errors import UserError
 from service.actions import accounts
 from web.app import create_app
+from web.routes import routes as route_table
 
 Client = Callable[..., TestClient]
 OPEN = {"/sign-in", "/sign-out", "/link/{secret}"}  # nobody has to be signed in
 
 
-def routes(app: object) -> list[tuple[str, str, object]]:
+def routes(app: Any) -> list[tuple[str, str, list[Any]]]:
     """Method, path and right of each route, by what its dependencies say."""
     found = []
-    for route in app.routes:  # type: ignore[attr-defined]
-        if not isinstance(route, Route) and not hasattr(route, "dependant"):
-            continue
+    for route in route_table(app):
         calls = [dependency.call for dependency in route.dependant.dependencies]
         rights = [call.right for call in calls if hasattr(call, "right")]
         found += [(method, route.path, rights) for method in sorted(route.methods)]
+    assert len(found) > 60
     return found
 
 
@@ -198,3 +197,14 @@ def test_a_page_loads_no_torch(world: Any) -> None:
 def test_an_unknown_account_is_told(world: Any) -> None:
     with pytest.raises(UserError, match="no account 'zoe'"):
         accounts.link(world.store, "zoe", "tests")
+
+
+def test_the_first_start_makes_an_admin_whoever_was_invited_before(world: Any) -> None:
+    accounts.invite(world.store, "ada", "reviewer", "tests")
+    name, first = accounts.first_admin(world.store) or ("", "")
+    assert name == "admin" and accounts.linked(world.store, first) is not None
+    assert accounts.first_admin(world.store) is not None  # nobody has used it: there is another one
+    assert accounts.linked(world.store, first) is None
+    _, again = accounts.first_admin(world.store) or ("", "")
+    accounts.choose_password(world.store, again, "long enough, that")
+    assert accounts.first_admin(world.store) is None

@@ -15,11 +15,12 @@ from service.actions import restore as restoring
 from service.actions.drafts import Done
 from service.queries import checked, drafting, history, in_force, preview
 from storage.proposals import Proposal
+from web.answering import AsciiJSON
 from web.pages.constitution import looking
 from web.security.rights import Right, User, needs
 from web.wired import Wired
 
-router = APIRouter(prefix="/api/v1/constitution", tags=["constitution"])
+router = APIRouter(prefix="/api/v1/constitution", default_response_class=AsciiJSON, tags=["constitution"])
 Reader = Annotated[User, Depends(needs(Right.review))]
 Editor = Annotated[User, Depends(needs(Right.edit))]
 Approver = Annotated[User, Depends(needs(Right.approve))]

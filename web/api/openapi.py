@@ -7,16 +7,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.openapi.utils import get_openapi
 
+from web.answering import AsciiJSON
+from web.routes import routes
 from web.security.rights import Right, User, needs
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", default_response_class=AsciiJSON)
 
 
 @router.get("/openapi.json", include_in_schema=False)
 def openapi(request: Request, _: Annotated[User, Depends(needs(Right.review))]) -> dict[str, Any]:
     app = request.app
-    routes = [route for route in app.routes if getattr(route, "path", "").startswith("/api/")]
-    found = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
+    mine = [route for route in routes(app) if route.path.startswith("/api/")]
+    found = get_openapi(title=app.title, version=app.version, description=app.description, routes=mine)
     found.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     found["security"] = [{"token": []}]
     return found

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from service.queries import agreement, disagreements, home, labels
+from web.answering import AsciiJSON
 from web.security.rights import Right, User, needs
 from web.wired import Wired
 
-router = APIRouter(prefix="/api/v1", tags=["people"])
+router = APIRouter(prefix="/api/v1", default_response_class=AsciiJSON, tags=["people"])
 Reader = Annotated[User, Depends(needs(Right.review))]
 
 

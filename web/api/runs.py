@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from service.queries import answers, models, run_compare, run_list, run_stages, runs
+from web.answering import AsciiJSON
 from web.security.rights import Right, User, needs
 from web.wired import Wired
 
-router = APIRouter(prefix="/api/v1", tags=["runs and models"])
+router = APIRouter(prefix="/api/v1", default_response_class=AsciiJSON, tags=["runs and models"])
 Reader = Annotated[User, Depends(needs(Right.review))]
 
 
