@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -31,11 +32,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def commands() -> dict[str, typer.core.TyperCommand]:
+def commands(group: Any = None, path: str = "") -> dict[str, typer.core.TyperCommand]:
+    """Every command, by its words: groups may hold groups."""
     found: dict[str, typer.core.TyperCommand] = {}
-    for name, command in typer.main.get_command(main.app).commands.items():  # type: ignore[attr-defined]
-        nested = getattr(command, "commands", None)
-        found |= {f"{name} {sub}": c for sub, c in nested.items()} if nested else {name: command}
+    for name, command in (group or typer.main.get_command(main.app)).commands.items():
+        words = f"{path} {name}".strip()
+        found |= commands(command, words) if getattr(command, "commands", None) else {words: command}
     return found
 
 
