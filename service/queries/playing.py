@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from constitution.errors import UserError
-from constitution.records import PROBABILITY, Checkpoint, Id, Messages, text_digest
+from constitution.records import PROBABILITY, Checkpoint, Id, Message, Messages, text_digest
 from pipeline.metrics import best_of
 from pipeline.trainers import progress
 from service.queries import judged, labels
@@ -173,6 +173,46 @@ def pairs(checkpoint: Checkpoint) -> list[Paired]:
         ]  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"the held-out pairs of {folder} cannot be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class Texts:
+    prompt: Messages
+    chosen: str
+    rejected: str
+
+
+def texts(checkpoint: Checkpoint, home: Path, lines: Sequence[int]) -> dict[int, Texts]:
+    """The texts of some of its held-out pairs, by line. The checkpoint does not name the file: it is the data set whose
+    probabilities are the stored ones, row by row. Empty where there is none, or more than one."""
+    kept = {one.line: one.p for one in pairs(checkpoint)}
+    found = [rows for path in sorted((home / "datasets").glob("*.jsonl")) if (rows := _fitting(path, kept)) is not None]
+    if len(found) != 1:
+        return {}
+    return {line: found[0][line] for line in lines if line in found[0]}
+
+
+def _fitting(path: Path, kept: Mapping[int, float]) -> dict[int, Texts] | None:
+    read: dict[int, Texts] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if number not in kept:
+                    continue
+                row = json.loads(line)
+                if abs(row["p"] - kept[number]) > 1e-9:
+                    return None
+                messages = tuple(Message(m["role"], m["content"]) for m in row["prompt"])
+                read[number] = Texts(messages, *(str(row[key][-1]["content"]) for key in ("chosen", "rejected")))
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    return read if len(read) == len(kept) else None
+
+
+def parted(found: Sequence[Paired], most: int = 8) -> list[Paired]:
+    """Pairs on which a reward model prefers what the label rejects, those it is surest of first."""
+    wrong = [one for one in found if one.beta is None and one.p > 0.5 and one.chosen < one.rejected]
+    return sorted(wrong, key=lambda one: one.chosen - one.rejected)[:most]
 
 
 # --- training runs that were watched, and sweeps -------------------------------------------------------------------

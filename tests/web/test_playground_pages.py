@@ -59,6 +59,22 @@ def test_a_stored_pair_of_a_model_is_reckoned(client: Client, world: Any) -> Non
     page = by.get("/playground/loss", params={"model": dpo.id.hex(), "line": "4"}).text
     assert 'value="2.0"' in page and "+0.3000" in page and "0.584355" in page  # -[.9 log s(.3) + .1 log s(-.3)]
     assert by.get("/playground/loss", params={"model": dpo.id.hex(), "line": "5"}).status_code == 404
+    reward = next(c for c in world.store.checkpoints() if c.method == "reward")
+    lines = [{"line": 1, "p": 0.9, "margin": 1, "chosen": 1.0, "rejected": 0.0},
+             {"line": 2, "p": 0.8, "margin": -2, "chosen": -1.0, "rejected": 1.0}]  # fmt: skip
+    (Path(reward.path) / "heldout.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+    sets = Path(world.settings.home) / "datasets"
+    sets.mkdir(exist_ok=True)
+    for name, ps in (("theirs", (0.9, 0.8)), ("another", (0.9, 0.7))):
+        texts = [
+            {"prompt": [{"role": "user", "content": "Ask"}], "chosen": [{"role": "assistant", "content": "brief"}],
+             "rejected": [{"role": "assistant", "content": f"long and {name}"}], "p": p}
+            for p in ps
+        ]  # fmt: skip
+        (sets / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in texts))
+    page = by.get("/playground/loss", params={"model": reward.id.hex(), "line": "1"}).text
+    assert "Where the reward is fooled" in page and "long and theirs" in page
+    assert "long and another" not in page
     (Path(dpo.path) / "heldout.jsonl").write_text("nonsense\n")
     assert by.get("/playground/loss", params={"model": dpo.id.hex()}).status_code == 422
 
@@ -147,3 +163,19 @@ def test_a_typed_answer_is_a_job_that_a_worker_does_and_the_page_shows(client: C
     for path in ("/playground/score/zz", "/playground/score/00"):
         assert by.get(path).status_code == 404
     assert by.post("/playground/score", data={"key": "k3", "prompt": " "}).status_code == 422
+
+
+def test_a_draft_is_tried_from_its_page(client: Client, world: Any) -> None:
+    from service.actions import drafts
+    from service.jobs.worker import work
+
+    text = Path("principles.yaml").read_text().replace("Mend what is rude.", "Mend all that is rude.")
+    drafts.keep(world.store, "editor", text)
+    by = client("editor")
+    assert 'action="/constitution/try"' in by.get("/constitution/edit").text
+    assert client("reviewer").post("/constitution/try", data={"key": "t"}).status_code == 403
+    at = by.post("/constitution/try", data={"key": "t"}).headers["location"]
+    assert "Waiting for the worker" in by.get(at).text
+    assert work(world.settings, idle=0.2) == 1
+    assert "With the draft" in by.get(at).text and "answers are the same in both" in by.get(at).text
+    assert by.get("/constitution/try/zz").status_code == 404

@@ -47,7 +47,7 @@ def best_of(request: Request, _: Reader, at: Wired, run: str = "", prompt: str =
     mix, scores = playing.select(found, weights, "your mix")
     alone = {name: playing.select(found, {name: 1.0}, name) for name in names}
     shown = found[place]
-    best = {name: top(one[1][place]) for name, one in alone.items()}
+    best = {name: only_top(one[1][place]) for name, one in alone.items()}
     rows = [
         (n, answer, scores[place][n], [name for name in names if best[name] == n])
         for n, answer in enumerate(shown.answers)
@@ -56,7 +56,7 @@ def best_of(request: Request, _: Reader, at: Wired, run: str = "", prompt: str =
         request, "playground_answers.html", found=found, run=of, names=names, weights=weights, place=place, shown=shown,
         rows=rows, winner=top(scores[place]), winners=[mix, *(one[0] for one in alone.values())],
         signals=(*COUNTED, JUDGE),
-        command=f"precept label list --run {of.id.hex()[:12]}",
+        command=f"precept run show {of.id.hex()[:12]}",
     )  # fmt: skip
 
 
@@ -109,6 +109,12 @@ def position(found: list[Choices], prompt: str) -> int:
 
 def top(scores: list[float]) -> int:
     return max(range(len(scores)), key=lambda n: scores[n])
+
+
+def only_top(scores: list[float]) -> int | None:
+    """The best, where it is better than all others."""
+    best = top(scores)
+    return best if scores.count(scores[best]) == 1 else None
 
 
 def chosen(picks: str, answers: int) -> list[tuple[int, int]]:

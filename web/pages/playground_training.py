@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -58,8 +59,12 @@ def loss(
     x = min(6.0, max(-6.0, found.margin))
     at_x = 40 + (x + 6) * (WIDE - 60) / 12
     at_y = HIGH - 40 - min(top, pair_loss(x, 0, 1, values[3]).loss) / top * (HIGH - 60)
+    parted = playing.parted(pairs)
+    wanted = [one.line for one in parted] + ([pair.line] if pair else [])
+    texts = playing.texts(of, Path(at.settings.home), wanted) if of and wanted else {}
     return render(
-        request, "playground_loss.html", models=models, of=of, pairs=pairs, pair=pair, found=found, values=values,
+        request, "playground_loss.html", parted=parted, texts=texts,
+        models=models, of=of, pairs=pairs, pair=pair, found=found, values=values,
         by_beta=by_beta, points=points, spot=(at_x, at_y), size=(WIDE, HIGH), top=top,
         rewards=bool(pair and pair.beta is None), command="precept train dpo --help",
     )  # fmt: skip
