@@ -33,6 +33,7 @@ def console(
     import uvicorn
 
     from service.actions import accounts
+    from service.jobs.watching import Watching
     from service.settings import prepare_process
     from web.app import LOOPBACK, create_app
 
@@ -54,7 +55,21 @@ def console(
         config = uvicorn.Config(
             made, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
         )
-        uvicorn.Server(config).run(sockets=[socket])
+        named_file = ["--settings", str(settings)] if settings else []
+        with Watching(store, [sys.executable, "-m", "cli.main", "console", "work", *named_file]):
+            uvicorn.Server(config).run(sockets=[socket])
+
+
+@app.command()
+def work(settings: SettingsFile = None) -> None:
+    """Do what the console's pages ask of models, until nothing was asked for five minutes. The console starts it.
+
+    Example: precept console work
+    """
+    loaded = project(settings)
+    from service.jobs.worker import work as take
+
+    take(loaded)
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]

@@ -20,6 +20,7 @@
 | `checkpoints.py` | checkpoints, by what people call them |
 | `registry.py` | promotion, documents, canaries |
 | `lineage.py`  | what was made of what, in counts |
+| `jobs.py`     | what a worker of the console is asked to do |
 | `garbage.py`  | archiving runs, and throwing away what nothing needs |
 
 Files (checkpoint folders, exports) are `artifacts.py`'s. Records go in and come out as `constitution.records`; ids
@@ -31,6 +32,7 @@ from __future__ import annotations
 from storage.accounts import Accounts
 from storage.drafts import Drafts
 from storage.garbage import Garbage
+from storage.jobs import Jobs
 from storage.lineage import Lineage
 from storage.outlook import Outlooks
 from storage.registry import Registry
@@ -39,5 +41,5 @@ from storage.texts import Texts
 from storage.verdicts import Verdicts
 
 
-class Store(Texts, Verdicts, Outlooks, SpotChecks, Registry, Drafts, Lineage, Garbage, Accounts):
+class Store(Texts, Verdicts, Outlooks, SpotChecks, Registry, Drafts, Lineage, Garbage, Accounts, Jobs):
     """`with Store.open("runs.db") as store: ...`. Safe to use from several threads, and processes may share one."""

@@ -319,3 +319,21 @@ attempt = Table(  # failed sign-ins, by account and by address; those older than
     Column("subject", AsciiJson, nullable=False, index=True),
     Column("at", Integer, nullable=False),
 )
+
+job = Table(  # what a worker of the console is asked to do, and what came of it
+    "job",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("payload", AsciiJson, nullable=False),
+    Column("who", AsciiJson, nullable=False),
+    Column("state", Text, nullable=False, index=True),
+    Column("tries", Integer, nullable=False),
+    Column("worker", AsciiJson),
+    Column("said", AsciiJson),
+    Column("result", AsciiJson),
+    Column("error", AsciiJson),
+    _created(),
+    Column("begun", Integer),
+    Column("ended", Integer),
+)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from constitution.errors import UserError
 
-HEAD = "0005"
+HEAD = "0006"
 VERSION_TABLE = "precept_version"  # not Alembic's own name: a database may be shared with another application
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.testclient import TestClient
 
 Client = Callable[..., TestClient]
-PAGES = ("", "/answers", "/choose", "/loss", "/frontier", "/training")
+PAGES = ("", "/score", "/answers", "/choose", "/loss", "/frontier", "/training")
 
 
 def test_every_page_is_there_for_a_reviewer_and_for_nobody_else(client: Client, world: Any) -> None:
@@ -125,3 +125,25 @@ def test_by_keyboard_alone_and_without_a_violation(browser_page: Callable[..., A
     page.keyboard.press("a")
     page.wait_for_url("**picks=**")
     assert "after 1 choice" in page.content()
+
+
+def test_a_typed_answer_is_a_job_that_a_worker_does_and_the_page_shows(client: Client, world: Any) -> None:
+    from service.jobs.worker import work
+
+    by = client("reviewer")
+    form = {"key": "k1", "prompt": "Ask me, number 3", "answer": "Kind <b>and</b> mine."}
+    asked = by.post("/playground/score", data=form)
+    assert asked.status_code == 303
+    assert by.post("/playground/score", data=form).headers["location"] == asked.headers["location"]  # sent twice
+    at = asked.headers["location"]
+    assert "Waiting for the worker" in by.get(at).text
+    assert client("editor").post(f"{at}/cancel").status_code == 403
+    assert work(world.settings, idle=0.2) == 1
+    page = by.get(at).text
+    assert "By principle" in page and "polite" in page and "&lt;b&gt;" in page and "hx-trigger" not in page
+    two = by.post("/playground/score", data={**form, "key": "k2", "second": "Rude."}).headers["location"]
+    assert work(world.settings, idle=0.2) == 1
+    assert "the first" in by.get(two).text
+    for path in ("/playground/score/zz", "/playground/score/00"):
+        assert by.get(path).status_code == 404
+    assert by.post("/playground/score", data={"key": "k3", "prompt": " "}).status_code == 422
