@@ -28,8 +28,8 @@ def test_the_help_shows_every_command_in_its_panel_and_no_old_name(precept, monk
     assert titles == ["Options", *PANELS]
     listed = re.findall(r"^│ ([a-z-]+) ", shown, re.MULTILINE)
     assert [name for name in listed if not name.startswith("-")] == [
-        "init", "improve", "retrain", "run", "schedule", "constitution", "judge", "review", "train", "sweep", "score",
-        "model", "engine", "data", "store", "doctor", "flow", "settings", "sandbox",
+        "init", "improve", "retrain", "run", "schedule", "constitution", "judge", "review", "console", "train", "sweep",
+        "score", "model", "engine", "data", "store", "doctor", "flow", "settings", "sandbox",
     ]  # fmt: skip
     hidden = {name for name, command in TREE.commands.items() if command.hidden}  # type: ignore[attr-defined]
     assert hidden == {*NAMES, "promote"}
