@@ -7,7 +7,8 @@ no plug-in. A package adds one with an entry point that names a module, in the g
     x = "my_package.my_judge"           # a module that keeps the contract of pipeline/judges/judge.py
 
 The groups are precept.judges, precept.trainers, precept.engines, precept.rewards, precept.sources, precept.suites,
-precept.flows, precept.jobs, and, without a folder here, precept.oracles (known truth) and precept.models (models in a package).
+precept.flows, precept.jobs, and, without a folder here, precept.oracles (known truth) and precept.models (models in a
+package).
 They are read once, when somebody first asks, and nothing in them is imported before it is chosen: a package that is
 broken is told of when its plug-in is named, and is in nobody's way before that. A name that two claim
 is refused: whoever wins, somebody would get another plug-in than the one meant. `-` in a name counts as `_`.
