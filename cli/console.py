@@ -53,7 +53,12 @@ def console(
             typer.launch(begin)
         made = create_app(loaded, store=store, hosts=named)
         config = uvicorn.Config(
-            made, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3
+            made,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+            proxy_headers=False,  # who asks is who is connected: a header would choose its own address
         )
         named_file = ["--settings", str(settings)] if settings else []
         with Watching(store, [sys.executable, "-m", "cli.main", "console", "work", *named_file]):

@@ -7,7 +7,7 @@ never changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -157,7 +157,7 @@ class Accounts(Events):
         of = tables.credential.c
         query = delete(tables.credential).where(of.account == account, of.kind == kind)
         if digest is not None:
-            query = query.where(of.digest == digest)
+            query = query.where(of.digest == digest.replace("\0", ""))
         with self._write(durable=True) as connection:
             ended: int = connection.execute(query).rowcount
             if ended:
@@ -167,12 +167,14 @@ class Accounts(Events):
     # --- attempts and the audit ---
 
     @patient
-    def note_attempt(self, *subjects: str) -> None:
-        """A sign-in that failed, by what it is counted: the account, the address."""
+    def note_attempt(self, *subjects: str) -> list[int]:
+        """A sign-in that is tried, by what it is counted: the account, the address. Returns the rows' ids."""
         at = int(time.time())
         with self._write() as connection:
             connection.execute(delete(tables.attempt).where(tables.attempt.c.at < at - DAY))
-            connection.execute(tables.attempt.insert(), [{"subject": subject, "at": at} for subject in subjects])
+            rows = [tables.attempt.insert().values(subject=subject, at=at) for subject in subjects]
+            made = [connection.execute(row).inserted_primary_key for row in rows]
+            return [int(key[0]) for key in made if key is not None]
 
     @patient
     def attempts(self, subject: str, seconds: int) -> int:
@@ -183,9 +185,11 @@ class Accounts(Events):
             return int(connection.execute(query).scalar_one())
 
     @patient
-    def forget_attempts(self, subject: str) -> None:
+    def forget_attempts(self, subject: str, rows: Sequence[int] = ()) -> None:
+        """Those of a subject, and some rows: it was the right password."""
+        of = tables.attempt.c
         with self._write() as connection:
-            connection.execute(delete(tables.attempt).where(tables.attempt.c.subject == subject))
+            connection.execute(delete(tables.attempt).where((of.subject == subject) | of.id.in_(rows)))
 
     @patient
     def audit(self, who: str, what: str, said: Mapping[str, Any]) -> None:
@@ -199,7 +203,7 @@ class Accounts(Events):
         of = tables.event.c
         query = select(tables.event).where(of.kind == AUDIT).order_by(of.id.desc()).limit(most)
         if before is not None:
-            query = query.where(of.id < before)
+            query = query.where(of.id < before.replace("\0", ""))
         with self._read() as connection:
             return [event_of(row) for row in connection.execute(query)]
 

@@ -95,6 +95,7 @@ class Database:
         self._making = threading.RLock()
         self._maker: int | None = None  # the thread that makes the file just now
         self.patience = patience
+        self._opened: tuple[int, int] | None = None  # device and inode of SQLite's file when it was first written to
         self._inserts: dict[Any, Any] = {}
         self.home = None if home is None else home.expanduser().resolve()
         self._written = (home or Path()).expanduser().absolute()  # the home without following links
@@ -195,6 +196,7 @@ class Database:
         """
         if self._absent is not None:
             self._make()
+        self._refuse_another_file()
         engine = self._engine.execution_options(write=True, durable=durable)
         with self._explained(), engine.begin() as connection:
             if not self._is_sqlite:
@@ -211,6 +213,24 @@ class Database:
             if explained is None:
                 raise
             raise explained from error
+
+    def _refuse_another_file(self) -> None:
+        """Raise UserError where SQLite's file was deleted, moved or replaced since: what is written to an open file
+        without a name is gone when the process ends, and nothing would say so."""
+        if not self._is_sqlite or self._engine.url.database in (None, "", ":memory:"):
+            return
+        try:
+            found = self._file.stat()
+            now = (found.st_dev, found.st_ino)
+        except OSError:
+            now = None
+        if self._opened is None:
+            self._opened = now
+        elif now != self._opened:
+            raise UserError(
+                f"the store's file {self._file} was deleted, moved or replaced while it was open, and nothing was "
+                "stored; put it back, or start again on the one that is there"
+            )
 
     @property
     def _is_sqlite(self) -> bool:

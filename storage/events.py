@@ -21,6 +21,8 @@ from storage import tables
 from storage.database import Database, patient
 from storage.runs import now
 
+LONGEST_KEY = 1000  # characters: a database indexes no more
+
 
 def uuid7() -> str:
     """A UUID version 7 (RFC 9562) whose ids sort by time: 48 bits of milliseconds, 12 of their fraction (section 6.2,
@@ -65,6 +67,8 @@ class Events(Database):
         target: str | None = None,
     ) -> tuple[Event, bool]:
         """The event of this key, and whether it is new. Raises UserError when the key's event said otherwise."""
+        if len(key) > LONGEST_KEY:
+            raise UserError(f"a key has at most {LONGEST_KEY} characters")
         said = {"kind": kind, "who": who, "payload": payload, "about": about, "target": target}
         new = {"id": uuid7(), "at": now(), "key": key, **said}
         self._insert_first_wins(connection, tables.event, [new])

@@ -22,7 +22,12 @@ import grimp
 
 NOT_OURS = ("tests", "benchmarks")  # folders with an `__init__.py` that are no packages of the house
 # Where modules are found by name, and by whom; beside the packages whose `__init__` uses a module `plugins`.
-BY_NAME = {"flows/discovery.py": "flows", "storage/migrations/__init__.py": "storage/migrations"}
+BY_NAME = {
+    "flows/discovery.py": "flows",
+    "storage/migrations/__init__.py": "storage/migrations",
+    "web/pages/__init__.py": "web/pages",
+    "web/api/__init__.py": "web/api",
+}
 
 
 def dependencies(root: Path, by_name: Mapping[str, str] = BY_NAME) -> dict[str, set[str]]:

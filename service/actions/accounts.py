@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 import time
+import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
 from constitution.errors import UserError
+from constitution.visible import visible
 from storage.accounts import Account, Credential, Kind, Role
 from storage.store import Store
 
@@ -26,7 +30,8 @@ RIGHTS: dict[str, Role] = {"review": "reviewer", "edit": "editor", "approve": "a
 SESSION_IDLE, SESSION_LONGEST, LINK = 12 * 3600, 7 * 24 * 3600, 3 * 24 * 3600  # seconds
 TRIES, TRIES_OF_AN_ADDRESS, WITHIN = 10, 50, 15 * 60  # failed sign-ins within so many seconds
 LEAST = 10  # characters of a password
-COMMAND_LINE = "command line"
+COMMAND_LINE, PROXY = "command line", "trusted proxy"
+NOBODYS = {COMMAND_LINE, PROXY, "anonymous"}
 TOO_MANY = "too many failed attempts to sign in; wait for a quarter of an hour, or ask an admin for a link"
 WRONG = "no account has this name and this password"
 
@@ -38,6 +43,7 @@ class User:
     name: str
     role: Role
     digest: str = ""
+    by: str = "proxy"  # session, token or proxy
 
     def may(self, right: str) -> bool:
         """Whether this user has one of `RIGHTS`."""
@@ -89,10 +95,14 @@ def choose_password(store: Store, secret: str, password: str) -> Account:
 
 def change_password(store: Store, user: User, old: str, new: str) -> None:
     """All sessions end with it. Raises UserError where the old one is wrong or the new one too short."""
+    _check_length(new)
+    store.note_attempt(_of_account(user.name))
+    if store.attempts(_of_account(user.name), WITHIN) > TRIES:
+        raise UserError(TOO_MANY)
     account = store.account(user.name)
     if account is None or not _fits(account.password, old):
         raise UserError("the present password is not right")
-    _check_length(new)
+    store.forget_attempts(_of_account(user.name))
     store.change_account(user.name, user.name, password=_hasher().hash(new))
 
 
@@ -100,14 +110,14 @@ def sign_in(store: Store, name: str, password: str, address: str, browser: str =
     """Returns the secret of a new session. Raises UserError, with the same words for a wrong name and a wrong password,
     and where too many attempts failed by this account or from this address."""
     of_account, of_address = _of_account(name), f"address:{address}"
-    if store.attempts(of_account, WITHIN) >= TRIES or store.attempts(of_address, WITHIN) >= TRIES_OF_AN_ADDRESS:
+    tried = store.note_attempt(of_account, of_address)  # before the password is looked at: so many at once are as many
+    if store.attempts(of_account, WITHIN) > TRIES or store.attempts(of_address, WITHIN) > TRIES_OF_AN_ADDRESS:
         raise UserError(TOO_MANY)
     account = store.account(name)
     if not _fits(account.password if account else None, password) or account is None or account.disabled:
-        store.note_attempt(of_account, of_address)
         store.audit(name[:200], "sign-in failed", {"address": address})
         raise UserError(WRONG)
-    store.forget_attempts(of_account)
+    store.forget_attempts(of_account, tried)
     return _issue(store, "session", account, name, f"signed in from {address}", SESSION_IDLE, browser[:200])
 
 
@@ -117,7 +127,7 @@ def trusted(store: Store, name: str, role: str) -> User:
     account = store.account(name)
     if account is None:
         try:
-            account = store.add_account(_name(name), _role(role), "trusted proxy")
+            account = store.add_account(_name(name), _role(role), PROXY)
         except UserError:  # another request of the same page was first
             account = store.account(name)
             if account is None:
@@ -140,11 +150,16 @@ def who(store: Store, secret: str, kind: Kind) -> User | None:
         expires = credential.expires
         if kind == "session":
             expires = min(now + SESSION_IDLE, credential.created + SESSION_LONGEST)
-        store.touch_credential(key, now, expires)
+        threading.Thread(target=_touch, args=(store, key, now, expires), daemon=True).start()  # no page waits for it
     role = account.role
     if credential.role is not None and ROLES.index(credential.role) < ROLES.index(role):
         role = credential.role
-    return User(account.name, role, key)
+    return User(account.name, role, key, kind)
+
+
+def _touch(store: Store, key: str, now: int, expires: int) -> None:
+    with suppress(Exception):  # a store that is busy or gone: the next request tries again
+        store.touch_credential(key, now, expires)
 
 
 def sign_out(store: Store, user: User) -> None:
@@ -237,9 +252,13 @@ def _of_account(name: str) -> str:
 
 
 def _name(name: str) -> str:
-    name = name.strip()
-    if not name or len(name) > 80 or not name.isprintable():
-        raise UserError("a name has 1 to 80 characters that can be printed")
+    """As it is kept: one form of each letter (NFC), single spaces. Raises UserError for one that cannot be read as it
+    stands, or is the machinery's."""
+    name = unicodedata.normalize("NFC", " ".join(name.split()))
+    if not name or len(name) > 80 or visible(name) != name or not name.isprintable() or not any(map(str.isalnum, name)):
+        raise UserError("a name has 1 to 80 characters that can be seen, a letter or a digit among them")
+    if name.casefold() in NOBODYS:
+        raise UserError(f"nobody can be called {name!r}: acts are written down under that name already")
     return name
 
 

@@ -115,7 +115,9 @@ class Held:
             principle = asked.decode()
         except ValueError:
             raise UserError("this is not the token of a pair that was shown; ask for the next pair") from None
-        if shown_to != _shown_to(who, sample, comparison, fence, principle):
+        if shown_to != _shown_to(who, sample, comparison, fence, principle) or not fence.endswith(
+            mark(sample, principle)
+        ):
             raise UserError(f"this pair was not shown to {who}; ask for the next pair")
         return cls(sample, comparison, Lease(REVIEW, who, (comparison,), fence, 0), principle)
 

@@ -82,7 +82,7 @@ def test_two_people_review_ratify_and_promote_under_their_own_names(store: Store
     assert one != other
     assert seen["sent"] == ["303", "303"]
     assert (seen["answers"], seen["undone"]) == (2, 1)
-    assert seen["refused"][0] == "409" and "was used before" in seen["refused"][1]  # type: ignore[index]
+    assert seen["refused"][0] == "409" and "was sent before" in seen["refused"][1]  # type: ignore[index]
     ada, bob = seen["history"].values()  # type: ignore[attr-defined]
     assert "<li>ada lovelace answered a so says ada lovelace" in ada and "answered tie" not in ada
     assert "<li>bob &lt;b&gt; answered tie" in bob and "so says bob" not in bob

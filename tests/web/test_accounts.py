@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -208,3 +209,51 @@ def test_the_first_start_makes_an_admin_whoever_was_invited_before(world: Any) -
     _, again = accounts.first_admin(world.store) or ("", "")
     accounts.choose_password(world.store, again, "long enough, that")
     assert accounts.first_admin(world.store) is None
+
+
+def test_a_store_that_was_replaced_under_the_server_takes_no_answer(client: Client, world: Any) -> None:
+    reviewer = client("reviewer")
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', reviewer.get("/review").text.split('id="answer"')[1]))
+    file = world.folder / "runs" / "precept.db"
+    file.rename(file.with_suffix(".moved"))
+    answer = reviewer.post("/review/answer", data={**fields, "choice": "a"})
+    assert answer.status_code == 422 and "was deleted, moved or replaced" in answer.text
+
+
+def test_names_that_look_like_others_are_refused_or_kept_alike(world: Any) -> None:
+    for name in ("\u3164", "\u200b", "command line", "Trusted Proxy", "a\u202eb", "\u2800", "."):
+        with pytest.raises(UserError):
+            accounts.invite(world.store, name, "reviewer", "tests")
+    accounts.invite(world.store, " a   b ", "reviewer", "tests")
+    assert world.store.account("a b") is not None
+
+
+def test_many_wrong_passwords_at_once_are_as_many(client: Client, world: Any) -> None:
+    client("reviewer")
+
+    def attempt(_: int) -> str:
+        try:
+            return accounts.sign_in(world.store, "reviewer", "wrong", "test")
+        except UserError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(30) as pool:
+        told = list(pool.map(attempt, range(30)))
+    assert told.count(accounts.WRONG) <= accounts.TRIES and accounts.TOO_MANY in told
+
+
+def test_a_token_cannot_make_another_nor_sign_anybody_out(client: Client, world: Any) -> None:
+    user = accounts.User("editor", "editor", by="session")
+    client("editor")
+    token = accounts.make_token(world.store, user, "x", "editor", 1)
+    program = TestClient(create_app(world.settings, store=world.store, hosts=set()))
+    program.headers["authorization"] = f"Bearer {token}"
+    assert program.post("/account/tokens", data={"label": "x", "role": "editor", "days": 366}).status_code == 403
+    assert program.post("/account/sign-out-everywhere").status_code == 403
+
+
+@pytest.mark.parametrize("headers", [{"host": "["}, {"host": "evil.example@127.0.0.1"}, {"origin": "http://["}])
+def test_addresses_that_cannot_be_read_are_refused(world: Any, headers: dict[str, str]) -> None:
+    app = create_app(world.settings, store=world.store)
+    asked = TestClient(app, base_url="http://127.0.0.1").post("/sign-out", headers=headers)
+    assert asked.status_code in (403, 421)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from constitution.errors import UserError
@@ -85,6 +85,12 @@ def link(request: Request, _: Anyone, at: Wired, secret: str, password: Text) ->
 # --- one's own account ---
 
 
+def _by_session(user: User) -> None:
+    """Raises 403 for a token: one that is stolen for a day must not make one for a year, nor sign anybody out."""
+    if user.by == "token":
+        raise HTTPException(403, "a token cannot change the account that it is of; sign in")
+
+
 def _account(request: Request, user: User, at: Wired, status: int = 200, made: str = "", error: str = "") -> Response:
     mine = accounts.ROLES[: accounts.ROLES.index(user.role) + 1]
     return render(
@@ -100,6 +106,7 @@ def account(request: Request, user: Me, at: Wired) -> Response:
 
 @router.post("/account/password")
 def password(request: Request, user: Me, at: Wired, old: Text, new: Text) -> Response:
+    _by_session(user)
     try:
         accounts.change_password(at.store, user, old, new)
     except UserError as error:
@@ -109,6 +116,7 @@ def password(request: Request, user: Me, at: Wired, old: Text, new: Text) -> Res
 
 @router.post("/account/sign-out-everywhere")
 def everywhere(user: Me, at: Wired) -> Response:
+    _by_session(user)
     accounts.sign_out_everywhere(at.store, user)
     return RedirectResponse("/sign-in", 303)
 
@@ -117,6 +125,7 @@ def everywhere(user: Me, at: Wired) -> Response:
 def token(
     request: Request, user: Me, at: Wired, label: Text, role: Text, days: Annotated[int, Form()] = 30
 ) -> Response:
+    _by_session(user)
     try:
         made = accounts.make_token(at.store, user, label, role, days)
     except UserError as error:
@@ -126,6 +135,7 @@ def token(
 
 @router.post("/account/tokens/revoke")
 def revoke(user: Me, at: Wired, token: Text) -> Response:
+    _by_session(user)
     accounts.revoke_token(at.store, user, token)
     return RedirectResponse("/account", 303)
 

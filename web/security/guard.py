@@ -2,8 +2,8 @@
 headers of every answer, errors' too.
 
 Requests that change something are refused where the browser says that another site made them (Fetch metadata,
-W3C Sec-Fetch-Site) or, from browsers that do not say, where the Origin is another one. A request with neither and no
-cookie is a program's, which has to bring a token.
+W3C Sec-Fetch-Site) or, from browsers that do not say, where the Origin is another one. A request with neither is a
+program's, which has to bring a token.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from constitution.errors import UserError
 from service.actions.accounts import User
 from web.security.rights import SESSION
 
@@ -64,18 +65,25 @@ class Guard:
                 ]
             await send(message)
 
+        scope.setdefault("state", {})["user"] = None
         refused = self._refused(scope, headers)
         if refused is not None:
             await refused(scope, receive, answered)
             return
         address = scope["client"][0] if scope.get("client") else ""
         cookie, token = _cookie(headers.get("cookie", "")), _bearer(headers.get("authorization", ""))
-        scope.setdefault("state", {})["user"] = await run_in_threadpool(self._who, cookie, token, headers, address)
+        if not scope["path"].startswith("/static/"):
+            try:
+                user = await run_in_threadpool(self._who, cookie, token, headers, address)
+            except UserError as error:  # the store cannot be reached
+                await _no(scope, 503, str(error))(scope, receive, answered)
+                return
+            scope["state"]["user"] = user
         await self._app(scope, _limited(receive), answered)
 
     def _refused(self, scope: Scope, headers: dict[str, str]) -> Response | None:
         host = headers.get("host", "")
-        if self._hosts and (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+        if "@" in host or (self._hosts and _named(f"//{host}")[0] not in self._hosts):
             return _no(scope, 421, "this console does not answer to that host name")
         if not headers.get("content-length", "0").isdigit() or int(headers.get("content-length", "0")) > LONGEST:
             return _no(scope, 413, f"a request has at most {LONGEST:,} bytes")
@@ -86,10 +94,10 @@ class Guard:
             if site not in ("same-origin", "none"):
                 return _no(scope, 403, "this request was made by another site, and was refused")
         elif origin is not None:
-            if urlsplit(origin).netloc != host:
+            if _named(origin)[1] != host:
                 return _no(scope, 403, "this request was made by another site, and was refused")
-        elif "cookie" in headers:
-            return _no(scope, 403, "the browser does not say which site this request comes from, so it was refused")
+        elif not _bearer(headers.get("authorization", "")):
+            return _no(scope, 403, "it is not said which site this request comes from, so it was refused")
         return None
 
 
@@ -110,6 +118,15 @@ def _no(scope: Scope, status: int, why: str) -> Response:
     if scope["path"].startswith("/api/"):
         return JSONResponse({"error": why}, status)
     return PlainTextResponse(why + "\n", status)
+
+
+def _named(address: str) -> tuple[str, str]:
+    """The host of an address, without and with its port; empty where it cannot be read."""
+    try:
+        found = urlsplit(address)
+        return found.hostname or "", found.netloc
+    except ValueError:
+        return "", ""
 
 
 def _cookie(header: str) -> str:

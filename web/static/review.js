@@ -61,7 +61,11 @@ function elsewhere(reply) {
 async function send(action, body) {
   if (sending) return;
   busy(true);
-  localStorage.setItem(STORED, JSON.stringify({ action, body }));
+  try {
+    localStorage.setItem(STORED, JSON.stringify({ action, body }));
+  } catch {
+    // too long to be kept in the browser: it is sent all the same
+  }
   try {
     const [reply, wasAway] = await patiently(() =>
       fetch(action, { method: "POST", headers: { ...HEADERS, "Content-Type": "application/x-www-form-urlencoded" }, body }),
