@@ -5,7 +5,7 @@ Read from the store alone: no model is loaded. The evaluator's verdicts are comb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from storage.store import Store
 STAGE = "evaluation"
 OUTCOMES = ("better", "worse", "tied", "same", "unreadable")
 SLICE, LOOKED_AT = 100, 3000  # prompts read at once, and looked through for one page
+DIGITS = 9  # of a place among the prompts
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,26 @@ def heldout(
     ids = store.stage_ids(run.id, f"{STAGE}.after")
     if not ids:
         raise UserError(f"run {run.id.hex()[:12]} has not measured a model on held-out prompts")
-    begin = int(after) if after.isdigit() else 0
+    begin = _place(after)
     found: list[Answers] = []
     place = begin
     while place < len(ids) and place - begin < LOOKED_AT:
         for one in reading.of(ids[place : place + SLICE]):
             place += 1
-            if _fits(one, outcome, principle, flag, longer, search.casefold()):
+            if one is not None and _fits(one, outcome, principle, flag, longer, search.casefold()):
                 found.append(one)
                 if len(found) == most:
                     return Page(tuple(found), str(place) if place < len(ids) else None)
     return Page(tuple(found), str(place) if place < len(ids) else None)
+
+
+def _place(after: str) -> int:
+    """Where a page begins. Raises UserError for what no page before can have said."""
+    if not after:
+        return 0
+    if not (after.isascii() and after.isdecimal() and len(after) <= DIGITS):
+        raise UserError("no page of answers begins there; begin with the first one")
+    return int(after)
 
 
 def flags() -> list[str]:
@@ -120,12 +130,20 @@ class _Reading:
         self.voices: Mapping[Id, Voice] = label.combined(asked, ruling) if asked else {}
         self.rule: LabelRule = ruling.rule or rule_of(run)
 
-    def of(self, ids: Sequence[Id]) -> Iterable[Answers]:
+    def of(self, ids: Sequence[Id]) -> Iterator[Answers | None]:
+        """One an id, in their order: None where the model before could not be asked, so that there is no pair."""
         after = self.store.generations(ids)
         earlier = self.store.generations_about(self.run.id, f"{STAGE}.before", [g.prompt for g in after])
         before = {g.prompt: g for g in earlier}
         prompts = {p.id: p.messages for p in self.store.prompts(ids=[g.prompt for g in after])}
         pairs = [(before[g.prompt], g) for g in after if g.prompt in before]
+        told = iter(self._told(pairs, prompts))
+        for generation in after:
+            yield next(told) if generation.prompt in before else None
+
+    def _told(
+        self, pairs: Sequence[tuple[Generation, Generation]], prompts: Mapping[Id, Messages]
+    ) -> Iterator[Answers]:
         compared = [compare.pair(*pair) for pair in pairs]
         some = sorted({c.id for c in compared if c is not None})
         labels = {x.comparison: x for x in self.store.labels(some, self.voices, self.rule, whole=True)}

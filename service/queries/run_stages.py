@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from constitution.errors import UserError
 from pipeline.trainers import progress
+from pipeline.trainers.trainer import Job
 from service.queries.runs import as_it_is
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 State: TypeAlias = Literal["done", "working", "waiting", "stopped", "left out"]
 OF_ITS_OWN = ("questions", "probes")  # parts of a stage's name that no box counts
 ROUND = re.compile(r", round (\d+)$")
+JOB = "job.json"  # of a training at work, in the folder of what it resumes from
 REVISED = re.compile(r"revisions\.(\d+)(\.critique)?$")
 
 
@@ -242,11 +245,21 @@ class _Reading:
         found = []
         for path in sorted((self.home / "checkpoints").glob(f"*.resume/{progress.NAME}")):
             folder = path.parent.name.removesuffix(".resume")
-            lines = progress.read(path) if path.stat().st_mtime >= since else []
+            try:
+                lines = progress.read(path) if self._is_mine(path.parent) and path.stat().st_mtime >= since else []
+            except OSError:  # the training ended meanwhile, and took its folder away
+                continue
             if lines and not (self.home / "checkpoints" / folder).exists():
                 method = folder.rpartition("-")[0]
                 found.append(_last(None, method, str(path.parent), lines))
         return found
+
+    def _is_mine(self, folder: Path) -> bool:
+        """Whether a training is this run's, and not that of another run that is at work in the same home."""
+        try:
+            return bool(Job.read(folder / JOB).card.get("run") == self.run.id.hex())
+        except (OSError, UserError):
+            return False
 
     def _gate(self) -> Step:
         reasons = [str(reason) for reason in self.result.get("reasons", ())]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete, update
 from starlette.testclient import TestClient
+
+from pipeline.trainers.trainer import Job
+from service.queries import answers, run_stages
+from service.queries.processes import own_name
+from storage import tables
 
 Client = Callable[..., TestClient]
 
@@ -43,6 +51,54 @@ def test_all_held_out_answers_are_there_and_can_be_narrowed_down(client: Client,
     result = by.get(f"/api/v1/runs/{world.run}").json()["result"]
     mean = sum({"better": 1.0, "worse": 0.0}.get(outcome, 0.5) for outcome in outcomes) / len(outcomes)
     assert result["win_rate"]["mean"] == pytest.approx(mean)  # what the run itself counted
+
+
+def test_answers_end_where_the_model_before_could_not_be_asked_a_prompt(client: Client, world: Any) -> None:
+    """It has no pair; passed over, it is neither looked at for ever nor are its neighbours shown twice."""
+    run = world.store.run(world.run)
+    prompts = [g.prompt for g in world.store.generations_of(run.id, "evaluation.after")]
+    lost = {prompts[2], prompts[-1]}
+    gone = [g.id for g in world.store.generations_of(run.id, "evaluation.before") if g.prompt in lost]
+    with world.store._write() as connection:
+        here = (tables.member.c.run == run.id, tables.member.c.stage == "evaluation.before")
+        connection.execute(delete(tables.member).where(*here, tables.member.c.id.in_(gone)))
+    found, after, pages = [], "", 0
+    while pages == 0 or after:
+        page = answers.heldout(world.store, world.run, most=4, after=after)
+        found += [one.prompt for one in page.items]
+        after, pages = page.after or "", pages + 1
+        assert pages < 9
+    assert found == [prompt for prompt in prompts if prompt not in lost]
+
+
+@pytest.mark.parametrize("after", ["\u00b2", "9" * 5000, "-1", "nonsense"])
+def test_a_page_of_answers_that_no_page_led_to_is_a_mistake(client: Client, world: Any, after: str) -> None:
+    by = client("reviewer")
+    assert by.get(f"/runs/{world.run}/answers", params={"after": after}).status_code == 422
+
+
+def test_a_run_tells_what_its_trial_found(client: Client, world: Any) -> None:
+    told = {"says": ["the judge was right on <b>9</b> of 10 pairs", "of green nothing can be said"]}
+    world.store.put_document("trial", f"{world.run}:judge", told)
+    page = client("reviewer").get(f"/runs/{world.run}").text
+    assert "right on &lt;b&gt;9&lt;/b&gt; of 10 pairs" in page and "of green nothing can be said" in page
+
+
+def test_a_run_at_work_shows_its_own_training_and_no_other_runs(world: Any) -> None:
+    with world.store._write() as connection:
+        connection.execute(update(tables.run).values(status="running", result=None, finished=None))
+    world.store.come(world.store.run(world.run).id, own_name(), 60)
+    for name, run in (("dpo-mine", world.run), ("dpo-other", "ab" * 16)):
+        job = Job(
+            id="00", method="dpo", model="m", out=f"runs/checkpoints/{name}", dataset="d", arguments={}, seed=0,
+            card={"run": run},
+        )  # fmt: skip
+        job.write(job.resume / "job.json")
+        (job.resume / "progress.jsonl").write_text(json.dumps({"step": 3, "total": 70, "loss": 0.5}) + "\n")
+    found = run_stages.pipeline(world.store, world.run, Path("runs"))
+    policy = next(step for step in found.steps if step.name == "policy")
+    working = [one for one in policy.trained if one.checkpoint is None]
+    assert [(one.method, one.step, one.total) for one in working] == [("dpo", 3, 70)]
 
 
 def test_a_report_has_a_policy_of_its_own(client: Client, world: Any) -> None:
