@@ -228,9 +228,7 @@ def _under(store: Store, held: Held, work: Callable[[Lease], T]) -> T:
     try:
         return work(lease)
     except StaleLease:
-        # In another window, or given back as another window was closed: unless somebody else had it, it is theirs.
-        holder = store.holders(REVIEW, lease.ids).get(held.comparison, lease.worker)
-        if holder == lease.worker and not store.spot_checks(comparisons=[held.comparison]):
+        if store.holders(REVIEW, lease.ids).get(held.comparison) == lease.worker:
             now = store.claim(REVIEW, lease.ids, lease.worker, HELD_SECONDS, again=True)
             if now.ids:
                 return work(now)

@@ -257,3 +257,10 @@ def test_addresses_that_cannot_be_read_are_refused(world: Any, headers: dict[str
     app = create_app(world.settings, store=world.store)
     asked = TestClient(app, base_url="http://127.0.0.1").post("/sign-out", headers=headers)
     assert asked.status_code in (403, 421)
+
+
+def test_cookies_of_other_applications_do_not_hide_the_session(client: Client, world: Any) -> None:
+    secret = client("reviewer").cookies["precept_session"]
+    app = create_app(world.settings, store=world.store, hosts=set())
+    odd = f'a={{"x":1}}; b c=d; =; precept_session={secret}; z'
+    assert TestClient(app).get("/api/v1/me", headers={"cookie": odd}).status_code == 200

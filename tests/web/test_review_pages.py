@@ -114,3 +114,19 @@ def test_a_server_that_is_away_loses_no_answer_and_the_page_says_so(
     page.wait_for_selector("#away", state="hidden")
     page.wait_for_selector(".review-progress strong:text-is('1')")
     assert len(checks(world)) == 1 and "your answer is kept" in page.inner_text(".review-told")
+
+
+def test_a_second_tab_that_is_closed_leaves_the_first_one_its_pair(
+    browser_page: Callable[..., Any], world: Any
+) -> None:
+    page = browser_page("reviewer")
+    page.goto("/review")
+    second = page.context.new_page()
+    second.goto("/review")
+    second.wait_for_selector("#answer")
+    page.wait_for_timeout(200)
+    second.close(run_before_unload=True)
+    page.wait_for_timeout(300)
+    page.keyboard.press("a")
+    page.wait_for_selector(".review-progress strong:text-is('1')")
+    assert len(checks(world)) == 1

@@ -9,8 +9,7 @@ program's, which has to bring a token.
 from __future__ import annotations
 
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -130,11 +129,13 @@ def _named(address: str) -> tuple[str, str]:
 
 
 def _cookie(header: str) -> str:
-    try:
-        found: Any = SimpleCookie(header).get(SESSION)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """The session's: split by hand, since a library stops at the first odd pair, and other applications of the same
+    host send theirs along."""
+    for pair in header.split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == SESSION:
+            return value.strip('"')
+    return ""
 
 
 def _bearer(header: str) -> str:

@@ -130,8 +130,19 @@ setInterval(() => {
       .then((reply) => reply.status === 422 && fresh())
       .catch(() => {});
 }, KEEP_EVERY);
+// Two tabs of one person show one pair under one hold: the last of them that is closed gives it back.
+const tabs = new BroadcastChannel(STORED);
+const me = crypto.randomUUID?.() ?? String(Math.random());
+const others = new Set();
+tabs.onmessage = ({ data }) => {
+  if (data.kind === "bye") others.delete(data.from);
+  else others.add(data.from);
+  if (data.kind === "hello") tabs.postMessage({ kind: "here", from: me });
+};
+tabs.postMessage({ kind: "hello", from: me });
 addEventListener("pagehide", () => {
-  if (token() && !sending) navigator.sendBeacon("/review/release", new URLSearchParams({ token: token() }));
+  tabs.postMessage({ kind: "bye", from: me });
+  if (token() && !sending && !others.size) navigator.sendBeacon("/review/release", new URLSearchParams({ token: token() }));
 });
 addEventListener("pageshow", (event) => event.persisted && fresh());
 
