@@ -402,8 +402,7 @@ class SpotCheck:
     """What a person answered about a comparison, blind. `answer` names the comparison's side, not the screen's;
     `neither`: no answer is acceptable, which prefers none and is no tie. `principle`: the one that decided. `rewrite`:
     what the person would have answered. `asked`: the one principle that was asked about, none where it was the whole
-    constitution. `probability`: with which the pair was drawn, where that is known. `ranking`: the event of the ranking
-    that this is a part of."""
+    constitution. `probability`: with which the pair was drawn, where that is known."""
 
     event: str  # id of the event that recorded it
     at: str  # ISO 8601, UTC
@@ -416,7 +415,6 @@ class SpotCheck:
     rewrite: str = ""
     asked: str = ""
     probability: float | None = None
-    ranking: str = ""
 
     @property
     def share(self) -> float | None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, get_args
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, select
+from sqlalchemy import ColumnElement, Row, Select, exists, select
 
 from constitution.errors import UserError
 from constitution.records import Event, Id, SpotAnswer, SpotCheck
@@ -76,10 +76,9 @@ class SpotChecks(Events, Claims):
 
     @patient
     def undo_spot_check(self, reviewer: str, event: str, key: str) -> Event:
-        """Take back a spot check by the id of its event: another event, so the history keeps both. One that is a part
-        of a ranking takes the whole ranking back."""
+        """Take back a spot check by the id of its event: another event, so the history keeps both."""
         table = tables.event.c
-        mine = select(table.about, table.kind, table.target).where(
+        mine = select(table.about).where(
             table.id == event, table.kind.in_((CHECK, CHECK_ONE)), table.who == reviewer, _stands()
         )
         with self._write(durable=True) as connection:
@@ -90,17 +89,7 @@ class SpotChecks(Events, Claims):
             undone, new = self._append(connection, UNDONE, reviewer, key, payload, about=about, target=event)
             if new and row is None:
                 raise UserError(f"{reviewer} has no standing answer {event} to undo")  # and nothing was written
-            if new and row is not None and row.kind == CHECK and row.target is not None:
-                self._undo_ranking(connection, reviewer, row.target, key)
             return undone
-
-    def _undo_ranking(self, connection: Connection, reviewer: str, ranking: str, key: str) -> None:
-        table = tables.event.c
-        parts = select(table.id, table.about).where(table.target == ranking, table.kind == CHECK, _stands())
-        for number, row in enumerate([*connection.execute(parts.order_by(table.seq)).all(), None]):
-            event, about = (ranking, None) if row is None else (row.id, row.about)
-            said = {"event": event}
-            self._append(connection, UNDONE, reviewer, f"{key}:{number}", said, about=about, target=event)
 
     @patient
     def spot_check(self, event: str) -> SpotCheck:
@@ -110,7 +99,7 @@ class SpotChecks(Events, Claims):
             row = connection.execute(query).first()
         if row is None:
             raise KeyError(event)
-        return _spot_check(row.id, row.at, row.who, row.about, row.payload, _ranking(row))
+        return _spot_check(row.id, row.at, row.who, row.about, row.payload)
 
     def spot_checks(
         self,
@@ -129,11 +118,11 @@ class SpotChecks(Events, Claims):
         was drawn so. `asked`: what was answered about this principle alone; else, about the whole constitution.
         """
         event = tables.event.c
-        columns = select(event.seq, event.id, event.at, event.who, event.about, event.payload, event.kind, event.target)
+        columns = select(event.seq, event.id, event.at, event.who, event.about, event.payload)
         wanted = _answers(columns, run, stages, reviewer, asked)
         found = [row for query in _among(wanted, comparisons) for row in self._rows(query)]
         found.sort(key=lambda row: row.seq)
-        checks = (_spot_check(row.id, row.at, row.who, row.about, row.payload, _ranking(row)) for row in found)
+        checks = (_spot_check(row.id, row.at, row.who, row.about, row.payload) for row in found)
         last = {(check.reviewer, check.comparison): check for check in checks}
         return [check for check in last.values() if sampled_by in (None, check.sampled_by)]
 
@@ -200,10 +189,6 @@ def _among(query: Select[Any], comparisons: Sequence[Id] | None) -> Iterator[Sel
         yield query.where(tables.event.c.about.in_(some))
 
 
-def _ranking(row: Row[Any]) -> str:
-    return row.target or "" if row.kind == CHECK else ""
-
-
-def _spot_check(event: str, at: str, who: str, about: Id, said: Mapping[str, Any], ranking: str = "") -> SpotCheck:
+def _spot_check(event: str, at: str, who: str, about: Id, said: Mapping[str, Any]) -> SpotCheck:
     more = {name: said[name] for name in MORE if name in said}
-    return SpotCheck(event, at, who, about, said["answer"], said["reason"], said["sampled_by"], ranking=ranking, **more)
+    return SpotCheck(event, at, who, about, said["answer"], said["reason"], said["sampled_by"], **more)

@@ -161,8 +161,7 @@ def undo(
     about, key = _about(store, run), f"undo:{_named(who)}:{key}"
     check = _taken_back(store, key)
     if check is None:
-        checks = store.spot_checks(run=about.run.id, stages=about.stages, reviewer=who, asked=asked)
-        mine = [check for check in checks if not check.ranking]
+        mine = store.spot_checks(run=about.run.id, stages=about.stages, reviewer=who, asked=asked)
         if not mine:
             raise UserError(f"{who} has no answer about run {about.run.id.hex()[:12]} to undo")
         check = max(mine, key=lambda c: c.event)
