@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from constitution.records import Label, SpotAnswer
+from constitution.records import Id, Label, SpotAnswer, SpotCheck
 from pipeline.metrics.intervals import NOT_KNOWN, TAIL, Interval, known, point, proportion
 
 CATEGORIES = ("first", "second", "tie")
@@ -16,6 +16,20 @@ Q = len(CATEGORIES)
 # Two ratings more, one that agrees and one that does not, spread over the table: without them the variance is nothing
 # where all agree, and the interval misses the truth in 30% of samples of ten (`python -m benchmarks.coverage`).
 _TWO_MORE = np.eye(Q) / Q + (1 - np.eye(Q)) / (Q * (Q - 1))
+
+
+def one_a_pair(checks: Iterable[SpotCheck]) -> list[SpotCheck]:
+    """Of each comparison the first answer that says something, whoever gave it; the first one where none does.
+
+    Several people's answers about one pair hang together, by the pair: taken as so many rows, an interval of 95% covers
+    .70 to .86 where three or five people answered the same pairs (tests/pipeline/metrics/test_agreement.py).
+    """
+    found: dict[Id, SpotCheck] = {}
+    for check in sorted(checks, key=lambda c: c.event):
+        kept = found.get(check.comparison)
+        if kept is None or (kept.answer not in CATEGORIES and check.answer in CATEGORIES):
+            found[check.comparison] = check
+    return list(found.values())
 
 
 def ai_answer(label: Label) -> str | None:

@@ -2,7 +2,7 @@
 
 Only pairs that were drawn at random say how good the judge is. Those picked because it was uncertain, or flipped, are
 the hard ones: they are counted apart, and prove nothing about the rest. The labels of the answered pairs are computed,
-and no others.
+and no others. Of a pair that several people answered, the first answer counts: see `one_a_pair`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from constitution.records import PROBABILITY, Id, Label, SpotAnswer, SpotCheck
 from pipeline.metrics.agreement import agreement as agree
+from pipeline.metrics.agreement import one_a_pair
 from service.queries import judged
 from service.queries.judged import Judged
 from storage.store import Store
@@ -34,8 +35,8 @@ class Between:
 
 @dataclass(frozen=True)
 class Agreement:
-    """`overall` and `by_principle`: of random pairs. `others`: by how they were drawn. `reviewers`: how many answers
-    each gave, what they skipped apart."""
+    """`overall` and `by_principle`: of random pairs, one answer each. `others`: by how they were drawn. `reviewers`: how
+    many answers each gave, what they skipped apart."""
 
     run: str
     reviewers: Mapping[str, int]
@@ -63,9 +64,9 @@ def agreement(store: Store, run: str = "") -> Agreement:
             name: sum(c.reviewer == name and c.answer != "skip" for c in checks)
             for name in sorted({c.reviewer for c in checks})
         },
-        overall=_with_judge(random, labels),
-        by_principle=_by_principle(about, random),
-        others={name: _with_judge(some, labels) for name, some in sorted(drawn.items())},
+        overall=_with_judge(one_a_pair(random), labels),
+        by_principle=_by_principle(about, one_a_pair(random)),
+        others={name: _with_judge(one_a_pair(some), labels) for name, some in sorted(drawn.items())},
         between_reviewers=tuple(_between(checks)),
     )
 

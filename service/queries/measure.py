@@ -19,6 +19,7 @@ from pipeline import label, suites
 from pipeline.judges.judge import Judge
 from pipeline.metrics import truth as truths
 from pipeline.metrics.agreement import agreement as agree
+from pipeline.metrics.agreement import one_a_pair
 from pipeline.suites import Evidence
 from pipeline.trainers import progress
 from service.queries.run_records import RunRecords
@@ -132,8 +133,8 @@ def evaluation_steps(work: RunRecords, model: str) -> list[dict[str, Any]]:
 
 
 def agreement(work: RunRecords) -> dict[str, Any] | None:
-    """How far people agree with this run's judge, over spot checks of pairs that were drawn at random."""
-    checks = [c for c in work.store.spot_checks() if c.sampled_by == "random" and c.share is not None]
+    """How far people agree with this run's judge, over pairs that were drawn at random: one answer a pair."""
+    checks = one_a_pair(c for c in work.store.spot_checks() if c.sampled_by == "random" and c.share is not None)
     if not checks:
         return None
     judge = work.wiring.judge(work.settings.judge)

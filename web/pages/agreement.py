@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -25,7 +26,7 @@ def agreement(request: Request, user: Reader, at: Wired, run: str = "") -> Respo
     gate = at.settings.gate
     return render(
         request, "agreement.html", found=found, run=run, gate=gate,
-        command="precept review agreement" + (f" --run {run}" if run else ""),
+        command=shlex.join(["precept", "review", "agreement", *(["--run", run] if run else [])]),
     )  # fmt: skip
 
 
@@ -38,5 +39,7 @@ def disagreements(
     asked = {"run": run, "by": by, "principle": principle}
     return render(
         request, "disagreements.html", found=found, asked=asked,
-        command="precept review disagreements" + (f" --by {by}" if by else ""),
+        command=shlex.join(["precept", "review", "disagreements", *(
+            word for name, value in asked.items() if value for word in (f"--{name}", value)
+        )]),
     )  # fmt: skip
