@@ -35,8 +35,8 @@ class Between:
 
 @dataclass(frozen=True)
 class Agreement:
-    """`overall` and `by_principle`: of random pairs, one answer each. `others`: by how they were drawn. `reviewers`: how
-    many answers each gave, what they skipped apart."""
+    """`overall` and `by_principle`: of random pairs, one answer each. `others`: by how they were drawn. `reviewers`:
+    how many answers each gave, what they skipped apart."""
 
     run: str
     reviewers: Mapping[str, int]
