@@ -366,7 +366,9 @@ class GateSettings(_Section):
         le=1,
         description="The lower end of the interval of Gwet's AC1, people against the judge, at least; none: not asked.",
     )
-    min_spot_checks: int = Field(Gate.min_spot_checks, ge=0, description="Pairs, drawn at random, that people have to have answered.")
+    min_spot_checks: int = Field(
+        Gate.min_spot_checks, ge=0, description="Pairs, drawn at random, that people have to have answered."
+    )
     min_prompts: int = Field(
         Gate.min_prompts, ge=1, description="Held-out prompts whose two answers were compared, at least."
     )
