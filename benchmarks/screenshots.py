@@ -27,8 +27,8 @@ from web.app import create_app
 from web.routes import routes
 from web.security.rights import SESSION
 
-NO_PAGE = ("/events", ".svg", "/text", "/report")
-TALLEST = 1400  # pixels of a page that are kept
+NO_PAGE = ("/events", ".svg", "/text", "/report", "/sign-in")
+TALLEST = 1000  # pixels of a page that are kept
 TWICE = ("/", "/review")  # also dark, and on a phone
 PASSWORD = "a password of the pictures"
 
@@ -61,7 +61,8 @@ def take(settings: Any, store: Store, out: Path) -> None:
     app = create_app(settings, store=store)
     with socket.create_server(("127.0.0.1", 0)) as bound:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True).start()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+        thread.start()
         while not server.started:
             time.sleep(0.01)
         at = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -79,6 +80,7 @@ def take(settings: Any, store: Store, out: Path) -> None:
                     picture(page, path, out / f"{named(path)}{kind}.png")
             browser.close()
         server.should_exit = True
+        thread.join(10)
 
 
 def paths(app: Any, store: Store) -> list[str]:
