@@ -58,6 +58,13 @@ def test_there_are_enough_of_them() -> None:
     assert len(TEXTS) >= 200 and len(set(TEXTS)) == len(TEXTS)
 
 
+UNREACHED = {
+    "/link/{secret}",  # shows an account's name alone
+    "/constitution/proposals/{id}", "/constitution/try/{id}", "/playground/score/{id}",  # nobody has made one here
+    "/playground/frontier/{run}.svg", "/playground/training/{id}.svg",  # pictures of a sweep and of online training
+}  # fmt: skip
+
+
 def pages(app: Any, world: Any) -> Iterator[str]:
     """Every GET page of the route table, with what the hostile store has for its parameters."""
     model = next(c for c in world.store.checkpoints() if c.method == "dpo").id.hex()
@@ -77,8 +84,10 @@ def pages(app: Any, world: Any) -> Iterator[str]:
             if path.startswith(start):
                 path = re.sub(r"\{[^}]*\}", value, path)
         path = path.replace("/principles/{id}", "/principles/polite")
-        if "{" not in path:
-            yield path
+        if route.path in UNREACHED:
+            continue
+        assert "{" not in path, f"{path}: the hostile store has nothing for it; name it in UNREACHED with a reason"
+        yield path
 
 
 def test_no_page_runs_or_asks_anything(
