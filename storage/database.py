@@ -95,6 +95,7 @@ class Database:
         self._making = threading.RLock()
         self._maker: int | None = None  # the thread that makes the file just now
         self.patience = patience
+        self._place = self._file.absolute()  # wherever the process goes meanwhile
         self._opened: tuple[int, int] | None = None  # device and inode of SQLite's file when it was first written to
         self._inserts: dict[Any, Any] = {}
         self.home = None if home is None else home.expanduser().resolve()
@@ -220,7 +221,7 @@ class Database:
         if not self._is_sqlite or self._engine.url.database in (None, "", ":memory:"):
             return
         try:
-            found = self._file.stat()
+            found = self._place.stat()
             now = (found.st_dev, found.st_ino)
         except OSError:
             now = None
